@@ -1,0 +1,1 @@
+# PREFIX/{include,lib}: the C++ library with its CMake and pkg-config files.

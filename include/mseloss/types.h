@@ -1,0 +1,104 @@
+// The nouns of the API: dtypes, tensors as views on the caller's memory, options and Status.
+#ifndef MSELOSS_TYPES_H_
+#define MSELOSS_TYPES_H_
+
+#include <cstdint>
+#include <span>
+
+#if defined(_WIN32)
+#define MSELOSS_API
+#else
+#define MSELOSS_API __attribute__((visibility("default")))
+#endif
+
+namespace mseloss {
+
+inline constexpr int kMaxRank = 8;
+
+enum class DType : uint8_t { kFloat32, kFloat16, kBFloat16, kFloat64 };
+enum class Reduction : uint8_t { kNone, kMean, kSum };
+
+MSELOSS_API int size_of(DType dtype);                  // bytes of one element
+MSELOSS_API const char* name_of(DType dtype);          // "float32", ...
+MSELOSS_API const char* name_of(Reduction reduction);  // "none", ...
+
+namespace internal {
+template <class T>
+struct DTypeOf;
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::kFloat32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::kFloat64;
+};
+}  // namespace internal
+
+// A view on memory that the caller owns. `strides` counts elements, may be zero or negative, and left empty
+// means dense and row-major. An empty shape is 0-dimensional: one element. `data` is the element at index (0,
+// ..., 0), of any alignment, and may be null when the view has no elements. float and double imply their
+// dtype; the half types are given as (data, dtype, shape).
+template <class Void>
+struct BasicTensor {
+  Void* data = nullptr;
+  DType dtype = DType::kFloat32;
+  std::span<const int64_t> shape;
+  std::span<const int64_t> strides;
+
+  BasicTensor() = default;
+  BasicTensor(Void* d, DType t, std::span<const int64_t> s = {}, std::span<const int64_t> st = {})
+      : data(d), dtype(t), shape(s), strides(st) {}
+  template <class T>
+  requires requires(T* p) { static_cast<Void*>(p), internal::DTypeOf<T>::value; }
+  BasicTensor(T* d, std::span<const int64_t> s = {},
+              std::span<const int64_t> st = {})  // NOLINT: implicit on purpose
+      : BasicTensor(d, internal::DTypeOf<T>::value, s, st) {}
+};
+using Tensor = BasicTensor<void>;
+struct ConstTensor : BasicTensor<const void> {
+  using BasicTensor<const void>::BasicTensor;
+  template <class T>
+  requires requires(const T* p) { internal::DTypeOf<T>::value; }
+  ConstTensor(const T* d, std::span<const int64_t> s = {}, std::span<const int64_t> st = {})  // NOLINT
+      : BasicTensor<const void>(d, internal::DTypeOf<T>::value, s, st) {}
+  ConstTensor(const Tensor& t) : BasicTensor<const void>(t.data, t.dtype, t.shape, t.strides) {}  // NOLINT
+};
+
+struct Options {
+  int threads = 0;  // at most this many; 0: max_threads()
+  // What the output's cache lines are for. kAuto writes past the caches only from a measured size on.
+  enum class Store : uint8_t { kAuto, kCached, kStreaming } store = Store::kAuto;
+  bool exact = false;  // sums: take the exact sweep at once; the result has the same bits either way
+};
+
+enum class Code : uint8_t {
+  kOk,
+  kNullPointer,
+  kDType,
+  kReduction,
+  kRank,
+  kShape,
+  kOverlap,
+  kOutOfMemory,
+  kTarget,
+};
+
+// A code and, for errors, one sentence that names the parameter, what was expected and what was given. Holds
+// no memory of its own, so that reporting an error cannot fail.
+class MSELOSS_API Status {
+ public:
+  Status() noexcept { message_[0] = '\0'; }
+  [[gnu::format(printf, 2, 3)]] static Status error(Code code, const char* format, ...) noexcept;
+  bool ok() const { return code_ == Code::kOk; }
+  Code code() const { return code_; }
+  const char* message() const { return message_; }
+
+ private:
+  Code code_ = Code::kOk;
+  char message_[447];
+};
+
+}  // namespace mseloss
+
+#endif  // MSELOSS_TYPES_H_
