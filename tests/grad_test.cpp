@@ -1,0 +1,188 @@
+// The gradient against the oracle, to the bit: every dtype x reduction x layout x instruction-set target, and
+// sizes around every boundary a kernel may have.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tests/cases.h"
+
+namespace {
+
+using namespace cases;
+
+class Gradient : public testing::TestWithParam<std::tuple<DType, Reduction>> {
+ protected:
+  DType dtype() const { return std::get<0>(GetParam()); }
+  Reduction reduction() const { return std::get<1>(GetParam()); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Cpu, Gradient,
+                         testing::Combine(testing::ValuesIn(kDTypes), testing::ValuesIn(kReductions)),
+                         [](const auto& instance) {
+                           return std::string(mseloss::name_of(std::get<0>(instance.param))) + "_" +
+                                  mseloss::name_of(std::get<1>(instance.param));
+                         });
+
+TEST_P(Gradient, AnyLayoutOfAnyOperand_EqualsTheOracleOnEveryTarget) {
+  Random random(1);
+  const Shape shapes[] = {{}, {1}, {37}, {5, 67}, {67, 5}, {70, 70}, {3, 1, 40, 2}, {2, 3, 2, 3, 2, 3, 2, 3}};
+  for_each_target([&] {
+    for (const Shape& shape : shapes)
+      for (Layout input : kLayouts)
+        for (Layout target : kLayouts) {
+          const Layout grad_output = random.pick(kLayouts), grad_input = random.pick(kLayouts);
+          Operand g(random, dtype(), random.chance(30) ? Shape{} : shape, grad_output);
+          Operand x(random, dtype(), shape, input), y(random, dtype(), shape, target);
+          Operand out(random, dtype(), shape, grad_input, true);
+          for (Operand* operand : {&g, &x, &y}) operand->fill(random, random.pick(kValues));
+          ASSERT_TRUE(grad_is_right(g, x, y, reduction(), out, random_options(random)));
+        }
+  });
+}
+
+TEST_P(Gradient, OperandsThatBroadcastThreeWays_EqualTheOracleOnEveryTarget) {
+  Random random(2);
+  const Shape shapes[][3] = {
+      {{1}, {40}, {40}},         {{1, 1}, {3, 50}, {1, 50}},     {{}, {50, 1}, {1, 50}},
+      {{7, 1, 1}, {5, 1}, {33}}, {{1, 33}, {65, 1}, {65, 33}},   {{64, 64}, {64, 1}, {}},
+      {{2, 1, 4}, {1}, {3, 1}},  {{128}, {1, 128}, {1, 1, 128}}, {{}, {}, {200}}};
+  for_each_target([&] {
+    for (const auto& shape : shapes)
+      for (Layout layout : kLayouts) {
+        Operand g(random, dtype(), shape[0], layout), x(random, dtype(), shape[1], layout);
+        Operand y(random, dtype(), shape[2], layout);
+        Operand out(random, dtype(), oracle::broadcast({shape[0], shape[1], shape[2]}), layout, true);
+        for (Operand* operand : {&g, &x, &y}) operand->fill(random, random.pick(kValues));
+        ASSERT_TRUE(grad_is_right(g, x, y, reduction(), out, random_options(random)));
+      }
+  });
+}
+
+TEST_P(Gradient, SizesAroundVectorsAndBlocks_EqualTheOracleOnEveryTarget) {
+  Random random(3);
+  std::vector<int64_t> sizes;
+  for (int64_t n = 0; n <= 130; ++n) sizes.push_back(n);
+  for (int64_t n = 256; n <= 16384; n *= 2) sizes.insert(sizes.end(), {n - 1, n, n + 1});
+  for_each_target([&] {
+    for (int64_t n : sizes) {
+      const int misaligned = random.chance(50) ? static_cast<int>(random.range(0, 63)) : 0;
+      Operand g(random, dtype(), random.chance(50) ? Shape{} : Shape{n}, Layout::kDense, false, misaligned);
+      Operand x(random, dtype(), {n}, Layout::kDense, false, misaligned);
+      Operand y(random, dtype(), random.chance(20) ? Shape{1} : Shape{n}, Layout::kDense);
+      Operand out(random, dtype(), {n}, Layout::kDense, true, misaligned);
+      for (Operand* operand : {&g, &x, &y}) operand->fill(random, random.pick(kValues));
+      ASSERT_TRUE(grad_is_right(g, x, y, reduction(), out, random_options(random))) << n;
+    }
+  });
+}
+
+TEST_P(Gradient, SizesAroundThreadsAndStreaming_EqualTheOracle) {
+  Random random(4);
+  const int64_t sizes[] = {32767, 32769, 65535, 65536, 131073, 262144, 1000003};
+  for (int64_t n : sizes) {
+    Operand g(random, dtype(), random.chance(50) ? Shape{} : Shape{n}, Layout::kDense);
+    Operand x(random, dtype(), {n}, Layout::kDense), y(random, dtype(), {n}, Layout::kDense);
+    Operand out(random, dtype(), {n}, Layout::kDense, true);
+    for (Operand* operand : {&g, &x, &y}) operand->fill(random, Values::kUnit);
+    ASSERT_TRUE(grad_is_right(g, x, y, reduction(), out, random_options(random))) << n;
+  }
+}
+
+TEST_P(Gradient, LargeMatrixWithATransposedOperand_EqualsTheOracle) {
+  Random random(5);
+  const Shape shape{301, 517};
+  for (int transposed = 0; transposed < 4; ++transposed) {
+    const auto layout = [&](int i) { return i == transposed ? Layout::kTransposed : Layout::kDense; };
+    Operand g(random, dtype(), shape, layout(0)), x(random, dtype(), shape, layout(1));
+    Operand y(random, dtype(), shape, layout(2)), out(random, dtype(), shape, layout(3), true);
+    for (Operand* operand : {&g, &x, &y}) operand->fill(random, Values::kUnit);
+    ASSERT_TRUE(grad_is_right(g, x, y, reduction(), out, random_options(random))) << transposed;
+  }
+}
+
+TEST_P(Gradient, EveryTripleOfSpecialValues_EqualsTheOracleOnEveryTarget) {
+  const auto specials = special_values(dtype());
+  const auto n = static_cast<int64_t>(specials.size());
+  Random random(6);
+  Operand g(random, dtype(), {n, 1, 1}, Layout::kDense), x(random, dtype(), {n, 1}, Layout::kDense);
+  Operand y(random, dtype(), {n}, Layout::kDense), out(random, dtype(), {n, n, n}, Layout::kDense, true);
+  for (Operand* operand : {&g, &x, &y})
+    for (int64_t i = 0; i < n; ++i) oracle::store(dtype(), operand->at(i), specials[static_cast<size_t>(i)]);
+  for_each_target([&] { ASSERT_TRUE(grad_is_right(g, x, y, reduction(), out)); });
+}
+
+TEST_P(Gradient, OutputOfAnotherDType_IsRoundedToTheInputsFirst) {
+  Random random(7);
+  for_each_target([&] {
+    for (DType to : kDTypes)
+      for (Values values : kValues)
+        for (Layout layout : {Layout::kDense, Layout::kTransposed, Layout::kAny}) {
+          Operand g(random, dtype(), {}, layout), x(random, dtype(), {19, 23}, layout);
+          Operand y(random, dtype(), {19, 23}, layout), out(random, to, {19, 23}, layout, true);
+          for (Operand* operand : {&g, &x, &y}) operand->fill(random, values);
+          ASSERT_TRUE(grad_is_right(g, x, y, reduction(), out, random_options(random)));
+        }
+  });
+}
+
+TEST_P(Gradient, InPlaceOnEachInput_EqualsTheOracleOnEveryTarget) {
+  Random random(8);
+  for_each_target([&] {
+    for (const Shape& shape : {Shape{}, Shape{1}, Shape{129}, Shape{33, 40}, Shape{4, 3, 2, 9}, Shape{70001}})
+      for (Layout layout : {Layout::kDense, Layout::kTransposed, Layout::kSliced, Layout::kNegative})
+        for (int which = 0; which < 3; ++which) {
+          Operand g(random, dtype(), shape, layout, true), x(random, dtype(), shape, layout, true);
+          Operand y(random, dtype(), shape, layout, true);
+          Operand* operands[] = {&g, &x, &y};
+          for (Operand* operand : operands) operand->fill(random, random.pick(kValues));
+          ASSERT_TRUE(grad_is_right(g, x, y, reduction(), *operands[which], random_options(random))) << which;
+        }
+  });
+}
+
+// Memory between two pages that must not be touched.
+class FencedPage {
+ public:
+  FencedPage() : page_(static_cast<size_t>(sysconf(_SC_PAGESIZE))) {
+    base_ = static_cast<char*>(mmap(nullptr, 3 * page_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    EXPECT_NE(static_cast<void*>(base_), MAP_FAILED);
+    EXPECT_EQ(mprotect(base_ + page_, page_, PROT_READ | PROT_WRITE), 0);
+  }
+  ~FencedPage() { munmap(base_, 3 * page_); }
+  char* ending_at_fence(size_t bytes) { return base_ + 2 * page_ - bytes; }
+  char* starting_at_fence() { return base_ + page_; }
+
+ private:
+  size_t page_;
+  char* base_;
+};
+
+TEST_P(Gradient, OperandsBesideUnmappedPages_AreReadAndWrittenOnlyWhereTheyAre) {
+  FencedPage pages[4];
+  const auto size = static_cast<size_t>(oracle::bytes_of(dtype()));
+  for_each_target([&] {
+    for (int64_t n = 0; n <= 130; ++n)
+      for (const bool at_end : {true, false}) {
+        const Shape shape{n}, matrix{n, 3};
+        const auto place = [&](int i, int64_t elements) {
+          return at_end ? pages[i].ending_at_fence(static_cast<size_t>(elements) * size)
+                        : pages[i].starting_at_fence();
+        };
+        mseloss::Options options;
+        options.store = static_cast<Options::Store>(n % 3);
+        ASSERT_TRUE(mseloss::grad({place(0, n), dtype(), shape}, {place(1, n), dtype(), shape},
+                                  {place(2, n), dtype(), shape}, reduction(), {place(3, n), dtype(), shape},
+                                  options)
+                        .ok());
+        // Transposed: element (0, 0) starts the memory, columns are contiguous.
+        const Shape columns{1, n};
+        if (3 * n * static_cast<int64_t>(size) > 4096 || n == 0) continue;
+        ASSERT_TRUE(mseloss::grad({place(0, 3 * n), dtype(), matrix, columns},
+                                  {place(1, 3 * n), dtype(), matrix, columns},
+                                  {place(2, 3 * n), dtype(), matrix}, reduction(),
+                                  {place(3, 3 * n), dtype(), matrix}, options)
+                        .ok());
+      }
+  });
+}
+
+}  // namespace
