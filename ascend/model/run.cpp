@@ -1,0 +1,165 @@
+#include "model/run.h"
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+
+#include "../op_kernel/mse_loss_v2_grad_tiling.h"
+#include "model/core.h"
+#include "register/op_def_registry.h"
+
+extern "C" {
+void mse_loss_v2_grad_float(uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*);
+void mse_loss_v2_grad_half(uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*);
+void mse_loss_v2_grad_bfloat16_t(uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*);
+}
+
+namespace ops {
+OpDef& ModelDefinitionOfMseLossV2Grad();
+}
+
+namespace ascend_model {
+namespace {
+
+thread_local std::string refusal;
+constexpr uint64_t kReservedUb = 8192;  // at the end of UB, not the kernel's unless built otherwise
+
+ge::DataType DataTypeOf(DType dtype) {
+  return dtype == DType::kFloat32 ? ge::DT_FLOAT : dtype == DType::kFloat16 ? ge::DT_FLOAT16 : ge::DT_BF16;
+}
+
+uint64_t BytesOf(const std::vector<int64_t>& shape, DType dtype) {
+  uint64_t count = dtype == DType::kFloat32 ? 4 : 2;
+  for (const int64_t dim : shape) {
+    count *= static_cast<uint64_t>(dim);
+  }
+  return count;
+}
+
+gert::TilingContext ContextOf(const Request& request, fe::PlatFormInfos* platform) {
+  gert::TilingContext context;
+  const gert::CompileTimeTensorDesc desc{DataTypeOf(request.dtype)};
+  for (const Tensor* input : {&request.predict, &request.label, &request.dout}) {
+    context.input_shapes.push_back(gert::StorageShape{gert::Shape(input->shape)});
+    context.input_descs.push_back(desc);
+  }
+  context.output_shape = gert::StorageShape{gert::Shape(request.y_shape)};
+  context.output_desc = desc;
+  context.attrs = gert::RuntimeAttrs{{request.reduction}};
+  context.platform = platform;
+  return context;
+}
+
+std::vector<int64_t> BlockOrder(const Request& request, uint32_t blocks) {
+  std::vector<int64_t> order = request.only_blocks;
+  if (order.empty()) {
+    order.resize(blocks);
+    std::iota(order.begin(), order.end(), 0);
+  }
+  std::mt19937_64 random(request.seed);
+  std::shuffle(order.begin(), order.end(), random);
+  return order;
+}
+
+// Which bytes of y the given blocks must write, by the tiling data.
+std::vector<std::pair<uint64_t, uint64_t>> Expected(const Request& request, const MseLossV2GradTilingData& t,
+                                                    const std::vector<int64_t>& order) {
+  if (request.only_blocks.empty()) {
+    return {{0, BytesOf(request.y_shape, request.dtype)}};
+  }
+  std::vector<std::pair<uint64_t, uint64_t>> expected;
+  const uint64_t element = request.dtype == DType::kFloat32 ? 4 : 2;
+  for (const int64_t block : order) {
+    const int64_t first = block * t.base_units + std::min(block, t.extra_cores);
+    const int64_t units = t.base_units + (block < t.extra_cores ? 1 : 0);
+    expected.emplace_back(first * t.unit * element, std::min((first + units) * t.unit, t.total) * element);
+  }
+  return expected;
+}
+
+void RunBlocks(const Operator& op, const Request& request, gert::TilingContext* context, Outcome* outcome) {
+  GlobalMemory memory;
+  const std::pair<const char*, const Tensor*> inputs[] = {
+      {"predict", &request.predict}, {"label", &request.label}, {"dout", &request.dout}};
+  uint8_t* addresses[4];
+  for (int i = 0; i < 3; ++i) {
+    const auto& [name, tensor] = inputs[i];
+    addresses[i] = static_cast<uint8_t*>(const_cast<void*>(tensor->data));
+    memory.regions.push_back(
+        {name, reinterpret_cast<uintptr_t>(tensor->data), BytesOf(tensor->shape, request.dtype), false, {}});
+  }
+  addresses[3] = static_cast<uint8_t*>(request.y);
+  memory.regions.push_back(
+      {"y", reinterpret_cast<uintptr_t>(request.y), BytesOf(request.y_shape, request.dtype), true, {}});
+
+  const std::vector<int64_t> order = BlockOrder(request, context->block_dim);
+  for (const int64_t block : order) {
+    CoreOptions options;
+    options.block = block;
+    options.blocks = context->block_dim;
+    options.ub_limit = static_cast<uint32_t>(std::min<uint64_t>(request.ub_bytes, 196352) - kReservedUb);
+    options.saturate = request.saturate;
+    options.timing = request.timing;
+    Core core(options, &memory, &outcome->counters);
+    struct Guard {
+      ~Guard() { Core::SetCurrent(nullptr); }
+    } guard;
+    Core::SetCurrent(&core);
+    op.kernel[static_cast<int>(request.dtype)](addresses[0], addresses[1], addresses[2], addresses[3], nullptr,
+                                               context->tiling.data());
+    core.Finish();
+    ++outcome->counters.blocks;
+  }
+  MseLossV2GradTilingData tiling;
+  std::copy_n(context->tiling.data(), sizeof tiling, reinterpret_cast<uint8_t*>(&tiling));
+  memory.CheckWritten(Expected(request, tiling, order));
+}
+
+}  // namespace
+
+void ReportRefusal(const char* reason) { refusal = reason; }
+
+const Operator& MseLossV2Grad() {
+  static const Operator op = {{mse_loss_v2_grad_float, mse_loss_v2_grad_half, mse_loss_v2_grad_bfloat16_t},
+                              ops::ModelDefinitionOfMseLossV2Grad().ai_core.tiling};
+  return op;
+}
+
+Outcome RunOperator(const Operator& op, const Request& request) {
+  Outcome outcome;
+  fe::PlatFormInfos platform;
+  platform.aiv_cores = request.vector_cores;
+  platform.ub_bytes = request.ub_bytes;
+  platform.l2_bytes = request.l2_bytes;
+  gert::TilingContext context = ContextOf(request, &platform);
+  refusal.clear();
+  if (op.tiling(&context) != ge::GRAPH_SUCCESS) {
+    outcome.error = refusal.empty() ? "tiling failed without a reason" : refusal;
+    return outcome;
+  }
+  outcome.blocks = context.block_dim;
+  try {
+    if (context.block_dim < 1 || context.block_dim > std::min(request.vector_cores, 65535U)) {
+      throw Violation(18, std::to_string(context.block_dim) + " blocks for " + std::to_string(request.vector_cores) +
+                              " vector cores");
+    }
+    if (context.workspaces.size() != 1 || context.workspaces[0] != 0) {
+      throw Violation(18, "a workspace was asked for");
+    }
+    RunBlocks(op, request, &context, &outcome);
+  } catch (const Violation& violation) {
+    outcome.error = violation.what();
+    outcome.rule = violation.rule;
+  }
+  return outcome;
+}
+
+std::string Run(const Request& request, Counters* counters) {
+  const Outcome outcome = RunOperator(MseLossV2Grad(), request);
+  if (counters != nullptr) {
+    *counters = outcome.counters;
+  }
+  return outcome.error;
+}
+
+}  // namespace ascend_model

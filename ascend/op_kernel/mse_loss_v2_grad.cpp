@@ -1,0 +1,306 @@
+// y = ((predict - label) * scale) * dout, three float32 operations and one rounding to the storage type.
+#include "kernel_operator.h"
+#include "mse_loss_v2_grad_tiling.h"
+
+namespace mse_loss_v2_grad_op {
+
+using AscendC::DataCopyExtParams;
+using AscendC::DataCopyPadExtParams;
+using AscendC::GlobalTensor;
+using AscendC::HardEvent;
+using AscendC::LocalTensor;
+using AscendC::RoundMode;
+using AscendC::TBuf;
+using AscendC::TPipe;
+using AscendC::TPosition;
+using AscendC::TQue;
+
+// One trip of the loop: `rows` whole rows, or a slice of one row.
+struct Tile {
+  int64_t start;  // first element of y
+  int64_t row;
+  int64_t column;
+  int32_t rows;
+  int32_t columns;
+};
+
+// Assumes what the tiling has checked: the shapes broadcast to y, the buffers fit, no core is without work unless
+// y is empty. All lengths and offsets count elements, 64 bits wide.
+template <typename T>
+class MseLossV2Grad {
+ public:
+  __aicore__ inline void Init(GM_ADDR predict, GM_ADDR label, GM_ADDR dout, GM_ADDR y,
+                              const MseLossV2GradTilingData* tiling, TPipe* pipe) {
+    tiling_ = tiling;
+    const int64_t core = AscendC::GetBlockIdx();
+    const int64_t extra = tiling->extra_cores;
+    const int64_t first_unit = core * tiling->base_units + (core < extra ? core : extra);
+    const int64_t units = tiling->base_units + (core < extra ? 1 : 0);
+    begin_ = first_unit * tiling->unit;
+    end_ = Min(begin_ + units * tiling->unit, tiling->total);
+    if (begin_ >= end_) {
+      return;
+    }
+
+    BindInput(kMsePredict, predict, pipe);
+    BindInput(kMseLabel, label, pipe);
+    BindInput(kMseDout, dout, pipe);
+    y_.SetGlobalBuffer((__gm__ T*)y, static_cast<uint64_t>(tiling->total));
+    if (tiling->y_streamed != 0) {
+      y_.SetL2CacheHint(AscendC::CacheMode::CACHE_MODE_DISABLE);
+    }
+    pipe->InitBuffer(output_, 2, static_cast<uint32_t>(tiling->tile * kSize));
+    if constexpr (kWiden) {
+      pipe->InitBuffer(work_buffer_, static_cast<uint32_t>(2 * tiling->step * sizeof(float)));
+      pipe->InitBuffer(value_buffer_, static_cast<uint32_t>(kMseInputs * tiling->value_slots * sizeof(float)));
+      work_ = work_buffer_.template Get<float>();
+      values_ = value_buffer_.template Get<float>();
+    }
+    scalar_ready_ = pipe->FetchEventID(HardEvent::V_S);
+    ReadSingleElements();
+  }
+
+  __aicore__ inline void Process() {
+    int64_t position = begin_;
+    while (position < end_) {
+      const Tile tile = TileAt(position);
+      CopyIn(tile);
+      Compute(tile);
+      CopyOut(tile);
+      position += static_cast<int64_t>(tile.rows) * tile.columns;
+    }
+  }
+
+ private:
+  static constexpr bool kWiden = !AscendC::IsSameType<T, float>::value;
+  static constexpr int64_t kSize = static_cast<int64_t>(sizeof(T));
+  static constexpr int32_t kBlock = static_cast<int32_t>(32 / sizeof(T));  // elements in a UB block
+
+  __aicore__ inline static int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
+
+  __aicore__ inline void BindInput(int32_t input, GM_ADDR address, TPipe* pipe) {
+    input_[input].SetGlobalBuffer((__gm__ T*)address, static_cast<uint64_t>(tiling_->size[input]));
+    if (tiling_->streamed[input] != 0) {
+      input_[input].SetL2CacheHint(AscendC::CacheMode::CACHE_MODE_DISABLE);
+    }
+    pipe->InitBuffer(queue_[input], tiling_->once[input] != 0 ? 1 : 2,
+                     static_cast<uint32_t>(tiling_->input_bytes[input]));
+  }
+
+  __aicore__ inline Tile TileAt(int64_t position) const {
+    Tile tile;
+    tile.start = position;
+    tile.row = position / tiling_->row_length;
+    tile.column = position - tile.row * tiling_->row_length;
+    const int64_t left = end_ - position;
+    if (tiling_->tile_rows > 1 && tile.column == 0 && left >= tiling_->row_length) {
+      // A tile stays inside the dimension next to the row, where every input has one stride.
+      const int64_t rows = Min(left / tiling_->row_length, tiling_->outer[0] - tile.row % tiling_->outer[0]);
+      tile.rows = static_cast<int32_t>(Min(rows, tiling_->tile_rows));
+      tile.columns = static_cast<int32_t>(tiling_->row_length);
+    } else {
+      tile.rows = 1;
+      tile.columns = static_cast<int32_t>(Min(Min(tiling_->row_length - tile.column, left), tiling_->tile));
+    }
+    return tile;
+  }
+
+  __aicore__ inline int64_t Offset(int32_t input, const Tile& tile) const {
+    int64_t row = tile.row;
+    int64_t offset = tiling_->dense[input] != 0 ? tile.column : 0;
+    for (int32_t i = 0; i < tiling_->outer_rank; ++i) {
+      const int64_t next = row / tiling_->outer[i];
+      offset += (row - next * tiling_->outer[i]) * tiling_->stride[input][i];
+      row = next;
+    }
+    return offset;
+  }
+
+  __aicore__ inline void Load(int32_t input, int64_t offset, int32_t blocks, int32_t elements) {
+    LocalTensor<T> local = queue_[input].template AllocTensor<T>();
+    const DataCopyExtParams shape(static_cast<uint16_t>(blocks), static_cast<uint32_t>(elements * kSize), 0, 0, 0);
+    const DataCopyPadExtParams<T> no_padding{};
+    AscendC::DataCopyPad(local, input_[input][static_cast<uint64_t>(offset)], shape, no_padding);
+    queue_[input].EnQue(local);
+  }
+
+  __aicore__ inline void CopyIn(const Tile& tile) {
+    for (int32_t input = 0; input < kMseInputs; ++input) {
+      if (tiling_->once[input] != 0) {
+        continue;
+      }
+      const int32_t rows = tiling_->stride[input][0] != 0 ? tile.rows : 1;
+      if (tiling_->dense[input] != 0) {
+        Load(input, Offset(input, tile), rows, tile.columns);
+      } else {
+        Load(input, Offset(input, tile), 1, rows);  // the values of consecutive rows lie side by side
+      }
+    }
+  }
+
+  // A scalar dout, the case of every training step with mean or sum, is read here and never broadcast.
+  __aicore__ inline void ReadSingleElements() {
+    for (int32_t input = 0; input < kMseInputs; ++input) {
+      if (tiling_->once[input] == 0) {
+        continue;
+      }
+      Load(input, 0, 1, 1);
+      LocalTensor<T> local = queue_[input].template DeQue<T>();
+      WidenValues(input, local, 1);
+      WaitForValues();
+      value_[input] = Value(input, local, 0);
+      queue_[input].FreeTensor(local);
+    }
+  }
+
+  __aicore__ inline void WidenValues(int32_t input, const LocalTensor<T>& local, int32_t count) {
+    if constexpr (kWiden) {
+      AscendC::Cast(values_[input * tiling_->value_slots], local, RoundMode::CAST_NONE, count);
+    }
+  }
+
+  // The scalar unit waits for the vector pipe, which has waited for the copy.
+  __aicore__ inline void WaitForValues() {
+    AscendC::SetFlag<HardEvent::V_S>(scalar_ready_);
+    AscendC::WaitFlag<HardEvent::V_S>(scalar_ready_);
+  }
+
+  __aicore__ inline float Value(int32_t input, const LocalTensor<T>& local, int32_t index) {
+    if constexpr (kWiden) {
+      return values_.GetValue(static_cast<uint32_t>(input * tiling_->value_slots + index));
+    } else {
+      return local.GetValue(static_cast<uint32_t>(index));
+    }
+  }
+
+  __aicore__ inline void Compute(const Tile& tile) {
+    LocalTensor<T> in[kMseInputs];
+    bool value_a_row = false;
+    for (int32_t input = 0; input < kMseInputs; ++input) {
+      if (tiling_->once[input] != 0) {
+        continue;
+      }
+      in[input] = queue_[input].template DeQue<T>();
+      if (tiling_->dense[input] == 0) {
+        WidenValues(input, in[input], tiling_->stride[input][0] != 0 ? tile.rows : 1);
+        value_a_row = true;
+      }
+    }
+    if (value_a_row) {
+      WaitForValues();
+    }
+
+    LocalTensor<T> out = output_.template AllocTensor<T>();
+    const int32_t pitch = (tile.columns + kBlock - 1) / kBlock * kBlock;  // DataCopyPad starts rows at 32 bytes
+    const int32_t step = kWiden ? tiling_->step : tile.columns;
+    for (int32_t row = 0; row < tile.rows; ++row) {
+      int32_t row_start[kMseInputs];
+      for (int32_t input = 0; input < kMseInputs; ++input) {
+        const int32_t local_row = tiling_->stride[input][0] != 0 ? row : 0;
+        row_start[input] = local_row * pitch;
+        if (tiling_->dense[input] == 0 && tiling_->once[input] == 0) {
+          value_[input] = Value(input, in[input], local_row);
+        }
+      }
+      for (int32_t column = 0; column < tile.columns; column += step) {
+        const int32_t count = static_cast<int32_t>(Min(step, tile.columns - column));
+        Chunk(out[row * pitch + column], in, row_start, column, count);
+      }
+    }
+
+    output_.EnQue(out);
+    for (int32_t input = 0; input < kMseInputs; ++input) {
+      if (tiling_->once[input] == 0) {
+        queue_[input].FreeTensor(in[input]);
+      }
+    }
+  }
+
+  // float32 computes in the output buffer; half types in a float buffer, narrowed once at the end.
+  __aicore__ inline void Chunk(const LocalTensor<T>& out, const LocalTensor<T>* in, const int32_t* row_start,
+                               int32_t column, int32_t count) {
+    LocalTensor<float> result;
+    LocalTensor<float> other;
+    if constexpr (kWiden) {
+      result = work_;
+      other = work_[tiling_->step];
+      AscendC::PipeBarrier<PIPE_V>();  // the previous chunk has left the float buffers
+    } else {
+      result = out;
+    }
+
+    LocalTensor<float> predict = result;
+    if (tiling_->dense[kMsePredict] != 0) {
+      predict = Widen(in[kMsePredict][row_start[kMsePredict] + column], result, count);
+    } else {
+      AscendC::Duplicate(result, value_[kMsePredict], count);
+      AscendC::PipeBarrier<PIPE_V>();
+    }
+    if (tiling_->dense[kMseLabel] != 0) {
+      const LocalTensor<float> label = Widen(in[kMseLabel][row_start[kMseLabel] + column], other, count);
+      AscendC::Sub(result, predict, label, count);
+    } else {
+      AscendC::Adds(result, predict, -value_[kMseLabel], count);  // the same value as a subtraction, by IEEE 754
+    }
+    AscendC::PipeBarrier<PIPE_V>();
+    AscendC::Muls(result, result, tiling_->scale, count);
+    AscendC::PipeBarrier<PIPE_V>();
+    if (tiling_->dense[kMseDout] != 0) {
+      const LocalTensor<float> dout = Widen(in[kMseDout][row_start[kMseDout] + column], other, count);
+      AscendC::Mul(result, result, dout, count);
+    } else {
+      AscendC::Muls(result, result, value_[kMseDout], count);
+    }
+    if constexpr (kWiden) {
+      AscendC::PipeBarrier<PIPE_V>();
+      AscendC::Cast(out, result, RoundMode::CAST_RINT, count);
+    }
+  }
+
+  __aicore__ inline LocalTensor<float> Widen(const LocalTensor<T>& local, const LocalTensor<float>& buffer,
+                                             int32_t count) {
+    if constexpr (kWiden) {
+      AscendC::Cast(buffer, local, RoundMode::CAST_NONE, count);
+      AscendC::PipeBarrier<PIPE_V>();
+      return buffer;
+    } else {
+      return local;
+    }
+  }
+
+  __aicore__ inline void CopyOut(const Tile& tile) {
+    LocalTensor<T> out = output_.template DeQue<T>();
+    const DataCopyExtParams shape(static_cast<uint16_t>(tile.rows), static_cast<uint32_t>(tile.columns * kSize), 0,
+                                  0, 0);
+    AscendC::DataCopyPad(y_[static_cast<uint64_t>(tile.start)], out, shape);
+    output_.FreeTensor(out);
+  }
+
+  const MseLossV2GradTilingData* tiling_;
+  int64_t begin_;  // this core's part of y
+  int64_t end_;
+  GlobalTensor<T> input_[kMseInputs];
+  GlobalTensor<T> y_;
+  TQue<TPosition::VECIN, 1> queue_[kMseInputs];
+  TQue<TPosition::VECOUT, 1> output_;
+  TBuf<TPosition::VECCALC> work_buffer_;
+  TBuf<TPosition::VECCALC> value_buffer_;
+  LocalTensor<float> work_;
+  LocalTensor<float> values_;
+  float value_[kMseInputs];  // of the inputs that have one value for the row at hand
+  int32_t scalar_ready_;     // event id
+};
+
+}  // namespace mse_loss_v2_grad_op
+
+extern "C" __global__ __aicore__ void mse_loss_v2_grad(GM_ADDR predict, GM_ADDR label, GM_ADDR dout, GM_ADDR y,
+                                                       GM_ADDR workspace, GM_ADDR tiling) {
+  KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);
+  REGISTER_TILING_DEFAULT(MseLossV2GradTilingData);
+  GET_TILING_DATA_WITH_STRUCT(MseLossV2GradTilingData, tiling_data, tiling);
+  (void)workspace;
+  AscendC::TPipe pipe;  // outside the class, so that its members can live in registers
+  mse_loss_v2_grad_op::MseLossV2Grad<DTYPE_PREDICT> kernel;
+  kernel.Init(predict, label, dout, y, &tiling_data, &pipe);
+  kernel.Process();
+}
