@@ -1,0 +1,198 @@
+// Initialisation, devices and contexts.
+#include <thread>
+
+#include "acl/runtime.h"
+
+namespace mseloss::acl {
+
+constinit Contexts contexts;
+
+namespace {
+
+struct Process {
+  std::mutex mutex;
+  bool initialised = false;
+  bool finalised = false;
+  void* device_context = nullptr;  // device 0's default context
+  int64_t users = 0;               // aclrtSetDevice calls that no aclrtResetDevice has matched
+};
+constinit Process g_process;
+
+thread_local void* t_context = nullptr;
+thread_local int64_t t_users = 0;  // this thread's share of Process::users
+
+void release_device() noexcept {
+  destroy_context(std::exchange(g_process.device_context, nullptr));
+  g_process.users = 0;
+}
+
+aclError check_device(const char* function, int32_t device) noexcept {
+  if (device == 0) return ACL_SUCCESS;
+  return fail(ACL_ERROR_RT_INVALID_DEVICEID, "%s: deviceId: expected 0, the only device, got %d", function,
+              device);
+}
+
+aclError need_init(const char* function) noexcept {
+  if (g_process.initialised) return ACL_SUCCESS;
+  return fail(ACL_ERROR_UNINITIALIZE, "%s: expected aclInit to be called before, got no such call", function);
+}
+
+}  // namespace
+
+void* current_context() noexcept { return t_context; }
+
+aclError need_context(const char* function) noexcept {
+  if (t_context != nullptr && contexts.acquire(t_context)) return ACL_SUCCESS;
+  return fail(ACL_ERROR_RT_CONTEXT_NULL,
+              "%s: expected this thread to have a context (aclrtSetDevice, aclrtSetCurrentContext), got %s",
+              function, t_context == nullptr ? "none" : "one that has been destroyed");
+}
+
+void* create_context(int32_t device) noexcept {
+  void* handle = contexts.insert(device);
+  if (handle == nullptr) return nullptr;
+  void* stream = create_stream(handle);
+  if (stream == nullptr) {
+    contexts.retire(handle);
+    return nullptr;
+  }
+  contexts.acquire(handle)->default_stream = stream;
+  return handle;
+}
+
+bool destroy_context(void* handle) noexcept {
+  const auto context = contexts.acquire(handle);
+  if (!context || !contexts.retire(handle)) return false;
+  drain(*context);
+  for (;;) {
+    void* stream;
+    {
+      const std::lock_guard lock(context->mutex);
+      if (context->first == nullptr) return true;
+      stream = context->first->self;
+    }
+    // Another thread may be destroying it just now, and is about to take it off the list.
+    if (!destroy_stream(stream)) std::this_thread::yield();
+  }
+}
+
+}  // namespace mseloss::acl
+
+using namespace mseloss::acl;
+
+aclError aclInit(const char*) {
+  const std::lock_guard lock(g_process.mutex);
+  if (g_process.initialised) {
+    return fail(ACL_ERROR_REPEAT_INITIALIZE, "aclInit: expected one call until aclFinalize, got a second");
+  }
+  g_process.initialised = true;
+  return ACL_SUCCESS;
+}
+
+aclError aclFinalize(void) {
+  const std::lock_guard lock(g_process.mutex);
+  if (!g_process.initialised && g_process.finalised) {
+    return fail(ACL_ERROR_REPEAT_FINALIZE, "aclFinalize: expected one call after aclInit, got a second");
+  }
+  if (const aclError code = need_init("aclFinalize"); code != ACL_SUCCESS) return code;
+  release_device();
+  g_process.initialised = false;
+  g_process.finalised = true;
+  return ACL_SUCCESS;
+}
+
+aclError aclrtSetDevice(int32_t deviceId) {
+  const std::lock_guard lock(g_process.mutex);
+  if (const aclError code = need_init(__func__); code != ACL_SUCCESS) return code;
+  if (const aclError code = check_device(__func__, deviceId); code != ACL_SUCCESS) return code;
+  if (g_process.device_context == nullptr) {
+    g_process.device_context = create_context(deviceId);
+    if (g_process.device_context == nullptr) {
+      return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtSetDevice: out of memory for a context");
+    }
+  }
+  if (t_context != g_process.device_context) t_users = 0;
+  t_context = g_process.device_context;
+  ++t_users;
+  ++g_process.users;
+  return ACL_SUCCESS;
+}
+
+aclError aclrtResetDevice(int32_t deviceId) {
+  const std::lock_guard lock(g_process.mutex);
+  if (const aclError code = check_device(__func__, deviceId); code != ACL_SUCCESS) return code;
+  void* const context = g_process.device_context;
+  if (context == nullptr) return need_context(__func__);
+  if (t_users > 0 && --t_users == 0 && t_context == context) t_context = nullptr;
+  if (--g_process.users <= 0) release_device();
+  return ACL_SUCCESS;
+}
+
+aclError aclrtGetDevice(int32_t* deviceId) {
+  if (deviceId == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetDevice: deviceId: got null");
+  if (const aclError code = need_context(__func__); code != ACL_SUCCESS) return code;
+  *deviceId = 0;
+  return ACL_SUCCESS;
+}
+
+aclError aclrtGetDeviceCount(uint32_t* count) {
+  if (count == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetDeviceCount: count: got null");
+  *count = 1;
+  return ACL_SUCCESS;
+}
+
+aclError aclrtSynchronizeDevice(void) {
+  if (const aclError code = need_context(__func__); code != ACL_SUCCESS) return code;
+  const auto context = contexts.acquire(t_context);
+  if (!context) return need_context(__func__);
+  const aclError code = wait_all(*context);
+  return code == ACL_SUCCESS ? code : fail(code, "aclrtSynchronizeDevice: work on a stream failed with %d", code);
+}
+
+aclError aclrtGetRunMode(aclrtRunMode* runMode) {
+  if (runMode == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetRunMode: runMode: got null");
+  *runMode = ACL_HOST;
+  return ACL_SUCCESS;
+}
+
+const char* aclrtGetSocName(void) { return "mseloss-cpu"; }
+
+aclError aclrtCreateContext(aclrtContext* context, int32_t deviceId) {
+  if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateContext: context: got null");
+  const std::lock_guard lock(g_process.mutex);
+  if (const aclError code = need_init(__func__); code != ACL_SUCCESS) return code;
+  if (const aclError code = check_device(__func__, deviceId); code != ACL_SUCCESS) return code;
+  void* handle = create_context(deviceId);
+  if (handle == nullptr) {
+    return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtCreateContext: out of memory for a context");
+  }
+  *context = t_context = handle;
+  return ACL_SUCCESS;
+}
+
+aclError aclrtDestroyContext(aclrtContext context) {
+  if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtDestroyContext: context: got null");
+  if (!destroy_context(context)) {
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtDestroyContext: context: expected a live context, got %p",
+                context);
+  }
+  if (t_context == context) t_context = nullptr;
+  return ACL_SUCCESS;
+}
+
+aclError aclrtSetCurrentContext(aclrtContext context) {
+  if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtSetCurrentContext: context: got null");
+  if (!contexts.acquire(context)) {
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtSetCurrentContext: context: expected a live context, got %p",
+                context);
+  }
+  t_context = context;
+  return ACL_SUCCESS;
+}
+
+aclError aclrtGetCurrentContext(aclrtContext* context) {
+  if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetCurrentContext: context: got null");
+  if (const aclError code = need_context(__func__); code != ACL_SUCCESS) return code;
+  *context = t_context;
+  return ACL_SUCCESS;
+}

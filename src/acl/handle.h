@@ -1,0 +1,147 @@
+// Handles that can be checked: what a caller holds is no pointer but the number of a slot and of its use, so
+// that a destroyed, consumed or invented handle is recognised instead of followed.
+#pragma once
+
+#include <atomic>
+#include <bit>
+#include <cstdint>
+#include <mutex>
+#include <new>
+#include <utility>
+
+namespace mseloss::acl {
+
+// Handle: tag:4 | generation:36 | slot:24. A slot's state: generation:36 | pins:28; its generation is odd while
+// an object lives there and grows by one when it comes and when it goes. Slots are reused, never returned.
+// All members are lock-free but insert() and the end of an object, which take the free list's lock.
+template <class T, unsigned kTag>
+class HandleTable {
+  struct Slot {
+    std::atomic<uint64_t> state{0};
+    uint32_t index = 0;
+    Slot* next_free = nullptr;
+    alignas(T) unsigned char storage[sizeof(T)];
+    T* object() { return std::launder(reinterpret_cast<T*>(storage)); }
+  };
+
+ public:
+  // Keeps the object, though not its handle, alive.
+  class Pin {
+   public:
+    Pin() = default;
+    Pin(Pin&& other) noexcept : table_(other.table_), slot_(std::exchange(other.slot_, nullptr)) {}
+    Pin& operator=(Pin&& other) noexcept {
+      std::swap(table_, other.table_);
+      std::swap(slot_, other.slot_);
+      return *this;
+    }
+    ~Pin() {
+      if (slot_ != nullptr) table_->unpin(slot_);
+    }
+    explicit operator bool() const { return slot_ != nullptr; }
+    T* operator->() const { return slot_->object(); }
+    T& operator*() const { return *slot_->object(); }
+
+   private:
+    friend HandleTable;
+    Pin(HandleTable* table, Slot* slot) : table_(table), slot_(slot) {}
+    HandleTable* table_ = nullptr;
+    Slot* slot_ = nullptr;
+  };
+
+  // Null when out of memory or slots. T's constructor must not throw.
+  template <class... Args>
+  void* insert(Args&&... args) noexcept {
+    Slot* slot = take_free();
+    if (slot == nullptr) return nullptr;
+    static_assert(noexcept(T(std::forward<Args>(args)...)));
+    new (slot->storage) T(std::forward<Args>(args)...);
+    const uint64_t state = slot->state.load(std::memory_order_relaxed) + kOneGeneration;
+    slot->state.store(state, std::memory_order_release);
+    return to_handle(slot->index, state >> kPinBits);
+  }
+
+  Pin acquire(const void* handle) noexcept {
+    Slot* slot = find(handle);
+    if (slot == nullptr) return {};
+    uint64_t state = slot->state.load(std::memory_order_relaxed);
+    do {
+      if (state >> kPinBits != generation(handle)) return {};
+    } while (!slot->state.compare_exchange_weak(state, state + 1, std::memory_order_acquire,
+                                                std::memory_order_relaxed));
+    return Pin(this, slot);
+  }
+
+  // Ends the handle; the object ends with its last pin. False if the handle has ended already.
+  bool retire(const void* handle) noexcept {
+    Slot* slot = find(handle);
+    if (slot == nullptr) return false;
+    uint64_t state = slot->state.load(std::memory_order_relaxed);
+    do {
+      if (state >> kPinBits != generation(handle)) return false;
+    } while (!slot->state.compare_exchange_weak(state, state + kOneGeneration, std::memory_order_acq_rel,
+                                                std::memory_order_relaxed));
+    if ((state & kPinMask) == 0) reclaim(slot);
+    return true;
+  }
+
+ private:
+  static constexpr int kPinBits = 28, kIndexBits = 24, kTagShift = 60;
+  static constexpr uint64_t kOneGeneration = uint64_t{1} << kPinBits, kPinMask = kOneGeneration - 1;
+  static constexpr uint32_t kFirstChunk = 64;  // slots; each further chunk doubles the table
+  static constexpr int kChunks = kIndexBits - 5;
+  static_assert(sizeof(void*) == 8 && kTag != 0 && kTag < 16);
+
+  static void* to_handle(uint32_t index, uint64_t generation) {
+    return reinterpret_cast<void*>(uint64_t{kTag} << kTagShift | generation << kIndexBits | index);
+  }
+  static uint64_t generation(const void* handle) {
+    const auto bits = reinterpret_cast<uint64_t>(handle);
+    return (bits & ((uint64_t{1} << kTagShift) - 1)) >> kIndexBits;
+  }
+
+  Slot* find(const void* handle) noexcept {
+    const auto bits = reinterpret_cast<uint64_t>(handle);
+    if (bits >> kTagShift != kTag || generation(handle) % 2 == 0) return nullptr;
+    const uint32_t index = bits & ((1u << kIndexBits) - 1);
+    const int chunk = std::bit_width(index / kFirstChunk);
+    if (chunk >= kChunks) return nullptr;
+    Slot* slots = chunks_[chunk].load(std::memory_order_acquire);
+    return slots == nullptr ? nullptr : slots + (index - first_of(chunk));
+  }
+  static uint32_t first_of(int chunk) { return chunk == 0 ? 0 : kFirstChunk << (chunk - 1); }
+
+  Slot* take_free() noexcept {
+    const std::lock_guard lock(mutex_);
+    if (free_ == nullptr && !grow()) return nullptr;
+    return std::exchange(free_, free_->next_free);
+  }
+  bool grow() noexcept {
+    if (used_chunks_ == kChunks) return false;
+    const uint32_t first = first_of(used_chunks_), count = used_chunks_ == 0 ? kFirstChunk : first;
+    Slot* slots = new (std::nothrow) Slot[count];
+    if (slots == nullptr) return false;
+    for (uint32_t i = count; i-- > 0;) {
+      slots[i].index = first + i;
+      slots[i].next_free = std::exchange(free_, slots + i);
+    }
+    chunks_[used_chunks_++].store(slots, std::memory_order_release);
+    return true;
+  }
+  void unpin(Slot* slot) noexcept {
+    const uint64_t before = slot->state.fetch_sub(1, std::memory_order_acq_rel);
+    if ((before & kPinMask) == 1 && (before >> kPinBits) % 2 == 0) reclaim(slot);
+  }
+  void reclaim(Slot* slot) noexcept {
+    slot->object()->~T();
+    const std::lock_guard lock(mutex_);
+    slot->next_free = std::exchange(free_, slot);
+  }
+
+  std::mutex mutex_;
+  Slot* free_ = nullptr;
+  int used_chunks_ = 0;
+  std::atomic<Slot*> chunks_[kChunks] = {};
+};
+
+}  // namespace mseloss::acl

@@ -1,0 +1,179 @@
+// Queues and their workers.
+#include <memory>
+#include <thread>
+
+#include "acl/runtime.h"
+
+namespace mseloss::acl {
+
+constinit Streams streams;
+
+namespace {
+
+std::atomic<uint64_t> g_serial{0};
+
+void pop_head(Stream& stream) noexcept {
+  const std::unique_ptr<Task> task(stream.head);
+  stream.head = task->next;
+  if (stream.head == nullptr) stream.tail = nullptr;
+  stream.owner->queued.fetch_sub(1, std::memory_order_release);
+}
+
+// False when the stream is closed first.
+bool wait_for_event(Stream& stream, const Task& task) noexcept {
+  if (task.event == nullptr) return true;
+  std::unique_lock lock(progress().mutex);
+  const auto passed = [&] { return task.event->passed(task.number); };
+  progress().changed.wait(lock, [&] { return passed() || stream.closing; });
+  return passed();
+}
+
+void work(const Streams::Pin& stream) noexcept {
+  std::unique_lock lock(stream->mutex);
+  for (bool dropping = false;;) {
+    stream->changed.wait(lock, [&] { return stream->head != nullptr || stream->closing; });
+    if (stream->head == nullptr) return;
+    Task& task = *stream->head;
+    lock.unlock();
+    aclError failure = ACL_SUCCESS;
+    dropping = dropping || !wait_for_event(*stream, task);
+    if (dropping) {
+      task.abandon();
+    } else {
+      failure = task.run();
+    }
+    lock.lock();
+    if (stream->failure == ACL_SUCCESS) stream->failure = failure;
+    pop_head(*stream);
+    stream->changed.notify_all();
+  }
+}
+
+// Detached: the thread ends by itself when the stream closes, and its pin keeps the stream until then.
+bool start_worker(const Stream& stream) noexcept {
+  try {
+    std::thread([pin = streams.acquire(stream.self)] { work(pin); }).detach();
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+bool stuck(const Stream& stream) noexcept {
+  if (stream.head == nullptr || stream.head->event == nullptr) return false;
+  const std::lock_guard lock(progress().mutex);
+  return !stream.head->event->passed(stream.head->number);
+}
+
+// True if there was anything to wait for.
+bool drain(Stream& stream) noexcept {
+  std::unique_lock lock(stream.mutex);
+  const auto done = [&] { return stream.head == nullptr || stuck(stream); };
+  if (done()) return false;
+  stream.changed.wait(lock, done);
+  return true;
+}
+
+Streams::Pin next_stream(Context& context, uint64_t* serial) noexcept {
+  const std::lock_guard lock(context.mutex);
+  for (Stream* stream = context.first; stream != nullptr; stream = stream->next) {
+    if (stream->serial <= *serial) continue;
+    *serial = stream->serial;
+    if (auto pin = streams.acquire(stream->self)) return pin;
+  }
+  return {};
+}
+
+void link(Context& context, Stream& stream) noexcept {
+  const std::lock_guard lock(context.mutex);
+  stream.serial = ++g_serial;
+  stream.previous = context.last;
+  (context.last != nullptr ? context.last->next : context.first) = &stream;
+  context.last = &stream;
+}
+
+void unlink(Context& context, Stream& stream) noexcept {
+  const std::lock_guard lock(context.mutex);
+  (stream.previous != nullptr ? stream.previous->next : context.first) = stream.next;
+  (stream.next != nullptr ? stream.next->previous : context.last) = stream.previous;
+}
+
+}  // namespace
+
+aclError enqueue(const Streams::Pin& stream, Task* task) noexcept {
+  std::unique_ptr<Task> owned(task);
+  if (stream->closing) {
+    task->abandon();
+    return ACL_ERROR_RT_PARAM_INVALID;
+  }
+  if (!stream->has_worker) {
+    stream->has_worker = start_worker(*stream);
+    // Without a worker the queue is empty, so work that waits for nothing may as well run here.
+    if (!stream->has_worker) return task->event == nullptr ? task->run() : ACL_ERROR_RT_MEMORY_ALLOCATION;
+  }
+  (stream->tail != nullptr ? stream->tail->next : stream->head) = owned.release();
+  stream->tail = task;
+  stream->owner->queued.fetch_add(1, std::memory_order_relaxed);
+  stream->changed.notify_all();
+  return ACL_SUCCESS;
+}
+
+void drain(Context& context) noexcept {
+  // A stream that was stuck may go on once another has recorded its event: until a round finds nothing to do.
+  while (context.queued.load(std::memory_order_acquire) != 0) {
+    bool waited = false;
+    uint64_t serial = 0;
+    while (auto stream = next_stream(context, &serial)) waited = drain(*stream) || waited;
+    if (!waited) return;
+  }
+}
+
+bool wait_idle(Stream& stream, int32_t timeout, aclError* failure) noexcept {
+  std::unique_lock lock(stream.mutex);
+  const auto idle = [&] { return stream.head == nullptr; };
+  if (timeout < 0) {
+    stream.changed.wait(lock, idle);
+  } else if (!stream.changed.wait_for(lock, std::chrono::milliseconds(timeout), idle)) {
+    return false;
+  }
+  *failure = std::exchange(stream.failure, ACL_SUCCESS);
+  return true;
+}
+
+aclError wait_all(Context& context) noexcept {
+  aclError first_failure = ACL_SUCCESS;
+  uint64_t serial = 0;
+  while (auto stream = next_stream(context, &serial)) {
+    aclError failure = ACL_SUCCESS;
+    wait_idle(*stream, -1, &failure);
+    if (first_failure == ACL_SUCCESS) first_failure = failure;
+  }
+  return first_failure;
+}
+
+void* create_stream(void* context) noexcept {
+  auto owner = contexts.acquire(context);
+  if (!owner) return nullptr;
+  void* handle = streams.insert(context, std::move(owner));
+  if (handle == nullptr) return nullptr;
+  const auto stream = streams.acquire(handle);
+  stream->self = handle;
+  link(*stream->owner, *stream);
+  return handle;
+}
+
+bool destroy_stream(void* handle) noexcept {
+  const auto stream = streams.acquire(handle);
+  if (!stream || !streams.retire(handle)) return false;
+  drain(*stream);
+  {
+    const std::scoped_lock lock(stream->mutex, progress().mutex);
+    stream->closing = true;
+  }
+  stream->changed.notify_all();
+  progress().changed.notify_all();
+  unlink(*stream->owner, *stream);
+  return true;
+}
+
+}  // namespace mseloss::acl

@@ -1,0 +1,85 @@
+#include "acl/runtime.h"
+
+namespace mseloss::acl {
+
+aclError find_stream(const char* function, aclrtStream handle, Streams::Pin* stream) noexcept {
+  void* const context = current_context();
+  if (handle == nullptr) {
+    const auto pin = contexts.acquire(context);
+    if (!pin) return need_context(function);
+    *stream = streams.acquire(pin->default_stream);
+    return *stream ? ACL_SUCCESS : need_context(function);
+  }
+  *stream = streams.acquire(handle);
+  // A live stream's context is alive, so a match needs no look at the context itself.
+  if (*stream && (*stream)->context == context) return ACL_SUCCESS;
+  if (const aclError code = need_context(function); code != ACL_SUCCESS) return code;
+  if (!*stream) {
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: stream: expected a live stream or null, got %p", function,
+                handle);
+  }
+  return fail(ACL_ERROR_RT_STREAM_CONTEXT, "%s: stream: expected one of this thread's context %p, got one of %p",
+              function, context, (*stream)->context);
+}
+
+}  // namespace mseloss::acl
+
+using namespace mseloss::acl;
+
+namespace {
+
+aclError synchronize(const char* function, aclrtStream handle, int32_t timeout) noexcept {
+  Streams::Pin stream;
+  if (const aclError code = find_stream(function, handle, &stream); code != ACL_SUCCESS) return code;
+  aclError failure = ACL_SUCCESS;
+  if (!wait_idle(*stream, timeout, &failure)) {
+    return fail(ACL_ERROR_RT_STREAM_SYNC_TIMEOUT, "%s: expected the stream to finish within %d ms, got no end",
+                function, timeout);
+  }
+  if (failure == ACL_SUCCESS) return failure;
+  return fail(failure, "%s: work on the stream failed with %d%s", function, failure,
+              failure == ACL_ERROR_RT_MEMORY_ALLOCATION ? ", out of memory" : "");
+}
+
+}  // namespace
+
+aclError aclrtCreateStream(aclrtStream* stream) { return aclrtCreateStreamWithConfig(stream, 0, 0); }
+
+// Priorities and launch modes mean nothing here, and are accepted.
+aclError aclrtCreateStreamWithConfig(aclrtStream* stream, uint32_t, uint32_t) {
+  if (stream == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateStream: stream: got null");
+  if (const aclError code = need_context("aclrtCreateStream"); code != ACL_SUCCESS) return code;
+  void* handle = create_stream(current_context());
+  if (handle == nullptr) {
+    return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtCreateStream: out of memory for a stream");
+  }
+  *stream = handle;
+  return ACL_SUCCESS;
+}
+
+aclError aclrtDestroyStream(aclrtStream stream) {
+  if (stream == nullptr) {
+    return fail(ACL_ERROR_INVALID_PARAM, "aclrtDestroyStream: stream: expected a created stream, got null");
+  }
+  if (destroy_stream(stream)) return ACL_SUCCESS;
+  return fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtDestroyStream: stream: expected a live stream, got %p", stream);
+}
+
+aclError aclrtSynchronizeStream(aclrtStream stream) { return synchronize(__func__, stream, -1); }
+
+aclError aclrtSynchronizeStreamWithTimeout(aclrtStream stream, int32_t timeout) {
+  if (timeout < -1) {
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: timeout: expected -1 or milliseconds, got %d", __func__,
+                timeout);
+  }
+  return synchronize(__func__, stream, timeout);
+}
+
+aclError aclrtStreamQuery(aclrtStream stream, aclrtStreamStatus* status) {
+  if (status == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtStreamQuery: status: got null");
+  Streams::Pin pin;
+  if (const aclError code = find_stream(__func__, stream, &pin); code != ACL_SUCCESS) return code;
+  const std::lock_guard lock(pin->mutex);
+  *status = pin->head == nullptr ? ACL_STREAM_STATUS_COMPLETE : ACL_STREAM_STATUS_NOT_READY;
+  return ACL_SUCCESS;
+}

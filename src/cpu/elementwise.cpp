@@ -1,0 +1,108 @@
+// The gradient, the elementwise loss and the conversions: written once, compiled for every target.
+#include "cpu/targets.h"  // before Highway
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/elementwise.cpp"
+#include <hwy/foreach_target.h>
+
+#include <hwy/highway.h>
+
+#include <cstring>
+
+#include "cpu/lanes-inl.h"
+#include "cpu/rows-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mseloss::cpu::HWY_NAMESPACE {
+
+template <class S, bool kStream>
+void grad(const Row& row) {
+  using T = typename S::Compute;
+  const hn::ScalableTag<T> d;
+  const auto scale = hn::Set(d, static_cast<T>(row.scale));
+  const Source<S> g(row.in[0], row.moves[0]), x(row.in[1], row.moves[1]), y(row.in[2], row.moves[2]);
+  sweep<S, kStream>(
+      row, [&](auto from) HWY_ATTR { return hn::Mul(hn::Mul(hn::Sub(from(x), from(y)), scale), from(g)); });
+}
+
+template <class S>
+void loss(const Row& row) {
+  const Source<S> x(row.in[1], row.moves[1]), y(row.in[2], row.moves[2]);
+  sweep<S, false>(row, [&](auto from) HWY_ATTR {
+    const auto difference = hn::Sub(from(x), from(y));
+    return hn::Mul(difference, difference);
+  });
+}
+
+// float64 to a half type by way of float32, rounded to odd there, so that the second rounding sees what was
+// cut off.
+HWY_INLINE float round_to_odd(double value) {
+  const float nearest = static_cast<float>(value);
+  if (static_cast<double>(nearest) == value || value != value) return nearest;
+  uint32_t bits;
+  std::memcpy(&bits, &nearest, sizeof(bits));
+  const double back = nearest;
+  if ((value < 0 ? -back : back) > (value < 0 ? -value : value)) --bits;
+  bits |= 1;
+  float odd;
+  std::memcpy(&odd, &bits, sizeof(odd));
+  return odd;
+}
+
+template <class From, class To>
+void convert(const void* from, void* to, size_t n) {
+  using A = typename From::Compute;
+  using B = typename To::Compute;
+  const Row row{{from, nullptr, nullptr}, {true, false, false}, to, n, 0};
+  if constexpr (std::is_same_v<A, B>) {
+    const Source<From> source(from, true);
+    sweep<To, false>(row, [&](auto load) HWY_ATTR { return load(source); });
+  } else {
+    const hn::ScalableTag<double> wide;
+    const hn::Rebind<float, decltype(wide)> narrow;
+    const size_t lanes = hn::Lanes(wide);
+    HWY_ALIGN typename To::Memory out[hn::MaxLanes(wide)];
+    const auto* source = static_cast<const typename From::Memory*>(from);
+    auto* sink = static_cast<typename To::Memory*>(to);
+    HWY_ALIGN typename From::Memory part[hn::MaxLanes(wide)] = {};
+    for (size_t i = 0; i < n; i += lanes) {
+      const size_t count = HWY_MIN(lanes, n - i);
+      std::memcpy(part, source + i, count * sizeof(part[0]));
+      if constexpr (std::is_same_v<A, float>) {  // widening is exact
+        hn::StoreU(hn::PromoteTo(wide, From::load(narrow, part)), wide, out);
+      } else if constexpr (std::is_same_v<typename To::Memory, float>) {
+        hn::StoreU(hn::DemoteTo(narrow, hn::LoadU(wide, part)), narrow, out);
+      } else {
+        HWY_ALIGN float odd[hn::MaxLanes(wide)];
+        for (size_t k = 0; k < lanes; ++k) odd[k] = round_to_odd(part[k]);
+        To::store(narrow, hn::LoadU(narrow, odd), out);
+      }
+      std::memcpy(sink + i, out, count * sizeof(out[0]));
+    }
+  }
+}
+
+void fill_elementwise(Kernels* kernels) {
+  for_each_storage([&](DType dtype, auto storage) {
+    using S = decltype(storage);
+    const int i = static_cast<int>(dtype);
+    kernels->grad[i][0] = &grad<S, false>;
+    kernels->grad[i][1] = &grad<S, true>;
+    kernels->loss[i] = &loss<S>;
+    for_each_storage([&](DType to, auto to_storage) {
+      kernels->convert[i][static_cast<int>(to)] = &convert<S, decltype(to_storage)>;
+    });
+  });
+}
+
+}  // namespace mseloss::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mseloss::cpu {
+HWY_EXPORT(fill_elementwise);
+void fill_elementwise_kernels(Kernels* kernels, size_t target) {
+  HWY_DISPATCH_TABLE(fill_elementwise)[target](kernels);
+}
+}  // namespace mseloss::cpu
+#endif

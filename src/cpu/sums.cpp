@@ -1,0 +1,301 @@
+// Sums of squares: fast with a bound, alone or beside the gradient, and exact. docs/numerics.md has the
+// proofs.
+#include "cpu/targets.h"  // before Highway
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/sums.cpp"
+#include <hwy/foreach_target.h>
+
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "cpu/lanes-inl.h"
+#include "cpu/rows-inl.h"
+#include "numerics/fixed_point.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mseloss::cpu::HWY_NAMESPACE {
+
+using Wide = hn::ScalableTag<double>;
+using WideV = hn::Vec<Wide>;
+
+// a + b = *sum + rest exactly.
+HWY_INLINE WideV two_sum(WideV a, WideV b, WideV* sum) {
+  const auto s = hn::Add(a, b), bb = hn::Sub(s, a);
+  *sum = s;
+  return hn::Add(hn::Sub(a, hn::Sub(s, bb)), hn::Sub(b, bb));
+}
+
+// d * d - square exactly, where square = round(d * d), while nothing underflows and |d| < 2^996.
+HWY_INLINE WideV square_rest(WideV d, WideV square) {
+#if MSELOSS_NATIVE_FMA
+  return hn::MulSub(d, d, square);
+#else
+  const auto spread = hn::Mul(d, hn::Set(Wide(), 134217729.0));  // 2^27 + 1
+  const auto high = hn::Sub(spread, hn::Sub(spread, d)), low = hn::Sub(d, high);
+  const auto cross = hn::Mul(high, low);
+  return hn::Add(hn::Add(hn::Add(hn::Sub(hn::Mul(high, high), square), cross), cross), hn::Mul(low, low));
+#endif
+}
+
+// The first `count` lanes; the others, where one element stands for all, are no elements.
+template <class D>
+HWY_INLINE hn::Vec<D> masked(D d, hn::Vec<D> v, size_t count) {
+  return hn::IfThenElseZero(hn::FirstN(d, count), v);
+}
+
+HWY_INLINE WideV widen(hn::Vec<hn::Rebind<float, Wide>> v) { return hn::PromoteTo(Wide(), v); }
+HWY_INLINE WideV widen(WideV v) { return v; }
+
+HWY_INLINE double sum_of_lanes(WideV v) { return hn::GetLane(hn::SumOfLanes(Wide(), v)); }
+
+template <class T>
+class Squares;
+
+// Squares of float32 are exact in float64: plain sums, in accumulators enough to hide the latency of the
+// addition.
+template <>
+class Squares<float> {
+ public:
+  using D = hn::Rebind<float, Wide>;
+  static constexpr int kAccumulators = 8;
+
+  HWY_INLINE Squares() {
+    for (WideV& sum : sum_) sum = hn::Zero(Wide());
+  }
+
+  HWY_INLINE void add(int k, hn::Vec<D> difference) {
+    const auto d = hn::PromoteTo(Wide(), difference);
+    sum_[k] = hn::MulAdd(d, d, sum_[k]);  // the product is exact, so fused or not is the same
+  }
+  HWY_INLINE void finish(size_t n, RowSum* row) {
+    for (int step = kAccumulators / 2; step > 0; step /= 2) {
+      for (int k = 0; k < step; ++k) sum_[k] = hn::Add(sum_[k], sum_[k + step]);
+    }
+    row->high = sum_of_lanes(sum_[0]);
+    row->low = 0;
+    // Additions a term passes: one a round, those of the last part, the accumulators' tree, the lanes.
+    const size_t lanes = hn::Lanes(Wide());
+    const size_t additions = n / (kAccumulators * lanes) + kAccumulators + 3 + lanes;
+    row->error = kUnit * static_cast<double>(additions) * row->high * kSlack;
+    row->squares_fit = true;
+  }
+
+ private:
+  WideV sum_[kAccumulators];
+};
+
+// Squares of float64 as two doubles each, summed in double-double.
+template <>
+class Squares<double> {
+ public:
+  using D = Wide;
+  static constexpr int kAccumulators = 4;
+
+  HWY_INLINE Squares() {
+    for (int k = 0; k < kAccumulators; ++k) high_[k] = low_[k] = hn::Zero(Wide());
+  }
+
+  HWY_INLINE void add(int k, WideV d) {
+    const auto square = hn::Mul(d, d);
+    const auto rest = two_sum(high_[k], square, &high_[k]);
+    low_[k] = hn::Add(low_[k], hn::Add(rest, square_rest(d, square)));
+  }
+  HWY_INLINE void finish(size_t n, RowSum* row) {
+    for (int k = 1; k < kAccumulators; ++k) {
+      const auto rest = two_sum(high_[0], high_[k], &high_[0]);
+      low_[0] = hn::Add(low_[0], hn::Add(low_[k], rest));
+    }
+    HWY_ALIGN double high[hn::MaxLanes(Wide())], low[hn::MaxLanes(Wide())];
+    hn::Store(high_[0], Wide(), high);
+    hn::Store(low_[0], Wide(), low);
+    const size_t lanes = hn::Lanes(Wide());
+    double sum = 0, rest = 0;
+    for (size_t i = 0; i < lanes; ++i) {
+      const double s = sum + high[i], bb = s - sum;
+      rest += ((sum - (s - bb)) + (high[i] - bb)) + low[i];
+      sum = s;
+    }
+    row->high = sum;
+    row->low = rest;
+    const double additions = static_cast<double>(n / (kAccumulators * lanes) + 2 * kAccumulators + lanes + 2);
+    // The low parts' own roundings, quadratic in the unit, and what squares lose below the smallest
+    // subnormal.
+    row->error =
+        (4 * additions * additions * kUnit * kUnit * sum + static_cast<double>(n) * 0x1p-1072) * kSlack;
+    row->squares_fit = false;
+  }
+
+ private:
+  WideV high_[kAccumulators], low_[kAccumulators];
+};
+
+// Calls f(k, i, count) for each vector of the run: its accumulator, first element and number of elements.
+template <class S, class F>
+HWY_INLINE void for_each_vector(size_t first, size_t n, const F& f) {
+  using Q = Squares<typename S::Compute>;
+  const typename Q::D d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = first;
+  for (; i + Q::kAccumulators * lanes <= n; i += Q::kAccumulators * lanes) {
+    HWY_UNROLL(8)
+    for (int k = 0; k < Q::kAccumulators; ++k) f(k, i + k * lanes, lanes);
+  }
+  for (int k = 0; i < n; i += lanes, ++k) f(k, i, HWY_MIN(lanes, n - i));
+}
+
+template <class S>
+void sum(const Row& row, RowSum* out) {
+  using Q = Squares<typename S::Compute>;
+  const typename Q::D d;
+  const size_t lanes = hn::Lanes(d);
+  const Source<S> x(row.in[1], row.moves[1]), y(row.in[2], row.moves[2]);
+  Q squares;
+  for_each_vector<S>(0, row.n, [&](int k, size_t i, size_t count) HWY_ATTR {
+    if (HWY_LIKELY(count == lanes)) {
+      squares.add(k, hn::Sub(x.load(d, i), y.load(d, i)));
+    } else {
+      squares.add(k, masked(d, hn::Sub(x.load_part(d, i, count), y.load_part(d, i, count)), count));
+    }
+  });
+  squares.finish(row.n, out);
+}
+
+template <class S, bool kStream>
+void grad_sum(const Row& row, RowSum* out) {
+  using T = typename S::Compute;
+  using Memory = typename S::Memory;
+  using Q = Squares<T>;
+  const typename Q::D d;
+  const size_t lanes = hn::Lanes(d);
+  const Source<S> g(row.in[0], row.moves[0]), x(row.in[1], row.moves[1]), y(row.in[2], row.moves[2]);
+  const auto scale = hn::Set(d, static_cast<T>(row.scale));
+  Memory* to = static_cast<Memory*>(row.out);
+  Q squares;
+  const auto part = [&](int k, size_t i, size_t count) HWY_ATTR {
+    HWY_ALIGN Memory buffer[hn::MaxLanes(d)];
+    const auto difference = hn::Sub(x.load_part(d, i, count), y.load_part(d, i, count));
+    squares.add(k, masked(d, difference, count));
+    S::store(d, hn::Mul(hn::Mul(difference, scale), g.load_part(d, i, count)), buffer);
+    std::memcpy(to + i, buffer, count * sizeof(Memory));
+  };
+  size_t first = 0;
+  if constexpr (kStream) {
+    const size_t past = reinterpret_cast<uintptr_t>(to) / sizeof(Memory) % lanes;
+    first = HWY_MIN(row.n, (lanes - past) % lanes);
+    if (first != 0) part(Q::kAccumulators - 1, 0, first);
+  }
+  for_each_vector<S>(first, row.n, [&](int k, size_t i, size_t count) HWY_ATTR {
+    if (HWY_UNLIKELY(count != lanes)) return part(k, i, count);
+    const auto difference = hn::Sub(x.load(d, i), y.load(d, i));
+    squares.add(k, difference);
+    const auto v = hn::Mul(hn::Mul(difference, scale), g.load(d, i));
+    if constexpr (kStream) {
+      S::stream(d, v, to + i);
+    } else {
+      S::store(d, v, to + i);
+    }
+  });
+  squares.finish(row.n, out);
+}
+
+constexpr size_t kExactBlock = 512;
+
+// Adds the block's values exactly. Each level cuts every value at a common bit, 41 or more below the largest;
+// the upper parts are then multiples of that bit and fewer than 2^53 of it together, so that their sum in any
+// order is exact.
+void add_block(double* values, size_t count, FixedPoint limbs) {
+  const Wide d;
+  const size_t lanes = hn::Lanes(d);
+  auto largest = hn::Zero(d);
+  for (size_t i = 0; i < count; i += lanes) largest = hn::Max(largest, hn::Abs(hn::Load(d, values + i)));
+  double top = hn::GetLane(hn::MaxOfLanes(d, largest));
+  while (top != 0) {
+    int exponent;
+    std::frexp(top, &exponent);
+    const auto cut = hn::Set(d, std::ldexp(1.5, exponent + 10));  // 512 terms below 2^exponent
+    auto upper_sum = hn::Zero(d);
+    largest = hn::Zero(d);
+    for (size_t i = 0; i < count; i += lanes) {
+      const auto value = hn::Load(d, values + i);
+      const auto upper = hn::Sub(hn::Add(value, cut), cut), rest = hn::Sub(value, upper);
+      upper_sum = hn::Add(upper_sum, upper);
+      largest = hn::Max(largest, hn::Abs(rest));
+      hn::Store(rest, d, values + i);
+    }
+    limbs.add(sum_of_lanes(upper_sum));
+    top = hn::GetLane(hn::MaxOfLanes(d, largest));
+  }
+}
+
+template <class S>
+void exact_sum(const Row& row, uint64_t* limb_array, double* special) {
+  using T = typename S::Compute;
+  using D = typename Squares<T>::D;
+  const D d;
+  const Wide wide;
+  const size_t lanes = hn::Lanes(wide);
+  const Source<S> x(row.in[1], row.moves[1]), y(row.in[2], row.moves[2]);
+  FixedPoint limbs(limb_array);
+  HWY_ALIGN double differences[kExactBlock], squares[kExactBlock], rests[kExactBlock];
+  for (size_t first = 0; first < row.n; first += kExactBlock) {
+    const size_t n = HWY_MIN(kExactBlock, row.n - first);
+    auto largest = hn::Zero(wide), smallest = hn::Set(wide, 1.0), total = hn::Zero(wide);
+    for (size_t i = 0; i < n; i += lanes) {
+      const size_t count = HWY_MIN(lanes, n - i);
+      auto difference = hn::Sub(x.load_part(d, first + i, count), y.load_part(d, first + i, count));
+      difference = masked(d, difference, count);
+      const auto v = widen(difference);
+      const auto square = hn::Mul(v, v), magnitude = hn::Abs(v);
+      hn::Store(v, wide, differences + i);
+      hn::Store(square, wide, squares + i);
+      total = hn::Add(total, square);
+      largest = hn::Max(largest, magnitude);
+      smallest = hn::Min(smallest, hn::IfThenElse(hn::Eq(v, hn::Zero(wide)), smallest, magnitude));
+      if constexpr (std::is_same_v<T, double>) hn::Store(square_rest(v, square), wide, rests + i);
+    }
+    // Squares, and for float64 what their rounding cut off, are exact while exponents stay away from both
+    // ends.
+    bool plain = std::isfinite(sum_of_lanes(total));
+    if constexpr (std::is_same_v<T, double>) {
+      plain = plain && hn::GetLane(hn::MaxOfLanes(wide, largest)) < 0x1p480 &&
+              hn::GetLane(hn::MinOfLanes(wide, smallest)) > 0x1p-440;
+    }
+    if (plain) {
+      const size_t padded = (n + lanes - 1) / lanes * lanes;
+      add_block(squares, padded, limbs);
+      if constexpr (std::is_same_v<T, double>) add_block(rests, padded, limbs);
+      continue;
+    }
+    for (size_t i = 0; i < n; ++i) {
+      if (std::isfinite(differences[i])) {
+        limbs.add_square(differences[i]);
+      } else {
+        *special += differences[i] * differences[i];
+      }
+    }
+  }
+}
+
+void fill_sums(Kernels* kernels) {
+  for_each_storage([&](DType dtype, auto storage) {
+    using S = decltype(storage);
+    const int i = static_cast<int>(dtype);
+    kernels->sum[i] = &sum<S>;
+    kernels->grad_sum[i][0] = &grad_sum<S, false>;
+    kernels->grad_sum[i][1] = &grad_sum<S, true>;
+    kernels->exact_sum[i] = &exact_sum<S>;
+  });
+}
+
+}  // namespace mseloss::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mseloss::cpu {
+HWY_EXPORT(fill_sums);
+void fill_sum_kernels(Kernels* kernels, size_t target) { HWY_DISPATCH_TABLE(fill_sums)[target](kernels); }
+}  // namespace mseloss::cpu
+#endif

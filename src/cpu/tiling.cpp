@@ -1,0 +1,125 @@
+#include "cpu/tiling.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "mseloss/mseloss.h"
+
+namespace mseloss::cpu {
+namespace {
+
+bool has(const Plan& plan, int operand) { return plan.operands >> operand & 1; }
+
+// The dimension in which the operand's neighbours in memory lie; -1 if it does not move at all.
+int contiguous_dimension(const Plan& plan, int operand) {
+  int best = -1;
+  for (int d = plan.rank; d-- > 0;) {
+    const int64_t stride = std::abs(plan.stride[operand][d]);
+    if (stride != 0 && (best < 0 || stride < std::abs(plan.stride[operand][best]))) best = d;
+  }
+  return best;
+}
+
+int64_t volume_of(const Plan& plan, const int64_t* box) {
+  int64_t volume = 1;
+  for (int d = 0; d < plan.rank; ++d) volume *= box[d];
+  return volume;
+}
+
+void choose_box(const Plan& plan, Tiling* tiling) {
+  const int64_t size = size_of(plan.dtype), budget = kTileBytes / size;
+  int64_t* box = tiling->box;
+  // Along each operand's contiguous direction a few cache lines, fewer if there are many directions.
+  bool wanted[kMaxRank] = {};
+  for (int o = 0; o < kOperands; ++o) {
+    const int d = has(plan, o) ? contiguous_dimension(plan, o) : -1;
+    if (d >= 0) wanted[d] = true;
+  }
+  for (int64_t width = 256 / size; width >= 1; width /= 2) {
+    for (int d = 0; d < plan.rank; ++d) box[d] = wanted[d] ? std::min(plan.extent[d], width) : 1;
+    if (volume_of(plan, box) <= budget) break;
+  }
+  // The rest of the budget goes to the innermost dimensions, in equal boxes.
+  for (int d = plan.rank; d-- > 0;) {
+    const int64_t most = std::min(plan.extent[d], budget / (volume_of(plan, box) / box[d]));
+    const int64_t count = (plan.extent[d] + most - 1) / most;
+    box[d] = (plan.extent[d] + count - 1) / count;
+  }
+}
+
+// The outermost dimension from which on the operand, within a box, is one run of stride 0 or 1; rank if there
+// is none.
+int first_run_dimension(const Plan& plan, const Tiling& tiling, int operand) {
+  const int64_t* stride = plan.stride[operand];
+  int d = plan.rank - 1;
+  const bool unit = stride[d] == 1 || (stride[d] == 0 && operand < kOut);
+  if (!unit || plan.dtypes[operand] != plan.dtype) return plan.rank;
+  while (d > 0 && tiling.box[d] == plan.extent[d] && stride[d - 1] == stride[d] * plan.extent[d]) --d;
+  return d;
+}
+
+}  // namespace
+
+Tiling make_tiling(const Plan& plan) {
+  Tiling tiling{};
+  choose_box(plan, &tiling);
+  tiling.volume = volume_of(plan, tiling.box);
+  tiling.total = 1;
+  for (int d = 0; d < plan.rank; ++d) {
+    tiling.boxes[d] = (plan.extent[d] + tiling.box[d] - 1) / tiling.box[d];
+    tiling.total *= tiling.boxes[d];
+  }
+  for (int o = 0; o < kOperands; ++o) {
+    if (!has(plan, o)) continue;
+    const int first = first_run_dimension(plan, tiling, o);
+    int64_t length = 1;
+    for (int d = first; d < plan.rank; ++d) length *= tiling.box[d];
+    tiling.direct[o] =
+        first < plan.rank && (length * size_of(plan.dtype) >= kDirectBytes || length == tiling.volume);
+    if (tiling.direct[o]) tiling.run = std::max(tiling.run, first);
+  }
+  return tiling;
+}
+
+int thread_count(const Plan& plan, const Options& options) {
+  constexpr int64_t kGrainBytes = 128 * 1024;  // what one core moves in about the time a second takes to join
+  int64_t bytes = 0;
+  for (int o = 0; o < kOperands; ++o) {
+    if (has(plan, o)) bytes += size_of(plan.dtypes[o]);
+  }
+  const int64_t most = options.threads > 0 ? options.threads : max_threads();
+  if (plan.numel > INT64_MAX / bytes) return static_cast<int>(most);
+  return static_cast<int>(std::clamp<int64_t>(plan.numel * bytes / kGrainBytes, 1, most));
+}
+
+bool streams(const Plan& plan, const Options& options) {
+  constexpr int64_t kStreamBytes = 16 << 20;  // docs/performance.md has the measurement
+  if (!has(plan, kOut) || options.store == Options::Store::kCached) return false;
+  return options.store == Options::Store::kStreaming || plan.numel >= kStreamBytes / size_of(plan.dtype);
+}
+
+std::string explain(const Plan& plan, const Options& options) {
+  if (plan.numel == 0) return "no elements: nothing to do";
+  const char* names[kOperands] = {"grad_output", "input", "target", "grad_input", "loss"};
+  std::string text = plan.layout == Layout::kDense  ? "dense"
+                     : plan.layout == Layout::kRows ? "rows"
+                                                    : "general";
+  text += ": " + std::to_string(plan.numel) + " elements as (";
+  for (int d = 0; d < plan.rank; ++d) text += (d == 0 ? "" : ", ") + std::to_string(plan.extent[d]);
+  text += ")";
+  if (plan.layout != Layout::kDense) {
+    const Tiling tiling = make_tiling(plan);
+    text += " in boxes of (";
+    for (int d = 0; d < plan.rank; ++d) text += (d == 0 ? "" : ", ") + std::to_string(tiling.box[d]);
+    text += ")";
+    for (int o = 0; o < kOperands; ++o) {
+      if (has(plan, o))
+        text += std::string(", ") + names[o] + (tiling.direct[o] ? " in place" : " through a tile");
+    }
+  }
+  text += std::string(", ") + (streams(plan, options) ? "streaming" : "cached") + " stores, at most " +
+          std::to_string(thread_count(plan, options)) + " threads, target " + target();
+  return text;
+}
+
+}  // namespace mseloss::cpu

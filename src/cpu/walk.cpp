@@ -1,0 +1,237 @@
+#include "cpu/walk.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace mseloss::cpu {
+namespace {
+
+bool has(const Plan& plan, int operand) { return plan.operands >> operand & 1; }
+
+size_t tile_bytes(const Tiling& tiling, DType dtype) {
+  return (static_cast<size_t>(tiling.volume) * size_of(dtype) + 63) / 64 * 64;
+}
+
+// Copies rows x columns elements between any two layouts, `to` or `from` being the tile. Strides in elements.
+struct Copy {
+  ptrdiff_t from_row, from_column, to_row, to_column;
+  int64_t rows, columns;
+};
+
+template <class T>
+void copy_strided(const char* from, char* to, const Copy& copy) {
+  for (int64_t i = 0; i < copy.rows; ++i) {
+    const char* source = from + i * copy.from_row * static_cast<ptrdiff_t>(sizeof(T));
+    char* sink = to + i * copy.to_row * static_cast<ptrdiff_t>(sizeof(T));
+    if (copy.from_column == 1 && copy.to_column == 1) {
+      std::memcpy(sink, source, copy.columns * sizeof(T));
+      continue;
+    }
+    T one;
+    if (copy.from_column == 0 && copy.to_column == 1) {
+      std::memcpy(&one, source, sizeof(T));
+      for (int64_t j = 0; j < copy.columns; ++j) std::memcpy(sink + j * sizeof(T), &one, sizeof(T));
+      continue;
+    }
+    const ptrdiff_t source_step = copy.from_column * static_cast<ptrdiff_t>(sizeof(T));
+    const ptrdiff_t sink_step = copy.to_column * static_cast<ptrdiff_t>(sizeof(T));
+    for (int64_t j = 0; j < copy.columns; ++j, source += source_step, sink += sink_step) {
+      std::memcpy(&one, source, sizeof(T));
+      std::memcpy(sink, &one, sizeof(T));
+    }
+  }
+}
+
+void copy_plane(const char* from, char* to, const Copy& copy, int size) {
+  if (copy.from_row == 1 && copy.to_column == 1 && copy.rows > 1) {
+    kernels().transpose[size / 4](from, copy.from_column, to, copy.to_row, copy.rows, copy.columns);
+  } else if (copy.from_column == 1 && copy.to_row == 1 && copy.columns > 1) {
+    kernels().transpose[size / 4](from, copy.from_row, to, copy.to_column, copy.columns, copy.rows);
+  } else if (size == 2) {
+    copy_strided<uint16_t>(from, to, copy);
+  } else if (size == 4) {
+    copy_strided<uint32_t>(from, to, copy);
+  } else {
+    copy_strided<uint64_t>(from, to, copy);
+  }
+}
+
+class Walk {
+ public:
+  Walk(const Plan& plan, const Tiling& tiling, char* const* data, char* scratch, Worker* worker)
+      : plan_(plan), tiling_(tiling), worker_(*worker) {
+    std::copy_n(data, kOperands, data_);
+    for (int o = 0; o < kOperands; ++o) {
+      if (!has(plan, o) || tiling.direct[o]) continue;
+      tile_[o] = scratch;
+      scratch += tile_bytes(tiling, plan.dtype);
+      if (plan.dtypes[o] == plan.dtype) continue;
+      raw_[o] = scratch;
+      scratch += tile_bytes(tiling, plan.dtypes[o]);
+    }
+  }
+
+  void box(int64_t index) {
+    place(index);
+    for (const int o : {kGradOutput, kInput, kTarget}) {
+      if (has(plan_, o) && !tiling_.direct[o]) gather(o);
+    }
+    compute();
+    for (const int o : {kOut, kOut2}) {
+      if (has(plan_, o) && !tiling_.direct[o]) scatter(o);
+    }
+  }
+
+ private:
+  // The box's extents, its tile's strides and where each operand's part begins.
+  void place(int64_t index) {
+    int64_t stride = 1;
+    int64_t first[kMaxRank];
+    for (int d = plan_.rank; d-- > 0;) {
+      first[d] = index % tiling_.boxes[d] * tiling_.box[d];
+      index /= tiling_.boxes[d];
+      extent_[d] = std::min(tiling_.box[d], plan_.extent[d] - first[d]);
+      tile_stride_[d] = stride;
+      stride *= extent_[d];
+    }
+    volume_ = stride;
+    for (int o = 0; o < kOperands; ++o) {
+      if (!has(plan_, o)) continue;
+      int64_t offset = 0;
+      for (int d = 0; d < plan_.rank; ++d) offset += first[d] * plan_.stride[o][d];
+      here_[o] = data_[o] + offset * size_of(plan_.dtypes[o]);
+    }
+  }
+
+  // Calls f(operand offset, tile offset) for every index of the box's dimensions other than a and b.
+  template <class F>
+  void for_each_plane(int o, int a, int b, F f) const {
+    int64_t index[kMaxRank] = {};
+    int64_t operand = 0, tile = 0;
+    for (;;) {
+      f(operand, tile);
+      int d = plan_.rank - 1;
+      for (; d >= 0; --d) {
+        if (d == a || d == b) continue;
+        operand += plan_.stride[o][d];
+        tile += tile_stride_[d];
+        if (++index[d] < extent_[d]) break;
+        operand -= plan_.stride[o][d] * extent_[d];
+        tile -= tile_stride_[d] * extent_[d];
+        index[d] = 0;
+      }
+      if (d < 0) return;
+    }
+  }
+
+  // The two dimensions a plane is copied along: the tile's innermost, and the operand's own contiguous one,
+  // or where they are the same, the next.
+  void plane_dimensions(int o, int* row, int* column) const {
+    *column = plan_.rank - 1;
+    *row = -1;
+    for (int d = plan_.rank - 1; d-- > 0;) {
+      if (extent_[d] > 1 && (*row < 0 || (plan_.stride[o][d] == 1 && plan_.stride[o][*row] != 1))) *row = d;
+    }
+  }
+
+  void gather(int o) {
+    // A broadcast operand's part is often the one that the tile still holds.
+    if (held_[o] == here_[o] && std::equal(extent_, extent_ + plan_.rank, held_extent_[o])) return;
+    held_[o] = here_[o];
+    std::copy_n(extent_, plan_.rank, held_extent_[o]);
+    const int size = size_of(plan_.dtypes[o]);
+    char* raw = raw_[o] != nullptr ? raw_[o] : tile_[o];
+    int row, column;
+    plane_dimensions(o, &row, &column);
+    const Copy copy{row < 0 ? 0 : plan_.stride[o][row], plan_.stride[o][column],
+                    row < 0 ? 0 : tile_stride_[row],    1,
+                    row < 0 ? 1 : extent_[row],         extent_[column]};
+    for_each_plane(o, row, column, [&](int64_t operand, int64_t tile) {
+      copy_plane(here_[o] + operand * size, raw + tile * size, copy, size);
+    });
+    if (raw != tile_[o]) convert(plan_.dtypes[o], raw, plan_.dtype, tile_[o]);
+  }
+
+  void scatter(int o) {
+    const int size = size_of(plan_.dtypes[o]);
+    const char* raw = tile_[o];
+    if (raw_[o] != nullptr) {
+      convert(plan_.dtype, raw, plan_.dtypes[o], raw_[o]);
+      raw = raw_[o];
+    }
+    int row, column;
+    plane_dimensions(o, &row, &column);
+    const Copy copy{row < 0 ? 0 : tile_stride_[row],    1,
+                    row < 0 ? 0 : plan_.stride[o][row], plan_.stride[o][column],
+                    row < 0 ? 1 : extent_[row],         extent_[column]};
+    for_each_plane(o, row, column, [&](int64_t operand, int64_t tile) {
+      copy_plane(raw + tile * size, here_[o] + operand * size, copy, size);
+    });
+  }
+
+  void convert(DType from_dtype, const char* from, DType to_dtype, char* to) const {
+    kernels().convert[static_cast<int>(from_dtype)][static_cast<int>(to_dtype)](from, to, volume_);
+  }
+
+  void compute() {
+    const int size = size_of(plan_.dtype), inner = plan_.rank - 1;
+    Run run{};
+    run.scale = plan_.scale;
+    run.n = 1;
+    for (int d = tiling_.run; d < plan_.rank; ++d) run.n *= extent_[d];
+    for (const int o : {kGradOutput, kInput, kTarget}) {
+      run.moves[o] = has(plan_, o) && (!tiling_.direct[o] || plan_.stride[o][inner] != 0);
+    }
+    int64_t index[kMaxRank] = {};
+    for (;;) {
+      char* at[kOperands] = {};
+      for (int o = 0; o < kOperands; ++o) {
+        if (!has(plan_, o)) continue;
+        const int64_t* stride = tiling_.direct[o] ? plan_.stride[o] : tile_stride_;
+        int64_t offset = 0;
+        for (int d = 0; d < tiling_.run; ++d) offset += index[d] * stride[d];
+        at[o] = (tiling_.direct[o] ? here_[o] : tile_[o]) + offset * size;
+      }
+      std::copy_n(at, 3, run.in);
+      run.out = at[kOut];
+      run.loss = at[kOut2];
+      worker_(run);
+      int d = tiling_.run - 1;
+      for (; d >= 0 && ++index[d] == extent_[d]; --d) index[d] = 0;
+      if (d < 0) return;
+    }
+  }
+
+  const Plan& plan_;
+  const Tiling& tiling_;
+  Worker& worker_;
+  char* data_[kOperands];
+  char* tile_[kOperands] = {};
+  char* raw_[kOperands] = {};  // tiles before (after) conversion, where the operand's dtype differs
+  char* here_[kOperands] = {};
+  const char* held_[kOperands] = {};
+  int64_t held_extent_[kOperands][kMaxRank];
+  int64_t extent_[kMaxRank];
+  int64_t tile_stride_[kMaxRank];
+  int64_t volume_ = 0;
+};
+
+}  // namespace
+
+size_t scratch_bytes(const Plan& plan, const Tiling& tiling) {
+  size_t bytes = 0;
+  for (int o = 0; o < kOperands; ++o) {
+    if (!has(plan, o) || tiling.direct[o]) continue;
+    bytes += tile_bytes(tiling, plan.dtype);
+    if (plan.dtypes[o] != plan.dtype) bytes += tile_bytes(tiling, plan.dtypes[o]);
+  }
+  return bytes;
+}
+
+void walk(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first, int64_t last,
+          char* scratch, Worker* worker) {
+  Walk walk(plan, tiling, data, scratch, worker);
+  for (int64_t index = first; index < last; ++index) walk.box(index);
+}
+
+}  // namespace mseloss::cpu

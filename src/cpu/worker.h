@@ -1,0 +1,39 @@
+// One worker's part of a sweep: the kernels it calls and the sum it collects.
+#pragma once
+
+#include "backend.h"
+#include "cpu/kernels.h"
+
+namespace mseloss::cpu {
+
+// A run as the walk finds it; `loss` is where the elementwise loss goes beside a gradient.
+struct Run : Row {
+  void* loss = nullptr;
+};
+
+class Worker {
+ public:
+  Worker(const Plan& plan, Sweep sweep, bool stream)
+      : kernels_(kernels()),
+        dtype_(static_cast<int>(plan.dtype)),
+        size_(size_of(plan.dtype)),
+        sweep_(sweep),
+        stream_(stream) {}
+
+  void operator()(const Run& run);
+  const PartialSum& sum() const { return sum_; }
+
+ private:
+  // Calls f(block) for the run in blocks of at most `length` elements.
+  template <class F>
+  void in_blocks(const Run& run, size_t length, F f);
+
+  const Kernels& kernels_;
+  int dtype_;
+  int size_;
+  Sweep sweep_;
+  bool stream_;
+  PartialSum sum_;
+};
+
+}  // namespace mseloss::cpu

@@ -1,0 +1,48 @@
+// Round to nearest even, subnormals kept, whatever the calling thread has set; restored on leaving the scope.
+#pragma once
+
+#include <cfenv>
+#include <cstdint>
+
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+namespace mseloss {
+
+class FloatEnvironment {
+ public:
+#if defined(__SSE__)
+  FloatEnvironment() : saved_(_mm_getcsr()) {
+    if ((saved_ & kControl) != kDefault) _mm_setcsr((saved_ & ~kControl) | kDefault);
+  }
+  ~FloatEnvironment() {
+    if ((saved_ & kControl) != kDefault) _mm_setcsr(saved_);
+  }
+
+ private:
+  // Flush-to-zero, rounding, exception masks, denormals-are-zero; all exceptions masked.
+  static constexpr unsigned kControl = 0xffc0, kDefault = 0x1f80;
+  unsigned saved_;
+#else
+  FloatEnvironment() {
+    std::feholdexcept(&saved_);
+    std::fesetround(FE_TONEAREST);
+#if defined(__aarch64__)
+    uint64_t control;
+    asm volatile("mrs %0, fpcr" : "=r"(control));
+    asm volatile("msr fpcr, %0" : : "r"(control & ~(uint64_t{1} << 24)));
+#endif
+  }
+  ~FloatEnvironment() { std::fesetenv(&saved_); }
+
+ private:
+  std::fenv_t saved_;
+#endif
+
+ public:
+  FloatEnvironment(const FloatEnvironment&) = delete;
+  FloatEnvironment& operator=(const FloatEnvironment&) = delete;
+};
+
+}  // namespace mseloss

@@ -1,0 +1,118 @@
+// The floating formats: their parameters, and one rounding from wider values into each.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "mseloss/types.h"
+
+namespace mseloss {
+
+struct Format {
+  int precision;     // significand bits, the hidden one included
+  int max_exponent;  // of the largest finite value: |value| < 2^(max_exponent + 1)
+  int lowest_bit;    // exponent of the smallest subnormal
+};
+
+inline Format format_of(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat16:
+      return {11, 15, -24};
+    case DType::kBFloat16:
+      return {8, 127, -133};
+    case DType::kFloat64:
+      return {53, 1023, -1074};
+    case DType::kFloat32:
+      break;
+  }
+  return {24, 127, -149};
+}
+
+// Rounds to nearest even in the format; the result is a double that the format holds, or an infinity.
+inline double round_to(const Format& format, double value) {
+  if (value == 0 || !std::isfinite(value)) return value;
+  int exponent;  // value = fraction * 2^exponent, fraction in [0.5, 1)
+  std::frexp(value, &exponent);
+  const int last_bit = std::max(exponent - format.precision, format.lowest_bit);
+  const double rounded = std::ldexp(std::nearbyint(std::ldexp(value, -last_bit)), last_bit);
+  if (std::fabs(rounded) < std::ldexp(1.0, format.max_exponent) * 2) return rounded;
+  return std::copysign(INFINITY, value);
+}
+
+// Writes a value that the format holds exactly (as round_to() returns), or a NaN.
+inline void store_exact(double value, DType dtype, void* out) {
+  switch (dtype) {
+    case DType::kFloat64:
+      std::memcpy(out, &value, sizeof(value));
+      return;
+    case DType::kFloat32: {
+      const float narrow = static_cast<float>(value);
+      std::memcpy(out, &narrow, sizeof(narrow));
+      return;
+    }
+    case DType::kBFloat16: {
+      const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(value));
+      const uint16_t half = static_cast<uint16_t>(bits >> 16 | (std::isnan(value) ? 0x40 : 0));
+      std::memcpy(out, &half, sizeof(half));
+      return;
+    }
+    case DType::kFloat16: {
+      // Every float16 magnitude, in units of 2^-24, is an integer whose float bits hold the fields already.
+      uint16_t half = std::signbit(value) ? 0x8000 : 0;
+      const double magnitude = std::fabs(value);
+      if (std::isnan(value)) {
+        half |= 0x7e00;
+      } else if (std::isinf(value)) {
+        half |= 0x7c00;
+      } else if (magnitude < 0x1p-14) {
+        half |= static_cast<uint16_t>(magnitude * 0x1p24);
+      } else {
+        const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(magnitude));
+        half |= static_cast<uint16_t>((bits >> 13) - ((127 - 15) << 10));
+      }
+      std::memcpy(out, &half, sizeof(half));
+      return;
+    }
+  }
+}
+
+inline void store_rounded(double value, DType dtype, void* out) {
+  store_exact(round_to(format_of(dtype), value), dtype, out);
+}
+
+// The value of one element, as a double, exactly.
+inline double load(DType dtype, const void* in) {
+  switch (dtype) {
+    case DType::kFloat64: {
+      double value;
+      std::memcpy(&value, in, sizeof(value));
+      return value;
+    }
+    case DType::kFloat32: {
+      float value;
+      std::memcpy(&value, in, sizeof(value));
+      return value;
+    }
+    case DType::kBFloat16: {
+      uint16_t half;
+      std::memcpy(&half, in, sizeof(half));
+      return std::bit_cast<float>(uint32_t{half} << 16);
+    }
+    case DType::kFloat16:
+      break;
+  }
+  uint16_t half;
+  std::memcpy(&half, in, sizeof(half));
+  const int exponent = half >> 10 & 31, fraction = half & 0x3ff;
+  double value;
+  if (exponent == 31) {
+    value = fraction == 0 ? INFINITY : NAN;
+  } else {
+    value = exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(fraction + 1024, exponent - 25);
+  }
+  return half & 0x8000 ? -value : value;
+}
+
+}  // namespace mseloss

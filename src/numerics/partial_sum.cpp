@@ -1,0 +1,123 @@
+#include "mseloss/partial_sum.h"
+
+#include <cmath>
+#include <limits>
+
+#include "numerics/fixed_point.h"
+#include "numerics/formats.h"
+#include "numerics/sum_access.h"
+
+// docs/numerics.md proves the bounds; the names kUnit, kSlack and kDepth* are the same there.
+namespace mseloss {
+namespace {
+
+// a + b = *sum + *rest exactly (Knuth's TwoSum), while nothing overflows.
+void two_sum(double a, double b, double* sum, double* rest) {
+  const double s = a + b, bb = s - a;
+  *sum = s;
+  *rest = (a - (s - bb)) + (b - bb);
+}
+
+double above(double value) { return std::nextafter(value, INFINITY); }
+double below(double value) { return std::nextafter(value, -INFINITY); }
+
+}  // namespace
+
+void SumAccess::add_fast(PartialSum* total, const RowSum& row, uint64_t terms) {
+  total->fast_terms_ += terms;
+  total->count_ += terms;
+  if (!std::isfinite(row.high)) {
+    // Squares of float32 cannot overflow float64, so there the sum itself is the answer; those of float64
+    // can, and only the exact sweep knows whether a difference was infinite.
+    if (row.squares_fit) {
+      total->special_ += row.high;
+    } else {
+      total->error_ = INFINITY;
+    }
+    return;
+  }
+  double rest;
+  two_sum(total->high_, row.high, &total->high_, &rest);
+  if (!std::isfinite(total->high_)) {
+    total->high_ = 0;
+    total->error_ = INFINITY;
+    return;
+  }
+  const double low = total->low_ + (rest + row.low);
+  // Two additions, each off by at most kUnit times what it returned.
+  total->error_ += (row.error + 2 * kUnit * (std::fabs(low) + std::fabs(rest) + std::fabs(row.low))) * kSlack;
+  total->low_ = low;
+}
+
+void SumAccess::add_exact(PartialSum* total, uint64_t terms) { total->count_ += terms; }
+void SumAccess::add_special(PartialSum* total, double value) { total->special_ += value; }
+uint64_t* SumAccess::limbs(PartialSum* total) { return total->limbs_; }
+
+void PartialSum::merge(const PartialSum& other) noexcept {
+  const uint64_t count = count_ + other.count_;
+  const uint64_t fast_terms = fast_terms_ + other.fast_terms_;
+  special_ += other.special_;
+  if (other.fast_terms_ != 0) {
+    const RowSum row{other.high_, other.low_, other.error_, false};
+    SumAccess::add_fast(this, row, 0);
+  }
+  uint64_t copy[kLimbs];  // other may be *this
+  for (int i = 0; i < kLimbs; ++i) copy[i] = other.limbs_[i];
+  FixedPoint(limbs_).add(FixedPoint(copy));
+  count_ = count;
+  fast_terms_ = fast_terms;
+}
+
+double PartialSum::bound() const { return (error_ + kUnit * std::fabs(high_ + low_)) * kSlack; }
+
+bool PartialSum::finish(Reduction reduction, DType dtype, void* out) const noexcept {
+  if (reduction != Reduction::kMean && reduction != Reduction::kSum) return false;
+  const bool mean = reduction == Reduction::kMean;
+  const uint64_t divisor = mean ? count_ : 1;
+  if (divisor == 0) {
+    store_exact(NAN, dtype, out);
+    return true;
+  }
+  // An infinite bound may hide a NaN among the differences behind this infinity.
+  if (special_ != 0 && (std::isnan(special_) || std::isfinite(error_))) {
+    store_exact(special_, dtype, out);
+    return true;
+  }
+  const FixedPoint exact_part(const_cast<uint64_t*>(limbs_));
+  if (exact()) {
+    store_exact(exact_part.divide_and_round(divisor, dtype), dtype, out);
+    return true;
+  }
+  double high, low, exact_high, exact_low, rest;
+  exact_part.to_double_double(&exact_high, &exact_low);
+  two_sum(high_, exact_high, &high, &rest);
+  low = low_ + (rest + exact_low);
+  double error = (error_ + 8 * kUnit * (std::fabs(low_) + std::fabs(rest) + std::fabs(exact_low))) * kSlack;
+  if (mean) {
+    const double n = static_cast<double>(count_);
+    if (count_ > uint64_t{1} << 53) return false;
+    // high / n = quotient + remainder / n, the remainder exact; what underflows is less than one smallest
+    // subnormal.
+    const double quotient = high / n, remainder = std::fma(-quotient, n, high);
+    const double correction = (remainder + low) / n;
+    error = (error / n + 4 * kUnit * (std::fabs(correction) + (std::fabs(remainder) + std::fabs(low)) / n)) *
+                kSlack +
+            4 * std::numeric_limits<double>::denorm_min();
+    high = quotient;
+    low = correction;
+  }
+  if (!std::isfinite(error) || !std::isfinite(high)) return false;
+  // The true value lies in [high + (low - error), high + (low + error)]; rounding is monotone.
+  double first = high + below(low - error), last = high + above(low + error);
+  if (dtype != DType::kFloat64) {  // each end was rounded once already: step outwards before rounding again
+    const Format format = format_of(dtype);
+    first = round_to(format, below(first));
+    last = round_to(format, above(last));
+  }
+  first = std::fmax(first, 0);
+  if (first != last || !std::isfinite(last)) return false;
+  store_exact(first, dtype, out);
+  return true;
+}
+
+}  // namespace mseloss

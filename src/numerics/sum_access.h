@@ -1,0 +1,26 @@
+// How sweeps fill a PartialSum, and the constants its bound is made of. docs/numerics.md has the proof.
+#pragma once
+
+#include <cstdint>
+
+#include "mseloss/partial_sum.h"
+
+namespace mseloss {
+
+inline constexpr double kUnit = 0x1p-53;       // unit roundoff of float64
+inline constexpr double kSlack = 1 + 0x1p-20;  // covers second-order terms and the bound's own roundings
+
+// What one row sweep returns: |high + low - exact sum of its squares| <= error.
+struct RowSum {
+  double high = 0, low = 0, error = 0;
+  bool squares_fit = true;  // no square can overflow: a non-finite high means a non-finite difference
+};
+
+struct SumAccess {
+  static void add_fast(PartialSum* total, const RowSum& row, uint64_t terms);
+  static void add_exact(PartialSum* total, uint64_t terms);
+  static void add_special(PartialSum* total, double value);
+  static uint64_t* limbs(PartialSum* total);
+};
+
+}  // namespace mseloss
