@@ -1,6 +1,7 @@
 #include "model/run.h"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <random>
 
@@ -34,6 +35,14 @@ uint64_t BytesOf(const std::vector<int64_t>& shape, DType dtype) {
     count *= static_cast<uint64_t>(dim);
   }
   return count;
+}
+
+fe::PlatFormInfos PlatformOf(const Request& request) {
+  fe::PlatFormInfos platform;
+  platform.aiv_cores = request.vector_cores;
+  platform.ub_bytes = request.ub_bytes;
+  platform.l2_bytes = request.l2_bytes;
+  return platform;
 }
 
 gert::TilingContext ContextOf(const Request& request, fe::PlatFormInfos* platform) {
@@ -111,7 +120,7 @@ void RunBlocks(const Operator& op, const Request& request, gert::TilingContext* 
     ++outcome->counters.blocks;
   }
   MseLossV2GradTilingData tiling;
-  std::copy_n(context->tiling.data(), sizeof tiling, reinterpret_cast<uint8_t*>(&tiling));
+  std::memcpy(&tiling, context->tiling.data(), sizeof tiling);
   memory.CheckWritten(Expected(request, tiling, order));
 }
 
@@ -125,12 +134,21 @@ const Operator& MseLossV2Grad() {
   return op;
 }
 
+std::string Tile(const Operator& op, const Request& request, MseLossV2GradTilingData* tiling, uint32_t* blocks) {
+  fe::PlatFormInfos platform = PlatformOf(request);
+  gert::TilingContext context = ContextOf(request, &platform);
+  refusal.clear();
+  if (op.tiling(&context) != ge::GRAPH_SUCCESS) {
+    return refusal.empty() ? "tiling failed without a reason" : refusal;
+  }
+  std::memcpy(tiling, context.tiling.data(), sizeof *tiling);
+  *blocks = context.block_dim;
+  return "";
+}
+
 Outcome RunOperator(const Operator& op, const Request& request) {
   Outcome outcome;
-  fe::PlatFormInfos platform;
-  platform.aiv_cores = request.vector_cores;
-  platform.ub_bytes = request.ub_bytes;
-  platform.l2_bytes = request.l2_bytes;
+  fe::PlatFormInfos platform = PlatformOf(request);
   gert::TilingContext context = ContextOf(request, &platform);
   refusal.clear();
   if (op.tiling(&context) != ge::GRAPH_SUCCESS) {

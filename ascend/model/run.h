@@ -22,6 +22,8 @@ namespace gert {
 struct TilingContext;
 }
 
+struct MseLossV2GradTilingData;
+
 namespace ascend_model {
 
 enum class DType { kFloat32 = 0, kFloat16 = 1, kBfloat16 = 2 };
@@ -64,6 +66,9 @@ struct Outcome {
   Counters counters;
 };
 Outcome RunOperator(const Operator& op, const Request& request);
+
+// The tiling alone; empty or the reason it refused.
+std::string Tile(const Operator& op, const Request& request, MseLossV2GradTilingData* tiling, uint32_t* blocks);
 
 // Empty on success, else one sentence: what tiling refused or which rule the kernel broke. Thread safe.
 std::string Run(const Request& request, Counters* counters = nullptr);

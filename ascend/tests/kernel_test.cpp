@@ -1,14 +1,191 @@
-#include "model/run.h"
+// The kernel on the model against the oracle: dtypes, reductions, sizes around every boundary, grads, platforms.
 #include <gtest/gtest.h>
-#include <vector>
-TEST(Smoke, Flat) {
-  for (int64_t n : {1, 7, 1000, 100000, 1000003}) {
-  std::vector<float> x(n), y(n), o(n);
-  for (int64_t i=0;i<n;++i){x[i]=i*0.37f;y[i]=i*0.11f-3;}
-  float g=1.5f;
-  ascend_model::Request r; r.predict={{n},x.data()}; r.label={{n},y.data()}; r.dout={{},&g}; r.y_shape={n}; r.y=o.data();
-  ascend_model::Counters c;
-  EXPECT_EQ(ascend_model::Run(r,&c),"");
-  printf("%ld in %lu out %lu overlap %.2f\n", n, c.bytes_in,c.bytes_out,c.overlap_cycles/c.vector_cycles);
+
+#include <set>
+
+#include "support.h"
+
+namespace ascend_tests {
+namespace {
+
+int cases_run = 0;
+
+::testing::AssertionResult Right(Case test) {
+  ++cases_run;
+  const std::string error = test.RunAndCheck();
+  return error.empty() ? ::testing::AssertionSuccess()
+                       : ::testing::AssertionFailure() << TextOf(test.request()) << ": " << error;
+}
+
+class CaseCount : public ::testing::Environment {
+  void TearDown() override { std::printf("%d kernel cases\n", cases_run); }
+};
+const auto* const kCaseCount = ::testing::AddGlobalTestEnvironment(new CaseCount);
+
+// Sizes one below, at and one above what matters to a platform: blocks, units, cores and tiles.
+std::set<int64_t> SizesOf(DType dtype, uint32_t cores, uint64_t ub, bool scalar_dout, int64_t limit) {
+  const Shape huge = {int64_t{1} << 32};
+  Request request = RequestOf(dtype, "sum", huge, huge, scalar_dout ? Shape{} : huge);
+  request.vector_cores = cores;
+  request.ub_bytes = ub;
+  MseLossV2GradTilingData tiling{};
+  uint32_t blocks = 0;
+  EXPECT_EQ(ascend_model::Tile(ascend_model::MseLossV2Grad(), request, &tiling, &blocks), "");
+  const int64_t block = 32 / WidthOf(dtype);
+  std::set<int64_t> sizes = {1, 2, 3};
+  for (const int64_t edge : {block, 2 * block, tiling.unit, 2 * tiling.unit, 8 * tiling.unit, 16 * tiling.unit,
+                             cores * 8 * tiling.unit, int64_t{tiling.tile}, 2 * int64_t{tiling.tile},
+                             int64_t{tiling.step}, int64_t{cores} * tiling.tile, 2 * cores * int64_t{tiling.tile}}) {
+    for (int64_t size = edge - 1; size <= edge + 1; ++size) {
+      if (size > 0 && size <= limit) {
+        sizes.insert(size);
+      }
+    }
+  }
+  return sizes;
+}
+
+class KernelTest : public ::testing::TestWithParam<DType> {};
+
+TEST_P(KernelTest, EveryBoundarySize_MatchesTheOracle) {
+  for (const bool scalar : {true, false}) {
+    for (const int64_t n : SizesOf(GetParam(), 48, 196352, scalar, 60000)) {
+      for (const char* reduction : kReductions) {
+        const Shape dout = !scalar ? Shape{n} : n % 2 != 0 ? Shape{} : Shape{1};
+        ASSERT_TRUE(Right(Case(RequestOf(GetParam(), reduction, {n}, {n}, dout), cases::Values::kSpecial, 1000 + n)));
+      }
+    }
   }
 }
+
+TEST_P(KernelTest, EveryPlatform_MatchesTheOracle) {
+  for (const uint32_t cores : {1U, 2U, 20U, 24U, 40U, 48U}) {
+    for (const uint64_t ub : {196352U, 131072U, 32768U, 16384U, 9216U, 8704U}) {
+      const std::set<int64_t> sizes = SizesOf(GetParam(), cores, ub, false, 30000);
+      for (const int64_t n : sizes) {
+        if (n % 3 != 0 && n < 20) {
+          continue;
+        }
+        Request request = RequestOf(GetParam(), "mean", {n}, {n}, n % 2 != 0 ? Shape{n} : Shape{});
+        request.vector_cores = cores;
+        request.ub_bytes = ub;
+        ASSERT_TRUE(Right(Case(request, cases::Values::kWide, 77 + n)));
+      }
+    }
+  }
+}
+
+TEST_P(KernelTest, AllCoresWithSeveralTiles_MatchesTheOracle) {
+  for (const int64_t n : {1'000'003, 786'432}) {
+    ASSERT_TRUE(Right(Case(RequestOf(GetParam(), "mean", {n}, {n}, {n}), cases::Values::kUnit, 5)));
+    ASSERT_TRUE(Right(Case(RequestOf(GetParam(), "sum", {n}, {n}, {}), cases::Values::kUnit, 6)));
+  }
+}
+
+TEST_P(KernelTest, EveryThreeWayBroadcast_MatchesTheOracle) {
+  // Each of three inputs present or repeated along each of three dimensions: all 8^3 patterns.
+  const Shape full = {3, 5, 37};
+  for (int pattern = 0; pattern < 512; ++pattern) {
+    Shape shapes[3];
+    for (int input = 0; input < 3; ++input) {
+      for (int dim = 0; dim < 3; ++dim) {
+        shapes[input].push_back((pattern >> (3 * input + dim) & 1) != 0 ? full[dim] : 1);
+      }
+    }
+    Request request = RequestOf(GetParam(), kReductions[pattern % 3], shapes[0], shapes[1], shapes[2]);
+    request.vector_cores = pattern % 2 != 0 ? 48 : 1;
+    ASSERT_TRUE(Right(Case(request, cases::Values::kSpecial, static_cast<uint64_t>(pattern))));
+  }
+}
+
+TEST_P(KernelTest, RandomBroadcasts_MatchTheOracle) {
+  cases::for_each_case(150, [](cases::Random& random) {
+    const int64_t rank = random.range(0, 8);
+    Shape all;
+    int64_t room = 20000;
+    for (int64_t i = 0; i < rank; ++i) {
+      const int64_t extent = random.chance(20) ? 1 : random.range(1, std::min<int64_t>(room, random.chance(15) ? 4000 : 9));
+      all.push_back(extent);
+      room /= extent;
+    }
+    Shape shapes[3];
+    for (Shape& shape : shapes) {
+      shape.assign(all.begin() + random.range(0, random.chance(50) ? 0 : rank), all.end());
+      for (int64_t& dim : shape) {
+        dim = random.chance(30) ? 1 : dim;
+      }
+    }
+    Request request = RequestOf(GetParam(), random.pick(kReductions), shapes[0], shapes[1], shapes[2]);
+    request.vector_cores = static_cast<uint32_t>(random.pick(std::vector<int>{1, 3, 20, 40, 48}));
+    request.ub_bytes = static_cast<uint64_t>(random.pick(std::vector<int>{196352, 65536, 20480, 10240}));
+    ASSERT_TRUE(Right(Case(request, random.pick(cases::kValues), random.bits())));
+  });
+}
+
+TEST_P(KernelTest, RowsAroundATile_MatchTheOracle) {
+  for (const int64_t row : {127, 128, 129, 4095, 4096, 4097, 5759, 5760, 5761, 9472, 9473, 12000}) {
+    for (const Shape& dout : {Shape{3, 1}, Shape{1, row}, Shape{}}) {
+      Request request = RequestOf(GetParam(), "mean", {3, row}, {1, row}, dout);
+      request.vector_cores = 2;
+      ASSERT_TRUE(Right(Case(request, cases::Values::kUnit, static_cast<uint64_t>(row))));
+    }
+  }
+}
+
+TEST_P(KernelTest, EmptyTensors_WriteNothing) {
+  for (const Shape& shape : {Shape{0}, Shape{4, 0}, Shape{0, 7}, Shape{2, 0, 3}}) {
+    for (const char* reduction : kReductions) {
+      ASSERT_TRUE(Right(Case(RequestOf(GetParam(), reduction, shape, shape, shape), cases::Values::kUnit, 1)));
+      ASSERT_TRUE(Right(Case(RequestOf(GetParam(), reduction, shape, Shape(shape.size(), 1), {}), cases::Values::kUnit, 1)));
+    }
+  }
+}
+
+TEST_P(KernelTest, InPlaceOnAnyInput_MatchesTheOracle) {
+  for (int which = 0; which < 3; ++which) {
+    Case test(RequestOf(GetParam(), "mean", {70001}, {70001}, {70001}), cases::Values::kUnit, 3);
+    const std::string apart = test.RunAndCheck();
+    ASSERT_EQ(apart, "");
+    Request& request = test.request();
+    ascend_model::Tensor* input = which == 0 ? &request.predict : which == 1 ? &request.label : &request.dout;
+    request.y = const_cast<void*>(input->data);
+    ASSERT_EQ(test.RunAndCheck(), "");
+  }
+}
+
+TEST_P(KernelTest, SaturatingMode_ReplacesInfinityAndNan) {
+  if (GetParam() == DType::kFloat32) {
+    return;  // a mode of the half types
+  }
+  const mseloss::DType dtype = OracleType(GetParam());
+  const double inf = std::numeric_limits<double>::infinity();
+  const double in[] = {inf, -inf, std::nan(""), 1.0};
+  for (const bool saturate : {false, true}) {
+    Case test(RequestOf(GetParam(), "sum", {4}, {1}, {}), cases::Values::kUnit, 3);
+    Request& request = test.request();
+    for (int i = 0; i < 4; ++i) {
+      oracle::store(dtype, static_cast<uint8_t*>(const_cast<void*>(request.predict.data)) + 2 * i,
+                    oracle::encode(dtype, in[i]));
+    }
+    oracle::store(dtype, const_cast<void*>(request.label.data), oracle::encode(dtype, 0));
+    oracle::store(dtype, const_cast<void*>(request.dout.data), oracle::encode(dtype, 1));
+    request.saturate = saturate;
+    ASSERT_EQ(ascend_model::Run(request), "");
+    double out[4];
+    for (int i = 0; i < 4; ++i) {
+      out[i] = oracle::decode(dtype, oracle::load(dtype, static_cast<uint8_t*>(request.y) + 2 * i));
+    }
+    const double largest = GetParam() == DType::kFloat16 ? 65504 : 0x1.FEp127;
+    EXPECT_EQ(out[0], saturate ? largest : inf);
+    EXPECT_EQ(out[1], saturate ? -largest : -inf);
+    EXPECT_TRUE(saturate ? out[2] == 0 : std::isnan(out[2]));
+    EXPECT_EQ(out[3], 2);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, KernelTest, ::testing::ValuesIn(kDTypes), [](const auto& info) {
+  return std::string(info.param == DType::kFloat32 ? "float32" : info.param == DType::kFloat16 ? "float16" : "bfloat16");
+});
+
+}  // namespace
+}  // namespace ascend_tests
