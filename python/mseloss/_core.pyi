@@ -60,6 +60,26 @@ def empty(shape: int | Sequence[int], dtype: Any, like: Array | None = None) -> 
     From 1 MiB on it comes from the pool, and goes back to it when the last reference to it dies.
     """
 
+def grad_part(
+    grad_output: Array | float, input: Array, target: Array, count: int, out: Array
+) -> Array:
+    """`grad` of a part of a tensor whose `input` has `count` elements ("mean"); 0: "none" and "sum"."""
+
+def asnumpy(array: Array, name: str = "array") -> Any:
+    """A NumPy array on the memory of `array`, which it keeps alive; read-only unless it is one itself."""
+
+class PartialSum:
+    """A sum of squared differences, unfinished: of a piece of the data, merged in any order."""
+
+    def __init__(self) -> None: ...
+    def add(self, input: Array, target: Array, *, exact: bool = False) -> None: ...
+    def merge(self, other: PartialSum) -> None: ...
+    def finish(self, reduction: Literal["mean", "sum"], dtype: Any) -> Any | None: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def exact(self) -> bool: ...
+
 def explain(
     grad_output: Array | float,
     input: Array,

@@ -1,0 +1,63 @@
+"""Mean-squared-error loss and gradient: exact, fast, the same bits everywhere.
+
+>>> import numpy as np, mseloss
+>>> x, y = np.float32([1, 2, 3, 4]), np.float32([1, 1, 1, 1])
+>>> mseloss.loss(x, y)
+np.float32(3.5)
+>>> mseloss.grad(1.0, x, y)
+array([0. , 0.5, 1. , 1.5], dtype=float32)
+
+Arrays of NumPy (`ml_dtypes.bfloat16` too), PyTorch and JAX, and anything else with DLPack or the buffer
+protocol, go in without a copy; a result is the same kind of object as `input`. `mseloss.torch` and
+`mseloss.jax` are differentiable drop-ins; neither framework is imported unless you import those.
+"""
+
+from mseloss._core import (
+    PartialSum,
+    __version__,
+    empty,
+    explain,
+    grad,
+    info,
+    loss,
+    loss_and_grad,
+    set_target,
+)
+
+__all__ = [
+    "PartialSum",
+    "Report",
+    "__version__",
+    "compare",
+    "empty",
+    "explain",
+    "grad",
+    "info",
+    "jax",
+    "loss",
+    "loss_and_grad",
+    "memory",
+    "reference",
+    "set_target",
+    "torch",
+]
+
+# Loaded on first use: they need NumPy, PyTorch or JAX, and importing mseloss takes a millisecond.
+_MODULES = ("jax", "memory", "reference", "torch")
+_FROM_REPORT = ("Report", "compare")
+
+
+def __getattr__(name):
+    import importlib
+
+    if name in _MODULES:
+        return importlib.import_module(f"mseloss.{name}")
+    if name in _FROM_REPORT:
+        value = getattr(importlib.import_module("mseloss.report"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'mseloss' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)
