@@ -146,7 +146,8 @@ aclError aclrtSynchronizeDevice(void) {
   const auto context = contexts.acquire(t_context);
   if (!context) return need_context(__func__);
   const aclError code = wait_all(*context);
-  return code == ACL_SUCCESS ? code : fail(code, "aclrtSynchronizeDevice: work on a stream failed with %d", code);
+  return code == ACL_SUCCESS ? code
+                             : fail(code, "aclrtSynchronizeDevice: work on a stream failed with %d", code);
 }
 
 aclError aclrtGetRunMode(aclrtRunMode* runMode) {
@@ -183,8 +184,8 @@ aclError aclrtDestroyContext(aclrtContext context) {
 aclError aclrtSetCurrentContext(aclrtContext context) {
   if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtSetCurrentContext: context: got null");
   if (!contexts.acquire(context)) {
-    return fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtSetCurrentContext: context: expected a live context, got %p",
-                context);
+    return fail(ACL_ERROR_RT_PARAM_INVALID,
+                "aclrtSetCurrentContext: context: expected a live context, got %p", context);
   }
   t_context = context;
   return ACL_SUCCESS;

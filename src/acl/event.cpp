@@ -48,15 +48,17 @@ struct WaitTask final : Task {
   const Events::Pin awaited;
 };
 
-aclError find_event(const char* function, const char* parameter, aclrtEvent handle, Events::Pin* event) noexcept {
+aclError find_event(const char* function, const char* parameter, aclrtEvent handle,
+                    Events::Pin* event) noexcept {
   if (handle == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "%s: %s: got null", function, parameter);
   *event = events.acquire(handle);
   if (*event) return ACL_SUCCESS;
-  return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: %s: expected a live event, got %p", function, parameter, handle);
+  return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: %s: expected a live event, got %p", function, parameter,
+              handle);
 }
 
-aclError find_both(const char* function, aclrtEvent event_handle, aclrtStream stream_handle, Events::Pin* event,
-                   Streams::Pin* stream) noexcept {
+aclError find_both(const char* function, aclrtEvent event_handle, aclrtStream stream_handle,
+                   Events::Pin* event, Streams::Pin* stream) noexcept {
   if (const aclError code = find_event(function, "event", event_handle, event); code != ACL_SUCCESS) {
     return code;
   }
@@ -186,11 +188,13 @@ aclError aclrtEventElapsedTime(float* ms, aclrtEvent startEvent, aclrtEvent endE
   if (const aclError code = find_event(__func__, "startEvent", startEvent, &start); code != ACL_SUCCESS) {
     return code;
   }
-  if (const aclError code = find_event(__func__, "endEvent", endEvent, &end); code != ACL_SUCCESS) return code;
+  if (const aclError code = find_event(__func__, "endEvent", endEvent, &end); code != ACL_SUCCESS)
+    return code;
   const std::lock_guard lock(progress().mutex);
   if (!start->recorded() || !end->recorded()) {
-    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: %s: expected an event that has been recorded, got one that has not",
-                __func__, start->recorded() ? "endEvent" : "startEvent");
+    return fail(ACL_ERROR_RT_PARAM_INVALID,
+                "%s: %s: expected an event that has been recorded, got one that has not", __func__,
+                start->recorded() ? "endEvent" : "startEvent");
   }
   *ms = std::chrono::duration<float, std::milli>(end->stamp - start->stamp).count();
   return ACL_SUCCESS;

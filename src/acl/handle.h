@@ -11,9 +11,9 @@
 
 namespace mseloss::acl {
 
-// Handle: tag:4 | generation:36 | slot:24. A slot's state: generation:36 | pins:28; its generation is odd while
-// an object lives there and grows by one when it comes and when it goes. Slots are reused, never returned.
-// All members are lock-free but insert() and the end of an object, which take the free list's lock.
+// Handle: tag:4 | generation:36 | slot:24. A slot's state: generation:36 | pins:28; its generation is odd
+// while an object lives there and grows by one when it comes and when it goes. Slots are reused, never
+// returned. All members are lock-free but insert() and the end of an object, which take the free list's lock.
 template <class T, unsigned kTag>
 class HandleTable {
   struct Slot {

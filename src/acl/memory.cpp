@@ -79,8 +79,8 @@ aclError malloc_checked(const char* function, void** pointer, size_t size, Place
 aclError free_checked(const char* function, void* pointer, Place place, const char* source) noexcept {
   if (pointer == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "%s: pointer: got null", function);
   if (release(pointer, place)) return ACL_SUCCESS;
-  return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: pointer: expected a live block of %s, got %p", function, source,
-              pointer);
+  return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: pointer: expected a live block of %s, got %p", function,
+              source, pointer);
 }
 
 aclError check_policy(const char* function, aclrtMemMallocPolicy policy) noexcept {
@@ -99,8 +99,8 @@ aclError check_copy(const char* function, const void* dst, size_t room, const vo
     return fail(ACL_ERROR_INVALID_PARAM, "%s: %s: got null", function, dst == nullptr ? "dst" : "src");
   }
   if (count > room) {
-    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: count: expected at most destMax, %zu bytes, got %zu", function,
-                room, count);
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: count: expected at most destMax, %zu bytes, got %zu",
+                function, room, count);
   }
   return need_context(function);
 }
@@ -110,8 +110,8 @@ aclError check_fill(const char* function, const void* pointer, size_t room, size
     return fail(ACL_ERROR_INVALID_PARAM, "%s: devPtr: got null", function);
   }
   if (count > room) {
-    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: count: expected at most maxCount, %zu bytes, got %zu", function,
-                room, count);
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: count: expected at most maxCount, %zu bytes, got %zu",
+                function, room, count);
   }
   return need_context(function);
 }

@@ -77,6 +77,7 @@ Progress& progress() noexcept;
 // Records are numbered in the order they are asked for. A wait is for the number current when it is asked
 // for, or for the next one if the event is not armed (never recorded, or reset since).
 struct Event {
+  Event() noexcept = default;
   uint64_t requested = 0;
   uint64_t completed = 0;
   bool armed = false;
@@ -112,18 +113,23 @@ template <class Work>
 struct WorkTask final : Task {
   explicit WorkTask(const Work& w) noexcept : work(w) {}
   aclError run() noexcept override { return work(); }
-  Work work;
+  const Work work;
 };
 
-// Runs `work` in the stream's order: at once on this thread, under the stream's lock, when it is `tiny` and the
-// stream is idle (a hand-over costs more than the work), else a copy of it on the worker.
-template <class Work>
-aclError submit(const Streams::Pin& stream, bool tiny, const Work& work) noexcept {
+// Runs `work` in the stream's order: at once on this thread, under the stream's lock, when it is `tiny` and
+// the stream is idle (a hand-over costs more than the work), else what keep() returns, on the worker: the
+// same work owning all it needs.
+template <class Work, class Keep>
+aclError submit(const Streams::Pin& stream, bool tiny, const Work& work, const Keep& keep) noexcept {
   const std::lock_guard lock(stream->mutex);
   if (tiny && stream->head == nullptr) return work();
-  Task* task = new (std::nothrow) WorkTask<Work>(work);
+  Task* task = new (std::nothrow) WorkTask(keep());
   if (task == nullptr) return ACL_ERROR_RT_MEMORY_ALLOCATION;
   return enqueue(stream, task);
+}
+template <class Work>
+aclError submit(const Streams::Pin& stream, bool tiny, const Work& work) noexcept {
+  return submit(stream, tiny, work, [&] { return work; });
 }
 
 }  // namespace mseloss::acl

@@ -18,8 +18,9 @@ aclError find_stream(const char* function, aclrtStream handle, Streams::Pin* str
     return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: stream: expected a live stream or null, got %p", function,
                 handle);
   }
-  return fail(ACL_ERROR_RT_STREAM_CONTEXT, "%s: stream: expected one of this thread's context %p, got one of %p",
-              function, context, (*stream)->context);
+  return fail(ACL_ERROR_RT_STREAM_CONTEXT,
+              "%s: stream: expected one of this thread's context %p, got one of %p", function, context,
+              (*stream)->context);
 }
 
 }  // namespace mseloss::acl
@@ -33,8 +34,8 @@ aclError synchronize(const char* function, aclrtStream handle, int32_t timeout) 
   if (const aclError code = find_stream(function, handle, &stream); code != ACL_SUCCESS) return code;
   aclError failure = ACL_SUCCESS;
   if (!wait_idle(*stream, timeout, &failure)) {
-    return fail(ACL_ERROR_RT_STREAM_SYNC_TIMEOUT, "%s: expected the stream to finish within %d ms, got no end",
-                function, timeout);
+    return fail(ACL_ERROR_RT_STREAM_SYNC_TIMEOUT,
+                "%s: expected the stream to finish within %d ms, got no end", function, timeout);
   }
   if (failure == ACL_SUCCESS) return failure;
   return fail(failure, "%s: work on the stream failed with %d%s", function, failure,
@@ -62,7 +63,8 @@ aclError aclrtDestroyStream(aclrtStream stream) {
     return fail(ACL_ERROR_INVALID_PARAM, "aclrtDestroyStream: stream: expected a created stream, got null");
   }
   if (destroy_stream(stream)) return ACL_SUCCESS;
-  return fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtDestroyStream: stream: expected a live stream, got %p", stream);
+  return fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtDestroyStream: stream: expected a live stream, got %p",
+              stream);
 }
 
 aclError aclrtSynchronizeStream(aclrtStream stream) { return synchronize(__func__, stream, -1); }

@@ -10,12 +10,12 @@ extern "C" {
 #endif
 
 /* configPath is accepted and not read. May be called again after aclFinalize. */
-ACL_FUNC_VISIBILITY aclError aclInit(const char *configPath);
+ACL_FUNC_VISIBILITY aclError aclInit(const char* configPath);
 ACL_FUNC_VISIBILITY aclError aclFinalize(void);
 
 /* What the calling thread's last failed call expected and what it was given; "" if it has been read already.
    Valid until this thread's next call. */
-ACL_FUNC_VISIBILITY const char *aclGetRecentErrMsg(void);
+ACL_FUNC_VISIBILITY const char* aclGetRecentErrMsg(void);
 
 #ifdef __cplusplus
 }

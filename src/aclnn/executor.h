@@ -1,0 +1,50 @@
+// What an aclOpExecutor handle stands for: a plan and the addresses to run it on.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "acl/handle.h"
+#include "aclnn/acl_meta.h"
+#include "aclnn/device.h"
+
+namespace mseloss::aclnn {
+
+struct OperatorInfo {
+  const char* name;
+  Op op;
+  int inputs;  // the outputs follow them
+  int operands;
+  const char* names[4];
+  Operand positions[4];
+  Names core;  // the same names, as the plan asks for them
+};
+
+// Refers to no aclTensor, so that tensors may go at any time after the first phase.
+struct Executor {
+  Executor(const OperatorInfo& operator_info, const Call& planned) noexcept
+      : info(operator_info), call(planned) {}
+  const OperatorInfo& info;
+  const Call call;
+  std::atomic<void*> storage[4] = {};  // by operand, in the first phase's order
+  int64_t offset[4] = {};              // bytes from there to element (0, ..., 0)
+  std::atomic<bool> repeatable{false};
+  std::atomic<bool> addresses_checked{false};
+};
+
+using Executors = acl::HandleTable<Executor, 5>;
+extern constinit Executors executors;
+
+Buffers buffers_of(const Executor& executor) noexcept;
+// Overlap and null pointers; once per set of addresses.
+aclnnStatus check_addresses(Executor& executor, const Buffers& buffers) noexcept;
+
+// The two phases of every operator. `operands` are in the first phase's order.
+aclnnStatus prepare(const OperatorInfo& info, const aclTensor* const* operands, int64_t reduction,
+                    uint64_t* workspace_size, aclOpExecutor** executor) noexcept;
+aclnnStatus launch(const OperatorInfo& info, aclOpExecutor* executor, aclrtStream stream) noexcept;
+
+// The code and message of a core error.
+aclnnStatus translate(const OperatorInfo& info, const Status& status) noexcept;
+
+}  // namespace mseloss::aclnn

@@ -1,0 +1,55 @@
+// The operators' exported functions.
+#include "aclnnop/aclnn_mse_loss.h"
+
+#include "aclnn/executor.h"
+#include "aclnnop/aclnn_mse_loss_backward.h"
+
+namespace mseloss::aclnn {
+namespace {
+
+const OperatorInfo kMseLossBackward{
+    .name = "aclnnMseLossBackward",
+    .op = Op::kGrad,
+    .inputs = 3,
+    .operands = 4,
+    .names = {"gradOutput", "self", "target", "out"},
+    .positions = {kGradOutput, kInput, kTarget, kOut},
+    .core = {.grad_output = "gradOutput", .input = "self", .target = "target", .out = "out"},
+};
+
+const OperatorInfo kMseLoss{
+    .name = "aclnnMseLoss",
+    .op = Op::kLoss,
+    .inputs = 2,
+    .operands = 3,
+    .names = {"self", "target", "out"},
+    .positions = {kInput, kTarget, kOut},
+    .core = {.input = "self", .target = "target", .out = "out"},
+};
+
+}  // namespace
+}  // namespace mseloss::aclnn
+
+using namespace mseloss::aclnn;
+
+aclnnStatus aclnnMseLossBackwardGetWorkspaceSize(const aclTensor* gradOutput, const aclTensor* self,
+                                                 const aclTensor* target, int64_t reduction, aclTensor* out,
+                                                 uint64_t* workspaceSize, aclOpExecutor** executor) {
+  const aclTensor* const operands[] = {gradOutput, self, target, out};
+  return prepare(kMseLossBackward, operands, reduction, workspaceSize, executor);
+}
+
+// No operator here needs a workspace, so what is given as one is not looked at.
+aclnnStatus aclnnMseLossBackward(void*, uint64_t, aclOpExecutor* executor, aclrtStream stream) {
+  return launch(kMseLossBackward, executor, stream);
+}
+
+aclnnStatus aclnnMseLossGetWorkspaceSize(const aclTensor* self, const aclTensor* target, int64_t reduction,
+                                         aclTensor* out, uint64_t* workspaceSize, aclOpExecutor** executor) {
+  const aclTensor* const operands[] = {self, target, out};
+  return prepare(kMseLoss, operands, reduction, workspaceSize, executor);
+}
+
+aclnnStatus aclnnMseLoss(void*, uint64_t, aclOpExecutor* executor, aclrtStream stream) {
+  return launch(kMseLoss, executor, stream);
+}

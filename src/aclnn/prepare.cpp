@@ -1,0 +1,175 @@
+// The first phase: checks in CANN's order, then a plan.
+#include <algorithm>
+#include <cstdio>
+
+#include "acl/error.h"
+#include "aclnn/executor.h"
+#include "aclnn/tensor.h"
+#include "opdev/op_errno.h"
+
+namespace mseloss::aclnn {
+
+using acl::fail;
+
+namespace {
+
+struct Operands {
+  const OperatorInfo& info;
+  Tensors::Pin tensors[4];
+  const Layout& operator[](int i) const { return tensors[i]->layout; }
+};
+
+aclnnStatus find(Operands& operands, const aclTensor* const* handles) noexcept {
+  const OperatorInfo& info = operands.info;
+  for (int i = 0; i < info.operands; ++i) {
+    operands.tensors[i] = tensors.acquire(handles[i]);
+    if (operands.tensors[i]) continue;
+    return fail(ACLNN_ERR_PARAM_INVALID, "%s: %s: expected a live tensor, got %p", info.name, info.names[i],
+                static_cast<const void*>(handles[i]));
+  }
+  return ACLNN_SUCCESS;
+}
+
+bool convert(aclDataType from, DType* to) noexcept {
+  switch (from) {
+    case ACL_FLOAT:
+      *to = DType::kFloat32;
+      return true;
+    case ACL_FLOAT16:
+      *to = DType::kFloat16;
+      return true;
+    case ACL_BF16:
+      *to = DType::kBFloat16;
+      return true;
+    default:
+      return false;
+  }
+}
+
+// "float16", or "aclDataType 3" for those that mseloss has no name for.
+struct DTypeText {
+  char text[32];
+  explicit DTypeText(aclDataType dtype) noexcept {
+    if (DType known; convert(dtype, &known)) {
+      std::snprintf(text, sizeof(text), "%s", name_of(known));
+    } else {
+      std::snprintf(text, sizeof(text), "aclDataType %d", static_cast<int>(dtype));
+    }
+  }
+};
+
+aclnnStatus check_dtypes(const Operands& operands, DType* dtypes) noexcept {
+  const OperatorInfo& info = operands.info;
+  if (info.op == Op::kGrad) {
+    for (const int i : {0, 2}) {
+      if (operands[i].dtype == operands[1].dtype) continue;
+      return fail(ACLNN_ERR_PARAM_INVALID, "%s: %s: expected the dtype of self, %s, got %s", info.name,
+                  info.names[i], DTypeText(operands[1].dtype).text, DTypeText(operands[i].dtype).text);
+    }
+  }
+  // The inputs of the gradient agree by now; self comes first in what is said of them.
+  for (const int i : {1, 0, 2, 3}) {
+    if (i >= info.operands || convert(operands[i].dtype, &dtypes[i])) continue;
+    return fail(ACLNN_ERR_PARAM_INVALID, "%s: %s: expected float32, float16 or bfloat16, got %s", info.name,
+                info.names[i], DTypeText(operands[i].dtype).text);
+  }
+  return ACLNN_SUCCESS;
+}
+
+aclnnStatus check_reduction(const OperatorInfo& info, int64_t reduction) noexcept {
+  static_assert(static_cast<int>(Reduction::kNone) == 0 && static_cast<int>(Reduction::kMean) == 1 &&
+                static_cast<int>(Reduction::kSum) == 2);
+  if (reduction >= 0 && reduction <= 2) return ACLNN_SUCCESS;
+  return fail(ACLNN_ERR_PARAM_INVALID, "%s: reduction: expected 0 (none), 1 (mean) or 2 (sum), got %lld",
+              info.name, static_cast<long long>(reduction));
+}
+
+aclnnStatus make_plan(const Operands& operands, const DType* dtypes, Reduction reduction,
+                      Plan* plan) noexcept {
+  const OperatorInfo& info = operands.info;
+  const auto input = [&](int i) {
+    return ConstTensor(nullptr, dtypes[i], operands[i].shape(), operands[i].strides());
+  };
+  const int o = info.operands - 1;
+  const mseloss::Tensor out(nullptr, dtypes[o], operands[o].shape(), operands[o].strides());
+  return translate(info, info.op == Op::kGrad
+                             ? make_grad_plan(input(0), input(1), input(2), reduction, out, plan, info.core)
+                             : make_loss_plan(input(0), input(1), reduction, out, plan, info.core));
+}
+
+aclnnStatus check_storage(const Operands& operands) noexcept {
+  const OperatorInfo& info = operands.info;
+  for (int i = 0; i < info.operands; ++i) {
+    if (readable_by_strides(operands[i].format)) continue;
+    return fail(ACLNN_ERR_PARAM_INVALID,
+                "%s: %s: expected a format that strides describe (ND, NCHW, NHWC, ...), got aclFormat %d",
+                info.name, info.names[i], static_cast<int>(operands[i].format));
+  }
+  for (int i = 0; i < info.operands; ++i) {
+    if (inside_storage(operands[i])) continue;
+    return fail(ACLNN_ERR_PARAM_INVALID,
+                "%s: %s: expected a view inside its storage, got one that leaves it (offset %lld)", info.name,
+                info.names[i], static_cast<long long>(operands[i].offset));
+  }
+  return ACLNN_SUCCESS;
+}
+
+View view_of(const Layout& layout, DType dtype) noexcept {
+  View view{dtype, static_cast<int>(layout.rank), {}, {}};
+  std::ranges::copy(layout.shape(), view.extent);
+  std::ranges::copy(layout.strides(), view.stride);
+  return view;
+}
+
+// An executor's addresses may be given later, so null ones are left for the second phase to judge.
+aclnnStatus check_known_addresses(Executor& executor) noexcept {
+  for (int i = 0; i < executor.info.operands; ++i) {
+    if (executor.storage[i].load(std::memory_order_relaxed) == nullptr) return ACLNN_SUCCESS;
+  }
+  return check_addresses(executor, buffers_of(executor));
+}
+
+}  // namespace
+
+aclnnStatus prepare(const OperatorInfo& info, const aclTensor* const* handles, int64_t reduction,
+                    uint64_t* workspace_size, aclOpExecutor** executor) noexcept {
+  for (int i = 0; i < info.operands; ++i) {
+    if (handles[i] != nullptr) continue;
+    return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: %s: expected a tensor, got null", info.name, info.names[i]);
+  }
+  if (workspace_size == nullptr || executor == nullptr) {
+    return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: %s: expected an address for the result, got null", info.name,
+                workspace_size == nullptr ? "workspaceSize" : "executor");
+  }
+  Operands operands{info, {}};
+  DType dtypes[4];
+  Call call;
+  if (const auto code = find(operands, handles); code != ACLNN_SUCCESS) return code;
+  if (const auto code = check_dtypes(operands, dtypes); code != ACLNN_SUCCESS) return code;
+  if (const auto code = check_reduction(info, reduction); code != ACLNN_SUCCESS) return code;
+  if (const auto code = make_plan(operands, dtypes, static_cast<Reduction>(reduction), &call.plan);
+      code != ACLNN_SUCCESS) {
+    return code;
+  }
+  if (const auto code = check_storage(operands); code != ACLNN_SUCCESS) return code;
+  for (int i = 0; i < info.operands; ++i) call.views[info.positions[i]] = view_of(operands[i], dtypes[i]);
+
+  void* handle = executors.insert(info, call);
+  if (handle == nullptr) {
+    return fail(ACLNN_ERR_INNER_CREATE_EXECUTOR, "%s: executor: out of memory for it", info.name);
+  }
+  const auto made = executors.acquire(handle);
+  for (int i = 0; i < info.operands; ++i) {
+    made->storage[i].store(operands.tensors[i]->data, std::memory_order_relaxed);
+    made->offset[i] = operands[i].offset * size_of(dtypes[i]);
+  }
+  if (const auto code = check_known_addresses(*made); code != ACLNN_SUCCESS) {
+    executors.retire(handle);
+    return code;
+  }
+  *workspace_size = 0;
+  *executor = static_cast<aclOpExecutor*>(handle);
+  return ACLNN_SUCCESS;
+}
+
+}  // namespace mseloss::aclnn
