@@ -1,0 +1,181 @@
+"""The picture of a report: how large the errors are, and where they are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_ZOOM = 64  # elements along each side of the map at full resolution
+_WRONG, _FINE, _PAPER = "#c2321f", "#3f7f5f", "#f4f4f0"
+
+
+def plot(report, path):
+    # The object interface: no pyplot, no window, no global state; works in threads and without a display.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 9), layout="constrained")
+    verdict = "ok" if report.ok else "NOT OK"
+    if report.shape_mismatch:
+        figure.suptitle("{}: shapes differ, {} and {}".format(verdict, *report.shape_mismatch))
+        figure.savefig(path, dpi=110)
+        return
+    figure.suptitle(
+        f"{verdict}: {report.wrong:,} of {report.count:,} {report.dtype.name} elements off by more than "
+        f"{report.tolerance} ULP, at most {report.max_ulp:,} ULP"
+        + (f"\n{report.pattern()}" if report.wrong else ""),
+        color=_FINE if report.ok else _WRONG,
+    )
+    axes = figure.subplot_mosaic([["map", "zoom"], ["histogram", "profile"]], height_ratios=[3, 2])
+    _histogram(axes["histogram"], report)
+    _map(figure, axes["map"], report)
+    _zoom(axes["zoom"], report)
+    _profile(axes["profile"], report)
+    figure.savefig(path, dpi=110)
+
+
+def _histogram(ax, report):
+    used = np.flatnonzero(report.histogram)
+    last = max(int(used[used < 65].max(initial=0)), 3)
+    buckets = [*range(last + 1), *([65] if report.histogram[65] else [])]
+    values = report.histogram[buckets]
+    fine = [b == 0 or (b < 64 and (1 << b) - 1 <= report.tolerance) for b in buckets]
+    partly = [b < 65 and b > 0 and (1 << (b - 1)) <= report.tolerance for b in buckets]
+    colors = [_FINE if f or p else _WRONG for f, p in zip(fine, partly, strict=True)]
+    bars = ax.bar(range(len(buckets)), values, color=colors)
+    ax.bar_label(bars, [f"{v:,}" if v else "" for v in values], fontsize=8)
+    ax.set_yscale("symlog", linthresh=1)
+    ax.set_ylim(0, max(float(values.max(initial=1)), 1) * 8)
+    ax.set_xticks(range(len(buckets)), [_label(b) for b in buckets], fontsize=8)
+    ax.set(title="Error (green: within the tolerance)", xlabel="ULP, from", ylabel="elements")
+
+
+def _label(bucket):
+    if bucket == 65:
+        return "not finite"
+    return str((0, 1, 2, 4, 8)[bucket]) if bucket < 5 else f"$2^{{{bucket - 1}}}$"
+
+
+def _map(figure, ax, report):
+    from matplotlib.colors import ListedColormap
+
+    where = report._where
+    cell_size = where.row_step * where.column_step
+    share = np.ma.masked_equal(where.counts / cell_size, 0)
+    ax.set_facecolor(_PAPER)
+    extent = (-0.5, where.columns - 0.5, where.rows - 0.5, -0.5)
+    if share.count():
+        # A cell with one wrong element must be as easy to see as a full one: colour starts dark enough.
+        ramp = ListedColormap(_ramp())
+        image = ax.imshow(
+            share.clip(0, 1),
+            cmap=ramp,
+            vmin=0,
+            vmax=1,
+            aspect="auto",
+            extent=extent,
+            interpolation="none",
+        )
+        _frame(ax, where)
+        figure.colorbar(image, ax=ax, label="share of wrong elements in a cell", shrink=0.8)
+    else:
+        ax.set_xlim(extent[:2])
+        ax.set_ylim(extent[2:])
+        ax.text(0.5, 0.5, "nothing wrong", transform=ax.transAxes, ha="center", color=_FINE)
+    cell = f"{where.row_step} x {where.column_step}"
+    ax.set(
+        title=f"Where, all of {_shape(report)}; a cell is {cell} elements",
+        xlabel="column",
+        ylabel="row",
+    )
+
+
+def _frame(ax, where):
+    """A frame around everything wrong, where that is too small to see otherwise."""
+    from matplotlib.patches import Rectangle
+
+    sizes = [axis.high - axis.low + 1 for axis in where.axes]
+    if all(size > 0.06 * axis.extent for size, axis in zip(sizes, where.axes, strict=True)):
+        return
+    pads = [0.02 * axis.extent for axis in where.axes]
+    corner = (where.axes[1].low - 0.5 - pads[1], where.axes[0].low - 0.5 - pads[0])
+    ax.add_patch(
+        Rectangle(
+            corner,
+            sizes[1] + 2 * pads[1],
+            sizes[0] + 2 * pads[0],
+            fill=False,
+            color=_WRONG,
+            linewidth=2,
+            clip_on=False,
+        )
+    )
+
+
+def _ramp():
+    from matplotlib import colormaps
+
+    return colormaps["YlOrRd"](np.linspace(0.35, 1, 256))
+
+
+def _zoom(ax, report):
+    where = report._where
+    flat, _ = where.remembered()
+    height, width = min(_ZOOM, where.rows), min(_ZOOM, where.columns)
+    row, column = flat // where.columns, flat % where.columns
+    top, left = _window(row, column, where, height, width)
+    inside = (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
+    grid = np.zeros((height, width))
+    grid[row[inside] - top, column[inside] - left] = 1
+    from matplotlib.colors import ListedColormap
+
+    ax.imshow(
+        grid,
+        cmap=ListedColormap([_PAPER, _WRONG]),
+        vmin=0,
+        vmax=1,
+        aspect="auto",
+        interpolation="none",
+        extent=(left - 0.5, left + width - 0.5, top + height - 0.5, top - 0.5),
+    )
+    title = "Element by element, around the first wrong one" if flat.size else "Element by element"
+    ax.set(title=title, xlabel="column", ylabel="row")
+
+
+def _window(row, column, where, height, width):
+    """The corner of the window: at the first wrong element, a few before it, and inside the tensor."""
+    if row.size == 0:
+        return 0, 0
+    top = min(max(int(row[0]) - 4, 0), where.rows - height)
+    near = (row >= top) & (row < top + height)
+    left = min(max(int(column[near].min()) - 4, 0), where.columns - width)
+    return top, left
+
+
+def _profile(ax, report):
+    """Wrong elements by index modulo 32, along rows and columns: what is periodic stands out."""
+    where = report._where
+    fold = 32
+    place = np.arange(fold)
+    for i, (name, color) in enumerate((("row", _WRONG), ("column", "#33658a"))):
+        extent = (where.rows, where.columns)[i]
+        hits = where.residues[i].reshape(-1, fold).sum(0)
+        # of all elements with this residue
+        lanes = np.array([len(range(r, extent, fold)) for r in place]) * (report.count / extent)
+        share = np.divide(hits, lanes, out=np.zeros(fold), where=lanes > 0)
+        ax.bar(
+            place + (i - 0.5) * 0.4,
+            100 * share,
+            0.4,
+            color=color,
+            label=f"{name} index modulo {fold}",
+        )
+    ax.set(title="What repeats", xlabel="index modulo 32", ylabel="wrong elements, %")
+    ax.set_ylim(0, max(ax.get_ylim()[1] * 1.15, 1e-9))
+    ax.legend(loc="upper right", fontsize=8)
+
+
+def _shape(report):
+    where = report._where
+    given = " x ".join(f"{n:,}" for n in report.shape) or "one element"
+    if report.shape in ((where.rows, where.columns), ()):
+        return given
+    return f"{given} (as {where.rows:,} rows of {where.columns:,})"
