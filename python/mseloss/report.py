@@ -436,7 +436,9 @@ def _percent(part, whole):
     if whole == 0 or part == 0:
         return "0 %"
     share = 100 * part / whole
-    return f"{share:.2g} %" if share < 99.5 or part == whole else f"{share:.6g} %"
+    if part != whole and share > 99:
+        return f"{share:.6g} %"
+    return f"{share:.3g} %" if share >= 10 else f"{share:.2g} %"
 
 
 def _ordinal(n):

@@ -1,0 +1,292 @@
+"""The command's commands and options: what a user types, and what is printed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+import mseloss
+from mseloss.cli import bench as benchmark
+from mseloss.cli import files, work
+
+_EPILOG = (
+    "An array is a file: x.npy, or x.npz and x.safetensors, with :NAME where it holds several. Files are "
+    "memory-mapped and may be larger than memory."
+)
+app = typer.Typer(
+    name="mseloss",
+    help="The mean-squared-error loss and its gradient for arrays in files: exact, the same bits everywhere.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Reduction(StrEnum):
+    none = "none"
+    mean = "mean"
+    sum = "sum"
+
+
+class DType(StrEnum):
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+    float64 = "float64"
+
+
+class Operator(StrEnum):
+    grad = "grad"
+    loss = "loss"
+
+
+Input = Annotated[str, typer.Argument(help="the predictions, an array file", metavar="INPUT")]
+Target = Annotated[str, typer.Argument(help="what they should be, an array file", metavar="TARGET")]
+How = Annotated[Reduction, typer.Option("--reduction", "-r", help="of the loss")]
+GradOutput = Annotated[
+    str,
+    typer.Option("--grad-output", "-g", help="the incoming gradient: a number or an array file"),
+]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+Converted = Annotated[
+    DType | None, typer.Option("--dtype", help="of the result; default: the input's")
+]
+
+
+@app.command(epilog=_EPILOG)
+def grad(
+    input: Input,
+    target: Target,
+    out: Annotated[str, typer.Option("--out", "-o", help="where the gradient goes, an array file")],
+    grad_output: GradOutput = "1",
+    reduction: How = Reduction.mean,
+    dtype: Converted = None,
+    as_json: Json = False,
+):
+    """Write the gradient of the loss with respect to INPUT.
+
+    Example: mseloss grad pred.npy label.npy -o grad.npy
+    """
+    x, y = files.read(input), files.read(target)
+    g = _number_or_array(grad_output)
+    with _progress(as_json) as progress:
+        shape, result = work.grad(g, x, y, reduction.value, out, dtype and dtype.value, progress)
+    _print(
+        {"out": out, "shape": list(shape), "dtype": result},
+        f"{out}: {_size(shape)} {result}",
+        as_json,
+    )
+
+
+@app.command(epilog=_EPILOG)
+def loss(
+    input: Input,
+    target: Target,
+    reduction: How = Reduction.mean,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="where the result goes, an array file; needed for none"),
+    ] = None,
+    dtype: Converted = None,
+    as_json: Json = False,
+):
+    """Print the loss, correctly rounded; with --reduction none, write it elementwise.
+
+    Example: mseloss loss pred.npy label.npy --reduction sum
+    """
+    x, y = files.read(input), files.read(target)
+    if reduction is Reduction.none and out is None:
+        raise files.FileError("--out: needed for --reduction none")
+    with _progress(as_json) as progress:
+        value, shape, result = work.loss(
+            x, y, reduction.value, out, dtype and dtype.value, progress
+        )
+    if value is None:
+        text = f"{out}: {_size(shape)} {result}"
+        _print({"out": out, "shape": list(shape), "dtype": result}, text, as_json)
+    else:
+        number = float(value)
+        shown = number if np.isfinite(number) else str(number)
+        _print({"loss": shown, "dtype": result, "out": out}, _shortest(value), as_json)
+
+
+@app.command(epilog=_EPILOG)
+def check(
+    actual: Annotated[
+        str, typer.Argument(help="the result to judge, an array file", metavar="ACTUAL")
+    ],
+    expected: Annotated[
+        str | None,
+        typer.Argument(
+            help="what it should be; or give --input and --target", metavar="[EXPECTED]"
+        ),
+    ] = None,
+    input: Annotated[str | None, typer.Option("--input", "-x", help="the operator's input")] = None,
+    target: Annotated[str | None, typer.Option("--target", "-y", help="its target")] = None,
+    grad_output: GradOutput = "1",
+    reduction: How = Reduction.mean,
+    operator: Annotated[
+        Operator, typer.Option("--operator", help="what computed ACTUAL from the inputs")
+    ] = Operator.grad,
+    tolerance: Annotated[
+        int, typer.Option("--tolerance", "-t", min=0, help="allowed error, ULP of ACTUAL's dtype")
+    ] = 1,
+    worst: Annotated[int, typer.Option("--worst", min=0, help="how many elements to list")] = 10,
+    plot: Annotated[
+        str | None, typer.Option("--plot", help="write a picture of the errors: .png, .svg, .pdf")
+    ] = None,
+    as_json: Json = False,
+):
+    """Judge a result: against another array, or against the golden result computed from the inputs.
+
+    Exit status: 0 equal within the tolerance, 1 not, 2 bad usage.
+
+    Examples:
+
+    mseloss check device.npy golden.npy
+
+    mseloss check device.npy --input x.npy --target y.npy --grad-output g.npy --plot errors.png
+    """
+    given = files.read(actual)
+    if (expected is None) == (input is None and target is None):
+        raise files.FileError("give either EXPECTED or both --input and --target")
+    if expected is None and (input is None or target is None):
+        raise files.FileError("--input and --target: give both")
+    with _progress(as_json) as progress:
+        if expected is not None:
+            report = work.check(given, files.read(expected), tolerance, worst, progress)
+        else:
+            report = work.check_operator(
+                operator.value,
+                given,
+                _number_or_array(grad_output),
+                files.read(input),
+                files.read(target),
+                reduction.value,
+                tolerance,
+                worst,
+                progress,
+            )
+    if plot is not None:
+        report.plot(plot)
+    _print(report.to_dict(), report.summary(), as_json)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command()
+def info(as_json: Json = False):
+    """Show version, processor target, threads, memory and the frameworks found."""
+    facts = work.info()
+    if as_json:
+        _print(facts, "", True)
+        return
+    table = Table.grid(padding=(0, 2))
+    for key, value in facts.items():
+        table.add_row(key, " ".join(value) if isinstance(value, list) else str(value))
+    Console().print(table)
+
+
+@app.command()
+def bench(
+    size: Annotated[int, typer.Option("--size", "-n", min=1, help="elements")] = 1 << 24,
+    dtype: Annotated[DType, typer.Option("--dtype", help="of the arrays")] = DType.float32,
+    repeat: Annotated[int, typer.Option("--repeat", min=3, help="timed rounds")] = 15,
+    torch: Annotated[bool, typer.Option("--torch", help="time PyTorch beside it")] = False,
+    as_json: Json = False,
+):
+    """Time gradient and loss against NumPy's expressions in the same run, after checking the results.
+
+    Bytes are those that must move: each input read once, each result written once.
+    """
+    result = benchmark.run(size, dtype.value, repeat, torch)
+    if as_json:
+        _print(result, "", True)
+        return
+    table = Table(title=benchmark.title(result), title_justify="left", box=None)
+    for column in ("case", "median ms", "quartiles ms", "GB/s", "against"):
+        table.add_column(column, justify="left" if column == "case" else "right")
+    for case in result["cases"]:
+        table.add_row(*benchmark.row(case))
+    Console().print(table)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+):
+    pass
+
+
+def run(arguments=None):
+    """Runs the command line and returns the exit status."""
+    signal.signal(signal.SIGTERM, _terminate)
+    exit_type = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+    if (sys.argv[1:] if arguments is None else arguments) == ["--version"]:
+        print(mseloss.__version__)
+        return 0
+    try:
+        status = typer.main.get_command(app).main(
+            args=arguments, prog_name="mseloss", standalone_mode=False
+        )
+        return status if isinstance(status, int) else 0
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return _fail("stopped", 130)
+    except exit_type as error:
+        return 0 if type(error).__name__ == "NoArgsIsHelpError" else _fail(error.format_message())
+    except (ValueError, TypeError, MemoryError, OSError, ImportError) as error:
+        return _fail(error)
+
+
+def _terminate(number, frame):
+    raise KeyboardInterrupt  # so that no temporary file stays behind
+
+
+def _fail(message, status=2):
+    print("mseloss: " + " ".join(str(message).split()), file=sys.stderr)
+    return status
+
+
+def _number_or_array(text):
+    try:
+        return float(text)
+    except ValueError:
+        return files.read(text)
+
+
+def _progress(quiet):
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    )
+
+
+def _print(facts, text, as_json):
+    print(json.dumps(facts, indent=2) if as_json else text)
+
+
+def _size(shape):
+    return " x ".join(f"{n}" for n in shape) or "one element of"
+
+
+def _shortest(value):
+    """The shortest text that reads back as the same number of its dtype."""
+    return str(value)
