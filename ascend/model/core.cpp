@@ -213,23 +213,47 @@ void Core::Write(uint32_t address, uint32_t bytes) {
 
 void Core::Retire(double cycles, double latency) {
   PipeState& state = pipes_[pipe_];
-  double start = state.free_at;
-  if (pipe_ == kCopyIn || pipe_ == kCopyOut) {  // both directions share the core's way to memory
-    start = std::max(start + options_.timing.copy_issue, bus_free_at_);
-    bus_free_at_ = start + cycles;
+  double end = state.free_at + cycles;
+  if (pipe_ == kCopyIn || pipe_ == kCopyOut) {
+    end = TakeBus(state.free_at + options_.timing.copy_issue, cycles);
+  } else if (pipe_ == kVector) {
+    AddBusy(vector_busy_, state.free_at, end);
   }
-  state.free_at = start + cycles;
-  state.done_at = state.free_at + latency;
-  if (pipe_ != kScalar) {
-    AddBusy(state, start, start + cycles);
-  }
+  state.free_at = end;
+  state.done_at = end + latency;
 }
 
-void Core::AddBusy(PipeState& pipe, double from, double to) {
-  if (!pipe.busy.empty() && pipe.busy.back().second >= from) {
-    pipe.busy.back().second = to;
+// Both directions share the core's way to memory. Transfers are issued in program order but start when their events
+// allow, so a later one takes what an earlier one leaves free. Returns when the last byte has passed.
+double Core::TakeBus(double ready, double cycles) {
+  const double past = std::min(pipes_[kCopyIn].free_at, pipes_[kCopyOut].free_at);
+  while (!bus_.empty() && bus_.front().second <= past) {
+    bus_.pop_front();
+  }
+  double at = ready;
+  double left = cycles;
+  for (auto next = bus_.begin();; ++next) {
+    const bool last = next == bus_.end();
+    const double piece = last ? left : std::min(left, next->first - at);
+    if (piece > 0) {
+      AddBusy(bus_busy_, at, at + piece);
+      next = bus_.insert(next, {at, at + piece}) + 1;
+      at += piece;
+      left -= piece;
+    }
+    if (last || left <= 0) {
+      break;
+    }
+    at = std::max(at, next->second);
+  }
+  return at;
+}
+
+void Core::AddBusy(Spans& spans, double from, double to) {
+  if (!spans.empty() && spans.back().second == from) {
+    spans.back().second = to;
   } else {
-    pipe.busy.emplace_back(from, to);
+    spans.emplace_back(from, to);
   }
 }
 
@@ -306,15 +330,13 @@ void Core::Finish() {
     }
   }
   double end = 0;
-  std::vector<std::pair<double, double>> copies = pipes_[kCopyIn].busy;
-  copies.insert(copies.end(), pipes_[kCopyOut].busy.begin(), pipes_[kCopyOut].busy.end());
-  std::sort(copies.begin(), copies.end());
+  std::sort(bus_busy_.begin(), bus_busy_.end());
   for (const PipeState& pipe : pipes_) {
     end = std::max({end, pipe.done_at, pipe.free_at});
   }
-  const auto& vector = pipes_[kVector].busy;
+  const Spans& vector = vector_busy_;
   size_t v = 0;
-  for (const auto& [from, to] : copies) {  // never two at once: they share the bus
+  for (const auto& [from, to] : bus_busy_) {
     counters_->copy_cycles += to - from;
     while (v < vector.size() && vector[v].second <= from) {
       ++v;

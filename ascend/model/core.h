@@ -132,13 +132,15 @@ class Core {
     uint32_t issued = 0;
     double free_at = 0;     // cycles: can start the next instruction
     double done_at = 0;     // its results are visible
-    std::vector<std::pair<double, double>> busy;
   };
+
+  using Spans = std::vector<std::pair<double, double>>;  // cycles, from and to
 
   Event Signal(Pipe pipe) const;
   void Join(Pipe pipe, const Event& event);
   bool Ordered(uint32_t sequence, int pipe) const;
-  void AddBusy(PipeState& pipe, double from, double to);
+  double TakeBus(double ready, double cycles);
+  static void AddBusy(Spans& spans, double from, double to);
 
   CoreOptions options_;
   GlobalMemory* memory_;
@@ -154,7 +156,9 @@ class Core {
   bool opened_ = false;
   Pipe pipe_ = kScalar;  // of the instruction being issued
   const char* call_ = "";
-  double bus_free_at_ = 0;
+  std::deque<std::pair<double, double>> bus_;  // taken spans that still matter, in order of time
+  Spans bus_busy_;
+  Spans vector_busy_;
   uint64_t instructions_ = 0;
 };
 

@@ -239,7 +239,7 @@ bool SplitUb(const Platform& platform, int64_t element_size, MseLossV2GradTiling
   t->tile = static_cast<int32_t>(AlignUp(CeilDiv(run, CeilDiv(run, tile)), align));
   t->tile_rows = 1;
   const int64_t pitch = AlignUp(Max(1, t->row_length), block);
-  if (t->outer_rank > 0 && pitch <= tile) {
+  if (t->total > 0 && t->outer_rank > 0 && pitch <= tile) {
     t->tile_rows = static_cast<int32_t>(Min(Min(tile / pitch, max_rows), t->outer[0]));
     t->tile = static_cast<int32_t>(Max(t->tile, t->tile_rows * pitch));
   }
