@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <iomanip>
 #include <iterator>
 #include <new>
 #include <sstream>
@@ -250,16 +251,20 @@ inline void print_to(std::ostream& out, const char* name, const ConstTensor& t) 
   out << ") address % 64 = " << reinterpret_cast<uintptr_t>(t.data) % 64;
 }
 
+inline std::string text_of(DType dtype, uint64_t bits) {
+  std::ostringstream text;
+  text << "0x" << std::hex << bits << " (" << std::setprecision(17) << oracle::decode(dtype, bits) << ')';
+  return text.str();
+}
+
 // The elements of `out` equal `expected`, and no other byte of its memory changed since `before`.
 inline testing::AssertionResult holds(Operand& out, const oracle::Bits& expected, Bytes before) {
-  const int64_t n = out.count();
-  if (static_cast<size_t>(n) != expected.size()) return testing::AssertionFailure() << "the test's shapes";
-  for (int64_t i = 0; i < n; ++i) {
-    if (!oracle::same(out.dtype(), out.bits(i), expected[static_cast<size_t>(i)]))
+  for (int64_t i = 0, n = static_cast<int64_t>(expected.size()); i < n; ++i) {
+    const uint64_t wanted = expected[static_cast<size_t>(i)];
+    if (!oracle::same(out.dtype(), out.bits(i), wanted))
       return testing::AssertionFailure()
-             << "element " << i << " of " << n << " is 0x" << std::hex << out.bits(i) << " ("
-             << oracle::decode(out.dtype(), out.bits(i)) << "), not 0x" << expected[static_cast<size_t>(i)]
-             << " (" << oracle::decode(out.dtype(), expected[static_cast<size_t>(i)]) << ")";
+             << "element " << i << " of " << n << " is " << text_of(out.dtype(), out.bits(i)) << ", not "
+             << text_of(out.dtype(), wanted);
     std::memcpy(before.data() + (out.at(i) - out.storage().data()), out.at(i), oracle::bytes_of(out.dtype()));
   }
   if (before == out.storage()) return testing::AssertionSuccess();
