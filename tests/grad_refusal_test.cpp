@@ -145,10 +145,8 @@ TEST(GradRefusal, SeveralFaults_AreReportedInTheDocumentedOrder) {
 }
 
 TEST(GradRefusal, LongShapes_StillFitTheMessage) {
-  expect_refused(Code::kShape, "target|expected|(1234567, 1234567, |got (7654321, 7654321, ", [](Call& c) {
-    c.x_shape = Shape(8, 1234567), c.x_strides = Shape(8, 0);
-    c.y_shape = Shape(8, 7654321), c.y_strides = Shape(8, 0);
-  });
+  expect_refused(Code::kShape, "input|expected|got shape (1234567890123, 1234567890123, ",
+                 [](Call& c) { c.x_shape = Shape(8, 1234567890123), c.x_strides = Shape(8, 0); });
 }
 
 TEST(GradRefusal, EmptyOperandsWithoutMemory_AreAllowed) {

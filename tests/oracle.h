@@ -42,7 +42,7 @@ constexpr Format format_of(DType dtype) {
   }
 }
 
-inline int bytes_of(DType dtype) { return format_of(dtype).bytes; }
+inline int bytes_of(DType dtype) { return oracle::format_of(dtype).bytes; }
 
 // The value of `format` nearest to v, ties to even.
 inline double round_to(const Format& format, double v) {
@@ -96,7 +96,7 @@ inline double decode_as(const Format& format, uint64_t bits) {
 inline uint64_t encode(DType dtype, double v) {
   if (dtype == DType::kFloat32) return std::bit_cast<uint32_t>(static_cast<float>(v));
   if (dtype == DType::kFloat64) return std::bit_cast<uint64_t>(v);
-  return encode_as(format_of(dtype), v);
+  return encode_as(oracle::format_of(dtype), v);
 }
 
 inline double decode(DType dtype, uint64_t bits) {
@@ -104,7 +104,7 @@ inline double decode(DType dtype, uint64_t bits) {
   if (dtype == DType::kFloat64) return std::bit_cast<double>(bits);
   static const auto halves = [](DType half) {
     std::vector<double> values(65536);
-    for (uint32_t i = 0; i < 65536; ++i) values[i] = decode_as(format_of(half), i);
+    for (uint32_t i = 0; i < 65536; ++i) values[i] = decode_as(oracle::format_of(half), i);
     return values;
   };
   static const std::vector<double> float16 = halves(DType::kFloat16), bfloat16 = halves(DType::kBFloat16);
@@ -178,8 +178,8 @@ inline int64_t offset_of(Extents shape, Extents strides, Extents all, int64_t i)
 }
 
 inline uint64_t bits_at(const ConstTensor& t, Extents all, int64_t i) {
-  return load(t.dtype,
-              static_cast<const char*>(t.data) + offset_of(t.shape, t.strides, all, i) * bytes_of(t.dtype));
+  return oracle::load(
+      t.dtype, static_cast<const char*>(t.data) + offset_of(t.shape, t.strides, all, i) * bytes_of(t.dtype));
 }
 
 inline double value_at(const ConstTensor& t, Extents all, int64_t i) {
