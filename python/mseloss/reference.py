@@ -47,7 +47,7 @@ def grad(grad_output, input, target, reduction="mean", *, dtype=None):
             raise TypeError(f"{name}: expected the dtype of input, {x.dtype}, got {array.dtype}")
     compute = _compute_dtype(x.dtype)
     scale = mean_scale(x.size, compute) if reduction == "mean" else compute.type(2)
-    return _convert(_chain(x, y, g, scale, compute).astype(x.dtype, copy=False), dtype)
+    return _convert(_convert(_chain(x, y, g, scale, compute), x.dtype), dtype)
 
 
 def loss(input, target, reduction="mean", *, dtype=None):
@@ -99,7 +99,7 @@ def loss_and_grad(input, target, reduction="mean", *, grad_output=1.0):
         g = g.reshape(())
     compute = _compute_dtype(promoted)
     scale = mean_scale(math.prod(shape), compute) if reduction == "mean" else compute.type(2)
-    gradient = _chain(x, y, g, scale, compute).astype(promoted, copy=False)
+    gradient = _convert(_chain(x, y, g, scale, compute), promoted)
     return value, _convert(np.broadcast_to(gradient, shape).copy(), x.dtype)
 
 
@@ -178,7 +178,8 @@ class ExactSum:
         if self.special != 0:
             return dtype.type(self.special)
         value = self.fraction() / (self.count if reduction == "mean" else 1)
-        return dtype.type(round_fraction(value, dtype))
+        with np.errstate(over="ignore"):
+            return dtype.type(round_fraction(value, dtype))
 
 
 def round_fraction(value, dtype):
@@ -193,8 +194,8 @@ def round_fraction(value, dtype):
     last_bit = max(exponent - precision + 1, lowest_bit)
     rounded = round(magnitude / Fraction(2) ** last_bit) * Fraction(2) ** last_bit  # ties to even
     if rounded >= Fraction(2) ** (max_exponent + 1):
-        return math.copysign(math.inf, value)
-    return math.copysign(float(rounded), value)
+        rounded = math.inf
+    return float(rounded) if value > 0 else -float(rounded)
 
 
 def promote(a, b):
@@ -219,7 +220,7 @@ def _convert(array, dtype):
     with np.errstate(all="ignore"):
         if array.dtype.name == "float64" and dtype.name == "bfloat16":
             array = _to_odd_float32(array)
-        return array.astype(dtype)
+        return array.astype(dtype, copy=False)
 
 
 def _to_odd_float32(array):

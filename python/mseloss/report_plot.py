@@ -40,17 +40,22 @@ def _histogram(ax, report):
     fine = [b == 0 or (b < 64 and (1 << b) - 1 <= report.tolerance) for b in buckets]
     partly = [b < 65 and b > 0 and (1 << (b - 1)) <= report.tolerance for b in buckets]
     colors = [_FINE if f or p else _WRONG for f, p in zip(fine, partly, strict=True)]
+    step = 1 if len(buckets) <= 20 else 2 if len(buckets) <= 40 else 4
     bars = ax.bar(range(len(buckets)), values, color=colors)
     ax.bar_label(bars, [f"{v:,}" if v else "" for v in values], fontsize=8)
     ax.set_yscale("symlog", linthresh=1)
     ax.set_ylim(0, max(float(values.max(initial=1)), 1) * 8)
-    ax.set_xticks(range(len(buckets)), [_label(b) for b in buckets], fontsize=8)
+    ax.set_xticks(
+        range(len(buckets)),
+        [_label(b) if b == 65 or b % step == 0 else "" for b in buckets],
+        fontsize=8,
+    )
     ax.set(title="Error (green: within the tolerance)", xlabel="ULP, from", ylabel="elements")
 
 
 def _label(bucket):
     if bucket == 65:
-        return "not finite"
+        return "NaN"
     return str((0, 1, 2, 4, 8)[bucket]) if bucket < 5 else f"$2^{{{bucket - 1}}}$"
 
 
@@ -136,17 +141,20 @@ def _zoom(ax, report):
         interpolation="none",
         extent=(left - 0.5, left + width - 0.5, top + height - 0.5, top - 0.5),
     )
-    title = "Element by element, around the first wrong one" if flat.size else "Element by element"
+    title = "Element by element, where it is densest" if flat.size else "Element by element"
     ax.set(title=title, xlabel="column", ylabel="row")
 
 
 def _window(row, column, where, height, width):
-    """The corner of the window: at the first wrong element, a few before it, and inside the tensor."""
+    """The corner of the window: a few elements before the first wrong one of the densest cell."""
     if row.size == 0:
         return 0, 0
-    top = min(max(int(row[0]) - 4, 0), where.rows - height)
-    near = (row >= top) & (row < top + height)
-    left = min(max(int(column[near].min()) - 4, 0), where.columns - width)
+    densest = np.unravel_index(int(where.counts.argmax()), where.counts.shape)
+    here = (row // where.row_step == densest[0]) & (column // where.column_step == densest[1])
+    if not here.any():  # beyond what is remembered
+        here = slice(None)
+    top = min(max(int(row[here].min()) - 4, 0), where.rows - height)
+    left = min(max(int(column[here].min()) - 4, 0), where.columns - width)
     return top, left
 
 

@@ -330,15 +330,17 @@ DType parse_dtype(PyObject* object) {
 NB_MODULE(_core, m) {
   using namespace mseloss::python;
   m.attr("__version__") = mseloss::version();
-  m.def("grad", &grad, "grad_output"_a, "input"_a, "target"_a, "reduction"_a = "mean", nb::kw_only(),
-        "out"_a = nb::none(), nb::sig(kGradSignature), kGradDoc);
-  m.def("loss", &loss, "input"_a, "target"_a, "reduction"_a = "mean", nb::kw_only(), "out"_a = nb::none(),
-        "dtype"_a = nb::none(), nb::sig(kLossSignature), kLossDoc);
-  m.def("loss_and_grad", &loss_and_grad, "input"_a, "target"_a, "reduction"_a = "mean", nb::kw_only(),
-        "grad_output"_a = 1.0, "out"_a = nb::none(), nb::sig(kLossAndGradSignature), kLossAndGradDoc);
+  m.def("grad", &grad, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(),
+        "reduction"_a.none() = "mean", nb::kw_only(), "out"_a = nb::none(), nb::sig(kGradSignature),
+        kGradDoc);
+  m.def("loss", &loss, "input"_a.none(), "target"_a.none(), "reduction"_a.none() = "mean", nb::kw_only(),
+        "out"_a = nb::none(), "dtype"_a = nb::none(), nb::sig(kLossSignature), kLossDoc);
+  m.def("loss_and_grad", &loss_and_grad, "input"_a.none(), "target"_a.none(), "reduction"_a.none() = "mean",
+        nb::kw_only(), "grad_output"_a.none() = 1.0, "out"_a = nb::none(), nb::sig(kLossAndGradSignature),
+        kLossAndGradDoc);
   m.def("empty", &empty, "shape"_a, "dtype"_a, "like"_a = nb::none(), kEmptyDoc);
-  m.def("explain", &explain, "grad_output"_a, "input"_a, "target"_a, "reduction"_a = "mean", nb::kw_only(),
-        "out"_a = nb::none(), kExplainDoc);
+  m.def("explain", &explain, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(),
+        "reduction"_a.none() = "mean", nb::kw_only(), "out"_a = nb::none(), kExplainDoc);
   m.def("info", &info, kInfoDoc);
   m.def(
       "set_target",
@@ -355,15 +357,16 @@ NB_MODULE(_core, m) {
     const nb::gil_scoped_release released;
     return trim_pool();
   });
-  m.def("grad_part", &grad_part, "grad_output"_a, "input"_a, "target"_a, "count"_a, "out"_a, kGradPartDoc);
-  m.def("asnumpy", &asnumpy, "array"_a, "name"_a = "array", kAsNumpyDoc);
+  m.def("grad_part", &grad_part, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(), "count"_a,
+        "out"_a, kGradPartDoc);
+  m.def("asnumpy", &asnumpy, "array"_a.none(), "name"_a = "array", kAsNumpyDoc);
   using mseloss::PartialSum;
   static_assert(std::is_trivially_copyable_v<PartialSum>);
   nb::class_<PartialSum>(m, "PartialSum", kPartialSumDoc)
       .def(nb::init<>())
-      .def("add", &add_to_sum, "input"_a, "target"_a, nb::kw_only(), "exact"_a = false)
+      .def("add", &add_to_sum, "input"_a.none(), "target"_a.none(), nb::kw_only(), "exact"_a = false)
       .def("merge", &PartialSum::merge, "other"_a)
-      .def("finish", &finish_sum, "reduction"_a, "dtype"_a)
+      .def("finish", &finish_sum, "reduction"_a.none(), "dtype"_a)
       .def_prop_ro("count", &PartialSum::count)
       .def_prop_ro("exact", &PartialSum::exact)
       .def("__getstate__",

@@ -91,7 +91,7 @@ def check_operator(operator, actual, g, x, y, reduction, tolerance, worst, progr
             scale = reference.mean_scale(x.size, compute)
 
         def golden(a, b, c):
-            return reference._chain(b, c, a, scale, compute).astype(x.dtype)
+            return reference._convert(reference._chain(b, c, a, scale, compute), x.dtype)
 
     if actual.shape != shape:
         report = Report(actual.shape, actual.dtype, tolerance=tolerance, worst=worst)

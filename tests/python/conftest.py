@@ -1,0 +1,44 @@
+"""Shared pieces of the Python tests. Each compares with the reference or asserts a law."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "default",
+    max_examples=60,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("default")
+
+DTYPES = [np.dtype(t) for t in (np.float32, np.float16, ml_dtypes.bfloat16, np.float64)]
+REDUCTIONS = ["none", "mean", "sum"]
+
+
+def same_bits(actual, expected):
+    """Same dtype, shape and bits; every NaN counts as the same."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    if actual.dtype != expected.dtype or actual.shape != expected.shape:
+        return False
+    integer = f"u{actual.dtype.itemsize}"
+    wide = np.float32 if actual.dtype.itemsize == 2 else actual.dtype
+    a, e = np.ascontiguousarray(actual), np.ascontiguousarray(expected)
+    both_nan = np.isnan(a.astype(wide)) & np.isnan(e.astype(wide))
+    return bool(((a.view(integer) == e.view(integer)) | both_nan).all())
+
+
+def normal(seed, shape, dtype=np.float32):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+@pytest.fixture(params=DTYPES, ids=lambda d: d.name)
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=REDUCTIONS)
+def reduction(request):
+    return request.param

@@ -1,0 +1,162 @@
+"""mseloss.loss and loss_and_grad against exact integers; sums in pieces."""
+
+import math
+import pickle
+
+import mseloss
+import numpy as np
+import pytest
+from conftest import DTYPES, REDUCTIONS, normal, same_bits
+from hypothesis import given
+from hypothesis import strategies as st
+from mseloss import reference
+from strategies import operands
+
+
+@given(operands(2, same_dtype=False), st.sampled_from(REDUCTIONS), st.sampled_from([None, *DTYPES]))
+def test_any_layout_and_dtypes_have_the_bits_of_the_reference(arrays, reduction, dtype):
+    x, y = arrays
+    expected = reference.loss(x, y, reduction, dtype=dtype)
+    actual = mseloss.loss(x, y, reduction, dtype=dtype)
+    assert same_bits(actual, expected), (actual, expected)
+
+
+@pytest.mark.parametrize("n", [1 << 20, 1_234_567], ids=str)
+def test_large_is_correctly_rounded(n, dtype, reduction):
+    x, y = normal(1, n, dtype), normal(2, n, dtype)
+    expected = reference.loss(x, y, reduction)
+    assert same_bits(mseloss.loss(x, y, reduction), expected)
+    assert same_bits(
+        mseloss.loss(x[::-1], y[::-1], reduction), expected[::-1] if expected.ndim else expected
+    )
+
+
+def test_the_sum_is_not_lost_to_overflow_on_the_way():
+    x = np.float32([3e38, 3e38]) / np.float32(2)
+    assert mseloss.loss(x, -x, "sum") == np.inf
+    x = np.full(1000, 1e19, np.float32)
+    exact = 1000 * int(np.float32(1e19)) ** 2
+    assert mseloss.loss(x, np.zeros_like(x), "sum", dtype=np.float64) == float(exact)
+    assert mseloss.loss(np.full(4, 300.0, np.float16), np.zeros(4, np.float16)) == np.inf
+    half = mseloss.loss(np.full(4, 300.0, np.float16), np.zeros(4, np.float16), dtype=np.float32)
+    assert half == 90000
+
+
+def test_values_that_are_not_finite(dtype):
+    zero = np.zeros(3, dtype)
+    assert mseloss.loss(np.asarray([1, np.inf, 2], dtype), zero) == np.inf
+    assert math.isnan(mseloss.loss(np.asarray([np.nan, np.inf, 2], dtype), zero))
+
+
+def test_empty(dtype):
+    nothing = np.zeros((0, 3), dtype)
+    assert mseloss.loss(nothing, nothing, "sum") == 0
+    assert math.isnan(mseloss.loss(nothing, nothing, "mean"))
+    assert mseloss.loss(nothing, nothing, "none").shape == (0, 3)
+    value, gradient = mseloss.loss_and_grad(nothing, nothing)
+    assert math.isnan(value)
+    assert gradient.shape == (0, 3)
+
+
+def test_kinds_of_results(dtype):
+    x = normal(1, (3, 4), dtype)
+    assert isinstance(mseloss.loss(x, x), dtype.type)
+    out = np.empty((), np.float64)
+    assert mseloss.loss(x, x - x, "sum", out=out) is out
+    assert out == reference.loss(x, x - x, "sum", dtype=np.float64)
+
+
+@pytest.mark.parametrize("spelling", ["float16", np.float16, np.dtype(np.float16)])
+def test_dtype_spellings(spelling):
+    assert (
+        mseloss.loss(np.ones(3, np.float32), np.zeros(3, np.float32), dtype=spelling).dtype
+        == np.float16
+    )
+
+
+def test_out_and_dtype_must_agree():
+    x, out = np.ones(3, np.float32), np.empty((), np.float32)
+    assert mseloss.loss(x, x, out=out, dtype="float32") is out
+    with pytest.raises(TypeError, match="dtype: expected the dtype of out, float32, got float16"):
+        mseloss.loss(x, x, out=out, dtype="float16")
+    with pytest.raises(TypeError, match="dtype: expected float32"):
+        mseloss.loss(x, x, dtype="int8")
+    with pytest.raises(TypeError, match="dtype: expected float32"):
+        mseloss.loss(x, x, dtype=object())
+
+
+def test_refusals():
+    x = np.ones((2, 3), np.float32)
+    with pytest.raises(ValueError, match="0-dimensional"):
+        mseloss.loss(x, x, out=np.empty(1, np.float32))
+    with pytest.raises(ValueError, match="memory apart from"):
+        mseloss.loss(x, x, out=x[0, 0:1].reshape(()))
+    with pytest.raises(ValueError, match="broadcasts"):
+        mseloss.loss(x, np.ones(2, np.float32))
+    with pytest.raises(ValueError, match="grad_output: expected one element"):
+        mseloss.loss_and_grad(x, x, grad_output=np.ones(2, np.float32))
+
+
+@given(operands(3, same_dtype=False), st.sampled_from(REDUCTIONS))
+def test_loss_and_grad_is_both(arrays, reduction):
+    g, x, y = arrays
+    if reduction != "none":
+        g = g.reshape(-1)[:1].reshape(()) if g.size else np.ones((), g.dtype)
+        if reference.promote(reference.promote(x.dtype, y.dtype), g.dtype) != reference.promote(
+            x.dtype, y.dtype
+        ):
+            g = np.ones((), x.dtype)  # a wider grad_output than the loss
+    expected_loss, expected_grad = reference.loss_and_grad(x, y, reduction, grad_output=g)
+    value, gradient = mseloss.loss_and_grad(x, y, reduction, grad_output=g)
+    assert same_bits(value, expected_loss), (value, expected_loss)
+    assert same_bits(gradient, expected_grad), (gradient, expected_grad)
+
+
+def test_loss_and_grad_is_a_derivative():
+    x, y = normal(1, (7, 1), np.float64), normal(2, (1, 9), np.float64)
+    _, gradient = mseloss.loss_and_grad(x, y)
+    step = 1e-6
+    for i in range(7):
+        moved = x.copy()
+        moved[i] += step
+        slope = (mseloss.loss(moved, y) - mseloss.loss(x, y)) / step
+        assert slope == pytest.approx(gradient[i].sum(), rel=1e-4)
+
+
+def test_loss_and_grad_large_and_in_place(dtype):
+    x, y = normal(1, (1000, 1003), dtype), normal(2, (1000, 1003), dtype)
+    expected_loss, expected_grad = reference.loss_and_grad(x, y, grad_output=0.5)
+    value, gradient = mseloss.loss_and_grad(x, y, grad_output=0.5, out=x)
+    assert gradient is x
+    assert same_bits(value, expected_loss)
+    assert same_bits(gradient, expected_grad)
+
+
+@given(operands(2), st.integers(1, 5), st.booleans(), st.randoms())
+def test_a_sum_in_pieces_has_the_bits_of_one_call(arrays, count, exact, random):
+    x, y = (np.broadcast_to(a, np.broadcast_shapes(*(b.shape for b in arrays))) for a in arrays)
+    x, y = x.reshape(-1), y.reshape(-1)
+    cuts = sorted(random.randint(0, x.size) for _ in range(count - 1))
+    parts = []
+    for low, high in zip([0, *cuts], [*cuts, x.size], strict=True):
+        part = mseloss.PartialSum()
+        part.add(x[low:high], y[low:high], exact=exact)
+        parts.append(pickle.loads(pickle.dumps(part)))
+    random.shuffle(parts)
+    total = mseloss.PartialSum()
+    for part in parts:
+        total.merge(part)
+    assert total.count == x.size
+    for reduction in ("mean", "sum"):
+        value = total.finish(reduction, "float32")
+        if exact:
+            assert value is not None
+        if value is not None:
+            assert same_bits(value, reference.loss(x, y, reduction, dtype=np.float32))
+
+
+def test_partial_sums_refuse():
+    with pytest.raises(ValueError, match="reduction"):
+        mseloss.PartialSum().finish("none", "float32")
+    with pytest.raises(ValueError, match="broadcasts"):
+        mseloss.PartialSum().add(np.ones(2, np.float32), np.ones(3, np.float32))
