@@ -22,6 +22,7 @@ constexpr int64_t kBlockBytes = 32;       // alignment of UB operands
 constexpr int64_t kUnitBytes = 512;       // cores that write into one such range wait for each other
 constexpr int64_t kBytesPerCore = 4096;   // of y; below it a further core costs more than it takes off
 constexpr int64_t kReservedUb = 8192;     // the compiler's own, within what GetCoreMemSize reports
+constexpr int64_t kTransferBytes = 16384;  // from here on a transfer reaches full speed
 constexpr int64_t kStep = 4096;           // floats widened at a time: 64 repeats hide an instruction's start
 constexpr int64_t kMaxTileRows = 512;     // bounds the values kept for column inputs
 constexpr int64_t kMaxBytes = INT64_MAX / 8;  // so that the four tensors together still fit 64 bits
@@ -232,11 +233,12 @@ bool SplitUb(const Platform& platform, int64_t element_size, MseLossV2GradTiling
   if (budget <= 0 || tile < block) {
     return false;
   }
-  // Tiles of one length rather than full ones and a short last one.
+  // Tiles of one length rather than full ones and a short last one, but none below an efficient transfer.
   const int64_t most = (t->base_units + (t->extra_cores > 0 ? 1 : 0)) * t->unit;
   const int64_t run = Max(1, Min(t->row_length, most));
   const int64_t align = tile >= t->unit ? t->unit : block;
-  t->tile = static_cast<int32_t>(AlignUp(CeilDiv(run, CeilDiv(run, tile)), align));
+  const int64_t balanced = Max(CeilDiv(run, CeilDiv(run, tile)), Min(run, kTransferBytes / element_size));
+  t->tile = static_cast<int32_t>(Min(AlignUp(balanced, align), tile));
   t->tile_rows = 1;
   const int64_t pitch = AlignUp(Max(1, t->row_length), block);
   if (t->total > 0 && t->outer_rank > 0 && pitch <= tile) {

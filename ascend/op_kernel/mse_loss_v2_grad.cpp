@@ -24,6 +24,15 @@ struct Tile {
   int32_t columns;
 };
 
+// What a tile is computed in: some of its rows, or a part of one.
+struct Chunk {
+  int32_t row;  // of the tile
+  int32_t rows;
+  int32_t column;
+  int32_t count;  // elements, the rows' padding included
+  int32_t pitch;  // elements from row to row in UB
+};
+
 // Assumes what the tiling has checked: the shapes broadcast to y, the buffers fit, no core is without work unless
 // y is empty. All lengths and offsets count elements, 64 bits wide.
 template <typename T>
@@ -119,8 +128,10 @@ class MseLossV2Grad {
   __aicore__ inline void Load(int32_t input, int64_t offset, int32_t blocks, int32_t elements) {
     LocalTensor<T> local = queue_[input].template AllocTensor<T>();
     const DataCopyExtParams shape(static_cast<uint16_t>(blocks), static_cast<uint32_t>(elements * kSize), 0, 0, 0);
-    const DataCopyPadExtParams<T> no_padding{};
-    AscendC::DataCopyPad(local, input_[input][static_cast<uint64_t>(offset)], shape, no_padding);
+    DataCopyPadExtParams<T> padding{};  // zeros to the end of each 32-byte block, so that whole rows can be computed on
+    padding.rightPadding = static_cast<uint8_t>((kBlock - elements % kBlock) % kBlock);
+    padding.isPad = padding.rightPadding != 0;
+    AscendC::DataCopyPad(local, input_[input][static_cast<uint64_t>(offset)], shape, padding);
     queue_[input].EnQue(local);
   }
 
@@ -148,7 +159,7 @@ class MseLossV2Grad {
       LocalTensor<T> local = queue_[input].template DeQue<T>();
       WidenValues(input, local, 1);
       WaitForValues();
-      value_[input] = Value(input, local, 0);
+      once_[input] = Value(input, local, 0);
       queue_[input].FreeTensor(local);
     }
   }
@@ -191,20 +202,16 @@ class MseLossV2Grad {
     }
 
     LocalTensor<T> out = output_.template AllocTensor<T>();
-    const int32_t pitch = (tile.columns + kBlock - 1) / kBlock * kBlock;  // DataCopyPad starts rows at 32 bytes
-    const int32_t step = kWiden ? tiling_->step : tile.columns;
-    for (int32_t row = 0; row < tile.rows; ++row) {
-      int32_t row_start[kMseInputs];
-      for (int32_t input = 0; input < kMseInputs; ++input) {
-        const int32_t local_row = tiling_->stride[input][0] != 0 ? row : 0;
-        row_start[input] = local_row * pitch;
-        if (tiling_->dense[input] == 0 && tiling_->once[input] == 0) {
-          value_[input] = Value(input, in[input], local_row);
-        }
-      }
-      for (int32_t column = 0; column < tile.columns; column += step) {
-        const int32_t count = static_cast<int32_t>(Min(step, tile.columns - column));
-        Chunk(out[row * pitch + column], in, row_start, column, count);
+    Chunk chunk;
+    chunk.pitch = (tile.columns + kBlock - 1) / kBlock * kBlock;  // DataCopyPad starts rows at 32 bytes
+    const int32_t width = tile.rows > 1 ? chunk.pitch : tile.columns;
+    const int32_t step = kWiden ? tiling_->step : tile.rows * width;
+    const int32_t chunk_rows = step > width ? step / width : 1;
+    for (chunk.row = 0; chunk.row < tile.rows; chunk.row += chunk_rows) {
+      chunk.rows = static_cast<int32_t>(Min(chunk_rows, tile.rows - chunk.row));
+      for (chunk.column = 0; chunk.column < width; chunk.column += step) {
+        chunk.count = static_cast<int32_t>(chunk.rows > 1 ? chunk.rows * width : Min(step, width - chunk.column));
+        ComputeChunk(out[chunk.row * chunk.pitch + chunk.column], in, chunk);
       }
     }
 
@@ -216,9 +223,26 @@ class MseLossV2Grad {
     }
   }
 
+  // An input takes one instruction for a chunk, or one for each row where rows share it or differ in its value.
+  __aicore__ inline bool ByRow(int32_t input, const Chunk& chunk) const {
+    const bool moves = tiling_->stride[input][0] != 0;
+    return chunk.rows > 1 && tiling_->once[input] == 0 && (tiling_->dense[input] != 0) != moves;
+  }
+
+  __aicore__ inline LocalTensor<T> Elements(const LocalTensor<T>& local, int32_t input, const Chunk& chunk) const {
+    const int32_t row = tiling_->stride[input][0] != 0 ? chunk.row : 0;
+    return local[row * chunk.pitch + chunk.column];
+  }
+
+  __aicore__ inline float RowValue(int32_t input, const LocalTensor<T>& local, int32_t row) {
+    if (tiling_->once[input] != 0) {
+      return once_[input];
+    }
+    return Value(input, local, tiling_->stride[input][0] != 0 ? row : 0);
+  }
+
   // float32 computes in the output buffer; half types in a float buffer, narrowed once at the end.
-  __aicore__ inline void Chunk(const LocalTensor<T>& out, const LocalTensor<T>* in, const int32_t* row_start,
-                               int32_t column, int32_t count) {
+  __aicore__ inline void ComputeChunk(const LocalTensor<T>& out, const LocalTensor<T>* in, const Chunk& chunk) {
     LocalTensor<float> result;
     LocalTensor<float> other;
     if constexpr (kWiden) {
@@ -228,32 +252,67 @@ class MseLossV2Grad {
     } else {
       result = out;
     }
-
-    LocalTensor<float> predict = result;
-    if (tiling_->dense[kMsePredict] != 0) {
-      predict = Widen(in[kMsePredict][row_start[kMsePredict] + column], result, count);
-    } else {
-      AscendC::Duplicate(result, value_[kMsePredict], count);
-      AscendC::PipeBarrier<PIPE_V>();
-    }
-    if (tiling_->dense[kMseLabel] != 0) {
-      const LocalTensor<float> label = Widen(in[kMseLabel][row_start[kMseLabel] + column], other, count);
-      AscendC::Sub(result, predict, label, count);
-    } else {
-      AscendC::Adds(result, predict, -value_[kMseLabel], count);  // the same value as a subtraction, by IEEE 754
-    }
+    const LocalTensor<float> predict = Predict(result, in[kMsePredict], chunk);
+    Subtract(result, predict, in[kMseLabel], other, chunk);
     AscendC::PipeBarrier<PIPE_V>();
-    AscendC::Muls(result, result, tiling_->scale, count);
+    AscendC::Muls(result, result, tiling_->scale, chunk.count);
     AscendC::PipeBarrier<PIPE_V>();
-    if (tiling_->dense[kMseDout] != 0) {
-      const LocalTensor<float> dout = Widen(in[kMseDout][row_start[kMseDout] + column], other, count);
-      AscendC::Mul(result, result, dout, count);
-    } else {
-      AscendC::Muls(result, result, value_[kMseDout], count);
-    }
+    Multiply(result, in[kMseDout], other, chunk);
     if constexpr (kWiden) {
       AscendC::PipeBarrier<PIPE_V>();
-      AscendC::Cast(out, result, RoundMode::CAST_RINT, count);
+      AscendC::Cast(out, result, RoundMode::CAST_RINT, chunk.count);
+    }
+  }
+
+  __aicore__ inline LocalTensor<float> Predict(const LocalTensor<float>& result, const LocalTensor<T>& in,
+                                               const Chunk& chunk) {
+    const bool by_row = ByRow(kMsePredict, chunk);
+    if (tiling_->dense[kMsePredict] != 0 && !by_row) {
+      return Widen(Elements(in, kMsePredict, chunk), result, chunk.count);
+    }
+    const int32_t length = by_row ? chunk.pitch : chunk.count;
+    for (int32_t at = 0; at < chunk.count; at += length) {
+      if (tiling_->dense[kMsePredict] == 0) {
+        AscendC::Duplicate(result[at], RowValue(kMsePredict, in, chunk.row + at / chunk.pitch), length);
+      } else if constexpr (kWiden) {
+        AscendC::Cast(result[at], in, RoundMode::CAST_NONE, length);
+      } else {
+        AscendC::Muls(result[at], in, 1.0f, length);  // a copy; adding 0 would lose the sign of -0
+      }
+    }
+    AscendC::PipeBarrier<PIPE_V>();
+    return result;
+  }
+
+  __aicore__ inline void Subtract(const LocalTensor<float>& result, const LocalTensor<float>& predict,
+                                  const LocalTensor<T>& in, const LocalTensor<float>& other, const Chunk& chunk) {
+    const bool by_row = ByRow(kMseLabel, chunk);
+    const int32_t length = by_row ? chunk.pitch : chunk.count;
+    if (tiling_->dense[kMseLabel] != 0) {
+      const LocalTensor<float> label = Widen(Elements(in, kMseLabel, chunk), other, length);
+      for (int32_t at = 0; at < chunk.count; at += length) {
+        AscendC::Sub(result[at], predict[at], label, length);
+      }
+    } else {
+      for (int32_t at = 0; at < chunk.count; at += length) {  // the same as a subtraction, by IEEE 754
+        AscendC::Adds(result[at], predict[at], -RowValue(kMseLabel, in, chunk.row + at / chunk.pitch), length);
+      }
+    }
+  }
+
+  __aicore__ inline void Multiply(const LocalTensor<float>& result, const LocalTensor<T>& in,
+                                  const LocalTensor<float>& other, const Chunk& chunk) {
+    const bool by_row = ByRow(kMseDout, chunk);
+    const int32_t length = by_row ? chunk.pitch : chunk.count;
+    if (tiling_->dense[kMseDout] != 0) {
+      const LocalTensor<float> dout = Widen(Elements(in, kMseDout, chunk), other, length);
+      for (int32_t at = 0; at < chunk.count; at += length) {
+        AscendC::Mul(result[at], result[at], dout, length);
+      }
+    } else {
+      for (int32_t at = 0; at < chunk.count; at += length) {
+        AscendC::Muls(result[at], result[at], RowValue(kMseDout, in, chunk.row + at / chunk.pitch), length);
+      }
     }
   }
 
@@ -287,7 +346,7 @@ class MseLossV2Grad {
   TBuf<TPosition::VECCALC> value_buffer_;
   LocalTensor<float> work_;
   LocalTensor<float> values_;
-  float value_[kMseInputs];  // of the inputs that have one value for the row at hand
+  float once_[kMseInputs];  // values of the inputs that are a single element
   int32_t scalar_ready_;     // event id
 };
 

@@ -78,7 +78,7 @@ inline std::string BufferLaws(const Request& request, const Tiling& tiling) {
     }
   }
   const int64_t run = std::min(t.row_length, t.base_units * t.unit);
-  if (request.ub_bytes >= 196352 && run >= 8 * int64_t{t.tile} && t.tile * width < 16384) {
+  if (request.ub_bytes >= 196352 && t.tile * width < std::min<int64_t>(run * width, 16384)) {
     return "transfers below 16 KB although the size allows them";
   }
   return "";
