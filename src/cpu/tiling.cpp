@@ -27,15 +27,17 @@ int64_t volume_of(const Plan& plan, const int64_t* box) {
 }
 
 void choose_box(const Plan& plan, Tiling* tiling) {
-  const int64_t size = size_of(plan.dtype), budget = kTileBytes / size;
-  int64_t* box = tiling->box;
   // Along each operand's contiguous direction a few cache lines, fewer if there are many directions.
-  bool wanted[kMaxRank] = {};
+  bool wanted[kMaxRank] = {}, transposed = false;
   for (int o = 0; o < kOperands; ++o) {
     const int d = has(plan, o) ? contiguous_dimension(plan, o) : -1;
-    if (d >= 0) wanted[d] = true;
+    if (d < 0) continue;
+    wanted[d] = true;
+    transposed = transposed || (d != plan.rank - 1 && plan.stride[o][plan.rank - 1] != 0);
   }
-  for (int64_t width = 256 / size; width >= 1; width /= 2) {
+  const int64_t size = size_of(plan.dtype), budget = (transposed ? kTransposedTileBytes : kTileBytes) / size;
+  int64_t* box = tiling->box;
+  for (int64_t width = kSegmentBytes / size; width >= 1; width /= 2) {
     for (int d = 0; d < plan.rank; ++d) box[d] = wanted[d] ? std::min(plan.extent[d], width) : 1;
     if (volume_of(plan, box) <= budget) break;
   }
@@ -78,6 +80,7 @@ Tiling make_tiling(const Plan& plan) {
         first < plan.rank && (length * size_of(plan.dtype) >= kDirectBytes || length == tiling.volume);
     if (tiling.direct[o]) tiling.run = std::max(tiling.run, first);
   }
+  if (plan.rank > 1 && tiling.run == plan.rank - 1) tiling.padding = 64 / size_of(plan.dtype);
   return tiling;
 }
 

@@ -8,8 +8,12 @@
 
 namespace mseloss::cpu {
 
-inline constexpr int64_t kTileBytes =
-    32 * 1024;                                // of one operand's tile; a few of them fit a core's own caches
+// Of one operand's tile. Short rows are dealt out from a small one, from L1; beside a transposed operand the
+// others want long rows, so that the hardware's prefetchers follow them, and its tile lives in L2.
+inline constexpr int64_t kTileBytes = 32 * 1024;
+inline constexpr int64_t kTransposedTileBytes = 128 * 1024;
+inline constexpr int64_t kSegmentBytes =
+    256;  // read at a time along a transposed operand's contiguous direction
 inline constexpr int64_t kDirectBytes = 256;  // shorter runs than this are cheaper through a tile
 
 struct Tiling {
@@ -18,6 +22,7 @@ struct Tiling {
   int64_t total;            // boxes in all
   int64_t volume;           // elements of a box
   bool direct[kOperands];   // read (or written) in place; else through a tile
+  int64_t padding;          // elements between rows of a tile, against cache set conflicts
   int run;                  // dimensions run..rank-1 of a box are one run for every direct operand
 };
 

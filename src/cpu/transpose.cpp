@@ -50,9 +50,19 @@ void transpose(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, pt
   constexpr size_t kLanes = 16 / sizeof(T);
   squares_i = rows / kLanes * kLanes;
   squares_j = columns / kLanes * kLanes;
-  for (size_t j = 0; j < squares_j; j += kLanes) {
+  const auto square = [&](size_t i, size_t j) HWY_ATTR {
+    transpose_square(from + static_cast<ptrdiff_t>(j) * from_stride + i, from_stride,
+                     to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride);
+  };
+  // The side of the longer stride is the tensor, the other the tile: whole cache lines of the tensor at a
+  // time.
+  if (to_stride > from_stride) {
     for (size_t i = 0; i < squares_i; i += kLanes) {
-      transpose_square(from + j * from_stride + i, from_stride, to + i * to_stride + j, to_stride);
+      for (size_t j = 0; j < squares_j; j += kLanes) square(i, j);
+    }
+  } else {
+    for (size_t j = 0; j < squares_j; j += kLanes) {
+      for (size_t i = 0; i < squares_i; i += kLanes) square(i, j);
     }
   }
 #endif

@@ -8,8 +8,10 @@ namespace {
 
 bool has(const Plan& plan, int operand) { return plan.operands >> operand & 1; }
 
-size_t tile_bytes(const Tiling& tiling, DType dtype) {
-  return (static_cast<size_t>(tiling.volume) * size_of(dtype) + 63) / 64 * 64;
+size_t tile_bytes(const Plan& plan, const Tiling& tiling, DType dtype) {
+  const int64_t row = plan.rank == 0 ? 1 : tiling.box[plan.rank - 1];
+  const int64_t elements = tiling.volume / row * (row + tiling.padding);
+  return (static_cast<size_t>(elements) * size_of(dtype) + 63) / 64 * 64;
 }
 
 // Copies rows x columns elements between any two layouts, `to` or `from` being the tile. Strides in elements.
@@ -64,10 +66,10 @@ class Walk {
     for (int o = 0; o < kOperands; ++o) {
       if (!has(plan, o) || tiling.direct[o]) continue;
       tile_[o] = scratch;
-      scratch += tile_bytes(tiling, plan.dtype);
+      scratch += tile_bytes(plan, tiling, plan.dtype);
       if (plan.dtypes[o] == plan.dtype) continue;
       raw_[o] = scratch;
-      scratch += tile_bytes(tiling, plan.dtypes[o]);
+      scratch += tile_bytes(plan, tiling, plan.dtypes[o]);
     }
   }
 
@@ -93,8 +95,9 @@ class Walk {
       extent_[d] = std::min(tiling_.box[d], plan_.extent[d] - first[d]);
       tile_stride_[d] = stride;
       stride *= extent_[d];
+      if (d == plan_.rank - 1) stride += tiling_.padding;
     }
-    volume_ = stride;
+    volume_ = stride;  // padding included: conversions run over it
     for (int o = 0; o < kOperands; ++o) {
       if (!has(plan_, o)) continue;
       int64_t offset = 0;
@@ -222,8 +225,8 @@ size_t scratch_bytes(const Plan& plan, const Tiling& tiling) {
   size_t bytes = 0;
   for (int o = 0; o < kOperands; ++o) {
     if (!has(plan, o) || tiling.direct[o]) continue;
-    bytes += tile_bytes(tiling, plan.dtype);
-    if (plan.dtypes[o] != plan.dtype) bytes += tile_bytes(tiling, plan.dtypes[o]);
+    bytes += tile_bytes(plan, tiling, plan.dtype);
+    if (plan.dtypes[o] != plan.dtype) bytes += tile_bytes(plan, tiling, plan.dtypes[o]);
   }
   return bytes;
 }

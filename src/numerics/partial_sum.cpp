@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "numerics/fixed_point.h"
+#include "numerics/float_environment.h"
 #include "numerics/formats.h"
 #include "numerics/sum_access.h"
 
@@ -54,6 +55,7 @@ void SumAccess::add_special(PartialSum* total, double value) { total->special_ +
 uint64_t* SumAccess::limbs(PartialSum* total) { return total->limbs_; }
 
 void PartialSum::merge(const PartialSum& other) noexcept {
+  const FloatEnvironment environment;
   const uint64_t count = count_ + other.count_;
   const uint64_t fast_terms = fast_terms_ + other.fast_terms_;
   special_ += other.special_;
@@ -71,6 +73,7 @@ void PartialSum::merge(const PartialSum& other) noexcept {
 double PartialSum::bound() const { return (error_ + kUnit * std::fabs(high_ + low_)) * kSlack; }
 
 bool PartialSum::finish(Reduction reduction, DType dtype, void* out) const noexcept {
+  const FloatEnvironment environment;
   if (reduction != Reduction::kMean && reduction != Reduction::kSum) return false;
   const bool mean = reduction == Reduction::kMean;
   const uint64_t divisor = mean ? count_ : 1;

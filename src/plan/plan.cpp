@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "numerics/float_environment.h"
 #include "numerics/scale.h"
 #include "plan/overlap.h"
 
@@ -11,15 +12,18 @@ namespace {
 
 using View = BasicTensor<const void>;
 
-// "(2, 3)", cut short rather than overflowing: an error text has no memory of its own.
+// "(2, 3)"; extents beyond what fits are counted: an error text has no memory of its own.
 struct ShapeText {
   char text[128];
   ShapeText(const int64_t* extents, int rank) {
+    constexpr size_t kRoom = 48;  // for an extent, a count and the end
     size_t used = std::snprintf(text, sizeof(text), "(");
-    for (int i = 0; i < rank && used + 24 < sizeof(text); ++i) {
-      used += std::snprintf(text + used, sizeof(text) - used, i + 1 == rank ? "%lld" : "%lld, ",
+    int i = 0;
+    for (; i < rank && used + kRoom < sizeof(text); ++i) {
+      used += std::snprintf(text + used, sizeof(text) - used, "%s%lld", i == 0 ? "" : ", ",
                             static_cast<long long>(extents[i]));
     }
+    if (i < rank) used += std::snprintf(text + used, sizeof(text) - used, ", and %d more", rank - i);
     std::snprintf(text + used, sizeof(text) - used, ")");
   }
   explicit ShapeText(const View& view) : ShapeText(view.shape.data(), static_cast<int>(view.shape.size())) {}
@@ -157,7 +161,7 @@ void align_strides(const View& view, const BroadcastShape& shape, int64_t* strid
 
 bool has(const Plan& plan, int operand) { return plan.operands >> operand & 1; }
 
-// What decides the order of dimensions: the output's strides, since it is written; without one, the inputs'.
+// What decides the order of dimensions at first: the output's strides; without one, the inputs'.
 int64_t order_key(const Plan& plan, int dimension) {
   if (has(plan, kOut)) return std::abs(plan.stride[kOut][dimension]);
   return std::max(std::abs(plan.stride[kInput][dimension]), std::abs(plan.stride[kTarget][dimension]));
@@ -171,6 +175,31 @@ void copy_dimension(Plan* plan, int from, int to) {
 void swap_dimensions(Plan* plan, int a, int b) {
   std::swap(plan->extent[a], plan->extent[b]);
   for (auto& strides : plan->stride) std::swap(strides[a], strides[b]);
+}
+
+// The operand's dimension of the smallest stride; -1 if it does not move.
+int contiguous_dimension(const Plan& plan, int operand, int rank) {
+  int best = -1;
+  for (int d = rank; d-- > 0;) {
+    const int64_t stride = std::abs(plan.stride[operand][d]);
+    if (stride != 0 && (best < 0 || stride < std::abs(plan.stride[operand][best]))) best = d;
+  }
+  return best;
+}
+
+// Each operand that is not contiguous along the innermost dimension goes through tiles, so the one that most
+// operands prefer comes last; the output's at a tie.
+void choose_innermost(Plan* plan, int rank) {
+  int votes[kMaxRank] = {};
+  for (int o = 0; o < kOperands; ++o) {
+    const int d = has(*plan, o) ? contiguous_dimension(*plan, o, rank) : -1;
+    if (d >= 0) ++votes[d];
+  }
+  int best = rank - 1;
+  for (int d = 0; d < rank; ++d) {
+    if (votes[d] > votes[best]) best = d;
+  }
+  for (int d = best; d + 1 < rank; ++d) swap_dimensions(plan, d, d + 1);
 }
 
 // Drops dimensions of one element, turns those the output walks backwards, orders and merges the rest.
@@ -191,6 +220,7 @@ void coalesce(Plan* plan) {
     for (int i = d; i > 0 && order_key(*plan, i - 1) < order_key(*plan, i); --i)
       swap_dimensions(plan, i - 1, i);
   }
+  if (rank > 1) choose_innermost(plan, rank);
   int merged = 0;
   for (int d = 1; d < rank; ++d) {
     bool joins = true;
@@ -296,6 +326,7 @@ Status lay_out(const Argument* inputs, int input_count, const Argument* outs, in
 
 double scale_for(Reduction reduction, DType dtype, int64_t count) {
   if (reduction != Reduction::kMean) return 2;
+  const FloatEnvironment environment;
   return dtype == DType::kFloat64 ? mean_scale<double>(count) : double{mean_scale<float>(count)};
 }
 
@@ -347,6 +378,9 @@ Status make_loss_plan(const ConstTensor& input, const ConstTensor& target, Reduc
   plan->reduction = reduction;
   plan->dtype = promote(input.dtype, target.dtype);
   plan->scale = 2;
+  // The square is rounded to the compute dtype, then to `out`: a half type in between would round once more.
+  if (reduction == Reduction::kNone && out.dtype != plan->dtype)
+    plan->dtype = promote(plan->dtype, DType::kFloat32);
   if (reduction == Reduction::kNone) return lay_out(inputs, 2, &output, 1, nullptr, plan);
   return lay_out(inputs, 2, nullptr, 0, &output, plan);
 }
@@ -365,9 +399,8 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
   if (Status status = check_reduction(reduction); !status.ok()) return status;
   plan->op = Op::kLossAndGrad;
   plan->reduction = reduction;
-  plan->dtype = promote(input.dtype, target.dtype);
+  plan->dtype = promote(promote(input.dtype, target.dtype), grad_output.dtype);
   if (reduction == Reduction::kNone) {
-    plan->dtype = promote(plan->dtype, grad_output.dtype);
     if (Status status = lay_out(inputs, 3, outs, 2, nullptr, plan); !status.ok()) return status;
   } else {
     if (Status status = check_rank(inputs[2]); !status.ok()) return status;
