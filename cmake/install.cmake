@@ -1,1 +1,55 @@
 # PREFIX/{include,lib}: the C++ library with its CMake and pkg-config files.
+# PREFIX/cann: a folder shaped like a CANN installation, whose libraries are other names of the one library.
+
+set(MSELOSS_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/mseloss)
+
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/mseloss DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+# Two sets: who links the shared library needs none of the packages that it was built with.
+install(TARGETS mseloss EXPORT mselossTargets
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+  RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS mseloss_static EXPORT mselossStaticTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+foreach(set mselossTargets mselossStaticTargets)
+  install(EXPORT ${set} NAMESPACE mseloss:: DESTINATION ${MSELOSS_CMAKE_DIR})
+endforeach()
+
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/mselossConfig.cmake.in
+  ${PROJECT_BINARY_DIR}/mselossConfig.cmake INSTALL_DESTINATION ${MSELOSS_CMAKE_DIR})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/mselossConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/mselossConfig.cmake ${PROJECT_BINARY_DIR}/mselossConfigVersion.cmake
+  DESTINATION ${MSELOSS_CMAKE_DIR})
+
+# Relocatable where the folders are relative to the prefix, as they are by default.
+set(MSELOSS_PC_DIR ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+if(IS_ABSOLUTE ${CMAKE_INSTALL_LIBDIR} OR IS_ABSOLUTE ${CMAKE_INSTALL_INCLUDEDIR})
+  set(MSELOSS_PC_PREFIX ${CMAKE_INSTALL_PREFIX})
+else()
+  file(RELATIVE_PATH up /${MSELOSS_PC_DIR} /)
+  string(REGEX REPLACE "/$" "" up ${up})
+  set(MSELOSS_PC_PREFIX "\${pcfiledir}/${up}")
+endif()
+cmake_path(APPEND mseloss_pc_libdir "\${prefix}" ${CMAKE_INSTALL_LIBDIR})
+cmake_path(APPEND mseloss_pc_includedir "\${prefix}" ${CMAKE_INSTALL_INCLUDEDIR})
+configure_file(${PROJECT_SOURCE_DIR}/cmake/mseloss.pc.in ${PROJECT_BINARY_DIR}/mseloss.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/mseloss.pc DESTINATION ${MSELOSS_PC_DIR})
+
+if(NOT MSELOSS_ACL OR NOT UNIX)
+  return()
+endif()
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/cann/ DESTINATION cann/include)
+install(FILES ${PROJECT_SOURCE_DIR}/cmake/set_env.sh DESTINATION cann)
+# By the names that CANN's build files link, and by the name that the loader then asks for.
+install(CODE "
+  set(libdir \"${CMAKE_INSTALL_LIBDIR}\")
+  cmake_path(ABSOLUTE_PATH libdir BASE_DIRECTORY \"\${CMAKE_INSTALL_PREFIX}\")
+  file(RELATIVE_PATH to_lib \"\${CMAKE_INSTALL_PREFIX}/cann/lib64\" \"\${libdir}\")
+  set(cann_lib \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/cann/lib64\")
+  file(MAKE_DIRECTORY \"\${cann_lib}\")
+  foreach(name ascendcl nnopbase opapi_math opapi_nn opapi)
+    file(CREATE_LINK \"\${to_lib}/$<TARGET_LINKER_FILE_NAME:mseloss>\" \"\${cann_lib}/lib\${name}.so\" SYMBOLIC)
+  endforeach()
+  file(CREATE_LINK \"\${to_lib}/$<TARGET_SONAME_FILE_NAME:mseloss>\"
+    \"\${cann_lib}/$<TARGET_SONAME_FILE_NAME:mseloss>\" SYMBOLIC)
+  message(STATUS \"Installing: \${cann_lib}\")
+")
