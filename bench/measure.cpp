@@ -1,0 +1,68 @@
+#include "bench/measure.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+namespace bench {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+namespace {
+
+constexpr double kSample = 300e-6;   // shortest sample, seconds
+constexpr double kSettle = 1200e-6;  // longer than main.cpp lets idle OpenMP threads spin
+
+double quantile(const std::vector<double>& sorted, double q) {
+  const double at = q * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<size_t>(at);
+  const size_t above = std::min(below + 1, sorted.size() - 1);
+  return sorted[below] + (at - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+}
+
+struct Run {
+  long calls = 1;
+  std::vector<double> times;
+};
+
+double sample(const Contender& contender, long calls) {
+  if (calls > 1) contender.call();
+  const double start = now();
+  for (long i = 0; i < calls; ++i) contender.call();
+  const double each = (now() - start) / static_cast<double>(calls);
+  if (contender.spins) std::this_thread::sleep_for(std::chrono::duration<double>(kSettle));
+  return each;
+}
+
+}  // namespace
+
+std::vector<Timing> measure(const std::vector<Contender>& contenders, double seconds) {
+  std::vector<Run> runs(contenders.size());
+  double round = 0;
+  for (size_t i = 0; i < contenders.size(); ++i) {
+    const Contender& contender = contenders[i];
+    contender.call();
+    double each = sample(contender, 1);
+    if (each < kSample) each = std::min(each, sample(contender, 16));
+    runs[i].calls = std::max(1L, static_cast<long>(kSample / each));
+    round += each * static_cast<double>(runs[i].calls + (runs[i].calls > 1));
+    if (contender.spins) round += kSettle;
+  }
+  const int samples = std::clamp(static_cast<int>(seconds / round), 5, 101);
+  for (int s = 0; s < samples; ++s) {
+    for (size_t i = 0; i < contenders.size(); ++i)
+      runs[i].times.push_back(sample(contenders[i], runs[i].calls));
+  }
+  std::vector<Timing> timings;
+  for (size_t i = 0; i < contenders.size(); ++i) {
+    std::vector<double>& times = runs[i].times;
+    std::sort(times.begin(), times.end());
+    timings.push_back({contenders[i].name, quantile(times, 0.5), quantile(times, 0.25), quantile(times, 0.75),
+                       times.front(), samples, runs[i].calls});
+  }
+  return timings;
+}
+
+}  // namespace bench

@@ -1,0 +1,30 @@
+// Results as JSON, the same form that peers.py writes.
+#pragma once
+
+#include <sstream>
+
+#include "bench/case.h"
+#include "bench/measure.h"
+
+namespace bench {
+
+class Record {
+ public:
+  explicit Record(std::string form);
+  void add(const Case& c, const Traffic& moved, const std::vector<Timing>& timings,
+           const std::string& explain);
+  void fail(const Case& c, const std::string& error);
+  // The slowest of a group against their ceilings, on standard output.
+  void print_worst(const std::string& group, int count) const;
+  void write(const std::string& path) const;
+
+ private:
+  struct Entry {
+    std::string id, group, explain, json;
+    double ratio;
+  };
+  std::string form_, start_;
+  std::vector<Entry> entries_;
+};
+
+}  // namespace bench
