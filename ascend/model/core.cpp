@@ -9,8 +9,8 @@ const char* const kPipeNames[kPipes] = {"PIPE_S", "PIPE_V", "PIPE_MTE2", "PIPE_M
 
 namespace {
 thread_local Core* current_core = nullptr;
-constexpr uint8_t kPoison = 0xFF;                    // a NaN in every dtype
-constexpr uint64_t kMaxInstructions = 100'000'000;   // a loop that never ends
+constexpr uint8_t kPoison = 0xFF;                   // a NaN in every dtype
+constexpr uint64_t kMaxInstructions = 100'000'000;  // a loop that never ends
 }  // namespace
 
 Core& Core::Current() {
@@ -31,11 +31,13 @@ Core::Core(const CoreOptions& options, GlobalMemory* memory, Counters* counters)
       granules_(kUbBytes / kGranule) {}
 
 std::string Core::Where() const {
-  return std::string(call_) + " on " + kPipeNames[pipe_] + ", block " + std::to_string(options_.block) + " of " +
-         std::to_string(options_.blocks) + ", instruction " + std::to_string(instructions_);
+  return std::string(call_) + " on " + kPipeNames[pipe_] + ", block " + std::to_string(options_.block) +
+         " of " + std::to_string(options_.blocks) + ", instruction " + std::to_string(instructions_);
 }
 
-void Core::Fail(int rule, const std::string& text) const { throw Violation(rule, text + " (" + Where() + ")"); }
+void Core::Fail(int rule, const std::string& text) const {
+  throw Violation(rule, text + " (" + Where() + ")");
+}
 
 void Core::OpenPipe() {
   call_ = "TPipe";
@@ -223,8 +225,8 @@ void Core::Retire(double cycles, double latency) {
   state.done_at = end + latency;
 }
 
-// Both directions share the core's way to memory. Transfers are issued in program order but start when their events
-// allow, so a later one takes what an earlier one leaves free. Returns when the last byte has passed.
+// Both directions share the core's way to memory. Transfers are issued in program order but start when their
+// events allow, so a later one takes what an earlier one leaves free. Returns when the last byte has passed.
 double Core::TakeBus(double ready, double cycles) {
   const double past = std::min(pipes_[kCopyIn].free_at, pipes_[kCopyOut].free_at);
   while (!bus_.empty() && bus_.front().second <= past) {

@@ -1,9 +1,9 @@
 // One vector core as the hardware punishes it: unified buffer, asynchronous pipes, events, global memory.
 // The kernel API (include/kernel_operator.h) is written on top of this; nothing here knows the operator.
 //
-// Time is a happens-before relation, not a schedule: every access to the unified buffer must be ordered after the
-// accesses it depends on by a queue, an event or a barrier, whatever order the pipes might run in. Instructions take
-// effect at once, so a debugger sees plain sequential code.
+// Time is a happens-before relation, not a schedule: every access to the unified buffer must be ordered after
+// the accesses it depends on by a queue, an event or a barrier, whatever order the pipes might run in.
+// Instructions take effect at once, so a debugger sees plain sequential code.
 #pragma once
 
 #include <array>
@@ -63,8 +63,8 @@ struct Region {
   std::vector<Written> written;
 };
 
-// Global memory: the tensors of the call and nothing else. Their storage is the caller's; a reserved but untouched
-// mapping costs nothing, which is how lengths past 2^32 are run.
+// Global memory: the tensors of the call and nothing else. Their storage is the caller's; a reserved but
+// untouched mapping costs nothing, which is how lengths past 2^32 are run.
 class GlobalMemory {
  public:
   std::vector<Region> regions;
@@ -97,8 +97,8 @@ class Core {
   GlobalMemory& memory() { return *memory_; }
   Buffer& buffer(int index) { return buffers_.at(static_cast<size_t>(index)); }
 
-  void OpenPipe();                                             // TPipe: exactly one
-  int Allot(Place place, uint32_t count, uint32_t bytes);      // index of the first of `count` buffers
+  void OpenPipe();                                         // TPipe: exactly one
+  int Allot(Place place, uint32_t count, uint32_t bytes);  // index of the first of `count` buffers
   void Alloc(int buffer, Pipe producer);
   void Enqueue(int buffer, Pipe producer);
   void Dequeue(int buffer, Pipe consumer);
@@ -130,8 +130,8 @@ class Core {
   struct PipeState {
     Clock known{};
     uint32_t issued = 0;
-    double free_at = 0;     // cycles: can start the next instruction
-    double done_at = 0;     // its results are visible
+    double free_at = 0;  // cycles: can start the next instruction
+    double done_at = 0;  // its results are visible
   };
 
   using Spans = std::vector<std::pair<double, double>>;  // cycles, from and to

@@ -7,8 +7,8 @@ namespace {
 
 std::string Range(const Region& region, uintptr_t address, uint64_t bytes) {
   const int64_t offset = static_cast<int64_t>(address - region.base);
-  return "bytes [" + std::to_string(offset) + ", " + std::to_string(offset + static_cast<int64_t>(bytes)) + ") of " +
-         region.name + ", which has " + std::to_string(region.bytes);
+  return "bytes [" + std::to_string(offset) + ", " + std::to_string(offset + static_cast<int64_t>(bytes)) +
+         ") of " + region.name + ", which has " + std::to_string(region.bytes);
 }
 
 bool Inside(const Region& region, uintptr_t address, uint64_t bytes) {
@@ -33,8 +33,8 @@ void GlobalMemory::CheckRead(const char* call, uintptr_t address, uint64_t bytes
     return !region.output && Inside(region, address, bytes);
   });
   if (!found) {
-    throw Violation(9, "reads " + Range(Nearest(regions, address), address, bytes) + " and is not an input's (" +
-                           call + ", block " + std::to_string(block) + ")");
+    throw Violation(9, "reads " + Range(Nearest(regions, address), address, bytes) +
+                           " and is not an input's (" + call + ", block " + std::to_string(block) + ")");
   }
 }
 
@@ -44,15 +44,16 @@ void GlobalMemory::Write(const char* call, uintptr_t address, uint64_t bytes, in
       continue;
     }
     const uint64_t begin = address - region.base;
-    if (!region.written.empty() && region.written.back().block == block && region.written.back().end == begin) {
+    if (!region.written.empty() && region.written.back().block == block &&
+        region.written.back().end == begin) {
       region.written.back().end += bytes;
     } else {
       region.written.push_back({begin, begin + bytes, block});
     }
     return;
   }
-  throw Violation(9, "writes " + Range(Nearest(regions, address), address, bytes) + " and is not an output's (" +
-                         call + ", block " + std::to_string(block) + ")");
+  throw Violation(9, "writes " + Range(Nearest(regions, address), address, bytes) +
+                         " and is not an output's (" + call + ", block " + std::to_string(block) + ")");
 }
 
 void GlobalMemory::CheckWritten(const std::vector<std::pair<uint64_t, uint64_t>>& expected) const {
@@ -61,13 +62,14 @@ void GlobalMemory::CheckWritten(const std::vector<std::pair<uint64_t, uint64_t>>
       continue;
     }
     std::vector<Written> parts = region.written;
-    std::sort(parts.begin(), parts.end(), [](const Written& a, const Written& b) { return a.begin < b.begin; });
+    std::sort(parts.begin(), parts.end(),
+              [](const Written& a, const Written& b) { return a.begin < b.begin; });
     std::vector<std::pair<uint64_t, uint64_t>> covered;
     for (size_t i = 0; i < parts.size(); ++i) {
       if (i > 0 && parts[i].begin < parts[i - 1].end) {
-        throw Violation(10, "byte " + std::to_string(parts[i].begin) + " of " + region.name + " is written by block " +
-                                std::to_string(parts[i - 1].block) + " and by block " +
-                                std::to_string(parts[i].block));
+        throw Violation(10, "byte " + std::to_string(parts[i].begin) + " of " + region.name +
+                                " is written by block " + std::to_string(parts[i - 1].block) +
+                                " and by block " + std::to_string(parts[i].block));
       }
       if (!covered.empty() && covered.back().second == parts[i].begin) {
         covered.back().second = parts[i].end;
@@ -76,12 +78,13 @@ void GlobalMemory::CheckWritten(const std::vector<std::pair<uint64_t, uint64_t>>
       }
     }
     for (const auto& [begin, end] : expected) {
-      const bool whole = begin == end || std::any_of(covered.begin(), covered.end(), [b = begin, e = end](auto& part) {
-                           return part.first <= b && part.second >= e;
-                         });
+      const bool whole =
+          begin == end || std::any_of(covered.begin(), covered.end(), [b = begin, e = end](auto& part) {
+            return part.first <= b && part.second >= e;
+          });
       if (!whole) {
-        throw Violation(10, "bytes [" + std::to_string(begin) + ", " + std::to_string(end) + ") of " + region.name +
-                                " are not all written");
+        throw Violation(10, "bytes [" + std::to_string(begin) + ", " + std::to_string(end) + ") of " +
+                                region.name + " are not all written");
       }
     }
   }

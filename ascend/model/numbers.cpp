@@ -1,5 +1,5 @@
-// Conversions of the Cast instruction. Bit patterns in, bit patterns out; RINT is what the operator uses and the only
-// fast one.
+// Conversions of the Cast instruction. Bit patterns in, bit patterns out; RINT is what the operator uses and
+// the only fast one.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -30,7 +30,8 @@ struct Format {
 constexpr Format kHalf = {10, -14, 0x7C00, 0x7E00};
 constexpr Format kBfloat = {7, -126, 0x7F80, 0x7FC0};
 
-// An integer that `value` (not negative) becomes under the mode; `negative` is the sign of the number it belongs to.
+// An integer that `value` (not negative) becomes under the mode; `negative` is the sign of the number it
+// belongs to.
 double RoundToInteger(double value, Rounding mode, bool negative) {
   const double down = std::floor(value);
   const double rest = value - down;

@@ -114,8 +114,8 @@ void RunBlocks(const Operator& op, const Request& request, gert::TilingContext* 
       ~Guard() { Core::SetCurrent(nullptr); }
     } guard;
     Core::SetCurrent(&core);
-    op.kernel[static_cast<int>(request.dtype)](addresses[0], addresses[1], addresses[2], addresses[3], nullptr,
-                                               context->tiling.data());
+    op.kernel[static_cast<int>(request.dtype)](addresses[0], addresses[1], addresses[2], addresses[3],
+                                               nullptr, context->tiling.data());
     core.Finish();
     ++outcome->counters.blocks;
   }
@@ -134,7 +134,8 @@ const Operator& MseLossV2Grad() {
   return op;
 }
 
-std::string Tile(const Operator& op, const Request& request, MseLossV2GradTilingData* tiling, uint32_t* blocks) {
+std::string Tile(const Operator& op, const Request& request, MseLossV2GradTilingData* tiling,
+                 uint32_t* blocks) {
   fe::PlatFormInfos platform = PlatformOf(request);
   gert::TilingContext context = ContextOf(request, &platform);
   refusal.clear();
@@ -158,8 +159,8 @@ Outcome RunOperator(const Operator& op, const Request& request) {
   outcome.blocks = context.block_dim;
   try {
     if (context.block_dim < 1 || context.block_dim > std::min(request.vector_cores, 65535U)) {
-      throw Violation(18, std::to_string(context.block_dim) + " blocks for " + std::to_string(request.vector_cores) +
-                              " vector cores");
+      throw Violation(18, std::to_string(context.block_dim) + " blocks for " +
+                              std::to_string(request.vector_cores) + " vector cores");
     }
     if (context.workspaces.size() != 1 || context.workspaces[0] != 0) {
       throw Violation(18, "a workspace was asked for");

@@ -44,11 +44,11 @@ struct Request {
 
   // The chip: Atlas A2 with 48 vector cores unless told otherwise.
   uint32_t vector_cores = 48;
-  uint64_t ub_bytes = 196352;                 // as GetCoreMemSize reports it
+  uint64_t ub_bytes = 196352;  // as GetCoreMemSize reports it
   uint64_t l2_bytes = uint64_t{192} << 20;
-  bool saturate = false;                      // the other float overflow mode
-  uint64_t seed = 0;                          // of the order in which blocks run
-  std::vector<int64_t> only_blocks = {};      // all when empty
+  bool saturate = false;                  // the other float overflow mode
+  uint64_t seed = 0;                      // of the order in which blocks run
+  std::vector<int64_t> only_blocks = {};  // all when empty
   Timing timing;
 };
 
@@ -68,7 +68,8 @@ struct Outcome {
 Outcome RunOperator(const Operator& op, const Request& request);
 
 // The tiling alone; empty or the reason it refused.
-std::string Tile(const Operator& op, const Request& request, MseLossV2GradTilingData* tiling, uint32_t* blocks);
+std::string Tile(const Operator& op, const Request& request, MseLossV2GradTilingData* tiling,
+                 uint32_t* blocks);
 
 // Empty on success, else one sentence: what tiling refused or which rule the kernel broke. Thread safe.
 std::string Run(const Request& request, Counters* counters = nullptr);

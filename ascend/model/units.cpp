@@ -11,8 +11,8 @@ constexpr uint32_t kBlock = Core::kGranule;
 
 uint32_t Width(Element type) { return type == Element::kFloat32 ? 4 : 2; }
 
-// What may touch a tensor: the copy engines fill a fresh VECIN tensor and drain a dequeued VECOUT tensor, the vector
-// and scalar units work in between.
+// What may touch a tensor: the copy engines fill a fresh VECIN tensor and drain a dequeued VECOUT tensor, the
+// vector and scalar units work in between.
 void CheckState(Core& core, const TensorRef& tensor, BufferState vec_in, BufferState vec_out, bool copy) {
   if (tensor.buffer < 0) {
     core.Fail(4, "a tensor that was never allotted");
@@ -29,7 +29,8 @@ void CheckState(Core& core, const TensorRef& tensor, BufferState vec_in, BufferS
   }
   const BufferState wanted = buffer.place == Place::kVecIn ? vec_in : vec_out;
   if (buffer.state != wanted) {
-    core.Fail(4, wanted == BufferState::kDequeued ? "a tensor used before DeQue" : "a tensor used after EnQue");
+    core.Fail(4,
+              wanted == BufferState::kDequeued ? "a tensor used before DeQue" : "a tensor used after EnQue");
   }
 }
 
@@ -39,9 +40,9 @@ void CheckRange(Core& core, const TensorRef& tensor, uint64_t bytes) {
   }
   const Buffer& buffer = core.buffer(tensor.buffer);
   if (tensor.start < buffer.start || tensor.start + bytes > uint64_t{buffer.start} + buffer.bytes) {
-    core.Fail(3, "accesses UB bytes [" + std::to_string(tensor.start) + ", " + std::to_string(tensor.start + bytes) +
-                     ") of a buffer at [" + std::to_string(buffer.start) + ", " +
-                     std::to_string(buffer.start + buffer.bytes) + ")");
+    core.Fail(3, "accesses UB bytes [" + std::to_string(tensor.start) + ", " +
+                     std::to_string(tensor.start + bytes) + ") of a buffer at [" +
+                     std::to_string(buffer.start) + ", " + std::to_string(buffer.start + buffer.bytes) + ")");
   }
 }
 
@@ -53,7 +54,8 @@ void CheckVector(Core& core, const TensorRef& tensor, int64_t count, uint32_t wi
   CheckRange(core, tensor, static_cast<uint64_t>(count) * width);
 }
 
-void CheckOverlap(Core& core, const TensorRef& dst, uint64_t dst_bytes, const TensorRef& src, uint64_t src_bytes) {
+void CheckOverlap(Core& core, const TensorRef& dst, uint64_t dst_bytes, const TensorRef& src,
+                  uint64_t src_bytes) {
   const bool apart = dst.start + dst_bytes <= src.start || src.start + src_bytes <= dst.start;
   if (!apart && (dst.start != src.start || dst_bytes != src_bytes)) {
     core.Fail(16, "destination and source overlap in part");
@@ -87,7 +89,9 @@ void Store(uint8_t* at, Element type, float value, Rounding mode, bool saturate)
   std::memcpy(at, &bits, sizeof bits);
 }
 
-float Apply(Binary op, float a, float b) { return op == Binary::kMul ? a * b : op == Binary::kAdd ? a + b : a - b; }
+float Apply(Binary op, float a, float b) {
+  return op == Binary::kMul ? a * b : op == Binary::kAdd ? a + b : a - b;
+}
 
 void CheckArithmetic(Core& core, Element type) {
   if (type != Element::kFloat32 && type != Element::kFloat16) {
@@ -96,7 +100,8 @@ void CheckArithmetic(Core& core, Element type) {
 }
 
 template <typename Second>
-void Elementwise(Core& core, Binary op, Element type, uint32_t dst, uint32_t a, int32_t count, Second second) {
+void Elementwise(Core& core, Binary op, Element type, uint32_t dst, uint32_t a, int32_t count,
+                 Second second) {
   uint8_t* ub = core.ub();
   if (type == Element::kFloat32) {
     float* out = reinterpret_cast<float*>(ub + dst);
@@ -107,12 +112,16 @@ void Elementwise(Core& core, Binary op, Element type, uint32_t dst, uint32_t a, 
       }
     };
     switch (op) {
-      case Binary::kAdd: return run([](float x, float y) { return x + y; });
-      case Binary::kSub: return run([](float x, float y) { return x - y; });
-      case Binary::kMul: return run([](float x, float y) { return x * y; });
+      case Binary::kAdd:
+        return run([](float x, float y) { return x + y; });
+      case Binary::kSub:
+        return run([](float x, float y) { return x - y; });
+      case Binary::kMul:
+        return run([](float x, float y) { return x * y; });
     }
   }
-  for (int32_t i = 0; i < count; ++i) {  // one rounding of a float result is the half result: 24 >= 2 * 11 + 2
+  for (int32_t i = 0; i < count;
+       ++i) {  // one rounding of a float result is the half result: 24 >= 2 * 11 + 2
     Store(ub + dst + 2 * i, type, Apply(op, Load(ub + a + 2 * i, type), second(i)), Rounding::kRint,
           core.options().saturate);
   }
@@ -120,7 +129,8 @@ void Elementwise(Core& core, Binary op, Element type, uint32_t dst, uint32_t a, 
 
 }  // namespace
 
-void VectorBinary(const char* call, Binary op, Element type, TensorRef dst, TensorRef a, TensorRef b, int32_t count) {
+void VectorBinary(const char* call, Binary op, Element type, TensorRef dst, TensorRef a, TensorRef b,
+                  int32_t count) {
   Core& core = Core::Current();
   core.Issue(kVector, call);
   CheckArithmetic(core, type);
@@ -139,7 +149,8 @@ void VectorBinary(const char* call, Binary op, Element type, TensorRef dst, Tens
     Elementwise(core, op, type, dst.start, a.start, count,
                 [p = reinterpret_cast<const float*>(second)](int32_t i) { return p[i]; });
   } else {
-    Elementwise(core, op, type, dst.start, a.start, count, [=](int32_t i) { return Load(second + 2 * i, type); });
+    Elementwise(core, op, type, dst.start, a.start, count,
+                [=](int32_t i) { return Load(second + 2 * i, type); });
   }
   RetireVector(core, bytes);
 }
@@ -204,8 +215,8 @@ namespace {
 
 void CheckCopy(Core& core, const CopyShape& shape) {
   if (shape.blocks > 4095 || shape.block_bytes > 2097151) {
-    core.Fail(12, "blockCount " + std::to_string(shape.blocks) + " or blockLen " + std::to_string(shape.block_bytes) +
-                      " out of range (4095, 2097151)");
+    core.Fail(12, "blockCount " + std::to_string(shape.blocks) + " or blockLen " +
+                      std::to_string(shape.block_bytes) + " out of range (4095, 2097151)");
   }
   if (shape.block_bytes % shape.element_bytes != 0) {
     core.Fail(12, "blockLen is no multiple of the element");

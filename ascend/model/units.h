@@ -23,8 +23,8 @@ struct TensorRef {
 struct CopyShape {
   uint32_t blocks;
   uint32_t block_bytes;
-  uint64_t gm_gap;    // bytes
-  uint64_t ub_gap;    // 32-byte blocks
+  uint64_t gm_gap;  // bytes
+  uint64_t ub_gap;  // 32-byte blocks
   uint32_t element_bytes;
   bool padded;        // fill to 32 bytes with `pad_bits`
   uint32_t pad_left;  // elements
@@ -34,8 +34,10 @@ struct CopyShape {
 
 enum class Binary { kAdd, kSub, kMul };
 
-void VectorBinary(const char* call, Binary op, Element type, TensorRef dst, TensorRef a, TensorRef b, int32_t count);
-void VectorScalar(const char* call, Binary op, Element type, TensorRef dst, TensorRef src, float scalar, int32_t count);
+void VectorBinary(const char* call, Binary op, Element type, TensorRef dst, TensorRef a, TensorRef b,
+                  int32_t count);
+void VectorScalar(const char* call, Binary op, Element type, TensorRef dst, TensorRef src, float scalar,
+                  int32_t count);
 void VectorFill(const char* call, TensorRef dst, uint32_t bits, uint32_t element_bytes, int32_t count);
 void VectorCast(TensorRef dst, Element to, TensorRef src, Element from, Rounding mode, uint32_t count);
 void CopyToLocal(const char* call, TensorRef dst, uintptr_t src, const CopyShape& shape);

@@ -11,10 +11,12 @@ constexpr int64_t kUnknownDim = -1;
 constexpr int64_t kUnknownRank = -2;
 constexpr size_t kInputs = 3;
 
-bool RankUnknown(const gert::Shape& shape) { return shape.GetDimNum() == 1 && shape.GetDim(0) == kUnknownRank; }
+bool RankUnknown(const gert::Shape& shape) {
+  return shape.GetDimNum() == 1 && shape.GetDim(0) == kUnknownRank;
+}
 
-// One dimension of y from one of an input; false when they cannot broadcast. An unknown dimension yields to every
-// known one but 1, which it may still widen.
+// One dimension of y from one of an input; false when they cannot broadcast. An unknown dimension yields to
+// every known one but 1, which it may still widen.
 bool MergeDim(int64_t dim, int64_t* merged) {
   if (dim == *merged || dim == 1) {
     return true;

@@ -9,7 +9,8 @@
 #include "register/op_def_registry.h"
 #include "tiling/platform/platform_ascendc.h"
 
-// Says why a call is refused. CANN's own log is not part of the documented interface, so a build may name another.
+// Says why a call is refused. CANN's own log is not part of the documented interface, so a build may name
+// another.
 #ifndef MSE_LOSS_V2_GRAD_REPORT
 #define MSE_LOSS_V2_GRAD_REPORT(reason) std::fprintf(stderr, "MseLossV2Grad: %s\n", reason)
 #endif
@@ -18,13 +19,13 @@ namespace optiling {
 namespace {
 
 constexpr int64_t kMaxRank = 8;
-constexpr int64_t kBlockBytes = 32;       // alignment of UB operands
-constexpr int64_t kUnitBytes = 512;       // cores that write into one such range wait for each other
-constexpr int64_t kBytesPerCore = 4096;   // of y; below it a further core costs more than it takes off
-constexpr int64_t kReservedUb = 8192;     // the compiler's own, within what GetCoreMemSize reports
+constexpr int64_t kBlockBytes = 32;        // alignment of UB operands
+constexpr int64_t kUnitBytes = 512;        // cores that write into one such range wait for each other
+constexpr int64_t kBytesPerCore = 4096;    // of y; below it a further core costs more than it takes off
+constexpr int64_t kReservedUb = 8192;      // the compiler's own, within what GetCoreMemSize reports
 constexpr int64_t kTransferBytes = 16384;  // from here on a transfer reaches full speed
-constexpr int64_t kStep = 4096;           // floats widened at a time: 64 repeats hide an instruction's start
-constexpr int64_t kMaxTileRows = 512;     // bounds the values kept for column inputs
+constexpr int64_t kStep = 4096;            // floats widened at a time: 64 repeats hide an instruction's start
+constexpr int64_t kMaxTileRows = 512;      // bounds the values kept for column inputs
 constexpr int64_t kMaxBytes = INT64_MAX / 8;  // so that the four tensors together still fit 64 bits
 
 struct Dims {
@@ -155,7 +156,8 @@ const char* ReadCall(gert::TilingContext* context, Call* call) {
   return nullptr;
 }
 
-// Merges neighbouring dimensions along which the same inputs repeat; the innermost of what remains is the row.
+// Merges neighbouring dimensions along which the same inputs repeat; the innermost of what remains is the
+// row.
 void Coalesce(const Call& call, MseLossV2GradTilingData* t) {
   int32_t merged = 0;  // dimensions found, the row included
   uint32_t last_pattern = 0;
@@ -247,7 +249,7 @@ bool SplitUb(const Platform& platform, int64_t element_size, MseLossV2GradTiling
   }
   t->step = static_cast<int32_t>(widen ? Min(kStep, t->tile) : t->tile);
   for (int32_t i = 0; i < kMseInputs; ++i) {
-    t->input_bytes[i] = static_cast<int32_t>(t->dense[i] != 0 ? t->tile * element_size
+    t->input_bytes[i] = static_cast<int32_t>(t->dense[i] != 0  ? t->tile * element_size
                                              : t->once[i] != 0 ? kBlockBytes
                                                                : value_bytes);
   }
@@ -303,7 +305,8 @@ ge::graphStatus TilingMseLossV2Grad(gert::TilingContext* context) {
     t->streamed[i] = moved > platform.l2 && t->size[i] == t->total ? 1 : 0;
   }
   t->y_streamed = moved > platform.l2 ? 1 : 0;
-  t->scale = call.mean && t->size[kMsePredict] > 0 ? MeanScale(static_cast<uint64_t>(t->size[kMsePredict])) : 2.0f;
+  t->scale =
+      call.mean && t->size[kMsePredict] > 0 ? MeanScale(static_cast<uint64_t>(t->size[kMsePredict])) : 2.0f;
 
   const int64_t cores = SplitCores(platform, call.element_size, t);
   if (!SplitUb(platform, call.element_size, t)) {

@@ -33,8 +33,8 @@ struct Chunk {
   int32_t pitch;  // elements from row to row in UB
 };
 
-// Assumes what the tiling has checked: the shapes broadcast to y, the buffers fit, no core is without work unless
-// y is empty. All lengths and offsets count elements, 64 bits wide.
+// Assumes what the tiling has checked: the shapes broadcast to y, the buffers fit, no core is without work
+// unless y is empty. All lengths and offsets count elements, 64 bits wide.
 template <typename T>
 class MseLossV2Grad {
  public:
@@ -61,7 +61,8 @@ class MseLossV2Grad {
     pipe->InitBuffer(output_, 2, static_cast<uint32_t>(tiling->tile * kSize));
     if constexpr (kWiden) {
       pipe->InitBuffer(work_buffer_, static_cast<uint32_t>(2 * tiling->step * sizeof(float)));
-      pipe->InitBuffer(value_buffer_, static_cast<uint32_t>(kMseInputs * tiling->value_slots * sizeof(float)));
+      pipe->InitBuffer(value_buffer_,
+                       static_cast<uint32_t>(kMseInputs * tiling->value_slots * sizeof(float)));
       work_ = work_buffer_.template Get<float>();
       values_ = value_buffer_.template Get<float>();
     }
@@ -127,8 +128,10 @@ class MseLossV2Grad {
 
   __aicore__ inline void Load(int32_t input, int64_t offset, int32_t blocks, int32_t elements) {
     LocalTensor<T> local = queue_[input].template AllocTensor<T>();
-    const DataCopyExtParams shape(static_cast<uint16_t>(blocks), static_cast<uint32_t>(elements * kSize), 0, 0, 0);
-    DataCopyPadExtParams<T> padding{};  // zeros to the end of each 32-byte block, so that whole rows can be computed on
+    const DataCopyExtParams shape(static_cast<uint16_t>(blocks), static_cast<uint32_t>(elements * kSize), 0,
+                                  0, 0);
+    DataCopyPadExtParams<T>
+        padding{};  // zeros to the end of each 32-byte block, so that whole rows can be computed on
     padding.rightPadding = static_cast<uint8_t>((kBlock - elements % kBlock) % kBlock);
     padding.isPad = padding.rightPadding != 0;
     AscendC::DataCopyPad(local, input_[input][static_cast<uint64_t>(offset)], shape, padding);
@@ -210,7 +213,8 @@ class MseLossV2Grad {
     for (chunk.row = 0; chunk.row < tile.rows; chunk.row += chunk_rows) {
       chunk.rows = static_cast<int32_t>(Min(chunk_rows, tile.rows - chunk.row));
       for (chunk.column = 0; chunk.column < width; chunk.column += step) {
-        chunk.count = static_cast<int32_t>(chunk.rows > 1 ? chunk.rows * width : Min(step, width - chunk.column));
+        chunk.count =
+            static_cast<int32_t>(chunk.rows > 1 ? chunk.rows * width : Min(step, width - chunk.column));
         ComputeChunk(out[chunk.row * chunk.pitch + chunk.column], in, chunk);
       }
     }
@@ -223,13 +227,15 @@ class MseLossV2Grad {
     }
   }
 
-  // An input takes one instruction for a chunk, or one for each row where rows share it or differ in its value.
+  // An input takes one instruction for a chunk, or one for each row where rows share it or differ in its
+  // value.
   __aicore__ inline bool ByRow(int32_t input, const Chunk& chunk) const {
     const bool moves = tiling_->stride[input][0] != 0;
     return chunk.rows > 1 && tiling_->once[input] == 0 && (tiling_->dense[input] != 0) != moves;
   }
 
-  __aicore__ inline LocalTensor<T> Elements(const LocalTensor<T>& local, int32_t input, const Chunk& chunk) const {
+  __aicore__ inline LocalTensor<T> Elements(const LocalTensor<T>& local, int32_t input,
+                                            const Chunk& chunk) const {
     const int32_t row = tiling_->stride[input][0] != 0 ? chunk.row : 0;
     return local[row * chunk.pitch + chunk.column];
   }
@@ -242,7 +248,8 @@ class MseLossV2Grad {
   }
 
   // float32 computes in the output buffer; half types in a float buffer, narrowed once at the end.
-  __aicore__ inline void ComputeChunk(const LocalTensor<T>& out, const LocalTensor<T>* in, const Chunk& chunk) {
+  __aicore__ inline void ComputeChunk(const LocalTensor<T>& out, const LocalTensor<T>* in,
+                                      const Chunk& chunk) {
     LocalTensor<float> result;
     LocalTensor<float> other;
     if constexpr (kWiden) {
@@ -285,7 +292,8 @@ class MseLossV2Grad {
   }
 
   __aicore__ inline void Subtract(const LocalTensor<float>& result, const LocalTensor<float>& predict,
-                                  const LocalTensor<T>& in, const LocalTensor<float>& other, const Chunk& chunk) {
+                                  const LocalTensor<T>& in, const LocalTensor<float>& other,
+                                  const Chunk& chunk) {
     const bool by_row = ByRow(kMseLabel, chunk);
     const int32_t length = by_row ? chunk.pitch : chunk.count;
     if (tiling_->dense[kMseLabel] != 0) {
@@ -295,7 +303,8 @@ class MseLossV2Grad {
       }
     } else {
       for (int32_t at = 0; at < chunk.count; at += length) {  // the same as a subtraction, by IEEE 754
-        AscendC::Adds(result[at], predict[at], -RowValue(kMseLabel, in, chunk.row + at / chunk.pitch), length);
+        AscendC::Adds(result[at], predict[at], -RowValue(kMseLabel, in, chunk.row + at / chunk.pitch),
+                      length);
       }
     }
   }
@@ -329,8 +338,8 @@ class MseLossV2Grad {
 
   __aicore__ inline void CopyOut(const Tile& tile) {
     LocalTensor<T> out = output_.template DeQue<T>();
-    const DataCopyExtParams shape(static_cast<uint16_t>(tile.rows), static_cast<uint32_t>(tile.columns * kSize), 0,
-                                  0, 0);
+    const DataCopyExtParams shape(static_cast<uint16_t>(tile.rows),
+                                  static_cast<uint32_t>(tile.columns * kSize), 0, 0, 0);
     AscendC::DataCopyPad(y_[static_cast<uint64_t>(tile.start)], out, shape);
     output_.FreeTensor(out);
   }
@@ -347,13 +356,13 @@ class MseLossV2Grad {
   LocalTensor<float> work_;
   LocalTensor<float> values_;
   float once_[kMseInputs];  // values of the inputs that are a single element
-  int32_t scalar_ready_;     // event id
+  int32_t scalar_ready_;    // event id
 };
 
 }  // namespace mse_loss_v2_grad_op
 
-extern "C" __global__ __aicore__ void mse_loss_v2_grad(GM_ADDR predict, GM_ADDR label, GM_ADDR dout, GM_ADDR y,
-                                                       GM_ADDR workspace, GM_ADDR tiling) {
+extern "C" __global__ __aicore__ void mse_loss_v2_grad(GM_ADDR predict, GM_ADDR label, GM_ADDR dout,
+                                                       GM_ADDR y, GM_ADDR workspace, GM_ADDR tiling) {
   KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);
   REGISTER_TILING_DEFAULT(MseLossV2GradTilingData);
   GET_TILING_DATA_WITH_STRUCT(MseLossV2GradTilingData, tiling_data, tiling);

@@ -19,11 +19,13 @@ void Check(int status, const char* what) {
 
 // A tensor with device memory of its own.
 struct DeviceTensor {
-  DeviceTensor(const std::vector<int64_t>& shape, const std::vector<float>& values) : bytes(values.size() * sizeof(float)) {
+  DeviceTensor(const std::vector<int64_t>& shape, const std::vector<float>& values)
+      : bytes(values.size() * sizeof(float)) {
     Check(aclrtMalloc(&memory, bytes, ACL_MEM_MALLOC_HUGE_FIRST), "aclrtMalloc");
-    Check(aclrtMemcpy(memory, bytes, values.data(), bytes, ACL_MEMCPY_HOST_TO_DEVICE), "aclrtMemcpy to the device");
-    tensor = aclCreateTensor(shape.data(), shape.size(), ACL_FLOAT, nullptr, 0, ACL_FORMAT_ND, shape.data(), shape.size(),
-                             memory);
+    Check(aclrtMemcpy(memory, bytes, values.data(), bytes, ACL_MEMCPY_HOST_TO_DEVICE),
+          "aclrtMemcpy to the device");
+    tensor = aclCreateTensor(shape.data(), shape.size(), ACL_FLOAT, nullptr, 0, ACL_FORMAT_ND, shape.data(),
+                             shape.size(), memory);
     Check(tensor == nullptr, "aclCreateTensor");
   }
   ~DeviceTensor() {
@@ -50,15 +52,18 @@ void Run(aclrtStream stream) {
   uint64_t workspace_bytes = 0;
   aclOpExecutor* executor = nullptr;
   char reduction[] = "mean";
-  Check(aclnnMseLossV2GradGetWorkspaceSize(x.tensor, t.tensor, dout.tensor, reduction, y.tensor, &workspace_bytes, &executor),
+  Check(aclnnMseLossV2GradGetWorkspaceSize(x.tensor, t.tensor, dout.tensor, reduction, y.tensor,
+                                           &workspace_bytes, &executor),
         "aclnnMseLossV2GradGetWorkspaceSize");
   void* workspace = nullptr;  // the operator asks for none, the framework may
   if (workspace_bytes > 0) {
-    Check(aclrtMalloc(&workspace, workspace_bytes, ACL_MEM_MALLOC_HUGE_FIRST), "aclrtMalloc of the workspace");
+    Check(aclrtMalloc(&workspace, workspace_bytes, ACL_MEM_MALLOC_HUGE_FIRST),
+          "aclrtMalloc of the workspace");
   }
   Check(aclnnMseLossV2Grad(workspace, workspace_bytes, executor, stream), "aclnnMseLossV2Grad");
   Check(aclrtSynchronizeStream(stream), "aclrtSynchronizeStream");
-  Check(aclrtMemcpy(result.data(), y.bytes, y.memory, y.bytes, ACL_MEMCPY_DEVICE_TO_HOST), "aclrtMemcpy to the host");
+  Check(aclrtMemcpy(result.data(), y.bytes, y.memory, y.bytes, ACL_MEMCPY_DEVICE_TO_HOST),
+        "aclrtMemcpy to the host");
   if (workspace != nullptr) {
     aclrtFree(workspace);
   }

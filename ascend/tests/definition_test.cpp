@@ -32,7 +32,8 @@ TEST(DefinitionTest, Operator_IsDeclaredAsDocumented) {
   EXPECT_EQ(op.attrs[0].name, "reduction");
   EXPECT_EQ(op.attrs[0].attr_type, ops::OPTIONAL);
   EXPECT_EQ(op.attrs[0].default_value, "mean");
-  EXPECT_EQ(const_cast<ops::OpDef&>(op).AICore().configs, (std::vector<std::string>{"ascend910b", "ascend910_93"}));
+  EXPECT_EQ(const_cast<ops::OpDef&>(op).AICore().configs,
+            (std::vector<std::string>{"ascend910b", "ascend910_93"}));
 }
 
 // The inferred dims, or {-99} when inference fails.

@@ -1,4 +1,5 @@
-// The kernel on the model against the oracle: dtypes, reductions, sizes around every boundary, grads, platforms.
+// The kernel on the model against the oracle: dtypes, reductions, sizes around every boundary, grads,
+// platforms.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -33,9 +34,10 @@ std::set<int64_t> SizesOf(DType dtype, uint32_t cores, uint64_t ub, bool scalar_
   EXPECT_EQ(ascend_model::Tile(ascend_model::MseLossV2Grad(), request, &tiling, &blocks), "");
   const int64_t block = 32 / WidthOf(dtype);
   std::set<int64_t> sizes = {1, 2, 3};
-  for (const int64_t edge : {block, 2 * block, tiling.unit, 2 * tiling.unit, 8 * tiling.unit, 16 * tiling.unit,
-                             cores * 8 * tiling.unit, int64_t{tiling.tile}, 2 * int64_t{tiling.tile},
-                             int64_t{tiling.step}, int64_t{cores} * tiling.tile, 2 * cores * int64_t{tiling.tile}}) {
+  for (const int64_t edge :
+       {block, 2 * block, tiling.unit, 2 * tiling.unit, 8 * tiling.unit, 16 * tiling.unit,
+        cores * 8 * tiling.unit, int64_t{tiling.tile}, 2 * int64_t{tiling.tile}, int64_t{tiling.step},
+        int64_t{cores} * tiling.tile, 2 * cores * int64_t{tiling.tile}}) {
     for (int64_t size = edge - 1; size <= edge + 1; ++size) {
       if (size > 0 && size <= limit) {
         sizes.insert(size);
@@ -52,7 +54,8 @@ TEST_P(KernelTest, EveryBoundarySize_MatchesTheOracle) {
     for (const int64_t n : SizesOf(GetParam(), 48, 196352, scalar, 60000)) {
       for (const char* reduction : kReductions) {
         const Shape dout = !scalar ? Shape{n} : n % 2 != 0 ? Shape{} : Shape{1};
-        ASSERT_TRUE(Right(Case(RequestOf(GetParam(), reduction, {n}, {n}, dout), cases::Values::kSpecial, 1000 + n)));
+        ASSERT_TRUE(
+            Right(Case(RequestOf(GetParam(), reduction, {n}, {n}, dout), cases::Values::kSpecial, 1000 + n)));
       }
     }
   }
@@ -104,7 +107,8 @@ TEST_P(KernelTest, RandomBroadcasts_MatchTheOracle) {
     Shape all;
     int64_t room = 20000;
     for (int64_t i = 0; i < rank; ++i) {
-      const int64_t extent = random.chance(20) ? 1 : random.range(1, std::min<int64_t>(room, random.chance(15) ? 4000 : 9));
+      const int64_t extent =
+          random.chance(20) ? 1 : random.range(1, std::min<int64_t>(room, random.chance(15) ? 4000 : 9));
       all.push_back(extent);
       room /= extent;
     }
@@ -135,8 +139,10 @@ TEST_P(KernelTest, RowsAroundATile_MatchTheOracle) {
 TEST_P(KernelTest, EmptyTensors_WriteNothing) {
   for (const Shape& shape : {Shape{0}, Shape{4, 0}, Shape{0, 7}, Shape{2, 0, 3}}) {
     for (const char* reduction : kReductions) {
-      ASSERT_TRUE(Right(Case(RequestOf(GetParam(), reduction, shape, shape, shape), cases::Values::kUnit, 1)));
-      ASSERT_TRUE(Right(Case(RequestOf(GetParam(), reduction, shape, Shape(shape.size(), 1), {}), cases::Values::kUnit, 1)));
+      ASSERT_TRUE(
+          Right(Case(RequestOf(GetParam(), reduction, shape, shape, shape), cases::Values::kUnit, 1)));
+      ASSERT_TRUE(Right(Case(RequestOf(GetParam(), reduction, shape, Shape(shape.size(), 1), {}),
+                             cases::Values::kUnit, 1)));
     }
   }
 }
@@ -184,7 +190,9 @@ TEST_P(KernelTest, SaturatingMode_ReplacesInfinityAndNan) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Dtypes, KernelTest, ::testing::ValuesIn(kDTypes), [](const auto& info) {
-  return std::string(info.param == DType::kFloat32 ? "float32" : info.param == DType::kFloat16 ? "float16" : "bfloat16");
+  return std::string(info.param == DType::kFloat32   ? "float32"
+                     : info.param == DType::kFloat16 ? "float16"
+                                                     : "bfloat16");
 });
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Lengths past 2^31 and 2^32 elements, run for real at the places where a 32-bit count or offset would go astray.
+// Lengths past 2^31 and 2^32 elements, run for real at the places where a 32-bit count or offset would go
+// astray.
 #include <gtest/gtest.h>
 
 #include "sparse.h"
@@ -54,7 +55,9 @@ TEST_P(LargeTest, ScaleThatDoubleRoundingMisses_MatchesTheOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Dtypes, LargeTest, ::testing::ValuesIn(kDTypes), [](const auto& info) {
-  return std::string(info.param == DType::kFloat32 ? "float32" : info.param == DType::kFloat16 ? "float16" : "bfloat16");
+  return std::string(info.param == DType::kFloat32   ? "float32"
+                     : info.param == DType::kFloat16 ? "float16"
+                                                     : "bfloat16");
 });
 
 }  // namespace

@@ -11,7 +11,8 @@ struct Tiling {
   MseLossV2GradTilingData data{};
 };
 
-inline Tiling TilingOf(const Request& request, const ascend_model::Operator& op = ascend_model::MseLossV2Grad()) {
+inline Tiling TilingOf(const Request& request,
+                       const ascend_model::Operator& op = ascend_model::MseLossV2Grad()) {
   Tiling tiling;
   tiling.refusal = ascend_model::Tile(op, request, &tiling.data, &tiling.blocks);
   return tiling;
@@ -131,8 +132,8 @@ inline std::string Laws(const Request& request, cases::Random& random,
   if (!tiling.refusal.empty()) {
     return "refused: " + tiling.refusal;
   }
-  for (const std::string& broken : {ShapeLaws(request, tiling, random), SplitLaws(request, tiling),
-                                    BufferLaws(request, tiling)}) {
+  for (const std::string& broken :
+       {ShapeLaws(request, tiling, random), SplitLaws(request, tiling), BufferLaws(request, tiling)}) {
     if (!broken.empty()) {
       return broken;
     }

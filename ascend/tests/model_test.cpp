@@ -1,4 +1,5 @@
-// The model itself: a small correct kernel passes, and each rule is broken once by a kernel that differs in one thing.
+// The model itself: a small correct kernel passes, and each rule is broken once by a kernel that differs in
+// one thing.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -195,7 +196,8 @@ TEST(ModelTest, Rule7_QueueConfigDisagrees) {
 }
 
 TEST(ModelTest, Rule8_UnwrittenUb) {
-  EXPECT_EQ(RuleOf([](auto out, auto in) { Muls(out, in, 2.0f, kCount - 8); }), 8);  // the copy out reads the rest
+  EXPECT_EQ(RuleOf([](auto out, auto in) { Muls(out, in, 2.0f, kCount - 8); }),
+            8);  // the copy out reads the rest
   Parts parts;
   parts.in.blockLen = 13 * 4;  // the padding of the last 32 bytes is random
   EXPECT_EQ(RuleOf(parts), 8);
@@ -322,7 +324,8 @@ TEST(ModelTest, HalfConversions_AgreeWithTheOracle) {
   uint32_t bits = 12345;
   for (int i = 0; i < 300000; ++i) {
     bits = bits * 1664525 + 1013904223;
-    const float value = std::bit_cast<float>(i % 2 != 0 ? bits : 0x32000000 + bits % 0x16000000);  // near half's range
+    const float value =
+        std::bit_cast<float>(i % 2 != 0 ? bits : 0x32000000 + bits % 0x16000000);  // near half's range
     for (const auto dtype : {mseloss::DType::kFloat16, mseloss::DType::kBFloat16}) {
       const uint16_t actual = dtype == mseloss::DType::kFloat16
                                   ? ascend_model::FloatToHalf(value, ascend_model::Rounding::kRint, false)

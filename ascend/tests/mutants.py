@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Writes variants of the shipped kernel and tiling, each with one seeded defect, for mutants_test.cpp.
 
-A defect is an exact replacement in the true source and fails here when its text is no longer found, so the table
-cannot rot. usage: mutants.py ASCEND_DIR OUTPUT_DIR
+A defect is a replacement in the true source, exact but for line breaks, and fails here when its text is no
+longer found, so the table cannot rot. usage: mutants.py ASCEND_DIR OUTPUT_DIR
 """
 
 import pathlib
+import re
 import sys
 
 KERNEL = "op_kernel/mse_loss_v2_grad.cpp"
@@ -109,6 +110,11 @@ const Mutant& Mutant{index}() {{
 DTYPES = ("float", "half", "bfloat16_t")
 
 
+def pattern(text):
+    """The text with any line breaks and indentation."""
+    return re.compile(r"\s+".join(re.escape(word).replace(r"\(", r"\(\s*") for word in text.split()))
+
+
 def kernel_source(index, path):
     parts = []
     for dtype in DTYPES:
@@ -123,9 +129,10 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     for index, (name, file, text, replacement) in enumerate(MUTANTS):
         source = (root / file).read_text()
-        if text not in source:
+        source, found = pattern(text).subn(lambda match: replacement, source)
+        if found == 0:
             sys.exit(f"mutants.py: {name}: its text is no longer in {file}")
-        source = source.replace(text, replacement).replace('"../op_kernel/', '"op_kernel/')
+        source = source.replace('"../op_kernel/', '"op_kernel/')
         source = source.replace('#include "mse_loss_v2_grad_tiling.h"', '#include "op_kernel/mse_loss_v2_grad_tiling.h"')
         if file == TILING:
             source = source.replace("TilingMseLossV2Grad", f"TilingMutant{index}")

@@ -1,5 +1,5 @@
-// Proof that the tests and the model can fail: every seeded defect must be caught, and the shipped sources must pass
-// the very same battery.
+// Proof that the tests and the model can fail: every seeded defect must be caught, and the shipped sources
+// must pass the very same battery.
 #include "mutants_test.h"
 
 #include <gtest/gtest.h>
@@ -40,8 +40,8 @@ Finding OnRefusal(const Operator& op, const Request& request) {
   return {tiling.refusal.empty() ? "a bad call was accepted: " + TextOf(request) : "", "refusal"};
 }
 
-// Where a core has many tiles, the slower of copying and computing must hardly ever wait for the other. On a bus three
-// times as fast as the chip's, computing is the slower.
+// Where a core has many tiles, the slower of copying and computing must hardly ever wait for the other. On a
+// bus three times as fast as the chip's, computing is the slower.
 Finding OnOverlap(const Operator& op, bool fast_bus) {
   Request request = RequestOf(DType::kFloat16, "sum", {400000}, {400000}, {});
   request.vector_cores = 1;
@@ -51,7 +51,8 @@ Finding OnOverlap(const Operator& op, bool fast_bus) {
   const ascend_model::Counters& c = test.outcome.counters;
   const double idle = 1 - std::max(c.copy_cycles, c.vector_cycles) / c.cycles;
   std::ostringstream text;
-  text << (fast_bus ? "the vector pipe" : "copying") << " stands still " << static_cast<int>(100 * idle) << " % of the time";
+  text << (fast_bus ? "the vector pipe" : "copying") << " stands still " << static_cast<int>(100 * idle)
+       << " % of the time";
   return {!error.empty() ? error : idle > (fast_bus ? 0.15 : 0.05) ? text.str() : "", "counters"};
 }
 
@@ -104,8 +105,8 @@ Finding Battery(const Operator& op) {
   unequal.label.shape = {3};
   Request unequal_dout = RequestOf(DType::kFloat32, "sum", {4}, {4}, {4});
   unequal_dout.dout.shape = {3};
-  if (run(OnRefusal(op, RequestOf(DType::kFloat32, "average", {4}, {4}, {}))) || run(OnRefusal(op, unequal)) ||
-      run(OnRefusal(op, unequal_dout))) {
+  if (run(OnRefusal(op, RequestOf(DType::kFloat32, "average", {4}, {4}, {}))) ||
+      run(OnRefusal(op, unequal)) || run(OnRefusal(op, unequal_dout))) {
     return findings.back();
   }
   if (MismatchAccepted(op)) {

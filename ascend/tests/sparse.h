@@ -1,4 +1,5 @@
-// Tensors of any length on a machine of any size: address space without memory; what nobody wrote reads as zero.
+// Tensors of any length on a machine of any size: address space without memory; what nobody wrote reads as
+// zero.
 #pragma once
 
 #include <sys/mman.h>
@@ -12,7 +13,8 @@ namespace ascend_tests {
 class SparseTensor {
  public:
   explicit SparseTensor(uint64_t bytes) : bytes_(bytes) {
-    address_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    address_ =
+        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (address_ == MAP_FAILED) {
       throw std::bad_alloc();
     }
@@ -27,7 +29,8 @@ class SparseTensor {
   void* address_;
 };
 
-// A call on sparse tensors of which only some blocks run. Values are put, and results looked at, element by element.
+// A call on sparse tensors of which only some blocks run. Values are put, and results looked at, element by
+// element.
 class SparseCase {
  public:
   explicit SparseCase(const Request& request)
@@ -68,7 +71,8 @@ class SparseCase {
     for (const int64_t element : elements_) {
       const int64_t unit = element / (512 / Width());
       const int64_t base = units / blocks, extra = units % blocks;
-      chosen.push_back(unit < extra * (base + 1) ? unit / (base + 1) : extra + (unit - extra * (base + 1)) / base);
+      chosen.push_back(unit < extra * (base + 1) ? unit / (base + 1)
+                                                 : extra + (unit - extra * (base + 1)) / base);
     }
     std::sort(chosen.begin(), chosen.end());
     chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
@@ -106,7 +110,9 @@ class SparseCase {
 
  private:
   int64_t Width() const { return oracle::bytes_of(type_); }
-  uint64_t Bytes(const Shape& shape) const { return static_cast<uint64_t>(oracle::count_of(shape) * Width()); }
+  uint64_t Bytes(const Shape& shape) const {
+    return static_cast<uint64_t>(oracle::count_of(shape) * Width());
+  }
   void* At(const void* data, int64_t i) const {
     return static_cast<uint8_t*>(const_cast<void*>(data)) + i * Width();
   }

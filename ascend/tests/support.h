@@ -24,7 +24,9 @@ inline mseloss::DType OracleType(DType dtype) {
                                     : mseloss::DType::kBFloat16;
 }
 inline mseloss::Reduction OracleReduction(const std::string& name) {
-  return name == "none" ? mseloss::Reduction::kNone : name == "mean" ? mseloss::Reduction::kMean : mseloss::Reduction::kSum;
+  return name == "none"   ? mseloss::Reduction::kNone
+         : name == "mean" ? mseloss::Reduction::kMean
+                          : mseloss::Reduction::kSum;
 }
 inline int64_t WidthOf(DType dtype) { return oracle::bytes_of(OracleType(dtype)); }
 
@@ -39,9 +41,10 @@ inline std::string TextOf(const Shape& shape) {
 inline std::string TextOf(const Request& request) {
   static const char* const names[] = {"float32", "float16", "bfloat16"};
   std::ostringstream text;
-  text << names[static_cast<int>(request.dtype)] << '/' << request.reduction << '/' << TextOf(request.predict.shape)
-       << '/' << TextOf(request.label.shape) << '/' << TextOf(request.dout.shape) << '/' << request.vector_cores
-       << " cores/" << request.ub_bytes << " bytes of UB";
+  text << names[static_cast<int>(request.dtype)] << '/' << request.reduction << '/'
+       << TextOf(request.predict.shape) << '/' << TextOf(request.label.shape) << '/'
+       << TextOf(request.dout.shape) << '/' << request.vector_cores << " cores/" << request.ub_bytes
+       << " bytes of UB";
   return text.str();
 }
 
@@ -58,8 +61,8 @@ inline Request RequestOf(DType dtype, const std::string& reduction, const Shape&
   return request;
 }
 
-// A call with its memory: random values of one class, tensors that start off every alignment but the element's, and
-// guards around y.
+// A call with its memory: random values of one class, tensors that start off every alignment but the
+// element's, and guards around y.
 class Case {
  public:
   Case(Request request, cases::Values values, uint64_t seed) : request_(std::move(request)) {
@@ -73,12 +76,14 @@ class Case {
       offset_[i] = static_cast<size_t>(width * random.range(0, 31));
       data_[i].resize(offset_[i] + static_cast<size_t>(count * width));
       for (int64_t e = 0; e < count; ++e) {
-        oracle::store(dtype, data_[i].data() + offset_[i] + e * width, cases::random_value(random, dtype, values));
+        oracle::store(dtype, data_[i].data() + offset_[i] + e * width,
+                      cases::random_value(random, dtype, values));
       }
       inputs[i]->data = data_[i].data() + offset_[i];
     }
     offset_[3] = kGuard + static_cast<size_t>(width * random.range(0, 31));
-    data_[3].assign(offset_[3] + static_cast<size_t>(oracle::count_of(request_.y_shape) * width) + kGuard, 0xA5);
+    data_[3].assign(offset_[3] + static_cast<size_t>(oracle::count_of(request_.y_shape) * width) + kGuard,
+                    0xA5);
     request_.y = data_[3].data() + offset_[3];
   }
 
@@ -88,16 +93,20 @@ class Case {
   std::string RunAndCheck(const ascend_model::Operator& op = ascend_model::MseLossV2Grad()) {
     // Read before the run: y may be one of the inputs.
     const mseloss::DType dtype = OracleType(request_.dtype);
-    const auto view = [&](const ascend_model::Tensor& t) { return mseloss::ConstTensor(t.data, dtype, t.shape); };
-    const oracle::Bits expected = oracle::grad(view(request_.dout), view(request_.predict), view(request_.label),
-                                               OracleReduction(request_.reduction), dtype);
+    const auto view = [&](const ascend_model::Tensor& t) {
+      return mseloss::ConstTensor(t.data, dtype, t.shape);
+    };
+    const oracle::Bits expected =
+        oracle::grad(view(request_.dout), view(request_.predict), view(request_.label),
+                     OracleReduction(request_.reduction), dtype);
     outcome = ascend_model::RunOperator(op, request_);
     if (!outcome.error.empty()) {
       return outcome.error;
     }
     const int64_t width = WidthOf(request_.dtype);
     for (size_t i = 0; i < expected.size(); ++i) {
-      const uint64_t actual = oracle::load(dtype, static_cast<uint8_t*>(request_.y) + i * static_cast<size_t>(width));
+      const uint64_t actual =
+          oracle::load(dtype, static_cast<uint8_t*>(request_.y) + i * static_cast<size_t>(width));
       if (!oracle::same(dtype, actual, expected[i])) {
         std::ostringstream text;
         text << "element " << i << " is " << oracle::decode(dtype, actual) << ", expected "

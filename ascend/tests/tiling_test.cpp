@@ -32,9 +32,11 @@ Request RandomRequest(cases::Random& random) {
   if (alike && random.chance(50)) {
     shapes[2].clear();
   }
-  Request request = RequestOf(random.pick(kDTypes), random.pick(kReductions), shapes[0], shapes[1], shapes[2]);
+  Request request =
+      RequestOf(random.pick(kDTypes), random.pick(kReductions), shapes[0], shapes[1], shapes[2]);
   request.vector_cores = static_cast<uint32_t>(random.pick(std::vector<int>{1, 2, 20, 24, 40, 47, 48, 64}));
-  request.ub_bytes = static_cast<uint64_t>(random.pick(std::vector<int>{196352, 196352, 196352, 131072, 65536, 20480, 9000}));
+  request.ub_bytes = static_cast<uint64_t>(
+      random.pick(std::vector<int>{196352, 196352, 196352, 131072, 65536, 20480, 9000}));
   return request;
 }
 
@@ -102,12 +104,24 @@ TEST(TilingTest, BadCalls_AreRefused) {
          }
          c.output_desc->dtype = ge::DT_INT32;
        }},
-      {"shapes that do not broadcast", [](Context& c) { c.input_shapes[1]->origin = gert::Shape({3, 8}); }},
-      {"dout that does not broadcast", [](Context& c) { c.input_shapes[2]->origin = gert::Shape({4, 7}); }},
-      {"an output of another shape", [](Context& c) { c.output_shape->origin = gert::Shape({8, 4}); }},
+      {"shapes that do not broadcast",
+       [](Context& c) {
+         c.input_shapes[1]->origin = gert::Shape({3, 8});
+       }},
+      {"dout that does not broadcast",
+       [](Context& c) {
+         c.input_shapes[2]->origin = gert::Shape({4, 7});
+       }},
+      {"an output of another shape",
+       [](Context& c) {
+         c.output_shape->origin = gert::Shape({8, 4});
+       }},
       {"an output of lower rank", [](Context& c) { c.output_shape->origin = gert::Shape({8}); }},
       {"nine dimensions", [](Context& c) { c.input_shapes[0]->origin = gert::Shape(Shape(9, 1)); }},
-      {"a negative dimension", [](Context& c) { c.input_shapes[0]->origin = gert::Shape({-1, 8}); }},
+      {"a negative dimension",
+       [](Context& c) {
+         c.input_shapes[0]->origin = gert::Shape({-1, 8});
+       }},
       {"a count past 64 bits",
        [](Context& c) {
          for (auto& shape : c.input_shapes) {

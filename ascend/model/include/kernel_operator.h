@@ -1,5 +1,5 @@
-// Stand-in for CANN's kernel API: the names and signatures CANN documents, executed and checked by the model. Only
-// what a vector operator needs; anything else does not compile.
+// Stand-in for CANN's kernel API: the names and signatures CANN documents, executed and checked by the model.
+// Only what a vector operator needs; anything else does not compile.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,10 @@
 #define GM_ADDR uint8_t*
 
 #define KERNEL_TYPE_AIV_ONLY 0
-#define KERNEL_TASK_TYPE_DEFAULT(type) static_assert((type) == KERNEL_TYPE_AIV_ONLY, "the model has vector cores only")
-#define REGISTER_TILING_DEFAULT(type) static_assert(std::is_trivially_copyable_v<type> && sizeof(type) % 8 == 0)
+#define KERNEL_TASK_TYPE_DEFAULT(type) \
+  static_assert((type) == KERNEL_TYPE_AIV_ONLY, "the model has vector cores only")
+#define REGISTER_TILING_DEFAULT(type) \
+  static_assert(std::is_trivially_copyable_v<type> && sizeof(type) % 8 == 0)
 #define GET_TILING_DATA_WITH_STRUCT(type, name, address) \
   type name;                                             \
   std::memcpy(&name, address, sizeof(type))
@@ -38,9 +40,27 @@ namespace model = ascend_model;
 enum class TPosition { VECIN, VECOUT, VECCALC };
 using QuePosition = TPosition;
 enum class RoundMode { CAST_NONE, CAST_RINT, CAST_FLOOR, CAST_CEIL, CAST_ROUND, CAST_TRUNC, CAST_ODD };
-enum class CacheMode { CACHE_MODE_DISABLE = 0, CACHE_MODE_NORMAL = 1, CACHE_MODE_LAST = 2, CACHE_MODE_PERSISTENT = 4 };
+enum class CacheMode {
+  CACHE_MODE_DISABLE = 0,
+  CACHE_MODE_NORMAL = 1,
+  CACHE_MODE_LAST = 2,
+  CACHE_MODE_PERSISTENT = 4
+};
 enum class CacheRwMode { READ = 1, WRITE = 2, RW = 3 };
-enum class HardEvent { MTE2_V, V_MTE2, MTE3_V, V_MTE3, MTE2_MTE3, MTE3_MTE2, V_S, S_V, MTE2_S, S_MTE2, MTE3_S, S_MTE3 };
+enum class HardEvent {
+  MTE2_V,
+  V_MTE2,
+  MTE3_V,
+  V_MTE3,
+  MTE2_MTE3,
+  MTE3_MTE2,
+  V_S,
+  S_V,
+  MTE2_S,
+  S_MTE2,
+  MTE3_S,
+  S_MTE3
+};
 
 template <typename T, typename U>
 struct IsSameType : std::is_same<T, U> {};
@@ -229,7 +249,8 @@ class TPipe {
         core.Fail(7, "TQueConfig and InitBuffer disagree: a bufferNumber of 1 compiles the cursor away");
       }
     }
-    queue.first_ = core.Allot(position == TPosition::VECIN ? model::Place::kVecIn : model::Place::kVecOut, count, bytes);
+    queue.first_ =
+        core.Allot(position == TPosition::VECIN ? model::Place::kVecIn : model::Place::kVecOut, count, bytes);
     return true;
   }
   template <TPosition position>
@@ -273,8 +294,8 @@ template <typename T>
 void DataCopyPad(const LocalTensor<T>& dst, const GlobalTensor<T>& src, const DataCopyExtParams& p,
                  const DataCopyPadExtParams<T>& pad) {
   model::CopyToLocal("DataCopyPad", dst.ref(), src.address(),
-                     {p.blockCount, p.blockLen, p.srcStride, p.dstStride, sizeof(T), pad.isPad, pad.leftPadding,
-                      pad.rightPadding, BitsOf(pad.paddingValue)});
+                     {p.blockCount, p.blockLen, p.srcStride, p.dstStride, sizeof(T), pad.isPad,
+                      pad.leftPadding, pad.rightPadding, BitsOf(pad.paddingValue)});
 }
 template <typename T>
 void DataCopyPad(const GlobalTensor<T>& dst, const LocalTensor<T>& src, const DataCopyExtParams& p) {
@@ -296,11 +317,13 @@ void Mul(const LocalTensor<T>& dst, const LocalTensor<T>& a, const LocalTensor<T
 }
 template <typename T>
 void Adds(const LocalTensor<T>& dst, const LocalTensor<T>& src, const T& scalar, const int32_t& count) {
-  model::VectorScalar("Adds", model::Binary::kAdd, ElementOf<T>(), dst.ref(), src.ref(), FloatOf(scalar), count);
+  model::VectorScalar("Adds", model::Binary::kAdd, ElementOf<T>(), dst.ref(), src.ref(), FloatOf(scalar),
+                      count);
 }
 template <typename T>
 void Muls(const LocalTensor<T>& dst, const LocalTensor<T>& src, const T& scalar, const int32_t& count) {
-  model::VectorScalar("Muls", model::Binary::kMul, ElementOf<T>(), dst.ref(), src.ref(), FloatOf(scalar), count);
+  model::VectorScalar("Muls", model::Binary::kMul, ElementOf<T>(), dst.ref(), src.ref(), FloatOf(scalar),
+                      count);
 }
 template <typename T>
 void Duplicate(const LocalTensor<T>& dst, const T& scalar, const int32_t& count) {
@@ -308,7 +331,8 @@ void Duplicate(const LocalTensor<T>& dst, const T& scalar, const int32_t& count)
 }
 template <typename T, typename U>
 void Cast(const LocalTensor<T>& dst, const LocalTensor<U>& src, const RoundMode& mode, const uint32_t count) {
-  model::VectorCast(dst.ref(), ElementOf<T>(), src.ref(), ElementOf<U>(), static_cast<model::Rounding>(mode), count);
+  model::VectorCast(dst.ref(), ElementOf<T>(), src.ref(), ElementOf<U>(), static_cast<model::Rounding>(mode),
+                    count);
 }
 
 template <pipe_t pipe>
@@ -321,16 +345,16 @@ void PipeBarrier() {
 }
 
 constexpr model::Pipe EventSource(HardEvent e) {
-  return e == HardEvent::V_MTE2 || e == HardEvent::V_MTE3 || e == HardEvent::V_S            ? model::kVector
-         : e == HardEvent::MTE2_V || e == HardEvent::MTE2_MTE3 || e == HardEvent::MTE2_S   ? model::kCopyIn
-         : e == HardEvent::MTE3_V || e == HardEvent::MTE3_MTE2 || e == HardEvent::MTE3_S   ? model::kCopyOut
-                                                                                            : model::kScalar;
+  return e == HardEvent::V_MTE2 || e == HardEvent::V_MTE3 || e == HardEvent::V_S         ? model::kVector
+         : e == HardEvent::MTE2_V || e == HardEvent::MTE2_MTE3 || e == HardEvent::MTE2_S ? model::kCopyIn
+         : e == HardEvent::MTE3_V || e == HardEvent::MTE3_MTE2 || e == HardEvent::MTE3_S ? model::kCopyOut
+                                                                                         : model::kScalar;
 }
 constexpr model::Pipe EventTarget(HardEvent e) {
-  return e == HardEvent::MTE2_V || e == HardEvent::MTE3_V || e == HardEvent::S_V           ? model::kVector
-         : e == HardEvent::V_MTE2 || e == HardEvent::MTE3_MTE2 || e == HardEvent::S_MTE2   ? model::kCopyIn
-         : e == HardEvent::V_MTE3 || e == HardEvent::MTE2_MTE3 || e == HardEvent::S_MTE3   ? model::kCopyOut
-                                                                                            : model::kScalar;
+  return e == HardEvent::MTE2_V || e == HardEvent::MTE3_V || e == HardEvent::S_V         ? model::kVector
+         : e == HardEvent::V_MTE2 || e == HardEvent::MTE3_MTE2 || e == HardEvent::S_MTE2 ? model::kCopyIn
+         : e == HardEvent::V_MTE3 || e == HardEvent::MTE2_MTE3 || e == HardEvent::S_MTE3 ? model::kCopyOut
+                                                                                         : model::kScalar;
 }
 template <HardEvent event>
 void SetFlag(int32_t id) {

@@ -1,5 +1,5 @@
-// Stand-in for the parts of CANN's ge, gert and fe that a custom operator's host code sees. A getter returns null
-// exactly where a caller left the thing out.
+// Stand-in for the parts of CANN's ge, gert and fe that a custom operator's host code sees. A getter returns
+// null exactly where a caller left the thing out.
 #pragma once
 
 #include <cstddef>
@@ -89,8 +89,12 @@ struct TilingContext {
   const CompileTimeTensorDesc* GetInputDesc(size_t i) const {
     return i < input_descs.size() && input_descs[i] ? &*input_descs[i] : nullptr;
   }
-  const StorageShape* GetOutputShape(size_t i) const { return i == 0 && output_shape ? &*output_shape : nullptr; }
-  const CompileTimeTensorDesc* GetOutputDesc(size_t i) const { return i == 0 && output_desc ? &*output_desc : nullptr; }
+  const StorageShape* GetOutputShape(size_t i) const {
+    return i == 0 && output_shape ? &*output_shape : nullptr;
+  }
+  const CompileTimeTensorDesc* GetOutputDesc(size_t i) const {
+    return i == 0 && output_desc ? &*output_desc : nullptr;
+  }
   const RuntimeAttrs* GetAttrs() const { return attrs ? &*attrs : nullptr; }
   fe::PlatFormInfos* GetPlatformInfo() const { return platform; }
   template <typename T>
@@ -111,7 +115,9 @@ struct TilingContext {
 struct InferShapeContext {
   std::vector<std::optional<Shape>> inputs;
   std::optional<Shape> output = Shape();
-  const Shape* GetInputShape(size_t i) const { return i < inputs.size() && inputs[i] ? &*inputs[i] : nullptr; }
+  const Shape* GetInputShape(size_t i) const {
+    return i < inputs.size() && inputs[i] ? &*inputs[i] : nullptr;
+  }
   Shape* GetOutputShape(size_t i) { return i == 0 && output ? &*output : nullptr; }
 };
 

@@ -17,7 +17,9 @@ class OpParamDef {
   OpParamDef& ParamType(Option value) { return param_type = value, *this; }
   OpParamDef& DataType(std::vector<ge::DataType> value) { return dtypes = std::move(value), *this; }
   OpParamDef& Format(std::vector<ge::Format> value) { return formats = std::move(value), *this; }
-  OpParamDef& UnknownShapeFormat(std::vector<ge::Format> value) { return unknown_formats = std::move(value), *this; }
+  OpParamDef& UnknownShapeFormat(std::vector<ge::Format> value) {
+    return unknown_formats = std::move(value), *this;
+  }
   OpParamDef& AutoContiguous() { return contiguous = true, *this; }
 
   std::string name;
@@ -41,7 +43,9 @@ class OpAttrDef {
 
 class OpAICoreDef {
  public:
-  OpAICoreDef& SetTiling(ge::graphStatus (*function)(gert::TilingContext*)) { return tiling = function, *this; }
+  OpAICoreDef& SetTiling(ge::graphStatus (*function)(gert::TilingContext*)) {
+    return tiling = function, *this;
+  }
   OpAICoreDef& AddConfig(const char* soc) { return configs.emplace_back(soc), *this; }
 
   ge::graphStatus (*tiling)(gert::TilingContext*) = nullptr;
@@ -55,7 +59,9 @@ class OpDef {
   OpParamDef& Output(const char* name) { return outputs.emplace_back(name); }
   OpAttrDef& Attr(const char* name) { return attrs.emplace_back(name); }
   OpAICoreDef& AICore() { return ai_core; }
-  OpDef& SetInferShape(ge::graphStatus (*function)(gert::InferShapeContext*)) { return infer_shape = function, *this; }
+  OpDef& SetInferShape(ge::graphStatus (*function)(gert::InferShapeContext*)) {
+    return infer_shape = function, *this;
+  }
   OpDef& SetInferDataType(ge::graphStatus (*function)(gert::InferDataTypeContext*)) {
     return infer_data_type = function, *this;
   }
