@@ -76,12 +76,12 @@ struct Job {
 
   void part(int index) {
     const FloatEnvironment environment;
-    Worker worker(plan, sweep, stream);
+    Worker worker(plan, sweep, stream && (plan.layout == Layout::kDense || tiling.direct[kOut]));
     if (plan.layout == Layout::kDense) {
       dense_part(index, &worker);
     } else {
       walk(plan, tiling, data, begin(tiling.total, index), begin(tiling.total, index + 1),
-           scratch + index * scratch_each, &worker);
+           scratch + index * scratch_each, stream, &worker);
     }
     if (stream) hwy::FlushStream();
     if (sum != nullptr) {
@@ -115,7 +115,6 @@ Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opti
   if (plan.layout != Layout::kDense) {
     if (job.plan.rank == 0) job.plan.extent[job.plan.rank++] = 1;  // one element, through a tile of one
     job.tiling = make_tiling(job.plan);
-    job.stream = job.stream && job.tiling.direct[kOut];
     job.threads = static_cast<int>(std::min<int64_t>(job.threads, job.tiling.total));
     job.scratch_each = scratch_bytes(job.plan, job.tiling);
     thread_local Scratch scratch;

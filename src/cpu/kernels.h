@@ -41,7 +41,7 @@ struct Kernels {
   // to[i * to_stride + j] = from[j * from_stride + i], i < rows, j < columns; strides in elements; by
   // log2(size) - 1.
   void (*transpose[3])(const void* from, ptrdiff_t from_stride, void* to, ptrdiff_t to_stride, size_t rows,
-                       size_t columns);
+                       size_t columns, bool stream);
 };
 
 // Short enough for the sum's bound to stay small, long enough for its fixed costs to vanish.

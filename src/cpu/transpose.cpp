@@ -22,52 +22,95 @@ HWY_INLINE void move(const T* from, T* to) {
 }
 
 #if HWY_TARGET != HWY_SCALAR
-// kLanes x kLanes elements in 128-bit vectors: log2(kLanes) perfect shuffles.
-template <class T>
-HWY_INLINE void transpose_square(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride) {
-  constexpr size_t kLanes = 16 / sizeof(T);
-  const hn::FixedTag<T, kLanes> d;
-  hn::Vec<decltype(d)> rows[kLanes], next[kLanes];
-  for (size_t j = 0; j < kLanes; ++j) rows[j] = hn::LoadU(d, from + j * from_stride);
-  for (size_t step = 1; step < kLanes; step *= 2) {
-    for (size_t j = 0; j < kLanes / 2; ++j) {
-      next[2 * j] = hn::InterleaveLower(d, rows[j], rows[j + kLanes / 2]);
-      next[2 * j + 1] = hn::InterleaveUpper(d, rows[j], rows[j + kLanes / 2]);
-    }
-    for (size_t j = 0; j < kLanes; ++j) rows[j] = next[j];
+// One 128-bit block from each of the rows from, from + stride, ...: as many as the vector has blocks.
+template <class D>
+HWY_INLINE hn::Vec<D> load_blocks(D d, const hn::TFromD<D>* from, ptrdiff_t stride) {
+  using T = hn::TFromD<D>;
+  constexpr size_t kBytes = hn::MaxLanes(D()) * sizeof(T);
+  if constexpr (kBytes <= 16) {
+    (void)stride;
+    return hn::LoadU(d, from);
+  } else {
+    const hn::Half<D> half;
+    constexpr ptrdiff_t kHalfBlocks = kBytes / 32;
+    const auto low = load_blocks(half, from, stride);
+    return hn::Combine(d, load_blocks(half, from + kHalfBlocks * stride, stride), low);
   }
-  for (size_t i = 0; i < kLanes; ++i) hn::StoreU(rows[i], d, to + i * to_stride);
+}
+
+// to[i * to_stride + j] = from[j * from_stride + i] for a block of i and a vector of j: blocks of that many
+// rows side by side, then a perfect shuffle for each bit of the index.
+template <bool kStream, class D>
+HWY_INLINE void transpose_panel(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
+                                ptrdiff_t to_stride) {
+  constexpr size_t kBlock = 16 / sizeof(hn::TFromD<D>);
+  hn::Vec<D> rows[kBlock], next[kBlock];
+  for (size_t k = 0; k < kBlock; ++k) {
+    rows[k] = load_blocks(d, from + static_cast<ptrdiff_t>(k) * from_stride,
+                          static_cast<ptrdiff_t>(kBlock) * from_stride);
+  }
+  for (size_t step = 1; step < kBlock; step *= 2) {
+    for (size_t k = 0; k < kBlock / 2; ++k) {
+      next[2 * k] = hn::InterleaveLower(d, rows[k], rows[k + kBlock / 2]);
+      next[2 * k + 1] = hn::InterleaveUpper(d, rows[k], rows[k + kBlock / 2]);
+    }
+    for (size_t k = 0; k < kBlock; ++k) rows[k] = next[k];
+  }
+  for (size_t i = 0; i < kBlock; ++i) {
+    hn::TFromD<D>* row = to + static_cast<ptrdiff_t>(i) * to_stride;
+    if constexpr (kStream) {
+      hn::Stream(rows[i], d, row);
+    } else {
+      hn::StoreU(rows[i], d, row);
+    }
+  }
+}
+
+// All whole panels of i in [0, rows) and j in [first, columns); returns the first j it left.
+template <bool kStream, class D>
+HWY_INLINE size_t transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
+                                   ptrdiff_t to_stride, size_t rows, size_t first, size_t columns) {
+  constexpr size_t kBlock = 16 / sizeof(hn::TFromD<D>);
+  const size_t lanes = hn::Lanes(d), last = first + (columns - first) / lanes * lanes;
+  const auto panel = [&](size_t i, size_t j) HWY_ATTR {
+    transpose_panel<kStream>(d, from + static_cast<ptrdiff_t>(j) * from_stride + i, from_stride,
+                             to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride);
+  };
+  // The side of the longer stride is the tensor, the other the tile: whole cache lines of the tensor at a
+  // time.
+  if (to_stride > from_stride) {
+    for (size_t i = 0; i + kBlock <= rows; i += kBlock) {
+      for (size_t j = first; j < last; j += lanes) panel(i, j);
+    }
+  } else {
+    for (size_t j = first; j < last; j += lanes) {
+      for (size_t i = 0; i + kBlock <= rows; i += kBlock) panel(i, j);
+    }
+  }
+  return last;
 }
 #endif
 
 template <class T>
 void transpose(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, ptrdiff_t to_stride,
-               size_t rows, size_t columns) {
+               size_t rows, size_t columns, bool stream) {
   const T* from = static_cast<const T*>(from_bytes);
   T* to = static_cast<T*>(to_bytes);
-  size_t squares_i = 0, squares_j = 0;
+  size_t done_rows = 0, done = 0;
 #if HWY_TARGET != HWY_SCALAR
-  constexpr size_t kLanes = 16 / sizeof(T);
-  squares_i = rows / kLanes * kLanes;
-  squares_j = columns / kLanes * kLanes;
-  const auto square = [&](size_t i, size_t j) HWY_ATTR {
-    transpose_square(from + static_cast<ptrdiff_t>(j) * from_stride + i, from_stride,
-                     to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride);
-  };
-  // The side of the longer stride is the tensor, the other the tile: whole cache lines of the tensor at a
-  // time.
-  if (to_stride > from_stride) {
-    for (size_t i = 0; i < squares_i; i += kLanes) {
-      for (size_t j = 0; j < squares_j; j += kLanes) square(i, j);
-    }
-  } else {
-    for (size_t j = 0; j < squares_j; j += kLanes) {
-      for (size_t i = 0; i < squares_i; i += kLanes) square(i, j);
-    }
-  }
+  const hn::ScalableTag<T> d;
+  const hn::FixedTag<T, 16 / sizeof(T)> block;
+  const size_t vector = hn::Lanes(d) * sizeof(T);
+  const bool aligned = (reinterpret_cast<uintptr_t>(to) | to_stride * sizeof(T)) % vector == 0;
+  done_rows = rows / (16 / sizeof(T)) * (16 / sizeof(T));
+  done = stream && aligned ? transpose_panels<true>(d, from, from_stride, to, to_stride, rows, 0, columns)
+                           : transpose_panels<false>(d, from, from_stride, to, to_stride, rows, 0, columns);
+  done = transpose_panels<false>(block, from, from_stride, to, to_stride, rows, done, columns);
+#else
+  (void)stream;
 #endif
   for (size_t j = 0; j < columns; ++j) {
-    for (size_t i = j < squares_j ? squares_i : 0; i < rows; ++i) {
+    for (size_t i = j < done ? done_rows : 0; i < rows; ++i) {
       move(from + static_cast<ptrdiff_t>(j) * from_stride + i,
            to + static_cast<ptrdiff_t>(i) * to_stride + j);
     }

@@ -44,11 +44,11 @@ void copy_strided(const char* from, char* to, const Copy& copy) {
   }
 }
 
-void copy_plane(const char* from, char* to, const Copy& copy, int size) {
+void copy_plane(const char* from, char* to, const Copy& copy, int size, bool stream) {
   if (copy.from_row == 1 && copy.to_column == 1 && copy.rows > 1) {
-    kernels().transpose[size / 4](from, copy.from_column, to, copy.to_row, copy.rows, copy.columns);
+    kernels().transpose[size / 4](from, copy.from_column, to, copy.to_row, copy.rows, copy.columns, stream);
   } else if (copy.from_column == 1 && copy.to_row == 1 && copy.columns > 1) {
-    kernels().transpose[size / 4](from, copy.from_row, to, copy.to_column, copy.columns, copy.rows);
+    kernels().transpose[size / 4](from, copy.from_row, to, copy.to_column, copy.columns, copy.rows, stream);
   } else if (size == 2) {
     copy_strided<uint16_t>(from, to, copy);
   } else if (size == 4) {
@@ -60,8 +60,8 @@ void copy_plane(const char* from, char* to, const Copy& copy, int size) {
 
 class Walk {
  public:
-  Walk(const Plan& plan, const Tiling& tiling, char* const* data, char* scratch, Worker* worker)
-      : plan_(plan), tiling_(tiling), worker_(*worker) {
+  Walk(const Plan& plan, const Tiling& tiling, char* const* data, char* scratch, bool stream, Worker* worker)
+      : plan_(plan), tiling_(tiling), worker_(*worker), stream_(stream) {
     std::copy_n(data, kOperands, data_);
     for (int o = 0; o < kOperands; ++o) {
       if (!has(plan, o) || tiling.direct[o]) continue;
@@ -150,7 +150,7 @@ class Walk {
                     row < 0 ? 0 : tile_stride_[row],    1,
                     row < 0 ? 1 : extent_[row],         extent_[column]};
     for_each_plane(o, row, column, [&](int64_t operand, int64_t tile) {
-      copy_plane(here_[o] + operand * size, raw + tile * size, copy, size);
+      copy_plane(here_[o] + operand * size, raw + tile * size, copy, size, false);
     });
     if (raw != tile_[o]) convert(plan_.dtypes[o], raw, plan_.dtype, tile_[o]);
   }
@@ -168,7 +168,7 @@ class Walk {
                     row < 0 ? 0 : plan_.stride[o][row], plan_.stride[o][column],
                     row < 0 ? 1 : extent_[row],         extent_[column]};
     for_each_plane(o, row, column, [&](int64_t operand, int64_t tile) {
-      copy_plane(raw + tile * size, here_[o] + operand * size, copy, size);
+      copy_plane(raw + tile * size, here_[o] + operand * size, copy, size, stream_);
     });
   }
 
@@ -208,6 +208,7 @@ class Walk {
   const Plan& plan_;
   const Tiling& tiling_;
   Worker& worker_;
+  bool stream_;
   char* data_[kOperands];
   char* tile_[kOperands] = {};
   char* raw_[kOperands] = {};  // tiles before (after) conversion, where the operand's dtype differs
@@ -232,8 +233,8 @@ size_t scratch_bytes(const Plan& plan, const Tiling& tiling) {
 }
 
 void walk(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first, int64_t last,
-          char* scratch, Worker* worker) {
-  Walk walk(plan, tiling, data, scratch, worker);
+          char* scratch, bool stream, Worker* worker) {
+  Walk walk(plan, tiling, data, scratch, stream, worker);
   for (int64_t index = first; index < last; ++index) walk.box(index);
 }
 
