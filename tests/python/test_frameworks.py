@@ -1,0 +1,153 @@
+"""PyTorch and JAX arrays through the NumPy face: no copy in, the same kind out."""
+
+import mseloss
+import numpy as np
+import pytest
+from conftest import DTYPES, normal, same_bits
+from mseloss import memory, reference
+
+IDS = [d.name for d in DTYPES]
+
+
+def to_torch(array):
+    torch = pytest.importorskip("torch")
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def to_jax(array):
+    jax = pytest.importorskip("jax")
+    if array.dtype == np.float64:
+        pytest.skip("JAX keeps float64 off by default")
+    return jax.numpy.asarray(array)
+
+
+@pytest.mark.parametrize("convert", [to_torch, to_jax], ids=["torch", "jax"])
+def test_same_kind_same_bits(convert, dtype, reduction):
+    x, y, g = normal(1, (33, 65), dtype), normal(2, 65, dtype), normal(3, (33, 1), dtype)
+    a, b, c = convert(x), convert(y), convert(g)
+    result = mseloss.grad(c, a, b, reduction)
+    assert type(result) is type(a)
+    assert result.dtype == a.dtype
+    assert same_bits(mseloss._core.asnumpy(result), reference.grad(g, x, y, reduction))
+    value, gradient = mseloss.loss_and_grad(a, b, reduction)
+    expected_value, expected_gradient = reference.loss_and_grad(x, y, reduction)
+    assert type(value) is type(gradient) is type(a)
+    assert same_bits(mseloss._core.asnumpy(value), np.asarray(expected_value))
+    assert same_bits(mseloss._core.asnumpy(gradient), expected_gradient)
+
+
+def test_torch_layouts_and_outputs():
+    torch = pytest.importorskip("torch")
+    x, y = torch.randn(40, 50), torch.randn(40, 1)
+    expected = 2 * (x - y)
+    assert torch.equal(mseloss.grad(1.0, x.T, y.T, "sum"), expected.T)
+    assert torch.equal(
+        mseloss.grad(1.0, x[::2, ::3], y[::2].expand(20, 17), "sum"), expected[::2, ::3]
+    )
+    out = torch.empty(40, 50, dtype=torch.float64)
+    assert mseloss.grad(1.0, x, y, "sum", out=out) is out
+    assert torch.equal(out, expected.double())
+    image = torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)
+    assert mseloss.grad(1.0, image, image).is_contiguous(memory_format=torch.channels_last)
+    assert mseloss.loss(x, y, dtype=torch.float64).dtype == torch.float64
+
+
+def test_torch_tensors_that_require_grad_are_read():
+    torch = pytest.importorskip("torch")
+    x = torch.randn(10, requires_grad=True)
+    y = torch.nn.Parameter(torch.randn(10))
+    result = mseloss.grad(1.0, x, y)
+    assert type(result) is torch.Tensor
+    assert not result.requires_grad
+    assert torch.equal(mseloss.grad(1.0, y, x), -result)
+
+
+def test_torch_refusals():
+    torch = pytest.importorskip("torch")
+    x = torch.zeros(3)
+    with pytest.raises(TypeError, match=r"input: expected float32, .* got torch.int64"):
+        mseloss.grad(1.0, torch.zeros(3, dtype=torch.int64), x)
+    with pytest.raises(TypeError, match="input: "):
+        mseloss.grad(1.0, torch.zeros(3, device="meta"), x)
+    with pytest.raises(TypeError, match="input: "):
+        mseloss.grad(1.0, torch.zeros(3).to_sparse(), x)
+
+
+def test_torch_results_come_from_the_pool():
+    torch = pytest.importorskip("torch")
+    memory.trim()
+    x = torch.ones(1 << 20)
+    result = mseloss.grad(1.0, x, -x)
+    address = result.data_ptr()
+    assert memory.usage()["live_blocks"] == 1
+    view = result.view(-1)[5:]
+    del result
+    assert memory.usage()["live_blocks"] == 1
+    del view
+    assert memory.usage()["live_blocks"] == 0
+    assert mseloss.empty((1 << 20,), torch.float32, like=x).data_ptr() == address
+
+
+def test_torch_results_survive_backward_threads():
+    torch = pytest.importorskip("torch")
+    memory.trim()
+    leaf = torch.zeros(1 << 20, requires_grad=True)
+    weight = mseloss.grad(1.0, torch.ones(1 << 20), torch.zeros(1 << 20), "sum")
+    (leaf * weight).sum().backward()
+    del weight
+    assert (leaf.grad == 2).all()
+
+
+def test_jax_arrays_are_never_written():
+    jax = pytest.importorskip("jax")
+    x = jax.numpy.ones(5)
+    with pytest.raises(ValueError, match="out: expected writable memory"):
+        mseloss.grad(1.0, x, x, out=x)
+    memory.trim()
+    big = jax.numpy.ones(1 << 20)
+    result = mseloss.grad(1.0, big, -big)
+    assert (result == 4 / (1 << 20)).all()
+    del result
+    assert memory.usage()["live_blocks"] == 0
+
+
+def test_kinds_mix(dtype):
+    x, y = normal(1, 100, dtype), normal(2, 100, dtype)
+    expected = reference.grad(1.0, x, y)
+    assert same_bits(mseloss.grad(1.0, x, to_torch(y)), expected)
+    out = np.empty_like(x)
+    assert mseloss.grad(1.0, to_torch(x), to_torch(y), out=out) is out
+    assert same_bits(out, expected)
+
+
+class OldProducer:
+    """DLPack before 1.0: no max_version, no read-only flag."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, stream=None):
+        return self.array.__dlpack__()
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_other_producers_give_numpy():
+    x = normal(1, 20)
+    result = mseloss.grad(1.0, OldProducer(x[::2]), OldProducer(x[1::2]))
+    assert isinstance(result, np.ndarray)
+    assert same_bits(result, reference.grad(1.0, x[::2].copy(), x[1::2].copy()))
+
+
+class Broken:
+    def __dlpack__(self, **options):
+        raise RuntimeError("out of order")
+
+
+def test_a_producer_that_fails_is_named():
+    x = normal(1, 3)
+    with pytest.raises(TypeError, match=r"target: .* Broken: out of order"):
+        mseloss.grad(1.0, x, Broken())
