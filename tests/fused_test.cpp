@@ -42,14 +42,16 @@ TEST(FusedProperty, RandomOperands_EqualTheExactLossAndTheOraclesGradient) {
     const Shape g_shape = reduction != Reduction::kNone ? Shape(static_cast<size_t>(random.range(0, 3)), 1)
                           : random.chance(50)           ? Shape{}
                                                         : pair;
-    Operand g(random, oracle::promote(dtype, other), g_shape, random.pick(kLayouts));
+    const DType promoted = oracle::promote(dtype, other), narrow = random.pick(kDTypes);
+    const bool widens = oracle::promote(promoted, narrow) == promoted && random.chance(30);
+    Operand g(random, widens ? narrow : promoted, g_shape, random.pick(kLayouts));
     const Values values = random.pick(kValues);
     for (Operand* operand : {&g, &x, &y}) operand->fill(random, values);
     const Shape none;
     Operand loss(random, random.pick(kDTypes), reduction == Reduction::kNone ? pair : none, Layout::kAny,
                  true);
-    Operand out(random, random.chance(70) ? oracle::promote(dtype, other) : random.pick(kDTypes), pair,
-                random.pick(kLayouts), true);
+    Operand out(random, random.chance(70) ? promoted : random.pick(kDTypes), pair, random.pick(kLayouts),
+                true);
     const bool onto_x = in_place && reduction != Reduction::kNone && x.shape() == pair;
     expect_right(x, y, reduction, g, loss, onto_x ? x : out, random_options(random));
   });

@@ -45,12 +45,12 @@ TEST(Oracle, KnownHalves_HaveTheirBits) {
 TEST(Formats, EveryHalf_LoadsAndStoresAsTheOracleSays) {
   for (DType dtype : {DType::kFloat16, DType::kBFloat16})
     for (uint32_t bits = 0; bits < 65536; ++bits) {
-      const auto half = static_cast<uint16_t>(bits);
+      const uint64_t half = bits;
       const double expected = oracle::decode(dtype, bits), actual = mseloss::load(dtype, &half);
       ASSERT_TRUE(
           oracle::same(DType::kFloat64, std::bit_cast<uint64_t>(actual), std::bit_cast<uint64_t>(expected)))
           << bits;
-      uint16_t stored = 0;
+      uint64_t stored = 0;
       mseloss::store_exact(actual, dtype, &stored);
       ASSERT_TRUE(oracle::same(dtype, stored, bits)) << bits;
     }
@@ -73,7 +73,7 @@ TEST(Formats, EveryTieOfTheHalfFormats_RoundsAsTheOracleSays) {
           {std::nextafter(middle, 0), bits}, {middle, even}, {std::nextafter(middle, beyond), bits + 1}};
       for (const auto& [value, expected] : near)
         for (const double sign : {1.0, -1.0}) {
-          uint16_t stored = 0;
+          uint64_t stored = 0;
           mseloss::store_rounded(sign * value, dtype, &stored);
           const uint64_t with_sign = expected | (sign < 0 ? 0x8000 : 0);
           ASSERT_EQ(stored, with_sign) << value;
