@@ -33,7 +33,10 @@ struct Targets {
   std::atomic<const Target*> chosen;
 
   Targets() {
-    for (const int64_t bit : hwy::SupportedAndGeneratedTargets()) {
+    // Best first, as hwy::SupportedAndGeneratedTargets() lists them, but without its vector: the first call
+    // must not throw.
+    for (int64_t rest = hwy::SupportedTargets() & HWY_TARGETS; rest != 0; rest &= rest - 1) {
+      const int64_t bit = rest & -rest;
       hwy::ChosenTarget only;
       only.Update(bit);
       Target& entry = entries[count++];
