@@ -90,7 +90,8 @@ class MseLossV2Grad : public OpDef {
     this->Attr("reduction").AttrType(OPTIONAL).String("mean");
     this->SetInferShape(InferShapeMseLossV2Grad).SetInferDataType(InferDataTypeMseLossV2Grad);
     this->AICore().SetTiling(optiling::TilingMseLossV2Grad);
-    this->AICore().AddConfig("ascend910b").AddConfig("ascend910_93");
+    this->AICore().AddConfig("ascend910b");    // Atlas A2
+    this->AICore().AddConfig("ascend910_93");  // Atlas A3
   }
 };
 

@@ -11,8 +11,11 @@ const char* NameOf(DType dtype) {
 }
 
 // All blocks of a call on zeros.
-ascend_model::Counters CountersOf(DType dtype, int64_t n, bool scalar) {
+ascend_model::Counters CountersOf(DType dtype, int64_t n, bool scalar, uint32_t cores = 48,
+                                  double bus = 18.5) {
   Request request = RequestOf(dtype, "mean", {n}, {n}, scalar ? Shape{} : Shape{n});
+  request.vector_cores = cores;
+  request.timing.bus_bytes = bus;
   SparseCase test(request);
   const ascend_model::Outcome outcome =
       ascend_model::RunOperator(ascend_model::MseLossV2Grad(), test.request);
@@ -46,6 +49,43 @@ TEST(PerformanceTest, BytesMoved_AreTheMinimumAndCopyingIsTheBound) {
           EXPECT_GE(static_cast<double>(c.large_copies) / static_cast<double>(c.copies_in + c.copies_out),
                     0.9);
         }
+      }
+    }
+  }
+}
+
+// Small calls are run; beyond 2^24 elements a core only repeats its loop, so the rest is a straight line.
+TEST(PerformanceTest, PredictedTimes_StayNearTheBound) {
+  struct Chip {
+    const char* name;
+    uint32_t cores;
+    double terabytes;
+  };
+  const Chip chips[] = {
+      {"48 cores, 1.6 TB/s", 48, 1.6}, {"40 cores, 1.6 TB/s", 40, 1.6}, {"40 cores, 0.8 TB/s", 40, 0.8}};
+  const double clock = ascend_model::Timing().clock_ghz * 1e9;
+  for (const Chip& chip : chips) {
+    const double bus = chip.terabytes * 1e12 / chip.cores / clock;
+    for (const DType dtype : {DType::kFloat32, DType::kFloat16}) {
+      for (const bool scalar : {true, false}) {
+        const double small = CountersOf(dtype, 1 << 20, scalar, chip.cores, bus).cycles / clock;
+        const double medium = CountersOf(dtype, 1 << 22, scalar, chip.cores, bus).cycles / clock;
+        const double middle = CountersOf(dtype, 1 << 23, scalar, chip.cores, bus).cycles / clock;
+        const double large = CountersOf(dtype, 1 << 24, scalar, chip.cores, bus).cycles / clock;
+        std::printf("%s %-8s %-7s", chip.name, NameOf(dtype), scalar ? "scalar" : "full");
+        for (int power = 20; power <= 30; power += 2) {
+          const double n = std::ldexp(1.0, power);
+          const double bound =
+              n * static_cast<double>(WidthOf(dtype) * (scalar ? 3 : 4)) / (chip.terabytes * 1e12);
+          const double time = power == 20   ? small
+                              : power == 22 ? medium
+                                            : large + (large - middle) * (n / (1 << 23) - 2);
+          std::printf(" | 2^%d %.1f us (%.0f %%)", power, 1e6 * time, 100 * bound / time);
+          if (power >= 24) {
+            EXPECT_GT(bound / time, 0.9);
+          }
+        }
+        std::printf("\n");
       }
     }
   }

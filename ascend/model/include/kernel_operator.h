@@ -91,7 +91,8 @@ template <typename T>
 class LocalTensor {
  public:
   LocalTensor() = default;
-  explicit LocalTensor(const model::TensorRef& ref) : ref_(ref) {}
+  explicit LocalTensor(const model::TensorRef& ref)
+      : ref_(ref), elements_(reinterpret_cast<const T*>(model::Core::Current().ub() + ref.start)) {}
   LocalTensor operator[](uint32_t offset) const {
     model::TensorRef ref = ref_;
     const uint64_t bytes = uint64_t{offset} * sizeof(T);
@@ -119,6 +120,7 @@ class LocalTensor {
 
  private:
   model::TensorRef ref_;
+  const T* elements_ = nullptr;  // for debuggers: print *tensor.elements_@8
 };
 
 template <typename T>
