@@ -37,14 +37,15 @@ struct Size {
   int64_t total, each;
 };
 constexpr Size kSizes[] = {{"L2", 1 << 20, 0}, {"L3", 32 << 20, 0}, {"mem", 0, 256 << 20}};
+constexpr Size kQuickSizes[] = {{"L2", 1 << 20, 0}, {"L3", 32 << 20, 0}, {"mem", 0, 64 << 20}};
 
 int64_t elements(const Size& size, DType dtype, int operands) {
   const int64_t bytes = size.each != 0 ? size.each : size.total / operands;
   return bytes / mseloss::size_of(dtype) / 1024 * 1024;
 }
 
-void add_dense(std::vector<Case>* cases) {
-  for (const Size& size : kSizes) {
+void add_dense(std::vector<Case>* cases, bool quick) {
+  for (const Size& size : quick ? kQuickSizes : kSizes) {
     for (const DType dtype : kAll) {
       const auto add = [&](Op op, const std::string& kind, int operands, bool scalar_g) {
         const std::string rest = kind + "/" + size.name;
@@ -78,7 +79,7 @@ void add_curve(std::vector<Case>* cases) {
 void add_broadcast(std::vector<Case>* cases, bool quick) {
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
     for (const int64_t n : {3, 33, 1024, 65536, 1 << 20}) {
-      if (quick && n != 3 && n != 1024) continue;
+      if (quick && (n != 1024 || dtype != DType::kFloat32)) continue;
       const int64_t m = (16 << 20) / n;
       const View all = dense({m, n}), row = dense({1, n}), column = dense({m, 1});
       const std::string size = "/" + std::to_string(m) + "x" + std::to_string(n);
@@ -97,8 +98,9 @@ void add_broadcast(std::vector<Case>* cases, bool quick) {
   }
 }
 
-void add_transposed(std::vector<Case>* cases) {
+void add_transposed(std::vector<Case>* cases, bool quick) {
   for (const DType dtype : kAll) {
+    if (quick && dtype != DType::kFloat32 && dtype != DType::kFloat16) continue;
     const View all = dense({4096, 4096}), turned = permuted({4096, 4096}, {1, 0});
     const auto add = [&](const char* kind, View g, View x, View y, View out) {
       cases->push_back(make("transposed", Op::kGrad, dtype, std::string(kind) + "/4096x4096", std::move(g),
@@ -113,8 +115,9 @@ void add_transposed(std::vector<Case>* cases) {
   }
 }
 
-void add_permuted(std::vector<Case>* cases) {
+void add_permuted(std::vector<Case>* cases, bool quick) {
   for (const DType dtype : {DType::kFloat32, DType::kFloat16}) {
+    if (quick && dtype != DType::kFloat32) continue;
     const auto add = [&](const std::string& kind, const Shape& shape, const std::vector<int>& order) {
       const View all = dense(shape);
       cases->push_back(make("permuted", Op::kGrad, dtype, kind, all, all, permuted(shape, order), all));
@@ -134,6 +137,7 @@ void add_permuted(std::vector<Case>* cases) {
 
 void add_strided(std::vector<Case>* cases, bool quick) {
   for (const DType dtype : {DType::kFloat32, DType::kFloat16}) {
+    if (quick && dtype != DType::kFloat32) continue;
     const auto add = [&](const std::string& kind, View g, View x, View y, View out) {
       cases->push_back(
           make("strided", Op::kGrad, dtype, kind, std::move(g), std::move(x), std::move(y), std::move(out)));
@@ -232,11 +236,11 @@ void add_targets(std::vector<Case>* cases) {
 
 std::vector<Case> all_cases(bool quick) {
   std::vector<Case> cases;
-  add_dense(&cases);
-  add_transposed(&cases);
+  add_dense(&cases, quick);
+  add_transposed(&cases, quick);
   add_tiny(&cases);
   add_broadcast(&cases, quick);
-  add_permuted(&cases);
+  add_permuted(&cases, quick);
   add_strided(&cases, quick);
   if (!quick) {
     add_curve(&cases);

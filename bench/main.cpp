@@ -177,7 +177,7 @@ Arguments parse(int argc, char** argv) {
       std::exit(2);
     }
   }
-  if (a.sweep < 0) a.sweep = a.quick ? 50 : 500;
+  if (a.sweep < 0) a.sweep = a.quick ? 30 : 500;
   return a;
 }
 

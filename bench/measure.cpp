@@ -50,7 +50,7 @@ std::vector<Timing> measure(const std::vector<Contender>& contenders, double sec
     round += each * static_cast<double>(runs[i].calls + (runs[i].calls > 1));
     if (contender.spins) round += kSettle;
   }
-  const int samples = std::clamp(static_cast<int>(seconds / round), 5, 101);
+  const int samples = std::clamp(static_cast<int>(seconds / round), seconds < 0.03 ? 3 : 5, 101);
   for (int s = 0; s < samples; ++s) {
     for (size_t i = 0; i < contenders.size(); ++i)
       runs[i].times.push_back(sample(contenders[i], runs[i].calls));

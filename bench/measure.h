@@ -21,8 +21,9 @@ struct Timing {
 };
 
 double now();  // seconds
-// About `seconds` in all, 5 repetitions at least. Caches are as the contender's own previous call left them
-// where a call is short (one is made untimed before each sample), and as the others' where it is long.
+// About `seconds` in all, 5 repetitions at least (3 where it is less than 0.03). Caches are as the
+// contender's own previous call left them where a call is short (one is made untimed before each sample), and
+// as the others' where it is long.
 std::vector<Timing> measure(const std::vector<Contender>& contenders, double seconds);
 
 }  // namespace bench

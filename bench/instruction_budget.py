@@ -1,0 +1,64 @@
+"""Counts the instructions of small calls with callgrind and holds them against a budget.
+
+    instruction_budget.py MSELOSS_TINY [--write]
+
+Counts do not depend on the machine's noise, only on compiler and instruction set: valgrind shows the
+program a processor with AVX2 at most, so every x86-64 machine with AVX2 counts the same kernels.
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+BUDGET = pathlib.Path(__file__).with_name("instruction_budget.json")
+SKIP = 77  # what ctest takes as skipped
+
+
+def instructions(program: str, name: str, calls: int) -> int:
+    with tempfile.NamedTemporaryFile() as out:
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}"]
+        run = subprocess.run(
+            [*command, program, name, str(calls)],
+            capture_output=True,
+            text=True,
+            env={"MSELOSS_NUM_THREADS": "1"},
+        )
+    found = re.search(r"Collected\s*:\s*(\d+)", run.stderr)
+    if run.returncode != 0 or found is None:
+        raise SystemExit(f"{name}: callgrind failed\n{run.stderr}")
+    return int(found.group(1))
+
+
+def per_call(program: str, name: str) -> int:
+    few, many = 8, 72  # start-up cancels out
+    return (instructions(program, name, many) - instructions(program, name, few)) // (many - few)
+
+
+def main() -> int:
+    program, write = sys.argv[1], "--write" in sys.argv[2:]
+    try:
+        subprocess.run(["valgrind", "--version"], check=True, capture_output=True)
+    except FileNotFoundError:
+        print("skipped: valgrind is not installed")
+        return SKIP
+    budget = json.loads(BUDGET.read_text())
+    over = False
+    for name, limit in budget["instructions"].items():
+        count = per_call(program, name)
+        if write:
+            budget["instructions"][name] = count
+        else:
+            worst = round(limit * budget["tolerance"])
+            over |= count > worst
+            verdict = "over budget" if count > worst else "ok"
+            print(f"{name:14} {count:8} instructions a call, at most {worst}: {verdict}")
+    if write:
+        BUDGET.write_text(json.dumps(budget, indent=2) + "\n")
+    return int(over)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""What the laboratory's scripts share: timing in turns, as measure.cpp does it, and result files."""
+
+import datetime
+import json
+import os
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+
+SAMPLE = 300e-6  # shortest sample, seconds
+SETTLE = 1200e-6  # longer than idle OpenMP threads spin at GOMP_SPINCOUNT=10000
+
+
+def _sample(call: Callable[[], object], calls: int) -> float:
+    if calls > 1:
+        call()
+    start = time.perf_counter()
+    for _ in range(calls):
+        call()
+    elapsed = time.perf_counter() - start
+    time.sleep(SETTLE)
+    return elapsed / calls
+
+
+def measure(contenders: dict[str, Callable[[], object]], seconds: float) -> dict[str, dict]:
+    """Median and quartiles of each contender, in seconds a call; every repetition calls each."""
+    calls, total = {}, 0.0
+    for name, call in contenders.items():
+        call()
+        each = _sample(call, 1)
+        if each < SAMPLE:
+            each = min(each, _sample(call, 16))
+        calls[name] = max(1, int(SAMPLE / each))
+        total += each * calls[name] + SETTLE
+    samples = min(101, max(5, int(seconds / total)))
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(samples):
+        for name, call in contenders.items():
+            times[name].append(_sample(call, calls[name]))
+    result = {}
+    for name, values in times.items():
+        q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
+        numbers = {"median": median, "q1": q1, "q3": q3, "min": min(values)}
+        result[name] = {k: float(f"{v:.6g}") for k, v in numbers.items()}
+        result[name] |= {"samples": samples, "calls": calls[name]}
+    return result
+
+
+def stamp() -> str:
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{now}, load {os.getloadavg()[0]:.2f}"
+
+
+def load(path: str | os.PathLike) -> dict:
+    return json.loads(pathlib.Path(path).read_text())
+
+
+def save(result: dict, path: str | os.PathLike) -> None:
+    """One case a line, so that two results differ in readable places."""
+    head = {k: v for k, v in result.items() if k != "cases"}
+    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in result["cases"])
+    text = json.dumps(head, indent=1)[:-2] + ',\n "cases": [\n' + lines + "\n]}\n"
+    pathlib.Path(path).write_text(text)
+
+
+def ceiling(case: dict) -> float | None:
+    """Seconds of the fastest streaming loop over the case's bytes."""
+    times = [t["median"] for name, t in case["seconds"].items() if name.startswith("ceiling")]
+    return min(times, default=None)
+
+
+def ratio(case: dict) -> float | None:
+    best = ceiling(case)
+    return None if best is None else best / case["seconds"]["mseloss"]["median"]

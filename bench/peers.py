@@ -1,0 +1,306 @@
+"""PyTorch, JAX and NumPy beside mseloss in one interleaved run.
+
+peers.py [--quick] [--filter TEXT] --out FILE
+"""
+
+import argparse
+import math
+import os
+import sys
+
+if "GOMP_SPINCOUNT" not in os.environ:  # read when the OpenMP runtime is loaded; see measure.cpp
+    os.environ["GOMP_SPINCOUNT"] = "10000"
+    os.execv(sys.executable, [sys.executable, *sys.argv])
+
+import jax
+import lab
+import ml_dtypes
+import mseloss
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+try:
+    import mseloss.torch as ours_torch
+except ImportError:
+    ours_torch = None
+try:
+    import mseloss.jax as ours_jax
+except ImportError:
+    ours_jax = None
+
+jax.config.update("jax_enable_x64", True)
+
+TORCH = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "f64": torch.float64}
+NUMPY = {"f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f64": np.float64}
+SIZE = {"f32": 4, "f16": 2, "bf16": 2, "f64": 8}
+MEAN = 1  # ATen's code for the reduction
+MIB = 1 << 20
+SQUARE = (4096, 4096)
+
+
+def tensor(shape: tuple[int, ...], dtype: str, seed: int) -> torch.Tensor:
+    """Uniform in (-2, 2)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(shape, generator=generator).mul_(4).sub_(2).to(TORCH[dtype])
+
+
+def same(actual: torch.Tensor, expected: torch.Tensor) -> bool:
+    return torch.equal(actual.detach().contiguous(), expected.contiguous())
+
+
+def gradient(g: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The definition, three operations in float32 or float64, rounded once."""
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    scale = torch.tensor(2.0, dtype=torch.float64).div(x.numel()).to(wide)
+    return (x.to(wide) - y.to(wide)).mul_(scale).mul_(g.to(wide)).to(x.dtype)
+
+
+class Lab:
+    def __init__(self, quick: bool, wanted: str):
+        self.quick, self.wanted, self.cases = quick, wanted, []
+
+    def wants(self, case_id: str) -> bool:
+        return self.wanted in case_id
+
+    def add(self, case_id: str, group: str, dtype: str, n: int, right: bool, contenders: dict):
+        case = {"id": case_id, "group": group, "dtype": dtype, "n": n}
+        if not right:
+            print(f"{case_id}: not right to the bit, not timed", file=sys.stderr)
+            self.cases.append(case | {"error": "not right to the bit"})
+            return
+        seconds = lab.measure(contenders, 0.1 if self.quick else 2.0)
+        self.cases.append(case | {"seconds": seconds})
+        ours = seconds["mseloss"]["median"]
+        others = ", ".join(
+            f"{name} {t['median'] / ours:.2f}x" for name, t in seconds.items() if name != "mseloss"
+        )
+        print(f"{case_id:36} {ours * 1e6:12.2f} us; {others}", flush=True)
+
+
+def add_grad(lab_: Lab, rest: str, dtype: str, make, *, jit: bool = False, numpy: bool = False):
+    """`make` gives grad_output, input and target as tensors."""
+    case_id = f"grad/{dtype}/{rest}"
+    if not lab_.wants(case_id):
+        return
+    g, x, y = make()
+    out = torch.empty(x.shape, dtype=x.dtype)
+    scale = 2.0 / x.numel()
+    backward = torch.ops.aten.mse_loss_backward
+    contenders = {
+        "mseloss": lambda: mseloss.grad(g, x, y, out=out),
+        "mseloss, fresh output": lambda: mseloss.grad(g, x, y),
+        "PyTorch out=": lambda: backward.grad_input(g, x, y, MEAN, grad_input=out),
+        "PyTorch": lambda: backward(g, x, y, MEAN),
+    }
+    if numpy:
+        ng, nx, ny, nout = (t.numpy() for t in (g, x, y, out))
+        s = nx.dtype.type(scale)
+
+        def in_place():
+            np.subtract(nx, ny, out=nout)
+            np.multiply(nout, s, out=nout)
+            np.multiply(nout, ng, out=nout)
+
+        contenders["NumPy out="] = in_place
+        contenders["NumPy"] = lambda: ng * (nx - ny) * s
+        contenders["mseloss, NumPy arrays, out="] = lambda: mseloss.grad(ng, nx, ny, out=nout)
+    if jit:
+        jg, jx, jy = (jax.numpy.asarray(t.float().numpy(), dtype=NUMPY[dtype]) for t in (g, x, y))
+        f = jax.jit(lambda g, x, y: (x - y) * scale * g)
+        contenders["JAX jit"] = lambda: f(jg, jx, jy).block_until_ready()
+    mseloss.grad(g, x, y, out=out)
+    lab_.add(case_id, "grad", dtype, x.numel(), same(out, gradient(g, x, y)), contenders)
+
+
+def add_dense_grads(lab_: Lab):
+    dtypes = ("f32", "f16") if lab_.quick else ("f32", "f16", "bf16", "f64")
+    large = (64 if lab_.quick else 256) * MIB
+    for dtype in dtypes:
+        for name, each in (("L2", MIB // 4), ("L3", 8 * MIB), ("mem", large)):
+            n = each // SIZE[dtype]
+
+            def make(n=n, dtype=dtype):
+                return tuple(tensor((n,), dtype, seed) for seed in range(3))
+
+            slow = dtype in ("f16", "bf16")  # NumPy has no vector code for them
+            jit = dtype == "f32" or (name == "mem" and dtype != "f64")
+            add_grad(lab_, f"dense/{name}", dtype, make, jit=jit, numpy=not slow)
+    add_grad(
+        lab_, "tiny/16", "f32", lambda: [tensor((16,), "f32", s) for s in range(3)], numpy=True
+    )
+
+
+def add_layout_grads(lab_: Lab):
+    for dtype in ("f32",) if lab_.quick else ("f32", "f16"):
+
+        def transposed(dtype=dtype):
+            return [*(tensor(SQUARE, dtype, s) for s in range(2)), tensor(SQUARE, dtype, 2).t()]
+
+        def row(dtype=dtype):
+            return [*(tensor(SQUARE, dtype, s) for s in range(2)), tensor((1, 4096), dtype, 2)]
+
+        def column(dtype=dtype):
+            return [*(tensor(SQUARE, dtype, s) for s in range(2)), tensor((4096, 1), dtype, 2)]
+
+        def nhwc(dtype=dtype):
+            shape = (32, 64, 56, 56)
+            y = tensor(shape, dtype, 2).to(memory_format=torch.channels_last)
+            return [*(tensor(shape, dtype, s) for s in range(2)), y]
+
+        numpy = dtype == "f32"
+        add_grad(
+            lab_,
+            "square/4096x4096",
+            dtype,
+            lambda d=dtype: [tensor(SQUARE, d, s) for s in range(3)],
+        )
+        add_grad(lab_, "target_transposed/4096x4096", dtype, transposed, numpy=numpy)
+        add_grad(lab_, "target_row/4096x4096", dtype, row, numpy=numpy)
+        add_grad(lab_, "target_column/4096x4096", dtype, column, numpy=numpy)
+        add_grad(lab_, "target_nhwc/32x64x56x56", dtype, nhwc)
+
+
+def add_losses(lab_: Lab):
+    for dtype in ("f32", "f16", "bf16", "f64"):
+        case_id = f"loss/{dtype}/mean/mem"
+        if not lab_.wants(case_id):
+            continue
+        n = 256 * MIB // SIZE[dtype]
+        x, y = tensor((n,), dtype, 1), tensor((n,), dtype, 2)
+        value = mseloss.loss(x, y)
+        naive = (x.double() - y.double()).square_().mean()
+        right = bool(abs(value.double() / naive - 1) < (1e-9 if dtype == "f64" else 1e-2))
+        contenders = {
+            "mseloss": lambda x=x, y=y: mseloss.loss(x, y),
+            "PyTorch": lambda x=x, y=y: F.mse_loss(x, y),
+        }
+        if dtype in ("f32", "f64"):
+            nx, ny = x.numpy(), y.numpy()
+            contenders["NumPy"] = lambda nx=nx, ny=ny: np.mean((nx - ny) ** 2)
+        lab_.add(case_id, "loss", dtype, n, right, contenders)
+
+
+def add_step(lab_: Lab, dtype: str, n: int, *, compiled: bool, jit: bool):
+    """A training step as its user writes it, every result fresh."""
+    case_id = f"step/{dtype}/{n}"
+    if not lab_.wants(case_id) or ours_torch is None:
+        return
+    x, y = tensor((n,), dtype, 1).requires_grad_(), tensor((n,), dtype, 2)
+
+    def step(loss):
+        x.grad = None
+        loss(x, y).backward()
+
+    contenders = {
+        "mseloss": lambda: step(ours_torch.mse_loss),
+        "PyTorch": lambda: step(F.mse_loss),
+    }
+    if compiled:
+        f = torch.compile(F.mse_loss, dynamic=False)
+        contenders["torch.compile"] = lambda: step(f)
+    if jit:
+        jx = jax.numpy.asarray(x.detach().float().numpy(), dtype=NUMPY[dtype])
+        jy = jax.numpy.asarray(y.float().numpy(), dtype=NUMPY[dtype])
+        value_and_grad = jax.jit(jax.value_and_grad(lambda x, y: jax.numpy.mean((x - y) ** 2)))
+        contenders["JAX value_and_grad"] = lambda: jax.block_until_ready(value_and_grad(jx, jy))
+        if ours_jax is not None:
+            fused = jax.jit(jax.value_and_grad(ours_jax.mse_loss))
+            contenders["mseloss, JAX"] = lambda: jax.block_until_ready(fused(jx, jy))
+    step(ours_torch.mse_loss)
+    one = torch.ones((), dtype=x.dtype)
+    right = same(x.grad, gradient(one, x.detach(), y))
+    lab_.add(case_id, "step", dtype, n, right, contenders)
+    x.grad = None
+
+
+def add_steps(lab_: Lab):
+    sizes = [1 << 10, 1 << 16, 1 << 22] if lab_.quick else [1 << k for k in range(10, 27, 2)]
+    for n in sizes:
+        add_step(
+            lab_,
+            "f32",
+            n,
+            compiled=not lab_.quick and n in (1 << 16, 1 << 22, 1 << 26),
+            jit=n >= 1 << 16,
+        )
+    if not lab_.quick:
+        for dtype in ("f16", "bf16"):
+            add_step(lab_, dtype, 1 << 22, compiled=False, jit=False)
+            add_step(lab_, dtype, 1 << 26, compiled=True, jit=True)
+
+
+def relative_error(actual, exact) -> float:
+    """Largest difference, against the largest value."""
+    actual, exact = (np.asarray(a, dtype=np.float64) for a in (actual, exact))
+    return float(f"{np.abs(actual - exact).max() / np.abs(exact).max():.3g}")
+
+
+def gradient_errors(dtype: str, n: int) -> dict:
+    """Mean gradient of n elements under a loss scale of 2^15, as mixed-precision training has it."""
+    x, y = tensor((n,), dtype, 1), tensor((n,), dtype, 2)
+    g = torch.tensor(32768.0).to(TORCH[dtype])
+    exact = (x.double() - y.double()).mul_(2.0 / n).mul_(32768.0).numpy()
+    errors = {
+        "mseloss": relative_error(mseloss.grad(g, x, y).double().numpy(), exact),
+        "PyTorch": relative_error(
+            torch.ops.aten.mse_loss_backward(g, x, y, MEAN).double().numpy(), exact
+        ),
+    }
+    if dtype != "bf16":
+        nx, ny, ng = x.numpy(), y.numpy(), g.numpy()
+        errors["NumPy"] = relative_error(ng * ((nx - ny) * nx.dtype.type(2.0 / n)), exact)
+    return {"what": "gradient", "dtype": dtype, "n": n, "relative": errors}
+
+
+def loss_errors(dtype: str, n: int) -> dict:
+    x, y = tensor((n,), dtype, 1), tensor((n,), dtype, 2)
+    d = x.double() - y.double() if dtype == "f64" else (x.float() - y.float()).double()
+    exact = math.fsum(d.square_().tolist()) / n  # squares of float32 are exact in float64
+    jx, jy = (jax.numpy.asarray(t.float().numpy(), dtype=NUMPY[dtype]) for t in (x, y))
+    errors = {
+        "mseloss": relative_error(mseloss.loss(x, y).double().item(), exact),
+        "PyTorch": relative_error(F.mse_loss(x, y).double().item(), exact),
+        "JAX": relative_error(float(jax.numpy.mean((jx - jy) ** 2)), exact),
+    }
+    if dtype != "bf16":
+        nx, ny = x.numpy(), y.numpy()
+        errors["NumPy"] = relative_error(float(np.mean((nx - ny) ** 2)), exact)
+    return {"what": "loss", "dtype": dtype, "n": n, "relative": errors}
+
+
+def measure_errors(quick: bool) -> list[dict]:
+    n = 1 << 20 if quick else 40_000_000
+    errors = [gradient_errors(dtype, n) for dtype in ("f32", "f16", "bf16")]
+    return errors + [loss_errors(dtype, 1 << 22) for dtype in ("f32", "f16", "bf16")]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--filter", default="")
+    parser.add_argument("--out", required=True)
+    arguments = parser.parse_args()
+    torch.set_num_threads(mseloss.info()["threads"])
+    lab_ = Lab(arguments.quick, arguments.filter)
+    start = lab.stamp()
+    add_steps(lab_)
+    add_layout_grads(lab_)
+    add_dense_grads(lab_)
+    if not arguments.quick:
+        add_losses(lab_)
+    errors = measure_errors(arguments.quick)
+    versions = {"torch": torch.__version__, "jax": jax.__version__, "numpy": np.__version__}
+    peers = {
+        "start": start,
+        "end": lab.stamp(),
+        "versions": versions,
+        "errors": errors,
+        "cases": lab_.cases,
+    }
+    lab.save(peers, arguments.out)
+    return int(any("error" in case for case in lab_.cases))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
