@@ -22,10 +22,9 @@ struct OperatorInfo {
 
 // Refers to no aclTensor, so that tensors may go at any time after the first phase.
 struct Executor {
-  Executor(const OperatorInfo& operator_info, const Call& planned) noexcept
-      : info(operator_info), call(planned) {}
+  explicit Executor(const OperatorInfo& operator_info) noexcept : info(operator_info) {}
   const OperatorInfo& info;
-  const Call call;
+  Call call;                           // filled in place by the first phase, then constant
   std::atomic<void*> storage[4] = {};  // by operand, in the first phase's order
   int64_t offset[4] = {};              // bytes from there to element (0, ..., 0)
   std::atomic<bool> repeatable{false};

@@ -114,11 +114,17 @@ aclnnStatus check_storage(const Operands& operands) noexcept {
   return ACLNN_SUCCESS;
 }
 
-View view_of(const Layout& layout, DType dtype) noexcept {
-  View view{dtype, static_cast<int>(layout.rank), {}, {}};
-  std::ranges::copy(layout.shape(), view.extent);
-  std::ranges::copy(layout.strides(), view.stride);
-  return view;
+void describe(const Operands& operands, const DType* dtypes, Executor* executor) noexcept {
+  for (int i = 0; i < operands.info.operands; ++i) {
+    const Layout& layout = operands[i];
+    View& view = executor->call.views[operands.info.positions[i]];
+    view.dtype = dtypes[i];
+    view.rank = static_cast<int>(layout.rank);
+    std::ranges::copy(layout.shape(), view.extent);
+    std::ranges::copy(layout.strides(), view.stride);
+    executor->storage[i].store(operands.tensors[i]->data, std::memory_order_relaxed);
+    executor->offset[i] = layout.offset * size_of(dtypes[i]);
+  }
 }
 
 // An executor's addresses may be given later, so null ones are left for the second phase to judge.
@@ -127,6 +133,16 @@ aclnnStatus check_known_addresses(Executor& executor) noexcept {
     if (executor.storage[i].load(std::memory_order_relaxed) == nullptr) return ACLNN_SUCCESS;
   }
   return check_addresses(executor, buffers_of(executor));
+}
+
+aclnnStatus fill(const Operands& operands, const DType* dtypes, Reduction reduction,
+                 Executor* executor) noexcept {
+  if (const auto code = make_plan(operands, dtypes, reduction, &executor->call.plan); code != ACLNN_SUCCESS) {
+    return code;
+  }
+  if (const auto code = check_storage(operands); code != ACLNN_SUCCESS) return code;
+  describe(operands, dtypes, executor);
+  return check_known_addresses(*executor);
 }
 
 }  // namespace
@@ -143,27 +159,16 @@ aclnnStatus prepare(const OperatorInfo& info, const aclTensor* const* handles, i
   }
   Operands operands{info, {}};
   DType dtypes[4];
-  Call call;
   if (const auto code = find(operands, handles); code != ACLNN_SUCCESS) return code;
   if (const auto code = check_dtypes(operands, dtypes); code != ACLNN_SUCCESS) return code;
   if (const auto code = check_reduction(info, reduction); code != ACLNN_SUCCESS) return code;
-  if (const auto code = make_plan(operands, dtypes, static_cast<Reduction>(reduction), &call.plan);
-      code != ACLNN_SUCCESS) {
-    return code;
-  }
-  if (const auto code = check_storage(operands); code != ACLNN_SUCCESS) return code;
-  for (int i = 0; i < info.operands; ++i) call.views[info.positions[i]] = view_of(operands[i], dtypes[i]);
-
-  void* handle = executors.insert(info, call);
+  void* handle = executors.insert(info);
   if (handle == nullptr) {
     return fail(ACLNN_ERR_INNER_CREATE_EXECUTOR, "%s: executor: out of memory for it", info.name);
   }
   const auto made = executors.acquire(handle);
-  for (int i = 0; i < info.operands; ++i) {
-    made->storage[i].store(operands.tensors[i]->data, std::memory_order_relaxed);
-    made->offset[i] = operands[i].offset * size_of(dtypes[i]);
-  }
-  if (const auto code = check_known_addresses(*made); code != ACLNN_SUCCESS) {
+  if (const auto code = fill(operands, dtypes, static_cast<Reduction>(reduction), &*made);
+      code != ACLNN_SUCCESS) {
     executors.retire(handle);
     return code;
   }

@@ -1,0 +1,233 @@
+// Every allocation of both phases fails once: a code comes back, nothing leaks, and the next call works.
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <new>
+#include <thread>
+
+#include "tests/cann/session.h"
+
+namespace {
+
+std::atomic<int64_t> g_live{0};
+std::atomic<int64_t> g_countdown{-1};  // the allocation that fails; below 0: none
+std::atomic<int64_t> g_failed{0};
+
+void* allocate(size_t size) noexcept {
+  if (g_countdown.load() >= 0 && g_countdown.fetch_sub(1) == 0) {
+    ++g_failed;
+    return nullptr;
+  }
+  void* memory = std::malloc(size);
+  if (memory != nullptr) ++g_live;
+  return memory;
+}
+
+void release(void* memory) noexcept {
+  if (memory != nullptr) --g_live;
+  std::free(memory);
+}
+
+// Fails allocation k of what happens in its lifetime, counted from 0, in any thread.
+struct Failure {
+  explicit Failure(int64_t k) : failed_before(g_failed) { g_countdown = k; }
+  ~Failure() { g_countdown = -1; }
+  bool happened() const { return g_failed != failed_before; }
+  const int64_t failed_before;
+};
+
+}  // namespace
+
+void* operator new(size_t size) {
+  if (void* memory = allocate(size)) return memory;
+  throw std::bad_alloc();
+}
+void* operator new[](size_t size) { return operator new(size); }
+void* operator new(size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
+void* operator new[](size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
+void operator delete(void* memory) noexcept { release(memory); }
+void operator delete[](void* memory) noexcept { release(memory); }
+void operator delete(void* memory, size_t) noexcept { release(memory); }
+void operator delete[](void* memory, size_t) noexcept { release(memory); }
+void operator delete(void* memory, const std::nothrow_t&) noexcept { release(memory); }
+void operator delete[](void* memory, const std::nothrow_t&) noexcept { release(memory); }
+
+namespace {
+
+using cann::expect_message;
+
+// A stream's worker ends shortly after the stream.
+bool settles_at(int64_t live) {
+  for (int i = 0; i < 2000; ++i) {
+    if (g_live == live) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return false;
+}
+
+class Allocation : public cann::Test {
+ protected:
+  static constexpr int64_t kCount = 40000;  // past what runs inline
+  static constexpr int64_t kNever = 1000;   // an allocation that no call gets to
+  std::vector<float> x = std::vector<float>(kCount, 3), y = std::vector<float>(kCount, 1), out = y;
+  float sum = 0;
+  cann::Tensor tx{x.data(), {kCount}}, ty{y.data(), {kCount}}, tout{out.data(), {kCount}}, tsum{&sum, {}};
+
+  aclnnStatus plan(aclOpExecutor** executor) {
+    uint64_t workspace;
+    return aclnnMseLossBackwardGetWorkspaceSize(tx, tx, ty, 2, tout, &workspace, executor);
+  }
+  aclnnStatus plan_loss(aclOpExecutor** executor) {
+    uint64_t workspace;
+    return aclnnMseLossGetWorkspaceSize(tx, ty, 2, tsum, &workspace, executor);
+  }
+
+  // One call on a stream of its own, with allocation k failing in the second phase or on the stream. False
+  // once there is no allocation k.
+  template <class Plan, class Run>
+  bool fail_and_recover(int64_t k, Plan make, Run run, const float& result, float expected) {
+    const int64_t live = g_live;
+    bool happened, succeeded;
+    {
+      cann::Stream own;
+      aclOpExecutor* executor = nullptr;
+      EXPECT_EQ(make(&executor), ACLNN_SUCCESS);
+      const_cast<float&>(result) = -1;
+      const Failure failure(k);
+      const aclnnStatus code = run(executor, own);
+      const aclError end = aclrtSynchronizeStream(own);
+      happened = failure.happened();
+      succeeded = code == ACLNN_SUCCESS && end == ACL_SUCCESS;
+      EXPECT_TRUE(code == ACLNN_SUCCESS || code == ACLNN_ERR_RUNTIME_ERROR) << code;
+      EXPECT_TRUE(end == ACL_SUCCESS || end == ACL_ERROR_RT_MEMORY_ALLOCATION) << end;
+      EXPECT_EQ(aclDestroyAclOpExecutor(executor), ACLNN_ERR_PARAM_INVALID);  // consumed either way
+    }
+    EXPECT_EQ(result, succeeded ? expected : result);
+    EXPECT_TRUE(succeeded || happened);
+    EXPECT_TRUE(k == kNever || settles_at(live))
+        << "allocation " << k << ": " << g_live - live << " blocks leak";
+    return happened;
+  }
+};
+
+TEST_F(Allocation, PhaseOneWithoutMemory_Is561101AndWritesNothing) {
+  // Slots of consumed executors are reused, so a new block is asked for only when all are taken.
+  std::vector<aclOpExecutor*> held;
+  held.reserve(4096);
+  aclnnStatus code = ACLNN_SUCCESS;
+  aclOpExecutor* executor = nullptr;
+  const int64_t live = g_live;
+  {
+    const Failure failure(0);
+    while (held.size() < 4096 && (code = plan(&executor)) == ACLNN_SUCCESS) held.push_back(executor);
+    EXPECT_TRUE(failure.happened());
+  }
+  EXPECT_EQ(g_live, live);
+  EXPECT_EQ(code, ACLNN_ERR_INNER_CREATE_EXECUTOR);
+  const std::string text = cann::message();
+  EXPECT_NE(text.find("aclnnMseLossBackward: executor: out of memory"), std::string::npos) << text;
+  EXPECT_EQ(executor, held.empty() ? nullptr : held.back());
+  ASSERT_EQ(plan(&executor), ACLNN_SUCCESS);
+  EXPECT_EQ(aclDestroyAclOpExecutor(executor), ACLNN_SUCCESS);
+  for (aclOpExecutor* each : held) EXPECT_EQ(aclDestroyAclOpExecutor(each), ACLNN_SUCCESS);
+}
+
+TEST_F(Allocation, EveryAllocationOfTheBackwardRun_GivesACodeAndLeaksNothing) {
+  const auto make = [&](aclOpExecutor** executor) { return plan(executor); };
+  const auto run = [&](aclOpExecutor* executor, aclrtStream s) {
+    return aclnnMseLossBackward(nullptr, 0, executor, s);
+  };
+  fail_and_recover(kNever, make, run, out[kCount - 1], 12);  // starts what is started once
+  int64_t k = 0;
+  while (k < kNever && fail_and_recover(k, make, run, out[kCount - 1], 12)) ++k;
+  EXPECT_GE(k, 2) << "the task and its thread";
+}
+
+TEST_F(Allocation, EveryAllocationOfTheLossRun_GivesACodeAndLeaksNothing) {
+  const auto make = [&](aclOpExecutor** executor) { return plan_loss(executor); };
+  const auto run = [&](aclOpExecutor* executor, aclrtStream s) {
+    return aclnnMseLoss(nullptr, 0, executor, s);
+  };
+  fail_and_recover(kNever, make, run, sum, 4 * kCount);
+  int64_t k = 0;
+  while (k < kNever && fail_and_recover(k, make, run, sum, 4 * kCount)) ++k;
+  EXPECT_GE(k, 2) << "the task and its thread";
+}
+
+TEST_F(Allocation, TinyCallOnAnIdleStream_AllocatesNothing) {
+  float a = 3, b = 1, c = -1;
+  cann::Tensor ta(&a, {}), tb(&b, {}), tc(&c, {});
+  for (int round = 0; round < 2; ++round) {  // the first may start what is started once
+    const int64_t failed_before = g_failed;
+    uint64_t workspace;
+    aclOpExecutor* executor = nullptr;
+    g_countdown = round == 0 ? -1 : 0;
+    EXPECT_EQ(aclnnMseLossBackwardGetWorkspaceSize(ta, ta, tb, 2, tc, &workspace, &executor), ACLNN_SUCCESS);
+    EXPECT_EQ(aclnnMseLossBackward(nullptr, 0, executor, stream), ACLNN_SUCCESS);
+    EXPECT_EQ(aclrtSynchronizeStream(stream), ACL_SUCCESS);
+    g_countdown = -1;
+    EXPECT_EQ(g_failed, failed_before);
+    EXPECT_EQ(c, 12);
+  }
+}
+
+TEST_F(Allocation, HandlesWithoutMemory_AreCodes) {
+  const int64_t one = 1;
+  const int64_t live = g_live;
+  {
+    const Failure failure(0);
+    EXPECT_EQ(aclCreateTensor(&one, 1, ACL_FLOAT, nullptr, 0, ACL_FORMAT_ND, &one, 1, &sum), nullptr);
+    EXPECT_TRUE(failure.happened());
+  }
+  EXPECT_NE(cann::message().find("aclCreateTensor: out of memory"), std::string::npos);
+  {
+    const Failure failure(0);
+    void* memory = nullptr;
+    EXPECT_EQ(aclrtMalloc(&memory, 8, ACL_MEM_MALLOC_HUGE_FIRST), ACL_ERROR_RT_MEMORY_ALLOCATION);
+    EXPECT_TRUE(failure.happened());
+  }
+  {
+    const Failure failure(0);
+    int64_t* numbers = nullptr;
+    uint64_t count;
+    EXPECT_EQ(aclGetViewShape(tx, &numbers, &count), ACLNN_ERR_INNER);
+  }
+  EXPECT_EQ(g_live, live);
+  std::vector<aclrtEvent> events(4096);
+  std::vector<aclrtStream> streams(4096);
+  size_t made_events = 0, made_streams = 0;
+  {
+    const Failure failure(0);
+    while (made_events < 4096 && aclrtCreateEvent(&events[made_events]) == ACL_SUCCESS) ++made_events;
+    EXPECT_TRUE(failure.happened());
+  }
+  {
+    const Failure failure(0);
+    while (made_streams < 4096 && aclrtCreateStream(&streams[made_streams]) == ACL_SUCCESS) ++made_streams;
+    EXPECT_TRUE(failure.happened());
+  }
+  for (size_t i = 0; i < made_events; ++i) EXPECT_EQ(aclrtDestroyEvent(events[i]), ACL_SUCCESS);
+  for (size_t i = 0; i < made_streams; ++i) EXPECT_EQ(aclrtDestroyStream(streams[i]), ACL_SUCCESS);
+}
+
+TEST_F(Allocation, QueuedEventsWithoutMemory_AreCodes) {
+  cann::Event gate, other;
+  {
+    const Failure failure(0);
+    EXPECT_EQ(aclrtStreamWaitEvent(stream, gate), ACL_ERROR_RT_MEMORY_ALLOCATION);
+  }
+  {
+    const Failure failure(1);  // the worker's thread
+    EXPECT_EQ(aclrtStreamWaitEvent(stream, gate), ACL_ERROR_RT_MEMORY_ALLOCATION);
+    EXPECT_TRUE(failure.happened());
+  }
+  EXPECT_EQ(aclrtStreamWaitEvent(stream, gate), ACL_SUCCESS);
+  {
+    const Failure failure(0);
+    EXPECT_EQ(aclrtRecordEvent(other, stream), ACL_ERROR_RT_MEMORY_ALLOCATION);
+  }
+  EXPECT_EQ(aclrtRecordEvent(gate, nullptr), ACL_SUCCESS);
+  EXPECT_EQ(aclrtSynchronizeStream(stream), ACL_SUCCESS);
+}
+
+}  // namespace
