@@ -21,7 +21,7 @@ def compare(actual, expected, *, tolerance=1, worst=10, inputs=None):
     """Compares `actual` with `expected` and reports how far it is off, how often and where.
 
     Args:
-        actual, expected: arrays of one shape, floating (float32, float16, bfloat16, float64); of any kind that
+        actual, expected: arrays of one shape, of float32, float16, bfloat16 or float64, of any kind that
             `mseloss.grad` takes. `expected` is rounded to the dtype of `actual` first.
         tolerance: units in the last place of `actual`'s dtype that an element may be off. NaN equals NaN; an
             infinity equals only itself.
@@ -218,7 +218,7 @@ class Report:
 
 
 class _Where:
-    """Counts wrong elements by place: cells of a coarse map, residues along each axis, the first ones exactly."""
+    """Counts wrong elements by place: cells of a coarse map, residues of indices, the first ones exactly."""
 
     def __init__(self, shape, size):
         self.rows, self.columns = shape
@@ -262,6 +262,9 @@ class _Where:
         if total == 1:
             return f"one element, {tuple(int(i) for i in np.unravel_index(self.flat.low, shape))}"
         parts = []
+        tail = size - self.flat.low
+        if len(shape) > 1 and total == tail and tail % self.columns:
+            return f"the last {tail:,} elements in memory order"
         if len(shape) == 1:
             return (
                 self.flat.describe("element", None) or self._mostly("element") or self._scattered()
@@ -270,7 +273,6 @@ class _Where:
             text = axis.describe(name, residues)
             if text:
                 parts.append(text)
-        tail = size - self.flat.low
         if not parts and tail < size / 2 and total >= 0.5 * tail:
             parts.append(f"the last {tail:,} elements in memory order")
         if not parts and self.flat.high < size / 2 and total >= 0.5 * (self.flat.high + 1):
@@ -351,7 +353,7 @@ class _Axis:
 
 
 def pieces(shape, limit):
-    """Indices that cut `shape` into consecutive pieces of at most `limit` elements: integers, then a slice."""
+    """Indices that cut `shape` into consecutive pieces of up to `limit` elements: integers, then a slice."""
     if not shape:
         yield ()
         return
@@ -367,9 +369,10 @@ def pieces(shape, limit):
 
 
 def ulp_distance(a, b):
-    """Steps between neighbouring numbers from `a` to `b` (uint64), and where only one is finite, or one is NaN.
+    """Steps between neighbouring numbers from `a` to `b` (uint64), and where they cannot be counted.
 
-    Both have one dtype. NaN equals NaN, -0 equals 0. Where the second array is true the distance is 2^64 - 1.
+    Both have one dtype. NaN equals NaN, -0 equals 0. The second array is true where not both are finite and they
+    are not equal; the distance is 2^64 - 1 there.
     """
     bits = {2: np.int16, 4: np.int32, 8: np.int64}[a.dtype.itemsize]
     lowest = np.iinfo(bits).min

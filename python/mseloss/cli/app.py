@@ -179,7 +179,10 @@ def check(
                 progress,
             )
     if plot is not None:
-        report.plot(plot)
+        try:
+            report.plot(plot)
+        except (ValueError, OSError) as error:
+            raise files.FileError(f"{plot}: {error}") from None
     _print(report.to_dict(), report.summary(), as_json)
     raise typer.Exit(0 if report.ok else 1)
 
@@ -241,7 +244,7 @@ def run(arguments=None):
         )
         return status if isinstance(status, int) else 0
     except typer.Exit as stop:
-        return stop.exit_code
+        return _fail("stopped", 130) if stop.exit_code == 130 else stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return _fail("stopped", 130)
     except exit_type as error:
