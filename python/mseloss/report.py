@@ -371,8 +371,8 @@ def pieces(shape, limit):
 def ulp_distance(a, b):
     """Steps between neighbouring numbers from `a` to `b` (uint64), and where they cannot be counted.
 
-    Both have one dtype. NaN equals NaN, -0 equals 0. The second array is true where not both are finite and they
-    are not equal; the distance is 2^64 - 1 there.
+    Both have one dtype. NaN equals NaN, -0 equals 0. The second array is true where not both are finite and
+    they are not equal; the distance is 2^64 - 1 there.
     """
     bits = {2: np.int16, 4: np.int32, 8: np.int64}[a.dtype.itemsize]
     lowest = np.iinfo(bits).min

@@ -242,9 +242,9 @@ def run(arguments=None):
         status = typer.main.get_command(app).main(
             args=arguments, prog_name="mseloss", standalone_mode=False
         )
-        return status if isinstance(status, int) else 0
+        return _fail("stopped", 130) if status == 130 else status or 0
     except typer.Exit as stop:
-        return _fail("stopped", 130) if stop.exit_code == 130 else stop.exit_code
+        return stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return _fail("stopped", 130)
     except exit_type as error:
