@@ -140,6 +140,7 @@ class Core {
   void Join(Pipe pipe, const Event& event);
   bool Ordered(uint32_t sequence, int pipe) const;
   double TakeBus(double ready, double cycles);
+  void CountTime();
   static void AddBusy(Spans& spans, double from, double to);
 
   CoreOptions options_;

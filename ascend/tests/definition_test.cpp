@@ -1,7 +1,7 @@
 // What the definition tells CANN, and shape and dtype inference for graphs.
 #include <gtest/gtest.h>
 
-#include "../model/include/register/op_def_registry.h"
+#include "register/op_def_registry.h"
 
 namespace ops {
 OpDef& ModelDefinitionOfMseLossV2Grad();

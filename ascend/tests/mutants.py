@@ -93,10 +93,8 @@ MUTANTS = [
 ]
 
 TEMPLATE = """// Generated: {name}.
-{report}
-#define MseLossV2GradTilingData MutantTilingData{index}
+#include "model/report.h"
 {sources}
-#undef MseLossV2GradTilingData
 #include "mutants_test.h"
 
 namespace ascend_tests {{
@@ -142,11 +140,11 @@ def main():
             sources, kernels = kernel_source(index, mutated.name)
             tiling = "ascend_model::MseLossV2Grad().tiling"
         else:
-            sources, tiling = f'#include "{mutated.name}"', f"optiling::TilingMutant{index}"
+            sources = f'#define optiling optiling_{index}\n#include "{mutated.name}"\n#undef optiling'
+            tiling = f"optiling_{index}::TilingMutant{index}"
             kernels = ", ".join(f"ascend_model::MseLossV2Grad().kernel[{i}]" for i in range(3))
-        report = '#include "model/report.h"\n'
         write(out / f"mutant_{index}.cpp", TEMPLATE.format(
-            index=index, name=name, report=report, sources=sources, kernels=kernels, tiling=tiling))
+            index=index, name=name, sources=sources, kernels=kernels, tiling=tiling))
     declare = "".join(f"const Mutant& Mutant{i}();\n" for i in range(len(MUTANTS)))
     calls = ", ".join(f"&Mutant{i}()" for i in range(len(MUTANTS)))
     write(out / "mutants_list.cpp", f'#include "mutants_test.h"\n\nnamespace ascend_tests {{\n{declare}'

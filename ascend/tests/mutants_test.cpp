@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "laws.h"
+#include "model_gert.h"
 #include "sparse.h"
 
 namespace ascend_tests {
@@ -56,7 +57,19 @@ Finding OnOverlap(const Operator& op, bool fast_bus) {
   return {!error.empty() ? error : idle > (fast_bus ? 0.15 : 0.05) ? text.str() : "", "counters"};
 }
 
-bool MismatchAccepted(const Operator& op);
+bool MismatchAccepted(const Operator& op) {
+  fe::PlatFormInfos platform;
+  gert::TilingContext context;
+  for (int i = 0; i < 3; ++i) {
+    context.input_shapes.push_back(gert::StorageShape{gert::Shape(Shape{4})});
+    context.input_descs.push_back(gert::CompileTimeTensorDesc{i == 1 ? ge::DT_FLOAT16 : ge::DT_FLOAT});
+  }
+  context.output_shape = context.input_shapes[0];
+  context.output_desc = context.input_descs[0];
+  context.attrs = gert::RuntimeAttrs{{"sum"}};
+  context.platform = &platform;
+  return op.tiling(&context) == ge::GRAPH_SUCCESS;
+}
 
 Finding Battery(const Operator& op) {
   std::vector<Finding> findings;
@@ -113,28 +126,6 @@ Finding Battery(const Operator& op) {
     return {"unequal dtypes were accepted", "refusal"};
   }
   return {};
-}
-
-}  // namespace
-}  // namespace ascend_tests
-
-#include "../model/include/model_gert.h"
-
-namespace ascend_tests {
-namespace {
-
-bool MismatchAccepted(const Operator& op) {
-  fe::PlatFormInfos platform;
-  gert::TilingContext context;
-  for (int i = 0; i < 3; ++i) {
-    context.input_shapes.push_back(gert::StorageShape{gert::Shape(Shape{4})});
-    context.input_descs.push_back(gert::CompileTimeTensorDesc{i == 1 ? ge::DT_FLOAT16 : ge::DT_FLOAT});
-  }
-  context.output_shape = context.input_shapes[0];
-  context.output_desc = context.input_descs[0];
-  context.attrs = gert::RuntimeAttrs{{"sum"}};
-  context.platform = &platform;
-  return op.tiling(&context) == ge::GRAPH_SUCCESS;
 }
 
 TEST(MutantsTest, TheShippedSources_PassTheBattery) {

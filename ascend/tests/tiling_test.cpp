@@ -1,8 +1,8 @@
 // Tiling laws on random shapes of up to 2^40 elements, and every refusal.
 #include <gtest/gtest.h>
 
-#include "../model/include/register/op_def_registry.h"
 #include "laws.h"
+#include "register/op_def_registry.h"
 
 namespace ops {
 OpDef& ModelDefinitionOfMseLossV2Grad();
