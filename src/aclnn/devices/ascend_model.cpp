@@ -1,0 +1,97 @@
+// MSELOSS_DEVICE=ascend-model: aclnnMseLossBackward on the functional model of the Ascend kernel. As CANN's
+// own layer does around a kernel that knows only dense tensors of one dtype: inputs that are not contiguous
+// are copied so, the result is computed in their dtype, then cast and copied into the output's view.
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "aclnn/device.h"
+#include "ascend/model/run.h"
+#include "numerics/formats.h"
+
+namespace mseloss::aclnn {
+namespace {
+
+using Bytes = std::vector<unsigned char>;
+
+int64_t count_of(const View& view) {
+  int64_t count = 1;
+  for (int d = 0; d < view.rank; ++d) count *= view.extent[d];
+  return count;
+}
+
+bool contiguous(const View& view) {
+  int64_t step = 1;
+  for (int d = view.rank; d-- > 0;) {
+    if (view.extent[d] != 1 && view.stride[d] != step) return false;
+    step *= view.extent[d];
+  }
+  return true;
+}
+
+// Calls visit(element, offset), both counted in elements, in row-major order.
+template <class Visit>
+void for_each_element(const View& view, Visit visit) {
+  int64_t index[kMaxRank] = {}, offset = 0;
+  const int64_t count = count_of(view);
+  for (int64_t element = 0; element < count; ++element) {
+    visit(element, offset);
+    for (int d = view.rank; d-- > 0;) {
+      offset += view.stride[d];
+      if (++index[d] < view.extent[d]) break;
+      offset -= index[d] * view.stride[d];
+      index[d] = 0;
+    }
+  }
+}
+
+ascend_model::Tensor dense(const View& view, const void* data, Bytes* copy) {
+  ascend_model::Tensor tensor{{view.extent, view.extent + view.rank}, data};
+  if (contiguous(view)) return tensor;
+  const int size = size_of(view.dtype);
+  copy->resize(static_cast<size_t>(count_of(view) * size));
+  for_each_element(view, [&](int64_t element, int64_t offset) {
+    std::memcpy(&(*copy)[element * size], static_cast<const unsigned char*>(data) + offset * size, size);
+  });
+  tensor.data = copy->data();
+  return tensor;
+}
+
+ascend_model::DType model_dtype(DType dtype) {
+  return dtype == DType::kFloat32   ? ascend_model::DType::kFloat32
+         : dtype == DType::kFloat16 ? ascend_model::DType::kFloat16
+                                    : ascend_model::DType::kBfloat16;
+}
+
+Status run_on_model(const Call& call, const Buffers& buffers) {
+  if (call.plan.op != Op::kGrad) return run(call.plan, buffers, Options{});  // there is one kernel
+  if (call.plan.numel == 0) return {};
+  const View& out = call.views[kOut];
+  const DType dtype = call.plan.dtype;
+  Bytes copies[3], result(static_cast<size_t>(call.plan.numel * size_of(dtype)));
+  ascend_model::Request request;
+  request.dtype = model_dtype(dtype);
+  request.reduction = name_of(call.plan.reduction);
+  request.predict = dense(call.views[kInput], buffers.input, &copies[0]);
+  request.label = dense(call.views[kTarget], buffers.target, &copies[1]);
+  request.dout = dense(call.views[kGradOutput], buffers.grad_output, &copies[2]);
+  request.y_shape.assign(out.extent, out.extent + out.rank);
+  request.y = result.data();
+  if (const std::string error = ascend_model::Run(request); !error.empty()) {
+    return Status::error(Code::kTarget, "ascend-model: %s", error.c_str());
+  }
+  for_each_element(out, [&](int64_t element, int64_t offset) {
+    const double value = load(dtype, &result[element * size_of(dtype)]);
+    store_rounded(value, out.dtype, static_cast<unsigned char*>(buffers.out) + offset * size_of(out.dtype));
+  });
+  return {};
+}
+
+[[maybe_unused]] const bool g_added = [] {
+  static Device model{"ascend-model", run_on_model};
+  add_device(&model);
+  return true;
+}();
+
+}  // namespace
+}  // namespace mseloss::aclnn
