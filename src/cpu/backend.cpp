@@ -75,8 +75,16 @@ struct Job {
   }
 
   void part(int index) {
+    if (sum == nullptr || threads == 1) return part(index, sum);
+    PartialSum piece;
+    part(index, &piece);
+    const std::lock_guard lock(mutex);
+    sum->merge(piece);
+  }
+
+  void part(int index, PartialSum* piece) {
     const FloatEnvironment environment;
-    Worker worker(plan, sweep, stream && (plan.layout == Layout::kDense || tiling.direct[kOut]));
+    Worker worker(plan, sweep, stream && (plan.layout == Layout::kDense || tiling.direct[kOut]), piece);
     if (plan.layout == Layout::kDense) {
       dense_part(index, &worker);
     } else {
@@ -84,10 +92,6 @@ struct Job {
            scratch + index * scratch_each, stream, &worker);
     }
     if (stream) hwy::FlushStream();
-    if (sum != nullptr) {
-      const std::lock_guard lock(mutex);
-      sum->merge(worker.sum());
-    }
   }
 };
 

@@ -71,7 +71,8 @@ void convert(const void* from, void* to, size_t n) {
       if constexpr (std::is_same_v<A, float>) {  // widening is exact
         hn::StoreU(hn::PromoteTo(wide, From::load(narrow, part)), wide, out);
       } else if constexpr (std::is_same_v<typename To::Memory, float>) {
-        hn::StoreU(hn::DemoteTo(narrow, hn::LoadU(wide, part)), narrow, out);
+        // Not DemoteTo(): Highway 1.0.3 clamps to the largest finite value on its scalar target.
+        for (size_t k = 0; k < lanes; ++k) out[k] = static_cast<float>(part[k]);
       } else {
         HWY_ALIGN float odd[hn::MaxLanes(wide)];
         for (size_t k = 0; k < lanes; ++k) odd[k] = round_to_odd(part[k]);

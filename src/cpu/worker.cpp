@@ -49,14 +49,14 @@ void Worker::operator()(const Run& run) {
         } else {
           kernels_.grad_sum[dtype_][stream_](block, &sum);
         }
-        SumAccess::add_fast(&sum_, sum, block.n);
+        SumAccess::add_fast(sum_, sum, block.n);
       });
       return;
     case Sweep::kExactSum: {
       double special = 0;
-      kernels_.exact_sum[dtype_](run, SumAccess::limbs(&sum_), &special);
-      if (special != 0) SumAccess::add_special(&sum_, special);
-      SumAccess::add_exact(&sum_, run.n);
+      kernels_.exact_sum[dtype_](run, SumAccess::limbs(sum_), &special);
+      if (special != 0) SumAccess::add_special(sum_, special);
+      SumAccess::add_exact(sum_, run.n);
       return;
     }
   }

@@ -13,15 +13,16 @@ struct Run : Row {
 
 class Worker {
  public:
-  Worker(const Plan& plan, Sweep sweep, bool stream)
+  // Sums are added to *sum, which other sweeps do not need.
+  Worker(const Plan& plan, Sweep sweep, bool stream, PartialSum* sum)
       : kernels_(kernels()),
         dtype_(static_cast<int>(plan.dtype)),
         size_(size_of(plan.dtype)),
         sweep_(sweep),
-        stream_(stream) {}
+        stream_(stream),
+        sum_(sum) {}
 
   void operator()(const Run& run);
-  const PartialSum& sum() const { return sum_; }
 
  private:
   // Calls f(block) for the run in blocks of at most `length` elements.
@@ -33,7 +34,7 @@ class Worker {
   int size_;
   Sweep sweep_;
   bool stream_;
-  PartialSum sum_;
+  PartialSum* sum_;
 };
 
 }  // namespace mseloss::cpu

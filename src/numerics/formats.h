@@ -32,7 +32,8 @@ inline Format format_of(DType dtype) {
 
 // Rounds to nearest even in the format; the result is a double that the format holds, or an infinity.
 inline double round_to(const Format& format, double value) {
-  if (value == 0 || !std::isfinite(value)) return value;
+  if (value == 0 || !std::isfinite(value) || format.precision == 53) return value;
+  if (format.precision == 24) return static_cast<float>(value);
   int exponent;  // value = fraction * 2^exponent, fraction in [0.5, 1)
   std::frexp(value, &exponent);
   const int last_bit = std::max(exponent - format.precision, format.lowest_bit);

@@ -1,5 +1,6 @@
 #include "mseloss/partial_sum.h"
 
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -19,8 +20,12 @@ void two_sum(double a, double b, double* sum, double* rest) {
   *rest = (a - (s - bb)) + (b - bb);
 }
 
-double above(double value) { return std::nextafter(value, INFINITY); }
-double below(double value) { return std::nextafter(value, -INFINITY); }
+// The next double upwards (downwards), of a finite value.
+double above(double value) {
+  if (value == 0) return std::numeric_limits<double>::denorm_min();
+  return std::bit_cast<double>(std::bit_cast<int64_t>(value) + (value > 0 ? 1 : -1));
+}
+double below(double value) { return -above(-value); }
 
 }  // namespace
 
@@ -63,9 +68,11 @@ void PartialSum::merge(const PartialSum& other) noexcept {
     const RowSum row{other.high_, other.low_, other.error_, false};
     SumAccess::add_fast(this, row, 0);
   }
-  uint64_t copy[kLimbs];  // other may be *this
-  for (int i = 0; i < kLimbs; ++i) copy[i] = other.limbs_[i];
-  FixedPoint(limbs_).add(FixedPoint(copy));
+  if (other.count_ != other.fast_terms_) {
+    uint64_t copy[kLimbs];  // other may be *this
+    for (int i = 0; i < kLimbs; ++i) copy[i] = other.limbs_[i];
+    FixedPoint(limbs_).add(FixedPoint(copy));
+  }
   count_ = count;
   fast_terms_ = fast_terms;
 }
@@ -91,8 +98,8 @@ bool PartialSum::finish(Reduction reduction, DType dtype, void* out) const noexc
     store_exact(exact_part.divide_and_round(divisor, dtype), dtype, out);
     return true;
   }
-  double high, low, exact_high, exact_low, rest;
-  exact_part.to_double_double(&exact_high, &exact_low);
+  double high, low, exact_high = 0, exact_low = 0, rest;
+  if (count_ != fast_terms_) exact_part.to_double_double(&exact_high, &exact_low);
   two_sum(high_, exact_high, &high, &rest);
   low = low_ + (rest + exact_low);
   double error = (error_ + 8 * kUnit * (std::fabs(low_) + std::fabs(rest) + std::fabs(exact_low))) * kSlack;
@@ -114,6 +121,7 @@ bool PartialSum::finish(Reduction reduction, DType dtype, void* out) const noexc
   double first = high + below(low - error), last = high + above(low + error);
   if (dtype != DType::kFloat64) {  // each end was rounded once already: step outwards before rounding again
     const Format format = format_of(dtype);
+    if (!std::isfinite(last)) return false;
     first = round_to(format, below(first));
     last = round_to(format, above(last));
   }

@@ -12,7 +12,8 @@ namespace mseloss {
 template <class T>
 T mean_scale(uint64_t count) {
   constexpr int kPrecision = std::is_same_v<T, float> ? 24 : 53;
-  if (count == 0) return 0;  // nothing will be scaled
+  if (count == 0) return 0;                                                     // nothing will be scaled
+  if (count <= uint64_t{1} << kPrecision) return T{2} / static_cast<T>(count);  // the division rounds once
   const int bits = std::bit_width(count);
   // 2^(bits + precision + 1) / count has precision + 2 or + 3 bits; the remainder becomes a sticky last bit,
   // so that the one rounding is the conversion to T.

@@ -66,12 +66,10 @@ class Equation {
   int steps_ = 0;
 };
 
-struct Range {
-  Wide low, high;  // bytes, high exclusive
-};
+}  // namespace
 
-Range range_of(const ByteView& view) {
-  Range range{view.first, Wide{view.first} + view.width};
+ByteRange range_of(const ByteView& view) {
+  ByteRange range{view.first, Wide{view.first} + view.width};
   for (int i = 0; i < view.rank; ++i) {
     const Wide reach = Wide{view.stride[i]} * (view.extent[i] - 1);
     (reach < 0 ? range.low : range.high) += reach;
@@ -79,11 +77,8 @@ Range range_of(const ByteView& view) {
   return range;
 }
 
-}  // namespace
-
 bool may_share_memory(const ByteView& a, const ByteView& b) {
-  const Range range_a = range_of(a), range_b = range_of(b);
-  if (range_a.high <= range_b.low || range_b.high <= range_a.low) return false;
+  if (!meet(range_of(a), range_of(b))) return false;
   // first_a + sum_a + byte_a == first_b + sum_b + byte_b
   Equation equation;
   equation.add_to_total(Wide{b.first} - a.first);

@@ -1,0 +1,85 @@
+#include <algorithm>
+#include <cstdlib>
+
+#include "plan/arguments.h"
+
+namespace mseloss {
+namespace {
+
+// What decides the order of dimensions at first: the output's strides; without one, the inputs'.
+int64_t order_key(const Plan& plan, int dimension) {
+  if (has(plan, kOut)) return std::abs(plan.stride[kOut][dimension]);
+  return std::max(std::abs(plan.stride[kInput][dimension]), std::abs(plan.stride[kTarget][dimension]));
+}
+
+void copy_dimension(Plan* plan, int from, int to) {
+  plan->extent[to] = plan->extent[from];
+  for (auto& strides : plan->stride) strides[to] = strides[from];
+}
+
+void swap_dimensions(Plan* plan, int a, int b) {
+  std::swap(plan->extent[a], plan->extent[b]);
+  for (auto& strides : plan->stride) std::swap(strides[a], strides[b]);
+}
+
+// The operand's dimension of the smallest stride; -1 if it does not move.
+int contiguous_dimension(const Plan& plan, int operand, int rank) {
+  int best = -1;
+  for (int d = rank; d-- > 0;) {
+    const int64_t stride = std::abs(plan.stride[operand][d]);
+    if (stride != 0 && (best < 0 || stride < std::abs(plan.stride[operand][best]))) best = d;
+  }
+  return best;
+}
+
+// Each operand that is not contiguous along the innermost dimension goes through tiles, so the one that most
+// operands prefer comes last; the output's at a tie.
+void choose_innermost(Plan* plan, int rank) {
+  int votes[kMaxRank] = {};
+  for (int o = 0; o < kOperands; ++o) {
+    const int d = has(*plan, o) ? contiguous_dimension(*plan, o, rank) : -1;
+    if (d >= 0) ++votes[d];
+  }
+  int best = rank - 1;
+  for (int d = 0; d < rank; ++d) {
+    if (votes[d] > votes[best]) best = d;
+  }
+  for (int d = best; d + 1 < rank; ++d) swap_dimensions(plan, d, d + 1);
+}
+
+}  // namespace
+
+void coalesce(Plan* plan) {
+  int rank = 0;
+  for (int d = 0; d < plan->rank; ++d) {
+    if (plan->extent[d] != 1) copy_dimension(plan, d, rank++);
+  }
+  const int leader = has(*plan, kOut) ? kOut : kInput;
+  for (int d = 0; d < rank; ++d) {
+    if (plan->stride[leader][d] >= 0) continue;
+    for (int o = 0; o < kOperands; ++o) {
+      plan->offset[o] += plan->stride[o][d] * (plan->extent[d] - 1);
+      plan->stride[o][d] = -plan->stride[o][d];
+    }
+  }
+  for (int d = 1; d < rank; ++d) {
+    for (int i = d; i > 0 && order_key(*plan, i - 1) < order_key(*plan, i); --i)
+      swap_dimensions(plan, i - 1, i);
+  }
+  if (rank > 1) choose_innermost(plan, rank);
+  int merged = 0;
+  for (int d = 1; d < rank; ++d) {
+    bool joins = true;
+    for (const auto& strides : plan->stride) joins = joins && strides[merged] == strides[d] * plan->extent[d];
+    if (joins) {
+      const int64_t extent = plan->extent[merged] * plan->extent[d];
+      copy_dimension(plan, d, merged);
+      plan->extent[merged] = extent;
+    } else {
+      copy_dimension(plan, d, ++merged);
+    }
+  }
+  plan->rank = rank == 0 ? 0 : merged + 1;
+}
+
+}  // namespace mseloss
