@@ -1,0 +1,195 @@
+"""The operators under `torch.ops.mseloss`, for tracing, compilation and transforms.
+
+    mse_loss(Tensor input, Tensor target, str reduction) -> Tensor
+    mse_loss_backward(Tensor grad_output, Tensor input, Tensor target, SymInt count) -> Tensor
+
+Results are dense and row-major. The second is `((input - target) * scale) * grad_output` in the shape that
+the three broadcast to, scale = 2 / count, or 2 where count is 0; it is linear in each operand, so that it is
+its own derivative. On devices without a kernel of ours both run PyTorch's operators.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from mseloss import _core
+
+__all__ = ["input_and_target_gradients", "promoted", "reduce_to"]
+
+_mse_loss_aten = torch.ops.aten.mse_loss.default
+_REDUCTION = {"none": 0, "mean": 1, "sum": 2}
+
+
+def promoted(*tensors):
+    """The dtype in which floating tensors meet; a 0-dimensional one yields to the others, as in PyTorch."""
+    dtype = torch.result_type(tensors[0], tensors[1])
+    return dtype if len(tensors) == 2 else torch.promote_types(dtype, tensors[2].dtype)
+
+
+def reduce_to(gradient, operand):
+    """The sum of `gradient` over the dimensions that `operand` was expanded in, in its shape and dtype."""
+    if gradient.shape != operand.shape:
+        gradient = gradient.sum_to_size(operand.shape)
+    return gradient if gradient.dtype == operand.dtype else gradient.to(operand.dtype)
+
+
+def _fresh(shape, dtype, like):
+    # `like` without elements: row-major order whatever the operand's.
+    return _core.empty(tuple(shape), dtype, like=like.new_empty(0))
+
+
+@torch.library.custom_op("mseloss::mse_loss", mutates_args=())
+def mse_loss(input: torch.Tensor, target: torch.Tensor, reduction: str) -> torch.Tensor:
+    dtype = promoted(input, target)
+    if not input.is_cpu:
+        wide, other = torch.broadcast_tensors(input.to(dtype), target.to(dtype))
+        return _mse_loss_aten(wide, other, _REDUCTION[reduction])
+    shape = torch.broadcast_shapes(input.shape, target.shape) if reduction == "none" else ()
+    input, target = _same_category(input, target, dtype)
+    return _core.loss(input, target, reduction, out=_fresh(shape, dtype, input))
+
+
+def _same_category(input, target, dtype):
+    # The core knows no exception for 0-dimensional operands.
+    if input.dtype != target.dtype and (input.dim() == 0) != (target.dim() == 0):
+        return input.to(dtype), target.to(dtype)
+    return input, target
+
+
+@mse_loss.register_fake
+def _(input, target, reduction):
+    if reduction not in _REDUCTION:
+        raise ValueError(f"reduction: expected 'none', 'mean' or 'sum', got {reduction!r}")
+    shape = torch.broadcast_shapes(input.shape, target.shape)
+    return input.new_empty(shape if reduction == "none" else (), dtype=promoted(input, target))
+
+
+@torch.library.custom_op("mseloss::mse_loss_backward", mutates_args=())
+def mse_loss_backward(
+    grad_output: torch.Tensor, input: torch.Tensor, target: torch.Tensor, count: int
+) -> torch.Tensor:
+    dtype = promoted(input, target)
+    g, x, y = (tensor.to(dtype) for tensor in (grad_output, input, target))
+    if not x.is_cpu:
+        return ((x - y) * (2 / count if count else 2) * g).contiguous()
+    shape = torch.broadcast_shapes(g.shape, x.shape, y.shape)
+    out = _fresh(shape, dtype, x)
+    _core.grad_part(g, x, y, count, out)
+    return out
+
+
+@mse_loss_backward.register_fake
+def _(grad_output, input, target, count):
+    shape = torch.broadcast_shapes(grad_output.shape, input.shape, target.shape)
+    return input.new_empty(shape, dtype=promoted(input, target))
+
+
+def input_and_target_gradients(backward, grad_output, input, target, count, needs):
+    """The gradients of the loss in `input` and `target`, each None unless needed; `backward` is the operator
+    or a differentiable function around it."""
+    if not (needs[0] or needs[1]):
+        return None, None
+    shape = torch.broadcast_shapes(input.shape, target.shape)
+    if input.shape != target.shape and promoted(input, target).itemsize == 2:
+        gradient = backward(grad_output.float(), input.float(), target.float(), count)
+    else:
+        gradient = backward(grad_output, input, target, count)
+    if gradient.shape != shape:  # an operand without elements of its own, under a transform
+        gradient = gradient.expand(shape)
+    return (
+        reduce_to(gradient, input) if needs[0] else None,
+        reduce_to(-gradient, target) if needs[1] else None,
+    )
+
+
+def loss_count(input, target, reduction):
+    """The `count` of mse_loss_backward for a reduction: that of the broadcast shape for the mean."""
+    if reduction != "mean":
+        return 0
+    if input.shape == target.shape:
+        return input.numel()
+    count = 1
+    for extent in torch.broadcast_shapes(input.shape, target.shape):
+        count = count * extent
+    return count
+
+
+def _save_loss(ctx, inputs, output):
+    input, target, reduction = inputs
+    ctx.save_for_backward(input, target)
+    ctx.count = loss_count(input, target, reduction)
+
+
+def _loss_backward(ctx, grad_output):
+    input, target = ctx.saved_tensors
+    return *input_and_target_gradients(
+        torch.ops.mseloss.mse_loss_backward,
+        grad_output,
+        input,
+        target,
+        ctx.count,
+        ctx.needs_input_grad,
+    ), None
+
+
+def save_backward(ctx, inputs, output):
+    grad_output, input, target, count = inputs
+    ctx.save_for_backward(grad_output, input, target)
+    ctx.count = count
+
+
+def second_gradients(backward, ctx, gradient_output):
+    grad_output, input, target = ctx.saved_tensors
+    count, needs = ctx.count, ctx.needs_input_grad
+    of_grad_output = of_input = of_target = None
+    if needs[0]:
+        of_grad_output = reduce_to(backward(gradient_output, input, target, count), grad_output)
+    if needs[1] or needs[2]:
+        scaled = gradient_output * grad_output * (2 / count if count else 2)
+        of_input = reduce_to(scaled, input) if needs[1] else None
+        of_target = reduce_to(-scaled, target) if needs[2] else None
+    return of_grad_output, of_input, of_target, None
+
+
+mse_loss.register_autograd(_loss_backward, setup_context=_save_loss)
+mse_loss_backward.register_autograd(
+    lambda ctx, gradient_output: second_gradients(
+        torch.ops.mseloss.mse_loss_backward, ctx, gradient_output
+    ),
+    setup_context=save_backward,
+)
+
+
+def _batch_first(tensors, dims):
+    """Each batched tensor with its batch first, and ones after it so that all broadcast from the right."""
+    rank = max(t.dim() - (d is not None) for t, d in zip(tensors, dims, strict=True))
+    result = []
+    for tensor, dim in zip(tensors, dims, strict=True):
+        if dim is not None:
+            tensor = tensor.movedim(dim, 0)
+            ones = (1,) * (rank - tensor.dim() + 1)
+            tensor = tensor.reshape(tensor.shape[:1] + ones + tensor.shape[1:])
+        result.append(tensor)
+    return result
+
+
+@mse_loss.register_vmap
+def _(info, in_dims, input, target, reduction):
+    if reduction == "none":
+        input, target = _batch_first((input, target), in_dims[:2])
+        return torch.ops.mseloss.mse_loss(input, target, reduction), 0
+    # One exact sum for each sample.
+    pairs = zip(
+        *(
+            [tensor] * info.batch_size if dim is None else tensor.unbind(dim)
+            for tensor, dim in zip((input, target), in_dims[:2], strict=True)
+        ),
+        strict=True,
+    )
+    return torch.stack([torch.ops.mseloss.mse_loss(x, y, reduction) for x, y in pairs]), 0
+
+
+@mse_loss_backward.register_vmap
+def _(info, in_dims, grad_output, input, target, count):
+    tensors = _batch_first((grad_output, input, target), in_dims[:3])
+    return torch.ops.mseloss.mse_loss_backward(*tensors, count), 0
