@@ -1,0 +1,90 @@
+"""What the documents and stubs say is what the package does."""
+
+import ast
+import doctest
+import re
+from pathlib import Path
+
+import mseloss
+import numpy as np
+import pytest
+from conftest import normal
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def blocks(name):
+    path = ROOT / name
+    if not path.exists():
+        return []
+    found = re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
+    return [pytest.param(text, id=f"{name}-{i}") for i, text in enumerate(found)]
+
+
+@pytest.mark.parametrize("code", blocks("docs/python.md"))
+def test_the_page_runs(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x, y, g = normal(1, (64, 64)), normal(2, (64, 64)), normal(3, 64)
+    names = {"np": np, "mseloss": mseloss, "x": x, "y": y, "g": g, "batches": [(x, y), (y, x)]}
+    names["result"] = mseloss.grad(g, x, y)
+    before = mseloss.memory.limit()
+    target = mseloss.info()["target"]
+    if "set_target" in code and "AVX2" not in mseloss.info()["supported_targets"]:
+        pytest.skip("this processor has no AVX2")
+    try:
+        exec(code, names)
+    finally:
+        mseloss.memory.set_limit(before)
+        mseloss.set_target(target)
+
+
+@pytest.mark.parametrize("code", blocks("README.md"))
+def test_the_readme_runs(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for framework in ("torch", "jax"):
+        if framework in code:
+            pytest.importorskip(framework)
+    exec(code, {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("name", ["grad", "loss", "loss_and_grad"])
+def test_docstring_examples(name):
+    function = getattr(mseloss, name)
+    examples = doctest.DocTestParser().get_doctest(
+        function.__doc__.split("Example:")[1], {"np": np, "mseloss": mseloss}, name, None, 0
+    )
+    assert examples.examples
+    assert doctest.DocTestRunner().run(examples).failed == 0
+    for word in ("Args:", "Returns:", "Raises:", "TypeError", "ValueError", "MemoryError"):
+        assert word in function.__doc__
+
+
+def test_the_package_sample():
+    examples = doctest.DocTestFinder(recurse=False).find(mseloss, "mseloss")
+    assert sum(doctest.DocTestRunner().run(e).failed for e in examples) == 0
+
+
+def test_the_stub_names_everything():
+    stub = Path(mseloss.__file__).with_name("_core.pyi").read_text(encoding="utf-8")
+    tree = ast.parse(stub)
+    functions = {n.name: n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    public = {n for n in dir(mseloss._core) if not n.startswith("_")}
+    assert public - set(functions) == set()
+    for name in ("grad", "loss", "loss_and_grad"):
+        arguments = functions[name].args
+        stated = [a.arg for a in arguments.args], [a.arg for a in arguments.kwonlyargs]
+        sample = re.search(rf"^    {name}\((.*?)\)", (ROOT / "docs/python.md").read_text(), re.M)
+        text = sample.group(1).split("*, ")
+        positional = [p.split("=")[0].strip() for p in text[0].split(",") if p.strip()]
+        keywords = [p.split("=")[0].strip() for p in text[1].split(",")]
+        assert stated == (positional, keywords)
+
+
+def test_everything_public_is_there():
+    for name in mseloss.__all__:
+        if name not in ("torch", "jax"):
+            assert getattr(mseloss, name) is not None
+    assert set(mseloss.__all__) <= set(dir(mseloss))
+    with pytest.raises(AttributeError, match="no attribute 'lose'"):
+        _ = mseloss.lose
+    assert (Path(mseloss.__file__).with_name("py.typed")).exists()
