@@ -112,6 +112,8 @@ void add_transposed(std::vector<Case>* cases, bool quick) {
     add("input_transposed", all, turned, all, all);
     add("out_transposed", all, all, all, turned);
     add("all_transposed", turned, turned, turned, turned);
+    add("target_row", all, all, dense({1, 4096}), all);
+    add("target_column", all, all, dense({4096, 1}), all);
   }
 }
 

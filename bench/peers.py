@@ -4,7 +4,6 @@ peers.py [--quick] [--filter TEXT] --out FILE
 """
 
 import argparse
-import math
 import os
 import sys
 
@@ -12,13 +11,14 @@ if "GOMP_SPINCOUNT" not in os.environ:  # read when the OpenMP runtime is loaded
     os.environ["GOMP_SPINCOUNT"] = "10000"
     os.execv(sys.executable, [sys.executable, *sys.argv])
 
+import errors
 import jax
 import lab
-import ml_dtypes
 import mseloss
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from data import MEAN, MIB, NUMPY, SIZE, tensor
 
 try:
     import mseloss.torch as ours_torch
@@ -31,18 +31,7 @@ except ImportError:
 
 jax.config.update("jax_enable_x64", True)
 
-TORCH = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "f64": torch.float64}
-NUMPY = {"f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f64": np.float64}
-SIZE = {"f32": 4, "f16": 2, "bf16": 2, "f64": 8}
-MEAN = 1  # ATen's code for the reduction
-MIB = 1 << 20
 SQUARE = (4096, 4096)
-
-
-def tensor(shape: tuple[int, ...], dtype: str, seed: int) -> torch.Tensor:
-    """Uniform in (-2, 2)."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(shape, generator=generator).mul_(4).sub_(2).to(TORCH[dtype])
 
 
 def same(actual: torch.Tensor, expected: torch.Tensor) -> bool:
@@ -230,51 +219,6 @@ def add_steps(lab_: Lab):
             add_step(lab_, dtype, 1 << 26, compiled=True, jit=True)
 
 
-def relative_error(actual, exact) -> float:
-    """Largest difference, against the largest value."""
-    actual, exact = (np.asarray(a, dtype=np.float64) for a in (actual, exact))
-    return float(f"{np.abs(actual - exact).max() / np.abs(exact).max():.3g}")
-
-
-def gradient_errors(dtype: str, n: int) -> dict:
-    """Mean gradient of n elements under a loss scale of 2^15, as mixed-precision training has it."""
-    x, y = tensor((n,), dtype, 1), tensor((n,), dtype, 2)
-    g = torch.tensor(32768.0).to(TORCH[dtype])
-    exact = (x.double() - y.double()).mul_(2.0 / n).mul_(32768.0).numpy()
-    errors = {
-        "mseloss": relative_error(mseloss.grad(g, x, y).double().numpy(), exact),
-        "PyTorch": relative_error(
-            torch.ops.aten.mse_loss_backward(g, x, y, MEAN).double().numpy(), exact
-        ),
-    }
-    if dtype != "bf16":
-        nx, ny, ng = x.numpy(), y.numpy(), g.numpy()
-        errors["NumPy"] = relative_error(ng * ((nx - ny) * nx.dtype.type(2.0 / n)), exact)
-    return {"what": "gradient", "dtype": dtype, "n": n, "relative": errors}
-
-
-def loss_errors(dtype: str, n: int) -> dict:
-    x, y = tensor((n,), dtype, 1), tensor((n,), dtype, 2)
-    d = x.double() - y.double() if dtype == "f64" else (x.float() - y.float()).double()
-    exact = math.fsum(d.square_().tolist()) / n  # squares of float32 are exact in float64
-    jx, jy = (jax.numpy.asarray(t.float().numpy(), dtype=NUMPY[dtype]) for t in (x, y))
-    errors = {
-        "mseloss": relative_error(mseloss.loss(x, y).double().item(), exact),
-        "PyTorch": relative_error(F.mse_loss(x, y).double().item(), exact),
-        "JAX": relative_error(float(jax.numpy.mean((jx - jy) ** 2)), exact),
-    }
-    if dtype != "bf16":
-        nx, ny = x.numpy(), y.numpy()
-        errors["NumPy"] = relative_error(float(np.mean((nx - ny) ** 2)), exact)
-    return {"what": "loss", "dtype": dtype, "n": n, "relative": errors}
-
-
-def measure_errors(quick: bool) -> list[dict]:
-    n = 1 << 20 if quick else 40_000_000
-    errors = [gradient_errors(dtype, n) for dtype in ("f32", "f16", "bf16")]
-    return errors + [loss_errors(dtype, 1 << 22) for dtype in ("f32", "f16", "bf16")]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
@@ -289,13 +233,12 @@ def main() -> int:
     add_dense_grads(lab_)
     if not arguments.quick:
         add_losses(lab_)
-    errors = measure_errors(arguments.quick)
     versions = {"torch": torch.__version__, "jax": jax.__version__, "numpy": np.__version__}
     peers = {
         "start": start,
         "end": lab.stamp(),
         "versions": versions,
-        "errors": errors,
+        "errors": errors.measure(arguments.quick),
         "cases": lab_.cases,
     }
     lab.save(peers, arguments.out)

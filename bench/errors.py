@@ -1,0 +1,55 @@
+"""How far each library's results are from the exact ones."""
+
+import math
+
+import jax
+import mseloss
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from data import MEAN, NUMPY, TORCH, tensor
+
+
+def relative_error(actual, exact) -> float:
+    """Largest difference, against the largest value."""
+    actual, exact = (np.asarray(a, dtype=np.float64) for a in (actual, exact))
+    return float(f"{np.abs(actual - exact).max() / np.abs(exact).max():.3g}")
+
+
+def gradient_errors(dtype: str, n: int) -> dict:
+    """Mean gradient of n elements under a loss scale of 2^15, as mixed-precision training has it."""
+    x, y = tensor((n,), dtype, 1), tensor((n,), dtype, 2)
+    g = torch.tensor(32768.0).to(TORCH[dtype])
+    exact = (x.double() - y.double()).mul_(2.0 / n).mul_(32768.0).numpy()
+    errors = {
+        "mseloss": relative_error(mseloss.grad(g, x, y).double().numpy(), exact),
+        "PyTorch": relative_error(
+            torch.ops.aten.mse_loss_backward(g, x, y, MEAN).double().numpy(), exact
+        ),
+    }
+    if dtype != "bf16":
+        nx, ny, ng = x.numpy(), y.numpy(), g.numpy()
+        errors["NumPy"] = relative_error(ng * ((nx - ny) * nx.dtype.type(2.0 / n)), exact)
+    return {"what": "gradient", "dtype": dtype, "n": n, "relative": errors}
+
+
+def loss_errors(dtype: str, n: int) -> dict:
+    x, y = tensor((n,), dtype, 1), tensor((n,), dtype, 2)
+    d = x.double() - y.double() if dtype == "f64" else (x.float() - y.float()).double()
+    exact = math.fsum(d.square_().tolist()) / n  # squares of float32 are exact in float64
+    jx, jy = (jax.numpy.asarray(t.float().numpy(), dtype=NUMPY[dtype]) for t in (x, y))
+    errors = {
+        "mseloss": relative_error(mseloss.loss(x, y).double().item(), exact),
+        "PyTorch": relative_error(F.mse_loss(x, y).double().item(), exact),
+        "JAX": relative_error(float(jax.numpy.mean((jx - jy) ** 2)), exact),
+    }
+    if dtype != "bf16":
+        nx, ny = x.numpy(), y.numpy()
+        errors["NumPy"] = relative_error(float(np.mean((nx - ny) ** 2)), exact)
+    return {"what": "loss", "dtype": dtype, "n": n, "relative": errors}
+
+
+def measure(quick: bool) -> list[dict]:
+    n = 1 << 20 if quick else 40_000_000
+    errors = [gradient_errors(dtype, n) for dtype in ("f32", "f16", "bf16")]
+    return errors + [loss_errors(dtype, 1 << 22) for dtype in ("f32", "f16", "bf16")]
