@@ -64,6 +64,7 @@ TEST_P(Gradient, SizesAroundVectorsAndBlocks_EqualTheOracleOnEveryTarget) {
   for (int64_t n = 256; n <= 16384; n *= 2) sizes.insert(sizes.end(), {n - 1, n, n + 1});
   for_each_target([&] {
     for (int64_t n : sizes) {
+      if (too_large(n)) continue;
       const int misaligned = random.chance(50) ? static_cast<int>(random.range(0, 63)) : 0;
       Operand g(random, dtype(), random.chance(50) ? Shape{} : Shape{n}, Layout::kDense, false, misaligned);
       Operand x(random, dtype(), {n}, Layout::kDense, false, misaligned);
@@ -79,6 +80,7 @@ TEST_P(Gradient, SizesAroundThreadsAndStreaming_EqualTheOracle) {
   Random random(4);
   const int64_t sizes[] = {32767, 32769, 65535, 65536, 131073, 262144, 1000003};
   for (int64_t n : sizes) {
+    if (too_large(n / 30)) continue;
     Operand g(random, dtype(), random.chance(50) ? Shape{} : Shape{n}, Layout::kDense);
     Operand x(random, dtype(), {n}, Layout::kDense), y(random, dtype(), {n}, Layout::kDense);
     Operand out(random, dtype(), {n}, Layout::kDense, true);
