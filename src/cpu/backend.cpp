@@ -14,8 +14,6 @@
 namespace mseloss::cpu {
 namespace {
 
-bool has(const Plan& plan, int operand) { return plan.operands >> operand & 1; }
-
 // Tiles' memory, kept by the calling thread from call to call: tens of KiB for each thread that takes part.
 class Scratch {
  public:

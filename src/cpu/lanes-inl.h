@@ -77,10 +77,14 @@ struct Half {
   }
 };
 
-// Lanes are below 2^16, so that the signed saturation of DemoteTo changes nothing.
+// Lanes are below 2^16, so that saturation would change nothing.
 template <class D>
 HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> low_halves(D, hn::Vec<hn::RebindToUnsigned<D>> bits) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+  return hn::TruncateTo(hn::Rebind<uint16_t, D>(), bits);  // one instruction here
+#else
   return hn::DemoteTo(hn::Rebind<uint16_t, D>(), hn::BitCast(hn::RebindToSigned<D>(), bits));
+#endif
 }
 
 struct BFloat16Bits {

@@ -245,8 +245,10 @@ void exact_sum(const Row& row, uint64_t* limb_array, double* special) {
     auto largest = hn::Zero(wide), smallest = hn::Set(wide, 1.0), total = hn::Zero(wide);
     for (size_t i = 0; i < n; i += lanes) {
       const size_t count = HWY_MIN(lanes, n - i);
-      auto difference = hn::Sub(x.load_part(d, first + i, count), y.load_part(d, first + i, count));
-      difference = masked(d, difference, count);
+      const auto difference =
+          HWY_LIKELY(count == lanes)
+              ? hn::Sub(x.load(d, first + i), y.load(d, first + i))
+              : masked(d, hn::Sub(x.load_part(d, first + i, count), y.load_part(d, first + i, count)), count);
       const auto v = widen(difference);
       const auto square = hn::Mul(v, v), magnitude = hn::Abs(v);
       hn::Store(v, wide, differences + i);

@@ -8,18 +8,6 @@
 namespace mseloss::cpu {
 namespace {
 
-bool has(const Plan& plan, int operand) { return plan.operands >> operand & 1; }
-
-// The dimension in which the operand's neighbours in memory lie; -1 if it does not move at all.
-int contiguous_dimension(const Plan& plan, int operand) {
-  int best = -1;
-  for (int d = plan.rank; d-- > 0;) {
-    const int64_t stride = std::abs(plan.stride[operand][d]);
-    if (stride != 0 && (best < 0 || stride < std::abs(plan.stride[operand][best]))) best = d;
-  }
-  return best;
-}
-
 int64_t volume_of(const Plan& plan, const int64_t* box) {
   int64_t volume = 1;
   for (int d = 0; d < plan.rank; ++d) volume *= box[d];
@@ -30,10 +18,11 @@ void choose_box(const Plan& plan, Tiling* tiling) {
   // Along each operand's contiguous direction a few cache lines, fewer if there are many directions.
   bool wanted[kMaxRank] = {}, transposed = false;
   for (int o = 0; o < kOperands; ++o) {
-    const int d = has(plan, o) ? contiguous_dimension(plan, o) : -1;
-    if (d < 0) continue;
+    // An operand that stands still along the innermost dimension is one element a row: it wants nothing.
+    if (!has(plan, o) || plan.stride[o][plan.rank - 1] == 0) continue;
+    const int d = contiguous_dimension(plan, o);
     wanted[d] = true;
-    transposed = transposed || (d != plan.rank - 1 && plan.stride[o][plan.rank - 1] != 0);
+    transposed = transposed || d != plan.rank - 1;
   }
   const int64_t size = size_of(plan.dtype), budget = (transposed ? kTransposedTileBytes : kTileBytes) / size;
   int64_t* box = tiling->box;

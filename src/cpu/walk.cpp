@@ -1,12 +1,11 @@
 #include "cpu/walk.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 namespace mseloss::cpu {
 namespace {
-
-bool has(const Plan& plan, int operand) { return plan.operands >> operand & 1; }
 
 size_t tile_bytes(const Plan& plan, const Tiling& tiling, DType dtype) {
   const int64_t row = plan.rank == 0 ? 1 : tiling.box[plan.rank - 1];
@@ -14,42 +13,81 @@ size_t tile_bytes(const Plan& plan, const Tiling& tiling, DType dtype) {
   return (static_cast<size_t>(elements) * size_of(dtype) + 63) / 64 * 64;
 }
 
-// Copies rows x columns elements between any two layouts, `to` or `from` being the tile. Strides in elements.
+// Copies rows x columns elements between a tensor and a tile, whichever is which. Strides in elements.
 struct Copy {
   ptrdiff_t from_row, from_column, to_row, to_column;
   int64_t rows, columns;
 };
 
+// A row of kBytes * k elements, k in (1, 2], as two moves that may overlap.
+template <int kBytes>
+void copy_short_rows(const char* from, char* to, const Copy& copy, ptrdiff_t size) {
+  const ptrdiff_t last = copy.columns * size - kBytes;
+  struct Bytes {
+    char bytes[kBytes];
+  } head, tail;
+  for (int64_t i = 0; i < copy.rows; ++i, from += copy.from_row * size, to += copy.to_row * size) {
+    std::memcpy(&head, from, kBytes);
+    std::memcpy(&tail, from + last, kBytes);
+    std::memcpy(to, &head, kBytes);
+    std::memcpy(to + last, &tail, kBytes);
+  }
+}
+
+// Rows that are contiguous on both sides.
+void copy_rows(const char* from, char* to, const Copy& copy, ptrdiff_t size) {
+  const ptrdiff_t bytes = copy.columns * size;
+  if (bytes >= 16 && bytes <= 32) return copy_short_rows<16>(from, to, copy, size);
+  if (bytes > 32 && bytes <= 64) return copy_short_rows<32>(from, to, copy, size);
+  if (bytes > 64 && bytes <= 128) return copy_short_rows<64>(from, to, copy, size);
+  for (int64_t i = 0; i < copy.rows; ++i)
+    std::memcpy(to + i * copy.to_row * size, from + i * copy.from_row * size, bytes);
+}
+
 template <class T>
 void copy_strided(const char* from, char* to, const Copy& copy) {
+  constexpr ptrdiff_t kSize = sizeof(T);
   for (int64_t i = 0; i < copy.rows; ++i) {
-    const char* source = from + i * copy.from_row * static_cast<ptrdiff_t>(sizeof(T));
-    char* sink = to + i * copy.to_row * static_cast<ptrdiff_t>(sizeof(T));
-    if (copy.from_column == 1 && copy.to_column == 1) {
-      std::memcpy(sink, source, copy.columns * sizeof(T));
-      continue;
-    }
+    const char* source = from + i * copy.from_row * kSize;
+    char* sink = to + i * copy.to_row * kSize;
     T one;
     if (copy.from_column == 0 && copy.to_column == 1) {
-      std::memcpy(&one, source, sizeof(T));
-      for (int64_t j = 0; j < copy.columns; ++j) std::memcpy(sink + j * sizeof(T), &one, sizeof(T));
+      std::memcpy(&one, source, kSize);
+      for (int64_t j = 0; j < copy.columns; ++j) std::memcpy(sink + j * kSize, &one, kSize);
       continue;
     }
-    const ptrdiff_t source_step = copy.from_column * static_cast<ptrdiff_t>(sizeof(T));
-    const ptrdiff_t sink_step = copy.to_column * static_cast<ptrdiff_t>(sizeof(T));
-    for (int64_t j = 0; j < copy.columns; ++j, source += source_step, sink += sink_step) {
-      std::memcpy(&one, source, sizeof(T));
-      std::memcpy(sink, &one, sizeof(T));
+    for (int64_t j = 0; j < copy.columns; ++j) {
+      std::memcpy(&one, source + j * copy.from_column * kSize, kSize);
+      std::memcpy(sink + j * copy.to_column * kSize, &one, kSize);
     }
   }
 }
 
-void copy_plane(const char* from, char* to, const Copy& copy, int size, bool stream) {
+// The inner loop runs along the shorter stride of the tensor, for the sake of its cache lines, unless it
+// would be too short to be a loop.
+bool swap_loops(const Copy& copy, int size, bool to_tensor) {
+  if (copy.columns * size < 16) return copy.rows > copy.columns;
+  const ptrdiff_t row = std::abs(to_tensor ? copy.to_row : copy.from_row);
+  const ptrdiff_t column = std::abs(to_tensor ? copy.to_column : copy.from_column);
+  return copy.rows * size >= 16 && row != 0 && row < column;
+}
+
+void copy_plane(const char* from, char* to, Copy copy, int size, bool to_tensor, bool stream) {
   if (copy.from_row == 1 && copy.to_column == 1 && copy.rows > 1) {
     kernels().transpose[size / 4](from, copy.from_column, to, copy.to_row, copy.rows, copy.columns, stream);
-  } else if (copy.from_column == 1 && copy.to_row == 1 && copy.columns > 1) {
+    return;
+  }
+  if (copy.from_column == 1 && copy.to_row == 1 && copy.columns > 1) {
     kernels().transpose[size / 4](from, copy.from_row, to, copy.to_column, copy.columns, copy.rows, stream);
-  } else if (size == 2) {
+    return;
+  }
+  if (copy.from_column == 1 && copy.to_column == 1 && copy.columns * size >= 16) {
+    return copy_rows(from, to, copy, size);
+  }
+  if (swap_loops(copy, size, to_tensor)) {
+    copy = {copy.from_column, copy.from_row, copy.to_column, copy.to_row, copy.columns, copy.rows};
+  }
+  if (size == 2) {
     copy_strided<uint16_t>(from, to, copy);
   } else if (size == 4) {
     copy_strided<uint32_t>(from, to, copy);
@@ -132,8 +170,9 @@ class Walk {
   void plane_dimensions(int o, int* row, int* column) const {
     *column = plan_.rank - 1;
     *row = -1;
+    const auto before = [](int64_t a, int64_t b) { return a != 0 && (b == 0 || std::abs(a) < std::abs(b)); };
     for (int d = plan_.rank - 1; d-- > 0;) {
-      if (extent_[d] > 1 && (*row < 0 || (plan_.stride[o][d] == 1 && plan_.stride[o][*row] != 1))) *row = d;
+      if (extent_[d] > 1 && (*row < 0 || before(plan_.stride[o][d], plan_.stride[o][*row]))) *row = d;
     }
   }
 
@@ -150,7 +189,7 @@ class Walk {
                     row < 0 ? 0 : tile_stride_[row],    1,
                     row < 0 ? 1 : extent_[row],         extent_[column]};
     for_each_plane(o, row, column, [&](int64_t operand, int64_t tile) {
-      copy_plane(here_[o] + operand * size, raw + tile * size, copy, size, false);
+      copy_plane(here_[o] + operand * size, raw + tile * size, copy, size, false, false);
     });
     if (raw != tile_[o]) convert(plan_.dtypes[o], raw, plan_.dtype, tile_[o]);
   }
@@ -168,7 +207,7 @@ class Walk {
                     row < 0 ? 0 : plan_.stride[o][row], plan_.stride[o][column],
                     row < 0 ? 1 : extent_[row],         extent_[column]};
     for_each_plane(o, row, column, [&](int64_t operand, int64_t tile) {
-      copy_plane(raw + tile * size, here_[o] + operand * size, copy, size, stream_);
+      copy_plane(raw + tile * size, here_[o] + operand * size, copy, size, true, stream_);
     });
   }
 

@@ -48,8 +48,6 @@ Status broadcast(const Argument* arguments, int count, BroadcastShape* shape);
 Status check_output_shape(const Argument& out, const BroadcastShape& shape);
 Status check_scalar_output(const Argument& out);
 
-inline bool has(const Plan& plan, int operand) { return plan.operands >> operand & 1; }
-
 // The operand as the plan walks it, at `data`.
 ByteView byte_view(const Plan& plan, int operand, const void* data);
 

@@ -22,23 +22,14 @@ void swap_dimensions(Plan* plan, int a, int b) {
   for (auto& strides : plan->stride) std::swap(strides[a], strides[b]);
 }
 
-// The operand's dimension of the smallest stride; -1 if it does not move.
-int contiguous_dimension(const Plan& plan, int operand, int rank) {
-  int best = -1;
-  for (int d = rank; d-- > 0;) {
-    const int64_t stride = std::abs(plan.stride[operand][d]);
-    if (stride != 0 && (best < 0 || stride < std::abs(plan.stride[operand][best]))) best = d;
-  }
-  return best;
-}
-
 // Each operand that is not contiguous along the innermost dimension goes through tiles, so the one that most
 // operands prefer comes last; the output's at a tie.
-void choose_innermost(Plan* plan, int rank) {
+void choose_innermost(Plan* plan) {
+  const int rank = plan->rank;
   int votes[kMaxRank] = {};
   for (int o = 0; o < kOperands; ++o) {
-    const int d = has(*plan, o) ? contiguous_dimension(*plan, o, rank) : -1;
-    if (d >= 0) ++votes[d];
+    // One element for a whole row of the output is read in place either way.
+    if (has(*plan, o) && plan->stride[o][rank - 1] != 0) ++votes[contiguous_dimension(*plan, o)];
   }
   int best = rank - 1;
   for (int d = 0; d < rank; ++d) {
@@ -48,6 +39,15 @@ void choose_innermost(Plan* plan, int rank) {
 }
 
 }  // namespace
+
+int contiguous_dimension(const Plan& plan, int operand) {
+  int best = -1;
+  for (int d = plan.rank; d-- > 0;) {
+    const int64_t stride = std::abs(plan.stride[operand][d]);
+    if (stride != 0 && (best < 0 || stride < std::abs(plan.stride[operand][best]))) best = d;
+  }
+  return best;
+}
 
 void coalesce(Plan* plan) {
   int rank = 0;
@@ -66,7 +66,8 @@ void coalesce(Plan* plan) {
     for (int i = d; i > 0 && order_key(*plan, i - 1) < order_key(*plan, i); --i)
       swap_dimensions(plan, i - 1, i);
   }
-  if (rank > 1) choose_innermost(plan, rank);
+  plan->rank = rank;
+  if (rank > 1) choose_innermost(plan);
   int merged = 0;
   for (int d = 1; d < rank; ++d) {
     bool joins = true;

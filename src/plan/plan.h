@@ -40,6 +40,12 @@ struct Plan {
   double scale;      // exact in the compute dtype
 };
 
+inline bool has(const Plan& plan, int operand) { return plan.operands >> operand & 1; }
+
+// The dimension in which the operand's neighbours in memory lie: of its smallest stride; -1 if it does not
+// move.
+int contiguous_dimension(const Plan& plan, int operand);
+
 // The parameters' names in error messages; the aclnn layer has its own.
 struct Names {
   const char* grad_output = "grad_output";
