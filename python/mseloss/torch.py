@@ -107,7 +107,7 @@ def _loss(input, target, reduction):
     if torch.compiler.is_compiling() or not _eager(input, target):
         return _transformed(input, target, reduction)
     if torch.is_grad_enabled() and (input.requires_grad or target.requires_grad):
-        return _Step.apply(input, target, reduction)
+        return _step(input, target, reduction)
     return _core.loss(input, target, reduction)
 
 
@@ -121,8 +121,6 @@ def _eager(x, y):
         and y.dtype in _DTYPES
         and x.is_cpu
         and y.is_cpu
-        and x.layout is torch.strided
-        and y.layout is torch.strided
         and x.dim() <= _MAX_RANK
         and y.dim() <= _MAX_RANK
         and not (x.is_neg() or y.is_neg() or _transforms_active() or _dispatch_modes())
@@ -135,20 +133,9 @@ def _eager(x, y):
 def _transformed(input, target, reduction):
     if torch.is_autocast_enabled(input.device.type):  # mse_loss is on autocast's list for float32
         input, target = (_autocast(tensor) for tensor in (input, target))
-    common = torch_ops.promoted(input, target)
-    on_one_device = input.device == target.device
-    strided = input.layout is torch.strided and target.layout is torch.strided
-    if (
-        not (
-            common in _DTYPES and on_one_device and strided and input.device.type in ("cpu", "meta")
-        )
-        or max(input.dim(), target.dim()) > _MAX_RANK
-    ):
-        return _pytorch_loss(input, target, reduction)
-    if input.dtype not in _DTYPES:
-        input = input.to(common)
-    if target.dtype not in _DTYPES:
-        target = target.to(common)
+    if not _has_kernel(input, target):
+        operands = torch.broadcast_tensors(input, target)
+        return torch._C._nn.mse_loss(*operands, _reduction.get_enum(reduction))
     if torch.compiler.is_compiling():
         return torch.ops.mseloss.mse_loss(input, target, reduction)
     if _transforms_active() or forward_ad._current_level >= 0:
@@ -160,9 +147,16 @@ def _autocast(tensor):
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def _pytorch_loss(input, target, reduction):
-    operands = torch.broadcast_tensors(input, target)
-    return torch._C._nn.mse_loss(*operands, _reduction.get_enum(reduction))
+def _has_kernel(x, y):
+    return (
+        x.dtype in _DTYPES
+        and y.dtype in _DTYPES
+        and x.device == y.device
+        and x.device.type in ("cpu", "meta")
+        and x.layout is torch.strided
+        and y.layout is torch.strided
+        and max(x.dim(), y.dim()) <= _MAX_RANK
+    )
 
 
 class _Step(torch.autograd.Function):
@@ -172,46 +166,50 @@ class _Step(torch.autograd.Function):
     def forward(ctx, input, target, reduction):
         ctx.save_for_backward(input, target)
         ctx.reduction = reduction
-        ctx.gradient = None
         if reduction == "none" or input.shape != target.shape or not input.requires_grad:
+            ctx.gradient = None
             return _core.loss(input, target, reduction)
         loss, ctx.gradient = _core.loss_and_grad(input, target, reduction)
         return loss
 
     @staticmethod
     def backward(ctx, grad_output):
-        input, target = ctx.saved_tensors
-        needs = ctx.needs_input_grad
-        if torch.is_grad_enabled() or input.shape != target.shape:  # create_graph, or to be reduced
-            count = torch_ops.loss_count(input, target, ctx.reduction)
-            backward = (
-                _TransformedBackward.apply
-                if torch.is_grad_enabled()
-                else torch.ops.mseloss.mse_loss_backward
-            )
-            return *torch_ops.input_and_target_gradients(
-                backward, grad_output, input, target, count, needs
-            ), None
-        of_input = of_target = None
-        if needs[0]:
-            of_input = _stored_gradient(ctx, grad_output)
-            if of_input is None:
-                of_input = _gradient(grad_output, input, target, ctx.reduction)
-        if needs[1]:
-            of_target = _gradient(grad_output, target, input, ctx.reduction)
-        return of_input, of_target, None
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is not None and not torch.is_grad_enabled() and not _keep_graph():
+            gradient = _scaled(gradient, grad_output)
+            if gradient is not None and not ctx.needs_input_grad[1]:
+                return gradient, None, None
+        else:
+            gradient = None  # it cannot be given away, or has no history
+        return *_gradients(ctx, grad_output, gradient), None
 
 
-def _stored_gradient(ctx, grad_output):
+_step = super(torch.autograd.Function, _Step).apply  # Function.apply, less a look for transforms
+
+
+def _scaled(gradient, grad_output):
     """The forward pass's gradient times `grad_output`, or None where that would not be the exact result."""
-    if ctx.gradient is None or _keep_graph():
-        return None
-    gradient, ctx.gradient = ctx.gradient, None
     if grad_output.item() == 1:
         return gradient
     # A gradient in a half type has been rounded, perhaps to zero: it cannot be scaled any more.
     exact = gradient.dtype == grad_output.dtype and gradient.dtype.itemsize >= 4
     return gradient.mul_(grad_output) if exact else None
+
+
+def _gradients(ctx, grad_output, of_input):
+    input, target = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    if torch.is_grad_enabled() or input.shape != target.shape:  # create_graph, or to be reduced
+        count = torch_ops.loss_count(input, target, ctx.reduction)
+        plain = torch.ops.mseloss.mse_loss_backward
+        backward = _TransformedBackward.apply if torch.is_grad_enabled() else plain
+        return torch_ops.input_and_target_gradients(
+            backward, grad_output, input, target, count, needs
+        )
+    if needs[0] and of_input is None:
+        of_input = _gradient(grad_output, input, target, ctx.reduction)
+    of_target = _gradient(grad_output, target, input, ctx.reduction) if needs[1] else None
+    return of_input, of_target
 
 
 def _gradient(grad_output, input, target, reduction):

@@ -20,10 +20,13 @@ _mse_loss_aten = torch.ops.aten.mse_loss.default
 _REDUCTION = {"none": 0, "mean": 1, "sum": 2}
 
 
-def promoted(*tensors):
-    """The dtype in which floating tensors meet; a 0-dimensional one yields to the others, as in PyTorch."""
-    dtype = torch.result_type(tensors[0], tensors[1])
-    return dtype if len(tensors) == 2 else torch.promote_types(dtype, tensors[2].dtype)
+def promoted(a, b):
+    """The dtype in which floating tensors meet; a 0-dimensional one yields to the other, as in PyTorch."""
+    if a.dtype == b.dtype:
+        return a.dtype
+    if a.is_floating_point() and b.is_floating_point() and (a.dim() == 0) != (b.dim() == 0):
+        return b.dtype if a.dim() == 0 else a.dtype
+    return torch.promote_types(a.dtype, b.dtype)
 
 
 def reduce_to(gradient, operand):
