@@ -267,7 +267,7 @@ bool show_exact_sum(const Data& data, const Vector& w) {
       for (size_t j = 0; j < x.size(); ++j) naive[i] += (x[j] - y[j]) * (x[j] - y[j]);
     }
     naive[i] /= static_cast<float>(repeats * n);
-    std::printf("%12lld %20.9g %20.9g\n", static_cast<long long>(repeats * n), exact[i], naive[i]);
+    std::printf("%12lld %20.9g %20.9g\n", static_cast<long long>(repeats) * n, exact[i], naive[i]);
   }
   const bool same = exact[0] == exact[1];
   std::printf("%s; the loop is off by %.2g %%.\n",
