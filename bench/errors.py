@@ -49,7 +49,26 @@ def loss_errors(dtype: str, n: int) -> dict:
     return {"what": "loss", "dtype": dtype, "n": n, "relative": errors}
 
 
+def outlier_errors(n: int) -> dict:
+    """One difference in a hundred is 300: its square overflows float16, the mean does not."""
+    x, y = torch.zeros(n, dtype=torch.float16), torch.zeros(n, dtype=torch.float16)
+    x[::100] = 300
+    nx, ny = x.numpy(), y.numpy()
+    jx, jy = jax.numpy.asarray(nx), jax.numpy.asarray(ny)
+    with np.errstate(over="ignore"):
+        values = {
+            "mseloss": mseloss.loss(x, y).item(),
+            "PyTorch": F.mse_loss(x, y).item(),
+            "NumPy": float(np.mean((nx - ny) ** 2)),
+            "JAX": float(jax.numpy.mean((jx - jy) ** 2)),
+        }
+    exact = 90000 * len(x[::100]) / n
+    errors = {k: None if math.isinf(v) else relative_error(v, exact) for k, v in values.items()}
+    return {"what": "outlier_loss", "dtype": "f16", "n": n, "relative": errors}
+
+
 def measure(quick: bool) -> list[dict]:
     n = 1 << 20 if quick else 40_000_000
     errors = [gradient_errors(dtype, n) for dtype in ("f32", "f16", "bf16")]
+    errors.append(outlier_errors(1 << 20))
     return errors + [loss_errors(dtype, 1 << 22) for dtype in ("f32", "f16", "bf16")]

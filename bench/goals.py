@@ -185,6 +185,13 @@ GOALS: list[Goal] = [
         lambda c: [(k["id"], seconds(k) * 1e9) for k in c.group("tiny", "grad/")],
     ),
     (
+        "aclnn, both phases and synchronise, 16 elements",
+        400,
+        "ns",
+        True,
+        lambda c: [(k["id"], seconds(k) * 1e9) for k in c.group("tiny", "aclnn/")],
+    ),
+    (
         "PyTorch out=, memory",
         1.1,
         "x",

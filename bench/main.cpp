@@ -8,6 +8,7 @@
 #include <fstream>
 #include <memory>
 
+#include "bench/aclnn.h"
 #include "bench/baseline.h"
 #include "bench/ceiling.h"
 #include "bench/check.h"
@@ -181,6 +182,20 @@ Arguments parse(int argc, char** argv) {
   return a;
 }
 
+void measure_aclnn(const std::string& filter, Record* record) {
+  for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16}) {
+    Case c;
+    c.id = std::string("aclnn/") + short_name(dtype) + "/tiny/16";
+    c.group = "tiny";
+    c.dtype = dtype;
+    for (View& view : c.view) view = dense({16});
+    if ((c.group + ":" + c.id).find(filter) == std::string::npos) continue;
+    if (const auto call = aclnn_call(dtype)) {
+      record->add(c, traffic(c), measure({{"mseloss", call}}, 0.1), "");
+    }
+  }
+}
+
 int main_of(int argc, char** argv) {
   const Arguments arguments = parse(argc, argv);
   std::vector<Case> cases = all_cases(arguments.quick);
@@ -205,6 +220,7 @@ int main_of(int argc, char** argv) {
   Record record(arguments.quick ? "quick" : "full");
   int wrong = 0;
   for (const Case& c : cases) wrong += !lab.run(c, &record);
+  measure_aclnn(arguments.filter, &record);
   record.print_worst("sweep", 10);
   if (!arguments.out.empty()) record.write(arguments.out);
   if (wrong != 0) std::fprintf(stderr, "%d of %zu cases are wrong and were not timed\n", wrong, cases.size());

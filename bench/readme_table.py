@@ -70,8 +70,11 @@ def readme_errors(result: dict, words: dict) -> str:
         label = words[f"{error['what']}_error"].format(
             NAMES[error["dtype"]], f"{error['n'] / 1e6:.3g}"
         )
-        values = [error["relative"].get(name) for name in ("mseloss", "PyTorch", "NumPy", "JAX")]
-        rows.append([label, *("" if v is None else f"{v:.1e}" for v in values)])
+        cells = []
+        for name in ("mseloss", "PyTorch", "NumPy", "JAX"):
+            value = error["relative"].get(name, "")  # null: the result is infinite
+            cells.append("inf" if value is None else f"{value:.1e}" if value != "" else "")
+        rows.append([label, *cells])
     return table(words["error_head"], rows)
 
 
