@@ -24,6 +24,11 @@ from mseloss._core import (
     set_target,
 )
 
+TYPE_CHECKING = False  # typing's own is not worth its import
+if TYPE_CHECKING:
+    from mseloss import memory, reference
+    from mseloss.report import Report, compare
+
 __all__ = [
     "PartialSum",
     "Report",

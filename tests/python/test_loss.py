@@ -102,10 +102,9 @@ def test_loss_and_grad_is_both(arrays, reduction):
     g, x, y = arrays
     if reduction != "none":
         g = g.reshape(-1)[:1].reshape(()) if g.size else np.ones((), g.dtype)
-        if reference.promote(reference.promote(x.dtype, y.dtype), g.dtype) != reference.promote(
-            x.dtype, y.dtype
-        ):
-            g = np.ones((), x.dtype)  # a wider grad_output than the loss
+    promoted = reference.promote(x.dtype, y.dtype)
+    if reference.promote(promoted, g.dtype) != promoted:  # no wider than the loss
+        g = np.full(g.shape, 0.75, x.dtype)
     expected_loss, expected_grad = reference.loss_and_grad(x, y, reduction, grad_output=g)
     value, gradient = mseloss.loss_and_grad(x, y, reduction, grad_output=g)
     assert same_bits(value, expected_loss), (value, expected_loss)
