@@ -2,6 +2,7 @@
 #include "aclnn/executor.h"
 
 #include "acl/error.h"
+#include "aclnn/aclnn_base.h"
 #include "aclnn/tensor.h"
 #include "opdev/op_errno.h"
 

@@ -34,6 +34,7 @@ int main(void) {
   aclOpExecutor* executor;
 
   CHECK(aclInit(NULL) == ACL_SUCCESS);
+  CHECK(aclnnInit(NULL) == ACLNN_SUCCESS);
   CHECK(aclrtSetDevice(0) == ACL_SUCCESS);
   CHECK(aclrtCreateStream(&stream) == ACL_SUCCESS);
   CHECK(aclrtMalloc(&x_data, sizeof(x_host), ACL_MEM_MALLOC_HUGE_FIRST) == ACL_SUCCESS);
@@ -67,6 +68,7 @@ int main(void) {
   aclrtFree(x_data), aclrtFree(y_data), aclrtFree(g_data), aclrtFree(out_data), aclrtFree(loss_data);
   CHECK(aclrtDestroyStream(stream) == ACL_SUCCESS);
   CHECK(aclrtResetDevice(0) == ACL_SUCCESS);
+  CHECK(aclnnFinalize() == ACLNN_SUCCESS);
   CHECK(aclFinalize() == ACL_SUCCESS);
   return 0;
 }
