@@ -51,7 +51,7 @@ struct Prepared {
 
 class Lab {
  public:
-  explicit Lab(size_t arena_bytes) {
+  Lab(size_t arena_bytes, bool quick) : quick_(quick) {
     for (auto& arena : arenas_) arena = std::make_unique<Arena>(arena_bytes);
   }
 
@@ -110,7 +110,8 @@ class Lab {
                       true});
     }
     add_ceilings(p, moved, &list);
-    if (c.target == nullptr && c.group != "store" && !c.options.exact && has_baseline(c)) {
+    const bool timed = c.target == nullptr && c.group != "store" && !c.options.exact;
+    if (timed && (!quick_ || c.group == "dense") && has_baseline(c)) {
       list.push_back({"OpenMP loop", [p, &c] { baseline(c, p.at); }, true});
     }
     return list;
@@ -150,7 +151,7 @@ class Lab {
   std::unique_ptr<Arena> arenas_[kOperands];
   char* from_[3];
   alignas(64) char loss_[8];
-  bool filled_ = false;
+  bool quick_, filled_ = false;
   DType dtype_ = DType::kFloat32;
 };
 
@@ -216,7 +217,7 @@ int main_of(int argc, char** argv) {
     for (const View& view : c.view) most = std::max(most, reach(view, c.dtype));
     most = std::max(most, traffic(c).bytes / std::max(1, traffic(c).reads + traffic(c).writes));
   }
-  Lab lab(static_cast<size_t>(most) + 4096);
+  Lab lab(static_cast<size_t>(most) + 4096, arguments.quick);
   Record record(arguments.quick ? "quick" : "full");
   int wrong = 0;
   for (const Case& c : cases) wrong += !lab.run(c, &record);

@@ -237,7 +237,8 @@ def sweep(result: dict, path: pathlib.Path) -> None:
         if "OpenMP loop" in r["seconds"]
     )
     axis.plot(ours, color=BLUE, label="mseloss")
-    axis.plot(loop, color=ORANGE, linestyle="-.", label="OpenMP loop")
+    if loop:
+        axis.plot(loop, color=ORANGE, linestyle="-.", label="OpenMP loop")
     axis.axhline(1, color="black", linestyle="--", linewidth=1, label="the bytes' ceiling")
     axis.set(
         xlabel=f"{len(rows)} random layouts, each curve sorted", ylabel="speed against the ceiling"
