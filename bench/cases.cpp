@@ -51,7 +51,7 @@ void add_dense(std::vector<Case>* cases, bool quick) {
         const std::string rest = kind + "/" + size.name;
         cases->push_back(dense_case("dense", op, dtype, rest, elements(size, dtype, operands), scalar_g));
         cases->back().one_thread = true;
-        cases->back().seconds = size.each != 0 ? 1.6 : 0.4;
+        cases->back().seconds = size.each != 0 ? 1.2 : 0.4;
       };
       add(Op::kGrad, "dense", 4, false);
       add(Op::kGrad, "dense_scalar_grad", 3, true);
@@ -291,7 +291,7 @@ std::vector<Case> random_layouts(int count, unsigned seed) {
     Case c = make("sweep", Op::kGrad, dtype, "sweep/" + std::to_string(cases.size()), view(false),
                   view(false), view(false), view(true));
     c.reduction = below(2) == 0 ? Reduction::kMean : Reduction::kNone;
-    c.seconds = 0.03;
+    c.seconds = 0.02;
     // The three inputs may broadcast to less than the output's shape: then input gets all of it.
     for (size_t d = 0; d < rank; ++d) {
       if (c.view[kG].shape[d] == 1 && c.view[kX].shape[d] == 1 && c.view[kY].shape[d] == 1)

@@ -1,5 +1,7 @@
 """The documentation's tables, as Markdown, from one result. Every number comes from the result file."""
 
+import json
+import pathlib
 from collections.abc import Callable, Iterable
 
 import goals
@@ -214,7 +216,14 @@ def fork_join(result: dict) -> str:
     return table(["microseconds, median", "oneTBB", "OpenMP"], rows)
 
 
+def instructions(_: dict) -> str:
+    path = pathlib.Path(__file__).with_name("instruction_budget.json")
+    budget = json.loads(path.read_text())
+    return table(["call", "instructions"], [[k, str(v)] for k, v in budget["instructions"].items()])
+
+
 PERFORMANCE = {
+    "instructions": instructions,
     "goals": lambda result: table(goals.HEAD, goals.rows(result)),
     "machine": machine,
     "dense": dense,
