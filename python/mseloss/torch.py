@@ -116,7 +116,6 @@ def _eager(x, y):
     return (
         type(x) in _PLAIN
         and type(y) in _PLAIN
-        and (x.dtype is y.dtype or (x.dim() == 0) == (y.dim() == 0))
         and x.dtype in _DTYPES
         and y.dtype in _DTYPES
         and x.is_cpu
@@ -131,7 +130,8 @@ def _eager(x, y):
 
 
 def _transformed(input, target, reduction):
-    if torch.is_autocast_enabled(input.device.type):  # mse_loss is on autocast's list for float32
+    device = input.device.type
+    if device != "meta" and torch.is_autocast_enabled(device):  # its list for float32 has mse_loss
         input, target = (_autocast(tensor) for tensor in (input, target))
     if not _has_kernel(input, target):
         operands = torch.broadcast_tensors(input, target)

@@ -21,12 +21,9 @@ _REDUCTION = {"none": 0, "mean": 1, "sum": 2}
 
 
 def promoted(a, b):
-    """The dtype in which floating tensors meet; a 0-dimensional one yields to the other, as in PyTorch."""
-    if a.dtype == b.dtype:
-        return a.dtype
-    if a.is_floating_point() and b.is_floating_point() and (a.dim() == 0) != (b.dim() == 0):
-        return b.dtype if a.dim() == 0 else a.dtype
-    return torch.promote_types(a.dtype, b.dtype)
+    """The dtype in which two tensors meet. As in PyTorch's mse_loss, which expands them first, one of no
+    dimensions counts like any other."""
+    return a.dtype if a.dtype == b.dtype else torch.promote_types(a.dtype, b.dtype)
 
 
 def reduce_to(gradient, operand):
@@ -48,15 +45,7 @@ def mse_loss(input: torch.Tensor, target: torch.Tensor, reduction: str) -> torch
         wide, other = torch.broadcast_tensors(input.to(dtype), target.to(dtype))
         return _mse_loss_aten(wide, other, _REDUCTION[reduction])
     shape = torch.broadcast_shapes(input.shape, target.shape) if reduction == "none" else ()
-    input, target = _same_category(input, target, dtype)
     return _core.loss(input, target, reduction, out=_fresh(shape, dtype, input))
-
-
-def _same_category(input, target, dtype):
-    # The core knows no exception for 0-dimensional operands.
-    if input.dtype != target.dtype and (input.dim() == 0) != (target.dim() == 0):
-        return input.to(dtype), target.to(dtype)
-    return input, target
 
 
 @mse_loss.register_fake

@@ -1,0 +1,322 @@
+"""mseloss.torch against PyTorch's own operator, its own checkers, and the exact reference."""
+
+import copy
+import gc
+
+import ml_dtypes
+import numpy as np
+import pytest
+from conftest import same_bits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mseloss import memory, reference
+from strategies import broadcast_shapes, layouts
+
+torch = pytest.importorskip("torch")
+import mseloss.torch as face  # noqa: E402
+import torch.nn.functional as F  # noqa: E402, N812
+
+# PyTorch's own deprecations, met inside its compiler and its forward-mode rules.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Using a target size"),
+]
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
+SUMS = ["mean", "sum"]
+
+
+def to_torch(array):
+    array = np.array(array, order="C")
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def to_numpy(tensor):
+    tensor = tensor.detach().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def leaves(*shapes, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(7)
+    return [
+        torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+        for shape in shapes
+    ]
+
+
+# --- the reference's bits ---
+
+
+@given(st.data())
+@settings(max_examples=40)
+def test_step_has_the_bits_of_the_reference(data):
+    dtype = data.draw(st.sampled_from([np.float32, np.float16, ml_dtypes.bfloat16, np.float64]))
+    (shape,) = data.draw(broadcast_shapes(1))
+    x, y = (data.draw(layouts(shape, np.dtype(dtype))) for _ in range(2))
+    g = data.draw(st.sampled_from([1.0, 0.5, -3.0, 65536.0]))
+    how = data.draw(st.sampled_from(SUMS))
+    a, b = to_torch(x).requires_grad_(), to_torch(y)
+    loss = face.mse_loss(a, b, reduction=how)
+    loss.backward(torch.tensor(g, dtype=a.dtype))
+    value, gradient = reference.loss_and_grad(
+        x, y, how, grad_output=np.asarray(to_numpy(torch.tensor(g, dtype=a.dtype)))
+    )
+    assert same_bits(to_numpy(loss), np.asarray(value))
+    assert same_bits(to_numpy(a.grad), gradient)
+    with torch.no_grad():
+        assert same_bits(to_numpy(face.mse_loss(a, b, reduction=how)), np.asarray(value))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("how", ["none", "mean", "sum"])
+def test_strided_operands_have_the_bits_of_dense_ones(dtype, how):
+    x, y = leaves((12, 10), (6, 5, 4), dtype=dtype)
+    a, b = x[::2, 1::2].t(), y[:, :, 0].t()
+    dense = [
+        t.detach().clone(memory_format=torch.contiguous_format).requires_grad_() for t in (a, b)
+    ]
+    g = torch.full((5, 6) if how == "none" else (), 3.0, dtype=dtype)
+    loss, expected = face.mse_loss(a, b, reduction=how), face.mse_loss(*dense, reduction=how)
+    assert torch.equal(loss, expected)
+    got = torch.autograd.grad(loss, (a, b), g)
+    want = torch.autograd.grad(expected, dense, g)
+    assert all(torch.equal(p, q) for p, q in zip(got, want, strict=True))
+
+
+def test_float32_gradient_has_pytorchs_bits():
+    x, y = leaves((1000,), (1000,), dtype=torch.float32)
+    for how in SUMS:
+        ours = torch.autograd.grad(face.mse_loss(x, y, reduction=how) * 3, (x, y))
+        theirs = torch.autograd.grad(F.mse_loss(x, y, reduction=how) * 3, (x, y))
+        assert all(torch.equal(p, q) for p, q in zip(ours, theirs, strict=True))
+
+
+def test_float16_mean_gradient_survives_where_pytorchs_is_zero():
+    n = 1 << 26
+    x = torch.full((1,), 256.0, dtype=torch.float16).expand(n).clone().requires_grad_()
+    y = torch.zeros(1, dtype=torch.float16).expand(n)
+    face.mse_loss(x, y).backward()
+    assert x.grad[0].item() == x.grad[-1].item() == 2.0**-17
+    x = x.detach()[: 1 << 10].requires_grad_()
+    # A loss scale must act before the rounding to half, not on what has been rounded to zero.
+    (face.mse_loss(x * 2.0**-18, y[: 1 << 10]) * 2.0**15).backward()
+    assert x.grad.abs().max() >= 0
+
+
+def test_loss_scaling_of_half_gradients_is_exact():
+    x = torch.full((1 << 12,), 2.0**-14, dtype=torch.float16, requires_grad=True)
+    (face.mse_loss(x, torch.zeros_like(x)) * 2.0**15).backward()  # unscaled: 2^-25, rounds to 0
+    assert (x.grad == 2.0**-10).all()
+
+
+# --- autograd ---
+
+SHAPES = [((3, 4), (3, 4)), ((3, 1, 2), (4, 1)), ((), (3,)), ((0, 2), (0, 2)), ((2, 3), (1, 1, 1))]
+
+
+@pytest.mark.parametrize("shapes", SHAPES, ids=str)
+@pytest.mark.parametrize("how", ["none", "mean", "sum"])
+def test_gradcheck_and_gradgradcheck(shapes, how):
+    if 0 in shapes[0] and how == "mean":
+        pytest.skip("the mean of nothing is NaN")
+    operands = leaves(*shapes)
+
+    def call(x, y):
+        return face.mse_loss(x, y, reduction=how)
+
+    assert torch.autograd.gradcheck(call, operands, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(call, operands)
+    for position in (0, 1):
+        operands[position].requires_grad_(False)
+        assert torch.autograd.gradcheck(call, operands)
+        assert torch.autograd.gradgradcheck(call, operands)
+        operands[position].requires_grad_(True)
+
+
+@pytest.mark.parametrize("how", ["none", "mean", "sum"])
+def test_weight_is_pytorchs(how):
+    x, y, w = leaves((3, 4), (3, 4), (3, 4))
+    ours = face.mse_loss(x, y, reduction=how, weight=w)
+    theirs = F.mse_loss(x, y, reduction=how, weight=w)
+    torch.testing.assert_close(ours, theirs)
+    one = torch.ones_like(ours)
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, (x, y, w), one), torch.autograd.grad(theirs, (x, y, w), one)
+    )
+    with pytest.raises(ValueError, match="Weights and input must have the same size"):
+        face.mse_loss(x, y, weight=w[0])
+
+
+@pytest.mark.parametrize("a", DTYPES, ids=str)
+@pytest.mark.parametrize("b", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "shapes", [((4, 5), (4, 5)), ((4, 1), (5,)), ((), (5,)), ((5,), ())], ids=str
+)
+def test_mixed_dtypes_promote_and_gradients_are_cast_back(a, b, shapes):
+    for how in ("none", "mean", "sum"):
+        x, y = leaves(*shapes)
+        x, y = x.detach().to(a).requires_grad_(), y.detach().to(b).requires_grad_()
+        loss, theirs = face.mse_loss(x, y, reduction=how), F.mse_loss(x, y, reduction=how)
+        assert loss.dtype == theirs.dtype
+        assert loss.shape == theirs.shape
+        coarse = max(torch.finfo(a).eps, torch.finfo(b).eps)
+        torch.testing.assert_close(loss, theirs, rtol=8 * coarse, atol=8 * coarse)
+        loss.sum().backward()
+        assert (x.grad.dtype, y.grad.dtype) == (a, b)
+        assert (x.grad.shape, y.grad.shape) == (x.shape, y.shape)
+        expected = torch.autograd.grad(
+            F.mse_loss(x.double(), y.double(), reduction=how).sum(), (x, y)
+        )
+        for got, want in zip((x.grad, y.grad), expected, strict=True):
+            torch.testing.assert_close(got, want, rtol=8 * coarse, atol=8 * coarse)
+
+
+def test_retained_graph_gives_the_same_again_and_a_freed_one_refuses():
+    x, y = leaves((50,), (50,), dtype=torch.float32)
+    loss = face.mse_loss(x, y.detach())
+    (first,) = torch.autograd.grad(loss, x, retain_graph=True)
+    (second,) = torch.autograd.grad(loss, x)
+    assert torch.equal(first, second)
+    assert first.data_ptr() != second.data_ptr()
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(loss, x)
+
+
+def test_create_graph_then_backward():
+    x, y = leaves((50,), (50,))
+    (gradient,) = torch.autograd.grad(face.mse_loss(x, y), x, create_graph=True)
+    gradient.pow(2).sum().backward()
+    torch.testing.assert_close(x.grad, 2 * gradient.detach() * 2 / 50)
+    torch.testing.assert_close(y.grad, -x.grad)
+
+
+def test_gradient_is_handed_over_without_a_copy_and_goes_back_to_the_pool():
+    x, y = torch.randn(1 << 20, requires_grad=True), torch.randn(1 << 20)
+    gc.collect()
+    memory.trim()
+    before = memory.usage()["live_blocks"]
+    face.mse_loss(x, y).backward()
+    assert (
+        memory.usage()["live_blocks"] == before + 1
+    )  # x.grad is the block that the forward pass filled
+    x.grad = None
+    assert memory.usage()["live_blocks"] == before
+
+
+def test_no_gradient_is_computed_when_none_is_needed():
+    x, y = torch.randn(1 << 20), torch.randn(1 << 20)
+    gc.collect()
+    memory.trim()
+    mapped = memory.usage()["mapped"]
+    face.mse_loss(x, y)
+    with torch.no_grad():
+        face.mse_loss(x.requires_grad_(), y)
+    assert memory.usage()["mapped"] == mapped
+
+
+def test_a_long_loop_keeps_nothing():
+    x, y = torch.randn(300_000, requires_grad=True), torch.randn(300_000)
+    for _ in range(3):
+        face.mse_loss(x, y).backward()
+    gc.collect()
+    before = memory.usage()
+    for _ in range(200):
+        x.grad = None
+        face.mse_loss(x, y).backward()
+    after = memory.usage()
+    assert after["mapped"] == before["mapped"]
+    assert after["live"] == before["live"]
+
+
+# --- signature, warnings, modules ---
+
+
+@pytest.mark.filterwarnings("error:Using a target size")
+def test_sizes_that_differ_are_warned_about_as_in_pytorch():
+    x, y = torch.randn(4, 1), torch.randn(4)
+    with pytest.warns(UserWarning, match="different to the input size") as ours:
+        value = face.mse_loss(x, y)
+    with pytest.warns(UserWarning, match="different to the input size") as theirs:
+        expected = F.mse_loss(x, y)
+    assert str(ours[0].message) == str(theirs[0].message)
+    assert ours[0].filename == __file__
+    torch.testing.assert_close(value, expected)
+
+
+@pytest.mark.filterwarnings("ignore:size_average and reduce")
+@pytest.mark.parametrize("size_average", [None, True, False])
+@pytest.mark.parametrize("reduce", [None, True, False])
+def test_deprecated_arguments(size_average, reduce):
+    x, y = torch.randn(3, 4), torch.randn(3, 4)
+    arguments = {"size_average": size_average, "reduce": reduce}
+    torch.testing.assert_close(face.mse_loss(x, y, **arguments), F.mse_loss(x, y, **arguments))
+    module = face.MSELoss(size_average, reduce)
+    assert module.reduction == torch.nn.MSELoss(size_average, reduce).reduction
+    torch.testing.assert_close(module(x, y), F.mse_loss(x, y, **arguments))
+
+
+def test_module_is_a_drop_in():
+    module = face.MSELoss(reduction="sum")
+    assert repr(module) == repr(torch.nn.MSELoss(reduction="sum"))
+    assert copy.deepcopy(module).reduction == "sum"
+    x, y = torch.randn(3), torch.randn(3)
+    torch.testing.assert_close(module(x, y), F.mse_loss(x, y, reduction="sum"))
+
+
+def test_refusals():
+    x = torch.zeros(3)
+    for call in (face.mse_loss, F.mse_loss):
+        with pytest.raises(ValueError, match="most"):
+            call(x, x, reduction="most")
+    with pytest.raises((ValueError, RuntimeError), match="shape"):
+        face.mse_loss(x, torch.zeros(4))
+
+
+def test_what_has_no_kernel_goes_to_pytorch():
+    x = torch.randn(3, device="meta")
+    assert face.mse_loss(x, x).device.type == "meta"
+    deep = torch.randn((1,) * 9 + (4,), requires_grad=True)
+    face.mse_loss(deep, torch.zeros_like(deep)).backward()
+    torch.testing.assert_close(deep.grad, deep.detach() / 2)
+    whole = torch.arange(4)
+    ours = face.mse_loss(torch.ones(4, requires_grad=True), whole)
+    torch.testing.assert_close(ours, F.mse_loss(torch.ones(4), whole))
+    with pytest.raises(RuntimeError):
+        face.mse_loss(whole, whole)
+
+
+def test_negative_bit_views_and_subclasses():
+    z = torch.randn(5, dtype=torch.complex64)
+    lazy = z.conj().imag
+    assert lazy.is_neg()
+    zero = torch.zeros(5)
+    assert torch.equal(face.mse_loss(lazy + 1, zero), face.mse_loss(lazy.resolve_neg() + 1, zero))
+    assert torch.equal(face.mse_loss(lazy, zero + 1), face.mse_loss(lazy.resolve_neg(), zero + 1))
+
+    class Tagged(torch.Tensor):
+        pass
+
+    tagged = torch.randn(5).as_subclass(Tagged)
+    assert type(face.mse_loss(tagged, zero)) is Tagged
+    parameter = torch.nn.Parameter(torch.randn(5))
+    face.mse_loss(parameter, zero).backward()
+    torch.testing.assert_close(parameter.grad, 2 * parameter.detach() / 5)
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_computes_in_float32(half):
+    x, y = leaves((40,), (40,), dtype=half)
+    results = []
+    for call in (face.mse_loss, F.mse_loss):
+        x.grad = None
+        with torch.autocast("cpu", dtype=half):
+            loss = call(x, y)
+        loss.backward()
+        results.append((loss, x.grad))
+    assert results[0][0].dtype == results[1][0].dtype == torch.float32
+    torch.testing.assert_close(*(r[0] for r in results))
+    assert torch.equal(*(r[1] for r in results))
