@@ -106,8 +106,10 @@ Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opti
   const void* data[kOperands] = {buffers.grad_output, buffers.input, buffers.target, buffers.out,
                                  buffers.loss};
   for (int o = 0; o < kOperands; ++o) {
+    job.data[o] = nullptr;
+    if (!has(job.plan, o)) continue;
     const auto* bytes = static_cast<const char*>(data[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
-    job.data[o] = has(job.plan, o) ? const_cast<char*>(bytes) : nullptr;
+    job.data[o] = const_cast<char*>(bytes);
   }
   job.threads = thread_count(job.plan, options);
   // Streaming stores write whole elements at aligned addresses only.
