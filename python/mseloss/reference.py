@@ -85,10 +85,11 @@ def loss_and_grad(input, target, reduction="mean", *, grad_output=1.0):
     x, y = _array(input, "input"), _array(target, "target")
     g = _array_or_number(grad_output, "grad_output", x.dtype)
     promoted = promote(x.dtype, y.dtype)
+    if promote(promoted, g.dtype) != promoted:
+        raise TypeError(f"grad_output: expected a dtype that {promoted} holds, got {g.dtype}")
     if reduction == "none":
         shape = np.broadcast_shapes(x.shape, y.shape, g.shape)
         value = np.broadcast_to(loss(x, y, "none"), shape).copy()
-        promoted = promote(promoted, g.dtype)
     elif g.size != 1:
         raise ValueError(
             f"grad_output: expected one element for reduction mean or sum, got shape {g.shape}"

@@ -218,10 +218,17 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
   if (Status status = check_dtypes({&inputs[0], &inputs[1], &inputs[2], &outs[1], &outs[0]}); !status.ok()) {
     return status;
   }
+  // A wider grad_output would change the differences, and with them the loss.
+  const DType promoted = promote(input.dtype, target.dtype);
+  if (promote(promoted, grad_output.dtype) != promoted) {
+    return Status::error(
+        Code::kDType, "%s: expected a dtype that %s, which %s and %s promote to, holds, got %s",
+        names.grad_output, name_of(promoted), names.input, names.target, name_of(grad_output.dtype));
+  }
   if (Status status = check_reduction(reduction); !status.ok()) return status;
   plan->op = Op::kLossAndGrad;
   plan->reduction = reduction;
-  plan->dtype = promote(promote(input.dtype, target.dtype), grad_output.dtype);
+  plan->dtype = promoted;
   if (reduction == Reduction::kNone) {
     if (Status status = lay_out(inputs, 3, outs, 2, nullptr, plan); !status.ok()) return status;
   } else {
