@@ -1,0 +1,56 @@
+"""Run by test_jax.py with four devices: a loss under shard_map against the same loss on one of them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import mseloss.jax as face
+import numpy as np
+from conftest import DTYPES, same_bits
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+jax.config.update("jax_enable_x64", True)
+mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
+
+
+def operands(kind, dtype):
+    x = np.random.default_rng(3).standard_normal((64, 48))
+    y = np.zeros_like(x)
+    if kind == "tie":  # exactly between two values of every dtype: only exact sums can tell
+        half_ulp = {"bfloat16": [2.0**-4], "float16": [2.0**-6] * 2, "float32": [2.0**-12]}
+        x[:] = 0
+        x[0, 0] = 1
+        for row, value in enumerate(half_ulp.get(dtype.name, [2.0**-27] * 2)):
+            x[-1 - row, -1] = value
+    elif kind == "huge":
+        x *= 2.0**12
+        y += 1
+    elif kind == "special":
+        x[40, 3] = np.inf
+    return jnp.asarray(x, dtype), jnp.asarray(y, dtype)
+
+
+cases = 0
+for dtype in DTYPES:
+    for reduction in ("mean", "sum"):
+        for kind in ("normal", "tie", "huge", "special"):
+            x, y = operands(kind, dtype)
+            whole = functools.partial(face.mse_loss, reduction=reduction)
+            for axes, split in ((("a", "b"), P("a", "b")), ("a", P("a"))):
+                if axes == "a" and kind != "normal":
+                    continue
+                part = functools.partial(face.mse_loss, reduction=reduction, axis_name=axes)
+                sharded = jax.shard_map(part, mesh=mesh, in_specs=(split, split), out_specs=P())
+                results = [
+                    jax.jit(jax.value_and_grad(lambda a, b, f=f: 3 * f(a, b), (0, 1)))(x, y)
+                    for f in (sharded, whole)
+                ]
+                for ours, one in zip(*map(jax.tree.leaves, results), strict=True):
+                    assert same_bits(ours, one), (dtype, reduction, kind, axes)
+                inside = jax.shard_map(
+                    jax.grad(part), mesh=mesh, in_specs=(split, split), out_specs=split
+                )
+                assert same_bits(jax.jit(inside)(x, y), jax.jit(jax.grad(whole))(x, y))
+            cases += 1
+print("devices", jax.device_count(), "cases", cases)
