@@ -14,81 +14,269 @@ TILING = "op_host/mse_loss_v2_grad_tiling.cpp"
 
 # name, file, text, replacement. "original N" is the defect's number in docs/ascend.md.
 MUTANTS = [
-    ("lost tail of a row", KERNEL, "static_cast<uint32_t>(tile.columns * kSize), 0,\n                                  0, 0);",
-     "static_cast<uint32_t>(tile.columns / kBlock * kBlock * kSize), 0, 0, 0);"),
-    ("last tile longer than what is left (original 6)", KERNEL,
-     "Min(Min(tiling_->row_length - tile.column, left), tiling_->tile)",
-     "Min(tiling_->row_length - tile.column, tiling_->tile)"),
-    ("core's end not clipped to the tensor", KERNEL, "Min(begin_ + units * tiling->unit, tiling->total)",
-     "begin_ + units * tiling->unit"),
-    ("two cores overlap", KERNEL, "(core < extra ? core : extra)", "(core < extra ? core : extra - (extra > 0))"),
-    ("rounded-up read past the tensor", KERNEL, "Load(input, Offset(input, tile), rows, tile.columns)",
-     "Load(input, Offset(input, tile), rows, (tile.columns + kBlock - 1) / kBlock * kBlock)"),
-    ("whole-block DataCopy for the output", KERNEL, "AscendC::DataCopyPad(y_[static_cast<uint64_t>(tile.start)], out, shape)",
-     "AscendC::DataCopy(y_[static_cast<uint64_t>(tile.start)], out, static_cast<uint32_t>(tile.columns))"),
-    ("32-bit output offset", KERNEL, "y_[static_cast<uint64_t>(tile.start)]", "y_[static_cast<uint32_t>(tile.start)]"),
-    ("32-bit input offset", KERNEL, "input_[input][static_cast<uint64_t>(offset)]",
-     "input_[input][static_cast<uint32_t>(offset)]"),
-    ("final cast counts 3 tiles (original 1)", KERNEL, "AscendC::Cast(out, result, RoundMode::CAST_RINT, chunk.count)",
-     "AscendC::Cast(out, result, RoundMode::CAST_RINT, 3 * tiling_->tile)"),
+    (
+        "lost tail of a row",
+        KERNEL,
+        "static_cast<uint32_t>(tile.columns * kSize), 0,\n                                  0, 0);",
+        "static_cast<uint32_t>(tile.columns / kBlock * kBlock * kSize), 0, 0, 0);",
+    ),
+    (
+        "last tile longer than what is left (original 6)",
+        KERNEL,
+        "Min(Min(tiling_->row_length - tile.column, left), tiling_->tile)",
+        "Min(tiling_->row_length - tile.column, tiling_->tile)",
+    ),
+    (
+        "core's end not clipped to the tensor",
+        KERNEL,
+        "Min(begin_ + units * tiling->unit, tiling->total)",
+        "begin_ + units * tiling->unit",
+    ),
+    (
+        "two cores overlap",
+        KERNEL,
+        "(core < extra ? core : extra)",
+        "(core < extra ? core : extra - (extra > 0))",
+    ),
+    (
+        "rounded-up read past the tensor",
+        KERNEL,
+        "Load(input, Offset(input, tile), rows, tile.columns)",
+        "Load(input, Offset(input, tile), rows, (tile.columns + kBlock - 1) / kBlock * kBlock)",
+    ),
+    (
+        "whole-block DataCopy for the output",
+        KERNEL,
+        "AscendC::DataCopyPad(y_[static_cast<uint64_t>(tile.start)], out, shape)",
+        "AscendC::DataCopy(y_[static_cast<uint64_t>(tile.start)], out, static_cast<uint32_t>(tile.columns))",
+    ),
+    (
+        "32-bit output offset",
+        KERNEL,
+        "y_[static_cast<uint64_t>(tile.start)]",
+        "y_[static_cast<uint32_t>(tile.start)]",
+    ),
+    (
+        "32-bit input offset",
+        KERNEL,
+        "input_[input][static_cast<uint64_t>(offset)]",
+        "input_[input][static_cast<uint32_t>(offset)]",
+    ),
+    (
+        "final cast counts 3 tiles (original 1)",
+        KERNEL,
+        "AscendC::Cast(out, result, RoundMode::CAST_RINT, chunk.count)",
+        "AscendC::Cast(out, result, RoundMode::CAST_RINT, 3 * tiling_->tile)",
+    ),
     ("narrowing truncates", KERNEL, "RoundMode::CAST_RINT", "RoundMode::CAST_TRUNC"),
     ("narrowing rounds half away", KERNEL, "RoundMode::CAST_RINT", "RoundMode::CAST_ROUND"),
-    ("widening with a mode that emits nothing", KERNEL, "AscendC::Cast(buffer, local, RoundMode::CAST_NONE, count)",
-     "AscendC::Cast(buffer, local, RoundMode::CAST_RINT, count)"),
-    ("no barrier after the subtraction", KERNEL, "    AscendC::PipeBarrier<PIPE_V>();\n    AscendC::Muls(result, result, tiling_->scale",
-     "    AscendC::Muls(result, result, tiling_->scale"),
-    ("no barrier after widening", KERNEL, "count);\n      AscendC::PipeBarrier<PIPE_V>();\n      return buffer;",
-     "count);\n      return buffer;"),
-    ("no barrier between chunks", KERNEL, "      AscendC::PipeBarrier<PIPE_V>();  // the previous chunk has left the float buffers\n", ""),
-    ("scalar unit does not wait for values", KERNEL,
-     "    AscendC::SetFlag<HardEvent::V_S>(scalar_ready_);\n    AscendC::WaitFlag<HardEvent::V_S>(scalar_ready_);\n", ""),
-    ("event set and not waited for", KERNEL, "    AscendC::WaitFlag<HardEvent::V_S>(scalar_ready_);\n", ""),
-    ("wait for an event nobody sets", KERNEL, "    AscendC::SetFlag<HardEvent::V_S>(scalar_ready_);\n", ""),
-    ("wait in the wrong direction", KERNEL, "AscendC::SetFlag<HardEvent::V_S>(scalar_ready_);\n    AscendC::WaitFlag<HardEvent::V_S>",
-     "AscendC::SetFlag<HardEvent::S_V>(scalar_ready_);\n    AscendC::WaitFlag<HardEvent::S_V>"),
-    ("rows' padding left undefined", KERNEL, "padding.isPad = padding.rightPadding != 0;", "padding.isPad = false;"),
-    ("queue filled beyond its depth", KERNEL, "      CopyIn(tile);\n", "      CopyIn(tile);\n      CopyIn(tile);\n"),
-    ("TQueConfig of one buffer (original 2)", KERNEL, "  TQue<TPosition::VECIN, 1> queue_[kMseInputs];",
-     "  static constexpr AscendC::TQueConfig kOne{1, 0};\n  TQue<TPosition::VECIN, 1, &kOne> queue_[kMseInputs];"),
+    (
+        "widening with a mode that emits nothing",
+        KERNEL,
+        "AscendC::Cast(buffer, local, RoundMode::CAST_NONE, count)",
+        "AscendC::Cast(buffer, local, RoundMode::CAST_RINT, count)",
+    ),
+    (
+        "no barrier after the subtraction",
+        KERNEL,
+        "    AscendC::PipeBarrier<PIPE_V>();\n    AscendC::Muls(result, result, tiling_->scale",
+        "    AscendC::Muls(result, result, tiling_->scale",
+    ),
+    (
+        "no barrier after widening",
+        KERNEL,
+        "count);\n      AscendC::PipeBarrier<PIPE_V>();\n      return buffer;",
+        "count);\n      return buffer;",
+    ),
+    (
+        "no barrier between chunks",
+        KERNEL,
+        "      AscendC::PipeBarrier<PIPE_V>();  // the previous chunk has left the float buffers\n",
+        "",
+    ),
+    (
+        "scalar unit does not wait for values",
+        KERNEL,
+        "    AscendC::SetFlag<HardEvent::V_S>(scalar_ready_);\n    AscendC::WaitFlag<HardEvent::V_S>(scalar_ready_);\n",
+        "",
+    ),
+    (
+        "event set and not waited for",
+        KERNEL,
+        "    AscendC::WaitFlag<HardEvent::V_S>(scalar_ready_);\n",
+        "",
+    ),
+    (
+        "wait for an event nobody sets",
+        KERNEL,
+        "    AscendC::SetFlag<HardEvent::V_S>(scalar_ready_);\n",
+        "",
+    ),
+    (
+        "wait in the wrong direction",
+        KERNEL,
+        "AscendC::SetFlag<HardEvent::V_S>(scalar_ready_);\n    AscendC::WaitFlag<HardEvent::V_S>",
+        "AscendC::SetFlag<HardEvent::S_V>(scalar_ready_);\n    AscendC::WaitFlag<HardEvent::S_V>",
+    ),
+    (
+        "rows' padding left undefined",
+        KERNEL,
+        "padding.isPad = padding.rightPadding != 0;",
+        "padding.isPad = false;",
+    ),
+    (
+        "queue filled beyond its depth",
+        KERNEL,
+        "      CopyIn(tile);\n",
+        "      CopyIn(tile);\n      CopyIn(tile);\n",
+    ),
+    (
+        "TQueConfig of one buffer (original 2)",
+        KERNEL,
+        "  TQue<TPosition::VECIN, 1> queue_[kMseInputs];",
+        "  static constexpr AscendC::TQueConfig kOne{1, 0};\n  TQue<TPosition::VECIN, 1, &kOne> queue_[kMseInputs];",
+    ),
     ("no double buffering of inputs", KERNEL, "tiling_->once[input] != 0 ? 1 : 2", "1"),
-    ("no double buffering of the output", KERNEL, "InitBuffer(output_, 2,", "InitBuffer(output_, 1,"),
+    (
+        "no double buffering of the output",
+        KERNEL,
+        "InitBuffer(output_, 2,",
+        "InitBuffer(output_, 1,",
+    ),
     ("tensor never freed", KERNEL, "    output_.FreeTensor(out);\n", ""),
-    ("tensor freed before it is copied out", KERNEL, "    AscendC::DataCopyPad(y_[",
-     "    output_.FreeTensor(out);\n    AscendC::DataCopyPad(y_["),
-    ("queued before it is copied in", KERNEL,
-     "    AscendC::DataCopyPad(local, input_[input][static_cast<uint64_t>(offset)], shape, padding);\n    queue_[input].EnQue(local);\n",
-     "    queue_[input].EnQue(local);\n    AscendC::DataCopyPad(local, input_[input][static_cast<uint64_t>(offset)], shape, padding);\n"),
-    ("float buffers overlap", KERNEL, "other = work_[tiling_->step];", "other = work_[tiling_->step / 16 * 8];"),
-    ("rows not at 32 bytes", KERNEL, "(tile.columns + kBlock - 1) / kBlock * kBlock;  //", "tile.columns;  //"),
-    ("scale applied last", KERNEL, "AscendC::Muls(result, result, tiling_->scale, chunk.count);",
-     "AscendC::Muls(result, result, 1.0f, chunk.count);"),
-    ("label and predict exchanged", KERNEL, "AscendC::Sub(result[at], predict[at], label, length)",
-     "AscendC::Sub(result[at], label, predict[at], length)"),
-    ("a buffer short of its copy", KERNEL, "static_cast<uint32_t>(tiling->tile * kSize)",
-     "static_cast<uint32_t>(tiling->tile * kSize - 32)"),
-    ("work split over the wrong block count", KERNEL, "const int64_t core = AscendC::GetBlockIdx();",
-     "const int64_t core = AscendC::GetBlockIdx() / 2;"),
-    ("32-bit count (original 3)", TILING, "t->total = Count(call.y);", "t->total = static_cast<uint32_t>(Count(call.y));"),
-    ("scale from a product in float (original 4)", TILING, "MeanScale(static_cast<uint64_t>(t->size[kMsePredict]))",
-     "1.0f / static_cast<float>(t->size[kMsePredict]) * 2.0f"),
-    ("scale rounded twice", TILING, "MeanScale(static_cast<uint64_t>(t->size[kMsePredict]))",
-     "static_cast<float>(2.0 / static_cast<double>(t->size[kMsePredict]))"),
-    ("scale of the broadcast count", TILING, "MeanScale(static_cast<uint64_t>(t->size[kMsePredict]))",
-     "MeanScale(static_cast<uint64_t>(t->total))"),
+    (
+        "tensor freed before it is copied out",
+        KERNEL,
+        "    AscendC::DataCopyPad(y_[",
+        "    output_.FreeTensor(out);\n    AscendC::DataCopyPad(y_[",
+    ),
+    (
+        "queued before it is copied in",
+        KERNEL,
+        "    AscendC::DataCopyPad(local, input_[input][static_cast<uint64_t>(offset)], shape, padding);\n    queue_[input].EnQue(local);\n",
+        "    queue_[input].EnQue(local);\n    AscendC::DataCopyPad(local, input_[input][static_cast<uint64_t>(offset)], shape, padding);\n",
+    ),
+    (
+        "float buffers overlap",
+        KERNEL,
+        "other = work_[tiling_->step];",
+        "other = work_[tiling_->step / 16 * 8];",
+    ),
+    (
+        "rows not at 32 bytes",
+        KERNEL,
+        "(tile.columns + kBlock - 1) / kBlock * kBlock;  //",
+        "tile.columns;  //",
+    ),
+    (
+        "scale applied last",
+        KERNEL,
+        "AscendC::Muls(result, result, tiling_->scale, chunk.count);",
+        "AscendC::Muls(result, result, 1.0f, chunk.count);",
+    ),
+    (
+        "label and predict exchanged",
+        KERNEL,
+        "AscendC::Sub(result[at], predict[at], label, length)",
+        "AscendC::Sub(result[at], label, predict[at], length)",
+    ),
+    (
+        "a buffer short of its copy",
+        KERNEL,
+        "static_cast<uint32_t>(tiling->tile * kSize)",
+        "static_cast<uint32_t>(tiling->tile * kSize - 32)",
+    ),
+    (
+        "work split over the wrong block count",
+        KERNEL,
+        "const int64_t core = AscendC::GetBlockIdx();",
+        "const int64_t core = AscendC::GetBlockIdx() / 2;",
+    ),
+    (
+        "32-bit count (original 3)",
+        TILING,
+        "t->total = Count(call.y);",
+        "t->total = static_cast<uint32_t>(Count(call.y));",
+    ),
+    (
+        "scale from a product in float (original 4)",
+        TILING,
+        "MeanScale(static_cast<uint64_t>(t->size[kMsePredict]))",
+        "1.0f / static_cast<float>(t->size[kMsePredict]) * 2.0f",
+    ),
+    (
+        "scale rounded twice",
+        TILING,
+        "MeanScale(static_cast<uint64_t>(t->size[kMsePredict]))",
+        "static_cast<float>(2.0 / static_cast<double>(t->size[kMsePredict]))",
+    ),
+    (
+        "scale of the broadcast count",
+        TILING,
+        "MeanScale(static_cast<uint64_t>(t->size[kMsePredict]))",
+        "MeanScale(static_cast<uint64_t>(t->total))",
+    ),
     ("tile from the whole UB (original 5)", TILING, "kReservedUb = 8192;", "kReservedUb = 0;"),
-    ("second buffer forgotten", TILING, "int64_t bytes = 2 * element_size;", "int64_t bytes = element_size;"),
-    ("cores not split by 512 bytes (original 7)", TILING, "t->unit = kUnitBytes / element_size;", "t->unit = 1;"),
-    ("remainder on one core (original 7)", TILING, "t->extra_cores = units % cores;",
-     "t->extra_cores = units % cores > 0 ? 1 : 0;"),
-    ("few cores for a middling tensor (original 7)", TILING, "kBytesPerCore = 4096;", "kBytesPerCore = 32768;"),
-    ("more blocks than cores", TILING, "Max(1, Min(platform.cores, ", "Max(1, Min(platform.cores + 1, "),
-    ("unknown reduction acts as sum (original 8)", TILING, "if (!call->mean && std::strcmp", "if (false && std::strcmp"),
-    ("unequal dtypes accepted (original 8)", TILING, "if (desc->GetDataType() != dtype) {", "if (false) {"),
-    ("label and dout never compared (original 8)", TILING, "if (dim != 1 && merged != 1 && dim != merged) {",
-     "if (false) {"),
-    ("dimensions merged although dout repeats", TILING, "} else if (pattern == last_pattern) {",
-     "} else if ((pattern & 3U) == (last_pattern & 3U)) {"),
-    ("too few slots for values", TILING, "t->value_slots = value_a_row ? max_rows : 8;", "t->value_slots = 8;"),
+    (
+        "second buffer forgotten",
+        TILING,
+        "int64_t bytes = 2 * element_size;",
+        "int64_t bytes = element_size;",
+    ),
+    (
+        "cores not split by 512 bytes (original 7)",
+        TILING,
+        "t->unit = kUnitBytes / element_size;",
+        "t->unit = 1;",
+    ),
+    (
+        "remainder on one core (original 7)",
+        TILING,
+        "t->extra_cores = units % cores;",
+        "t->extra_cores = units % cores > 0 ? 1 : 0;",
+    ),
+    (
+        "few cores for a middling tensor (original 7)",
+        TILING,
+        "kBytesPerCore = 4096;",
+        "kBytesPerCore = 32768;",
+    ),
+    (
+        "more blocks than cores",
+        TILING,
+        "Max(1, Min(platform.cores, ",
+        "Max(1, Min(platform.cores + 1, ",
+    ),
+    (
+        "unknown reduction acts as sum (original 8)",
+        TILING,
+        "if (!call->mean && std::strcmp",
+        "if (false && std::strcmp",
+    ),
+    (
+        "unequal dtypes accepted (original 8)",
+        TILING,
+        "if (desc->GetDataType() != dtype) {",
+        "if (false) {",
+    ),
+    (
+        "label and dout never compared (original 8)",
+        TILING,
+        "if (dim != 1 && merged != 1 && dim != merged) {",
+        "if (false) {",
+    ),
+    (
+        "dimensions merged although dout repeats",
+        TILING,
+        "} else if (pattern == last_pattern) {",
+        "} else if ((pattern & 3U) == (last_pattern & 3U)) {",
+    ),
+    (
+        "too few slots for values",
+        TILING,
+        "t->value_slots = value_a_row ? max_rows : 8;",
+        "t->value_slots = 8;",
+    ),
     ("a workspace nobody uses", TILING, "workspace[0] = 0;", "workspace[0] = 32;"),
 ]
 
@@ -110,15 +298,23 @@ DTYPES = ("float", "half", "bfloat16_t")
 
 def pattern(text):
     """The text with any line breaks and indentation."""
-    return re.compile(r"\s+".join(re.escape(word).replace(r"\(", r"\(\s*") for word in text.split()))
+    return re.compile(
+        r"\s+".join(re.escape(word).replace(r"\(", r"\(\s*") for word in text.split())
+    )
 
 
 def kernel_source(index, path):
     parts = []
     for dtype in DTYPES:
-        parts += [f"#define DTYPE_PREDICT {dtype}", f"#define mse_loss_v2_grad mutant_{index}_{dtype}",
-                  f"#define mse_loss_v2_grad_op mutant_{index}_{dtype}_op", f'#include "{path}"',
-                  "#undef DTYPE_PREDICT", "#undef mse_loss_v2_grad", "#undef mse_loss_v2_grad_op"]
+        parts += [
+            f"#define DTYPE_PREDICT {dtype}",
+            f"#define mse_loss_v2_grad mutant_{index}_{dtype}",
+            f"#define mse_loss_v2_grad_op mutant_{index}_{dtype}_op",
+            f'#include "{path}"',
+            "#undef DTYPE_PREDICT",
+            "#undef mse_loss_v2_grad",
+            "#undef mse_loss_v2_grad_op",
+        ]
     return "\n".join(parts), ", ".join(f"mutant_{index}_{dtype}" for dtype in DTYPES)
 
 
@@ -131,7 +327,9 @@ def main():
         if found == 0:
             sys.exit(f"mutants.py: {name}: its text is no longer in {file}")
         source = source.replace('"../op_kernel/', '"op_kernel/')
-        source = source.replace('#include "mse_loss_v2_grad_tiling.h"', '#include "op_kernel/mse_loss_v2_grad_tiling.h"')
+        source = source.replace(
+            '#include "mse_loss_v2_grad_tiling.h"', '#include "op_kernel/mse_loss_v2_grad_tiling.h"'
+        )
         if file == TILING:
             source = source.replace("TilingMseLossV2Grad", f"TilingMutant{index}")
         mutated = out / f"source_{index}.inc"
@@ -140,15 +338,24 @@ def main():
             sources, kernels = kernel_source(index, mutated.name)
             tiling = "ascend_model::MseLossV2Grad().tiling"
         else:
-            sources = f'#define optiling optiling_{index}\n#include "{mutated.name}"\n#undef optiling'
+            sources = (
+                f'#define optiling optiling_{index}\n#include "{mutated.name}"\n#undef optiling'
+            )
             tiling = f"optiling_{index}::TilingMutant{index}"
             kernels = ", ".join(f"ascend_model::MseLossV2Grad().kernel[{i}]" for i in range(3))
-        write(out / f"mutant_{index}.cpp", TEMPLATE.format(
-            index=index, name=name, sources=sources, kernels=kernels, tiling=tiling))
+        write(
+            out / f"mutant_{index}.cpp",
+            TEMPLATE.format(
+                index=index, name=name, sources=sources, kernels=kernels, tiling=tiling
+            ),
+        )
     declare = "".join(f"const Mutant& Mutant{i}();\n" for i in range(len(MUTANTS)))
     calls = ", ".join(f"&Mutant{i}()" for i in range(len(MUTANTS)))
-    write(out / "mutants_list.cpp", f'#include "mutants_test.h"\n\nnamespace ascend_tests {{\n{declare}'
-          f"std::vector<const Mutant*> AllMutants() {{ return {{{calls}}}; }}\n}}  // namespace ascend_tests\n")
+    write(
+        out / "mutants_list.cpp",
+        f'#include "mutants_test.h"\n\nnamespace ascend_tests {{\n{declare}'
+        f"std::vector<const Mutant*> AllMutants() {{ return {{{calls}}}; }}\n}}  // namespace ascend_tests\n",
+    )
     print(len(MUTANTS))
 
 
