@@ -323,7 +323,7 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     for index, (name, file, text, replacement) in enumerate(MUTANTS):
         source = (root / file).read_text()
-        source, found = pattern(text).subn(lambda match: replacement, source)
+        source, found = pattern(text).subn(lambda _, text=replacement: text, source)
         if found == 0:
             sys.exit(f"mutants.py: {name}: its text is no longer in {file}")
         source = source.replace('"../op_kernel/', '"op_kernel/')
