@@ -57,6 +57,7 @@ def mse_loss(input, target, reduction="mean", *, axis_name=None):
     Returns an array of the promoted dtype: of the broadcast shape for "none", else 0-dimensional. Of
     nothing, the sum is 0 and the mean NaN.
 
+    An operand that all devices share may be given to each: its gradient is summed over them.
     Reverse mode only, once: JAX raises for jvp, and for the gradient of a gradient.
 
     Raises ValueError for an unknown reduction, shapes that do not broadcast or more than 8 dimensions,
@@ -135,18 +136,6 @@ def _count(input, target, reduction):
     return math.prod(_shape(input, target)) if reduction == "mean" else 0
 
 
-def _scalar(array, rank):
-    return array.reshape((1,) * rank) if array.ndim == 0 else array
-
-
-def _reduced(gradient, operand):
-    """The sum of `gradient` over the dimensions that `operand` was expanded in."""
-    axes = tuple(i for i, n in enumerate(operand.shape) if n != gradient.shape[i])
-    if not axes:
-        return gradient
-    return jnp.sum(gradient, axes, keepdims=True)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _loss(input, target, reduction):
     shape = _shape(input, target) if reduction == "none" else ()
@@ -162,8 +151,10 @@ def _loss(input, target, reduction):
 
 
 def _loss_forward(input, target, reduction):
+    needs = _needs(input, target)
+    input, target = input.value, target.value
     if reduction == "none":
-        return _loss(input, target, reduction), (input, target, None)
+        return _loss(input, target, reduction), (input, target, None, needs)
     value, stored = _call(
         "loss_and_grad",
         [((), input.dtype), (_shape(input, target), input.dtype)],
@@ -172,43 +163,66 @@ def _loss_forward(input, target, reduction):
         vmap_method="sequential",
         reduction=_REDUCTIONS[reduction],
     )
-    return value, (input, target, stored)
+    return value, (input, target, stored, needs)
 
 
 def _loss_backward(reduction, saved, cotangent):
-    input, target, stored = saved
-    return _gradients(input, target, stored, cotangent, _count(input, target, reduction))
+    input, target, stored, needs = saved
+    count = _count(input, target, reduction)
+    return _gradients(input, target, stored, needs, cotangent, count)
 
 
-_loss.defvjp(_loss_forward, _loss_backward)
+_loss.defvjp(_loss_forward, _loss_backward, symbolic_zeros=True)
 
 
-def _gradients(input, target, stored, cotangent, count):
-    cotangent = _scalar(cotangent, input.ndim)
-    x, y = input, target
+def _needs(*primals):
+    """Which operands need a gradient, as a tree without leaves: () for yes, None for no."""
+    return tuple(() if primal.perturbed else None for primal in primals)
+
+
+def _gradients(input, target, stored, needs, cotangent, count):
+    if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
+        return jnp.zeros_like(input), jnp.zeros_like(target)
+    gradient = _gradient(input, target, stored, cotangent, count)
+    return (
+        None if needs[0] is None else _shared_out(gradient, input),
+        None if needs[1] is None else _shared_out(-gradient, target),
+    )
+
+
+def _gradient(input, target, stored, cotangent, count):
+    if stored is not None and not isinstance(cotangent, jax.core.Tracer) and cotangent == 1:
+        return stored  # outside jit, where finish_grad would have to copy it
+    cotangent = cotangent.reshape((1,) * input.ndim) if cotangent.ndim == 0 else cotangent
     if input.shape != target.shape and input.dtype.itemsize == 2:
         # The sum over expanded dimensions is rounded once, to the operand's dtype.
-        x, y, cotangent = (a.astype(jnp.float32) for a in (input, target, cotangent))
+        input, target, cotangent = (a.astype(jnp.float32) for a in (input, target, cotangent))
         stored = None
-    result = [(_shape(x, y), x.dtype)]
+    result = [(_shape(input, target), input.dtype)]
+    operands = (cotangent, input, target)
     if stored is None:
-        gradient = _call("grad", result, cotangent, x, y, vmap_method="expand_dims", count=count)
-    else:
-        gradient = _call(
-            "finish_grad",
-            result,
-            stored,
-            cotangent,
-            x,
-            y,
-            vmap_method="broadcast_all",
-            aliases={0: 0},
-            count=count,
-        )
-    return (
-        _reduced(gradient, input).astype(input.dtype),
-        _reduced(-gradient, target).astype(target.dtype),
+        return _call("grad", result, *operands, vmap_method="expand_dims", count=count)
+    return _call(
+        "finish_grad",
+        result,
+        stored,
+        *operands,
+        vmap_method="broadcast_all",
+        aliases={0: 0},
+        count=count,
     )
+
+
+def _shared_out(gradient, operand):
+    """The sum of `gradient` over the dimensions that `operand` was expanded in, and over the mesh axes that
+    only the other operand varies over."""
+    axes = tuple(i for i, n in enumerate(operand.shape) if n != gradient.shape[i])
+    if axes:
+        gradient = jnp.sum(gradient, axes, keepdims=True)
+    shared = tuple(sorted(_varying_axes(gradient) - _varying_axes(operand)))
+    if shared:
+        gradient = jax.lax.psum(gradient, shared)
+    return gradient.astype(operand.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -261,13 +275,15 @@ def _finished(words, dtype, reduction):
 
 
 def _sharded_forward(input, target, reduction, axes):
-    return _sharded_loss(input, target, reduction, axes), (input, target)
+    needs = _needs(input, target)
+    input, target = input.value, target.value
+    return _sharded_loss(input, target, reduction, axes), (input, target, needs)
 
 
 def _sharded_backward(reduction, axes, saved, cotangent):
-    input, target = saved
+    input, target, needs = saved
     count = _count(input, target, reduction) * jax.lax.axis_size(axes)
-    return _gradients(input, target, None, cotangent, count)
+    return _gradients(input, target, None, needs, cotangent, count)
 
 
-_sharded_loss.defvjp(_sharded_forward, _sharded_backward)
+_sharded_loss.defvjp(_sharded_forward, _sharded_backward, symbolic_zeros=True)

@@ -53,4 +53,17 @@ for dtype in DTYPES:
                 )
                 assert same_bits(jax.jit(inside)(x, y), jax.jit(jax.grad(whole))(x, y))
             cases += 1
+x, y = operands("normal", np.dtype(np.float32))  # a row of targets that every device has whole
+f = jax.shard_map(
+    functools.partial(face.mse_loss, axis_name="a"),
+    mesh=mesh,
+    in_specs=(P("a"), P()),
+    out_specs=P(),
+)
+ours = jax.jit(jax.value_and_grad(f, (0, 1)))(x, x[:1])
+one = jax.jit(jax.value_and_grad(face.mse_loss, (0, 1)))(x, x[:1])
+assert same_bits(ours[0], one[0])
+assert same_bits(ours[1][0], one[1][0])
+np.testing.assert_allclose(ours[1][1], one[1][1], rtol=1e-5, atol=1e-8)
+
 print("devices", jax.device_count(), "cases", cases)
