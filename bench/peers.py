@@ -58,7 +58,7 @@ class Lab:
             print(f"{case_id}: not right to the bit, not timed", file=sys.stderr)
             self.cases.append(case | {"error": "not right to the bit"})
             return
-        seconds = lab.measure(contenders, 0.05 if self.quick else 1.5)
+        seconds = lab.measure(contenders, 0.05 if self.quick else 0.5)
         self.cases.append(case | {"seconds": seconds})
         ours = seconds["mseloss"]["median"]
         others = ", ".join(
@@ -214,7 +214,7 @@ def add_steps(lab_: Lab):
             lab_,
             "f32",
             n,
-            compiled=not lab_.quick and n in (1 << 16, 1 << 22, 1 << 26),
+            compiled=not lab_.quick and n in (1 << 22, 1 << 26),
             jit=n >= 1 << 16,
         )
     if not lab_.quick:
@@ -231,21 +231,14 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(mseloss.info()["threads"])
     lab_ = Lab(arguments.quick, arguments.filter)
-    start = lab.stamp()
-    add_steps(lab_)
-    add_layout_grads(lab_)
-    add_dense_grads(lab_)
-    if not arguments.quick:
-        add_losses(lab_)
     versions = {"torch": torch.__version__, "jax": jax.__version__, "numpy": np.__version__}
-    peers = {
-        "start": start,
-        "end": lab.stamp(),
-        "versions": versions,
-        "errors": errors.measure(arguments.quick),
-        "cases": lab_.cases,
-    }
-    lab.save(peers, arguments.out)
+    peers = {"start": lab.stamp(), "end": "", "versions": versions}
+    peers |= {"errors": errors.measure(arguments.quick), "cases": lab_.cases}
+    parts = [add_steps, add_layout_grads, add_dense_grads]
+    for part in parts if arguments.quick else [*parts, add_losses]:
+        part(lab_)
+        peers["end"] = lab.stamp()
+        lab.save(peers, arguments.out)  # what is measured survives an interruption
     return int(any("error" in case for case in lab_.cases))
 
 
