@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 SAMPLE = 300e-6  # shortest sample, seconds
-SETTLE = 1200e-6  # longer than idle OpenMP threads spin at GOMP_SPINCOUNT=10000
+SETTLE = 25e-3  # longer than idle OpenMP threads spin by default
 
 
 def _sample(call: Callable[[], object], calls: int) -> float:

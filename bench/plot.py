@@ -195,7 +195,7 @@ def layouts(result: dict, path: pathlib.Path) -> None:
 def steps(result: dict, path: pathlib.Path) -> None:
     rows = [c for c in of(result, "peers") if c["id"].startswith("step/f32/")]
     rows.sort(key=lambda r: r["n"])
-    if not rows:
+    if len(rows) < 4:
         return
     figure, axis = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
     for name in ("mseloss", "PyTorch", "torch.compile", "JAX value_and_grad"):
