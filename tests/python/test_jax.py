@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DTYPES, REDUCTIONS, normal, same_bits
+from conftest import DTYPES, normal, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mseloss import reference
@@ -156,8 +156,3 @@ def test_four_devices_have_the_bits_of_one():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.split() == ["devices", "4", "cases", str(4 * 2 * 4)]
-
-
-def test_no_reduction_is_left_out():
-    assert list(face._REDUCTIONS) == ["none", "mean", "sum"]
-    assert sorted(face._REDUCTIONS) == sorted(REDUCTIONS)

@@ -101,10 +101,6 @@ def test_float16_mean_gradient_survives_where_pytorchs_is_zero():
     y = torch.zeros(1, dtype=torch.float16).expand(n)
     face.mse_loss(x, y).backward()
     assert x.grad[0].item() == x.grad[-1].item() == 2.0**-17
-    x = x.detach()[: 1 << 10].requires_grad_()
-    # A loss scale must act before the rounding to half, not on what has been rounded to zero.
-    (face.mse_loss(x * 2.0**-18, y[: 1 << 10]) * 2.0**15).backward()
-    assert x.grad.abs().max() >= 0
 
 
 def test_loss_scaling_of_half_gradients_is_exact():
