@@ -59,32 +59,40 @@ class Squares;
 template <>
 class Squares<float> {
  public:
-  using D = hn::Rebind<float, Wide>;
-  static constexpr int kAccumulators = 8;
+  using D = hn::ScalableTag<float>;
+  static constexpr int kAccumulators = 4;  // each of a whole float32 vector, which is two of float64
 
   HWY_INLINE Squares() {
     for (WideV& sum : sum_) sum = hn::Zero(Wide());
   }
 
   HWY_INLINE void add(int k, hn::Vec<D> difference) {
-    const auto d = hn::PromoteTo(Wide(), difference);
-    sum_[k] = hn::MulAdd(d, d, sum_[k]);  // the product is exact, so fused or not is the same
+#if HWY_TARGET == HWY_SCALAR
+    add_wide(2 * k, hn::PromoteTo(Wide(), difference));
+#else
+    const hn::Half<D> half;
+    add_wide(2 * k, hn::PromoteTo(Wide(), hn::LowerHalf(half, difference)));
+    add_wide(2 * k + 1, hn::PromoteTo(Wide(), hn::UpperHalf(half, difference)));
+#endif
   }
   HWY_INLINE void finish(size_t n, RowSum* row) {
-    for (int step = kAccumulators / 2; step > 0; step /= 2) {
+    for (int step = kAccumulators; step > 0; step /= 2) {
       for (int k = 0; k < step; ++k) sum_[k] = hn::Add(sum_[k], sum_[k + step]);
     }
     row->high = sum_of_lanes(sum_[0]);
     row->low = 0;
     // Additions a term passes: one a round, those of the last part, the accumulators' tree, the lanes.
-    const size_t lanes = hn::Lanes(Wide());
-    const size_t additions = n / (kAccumulators * lanes) + kAccumulators + 3 + lanes;
+    const size_t additions = n / (kAccumulators * hn::Lanes(D())) + kAccumulators + 3 + hn::Lanes(Wide());
     row->error = kUnit * static_cast<double>(additions) * row->high * kSlack;
     row->squares_fit = true;
   }
 
  private:
-  WideV sum_[kAccumulators];
+  HWY_INLINE void add_wide(int k, WideV d) {
+    sum_[k] = hn::MulAdd(d, d, sum_[k]);  // the product is exact, so fused or not is the same
+  }
+
+  WideV sum_[2 * kAccumulators];
 };
 
 // Squares of float64 as two doubles each, summed in double-double.
@@ -233,8 +241,7 @@ void add_block(double* values, size_t count, FixedPoint limbs) {
 template <class S>
 void exact_sum(const Row& row, uint64_t* limb_array, double* special) {
   using T = typename S::Compute;
-  using D = typename Squares<T>::D;
-  const D d;
+  const hn::Rebind<T, Wide> d;
   const Wide wide;
   const size_t lanes = hn::Lanes(wide);
   const Source<S> x(row.in[1], row.moves[1]), y(row.in[2], row.moves[2]);
