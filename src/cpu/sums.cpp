@@ -128,7 +128,8 @@ class Squares<double> {
     }
     row->high = sum;
     row->low = rest;
-    const double additions = static_cast<double>(n / (kAccumulators * lanes) + 2 * kAccumulators + lanes + 2);
+    const size_t rounds = n / (kAccumulators * lanes);
+    const auto additions = static_cast<double>(rounds + 2 * kAccumulators + lanes + 2);
     // The low parts' own roundings, quadratic in the unit, and what squares lose below the smallest
     // subnormal.
     row->error =
