@@ -15,20 +15,29 @@
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
-template <class S, bool kStream>
+template <class S, Store kStore>
 void grad(const Row& row) {
   using T = typename S::Compute;
   const hn::ScalableTag<T> d;
   const auto scale = hn::Set(d, static_cast<T>(row.scale));
-  const Source<S> g(row.in[0], row.moves[0]), x(row.in[1], row.moves[1]), y(row.in[2], row.moves[2]);
-  sweep<S, kStream>(
-      row, [&](auto from) HWY_ATTR { return hn::Mul(hn::Mul(hn::Sub(from(x), from(y)), scale), from(g)); });
+  Copies<S> of_x, of_y;
+  const Source<S> x(row.in[1], row.moves[1], &of_x), y(row.in[2], row.moves[2], &of_y);
+  if (!row.moves[0]) {  // the usual case: worth not widening it again and again
+    const auto g = broadcast<S>(d, row.in[0]);
+    sweep<S, kStore>(
+        row, [=](int, auto from) HWY_ATTR { return hn::Mul(hn::Mul(hn::Sub(from(x), from(y)), scale), g); });
+    return;
+  }
+  const Source<S> g(row.in[0], true, nullptr);
+  sweep<S, kStore>(row, [=](int, auto from)
+                            HWY_ATTR { return hn::Mul(hn::Mul(hn::Sub(from(x), from(y)), scale), from(g)); });
 }
 
 template <class S>
 void loss(const Row& row) {
-  const Source<S> x(row.in[1], row.moves[1]), y(row.in[2], row.moves[2]);
-  sweep<S, false>(row, [&](auto from) HWY_ATTR {
+  Copies<S> of_x, of_y;
+  const Source<S> x(row.in[1], row.moves[1], &of_x), y(row.in[2], row.moves[2], &of_y);
+  sweep<S, Store::kCached>(row, [=](int, auto from) HWY_ATTR {
     const auto difference = hn::Sub(from(x), from(y));
     return hn::Mul(difference, difference);
   });
@@ -53,42 +62,42 @@ template <class From, class To>
 void convert(const void* from, void* to, size_t n) {
   using A = typename From::Compute;
   using B = typename To::Compute;
-  const Row row{{from, nullptr, nullptr}, {true, false, false}, to, n, 0};
-  if constexpr (std::is_same_v<A, B>) {
-    const Source<From> source(from, true);
-    sweep<To, false>(row, [&](auto load) HWY_ATTR { return load(source); });
-  } else {
-    const hn::ScalableTag<double> wide;
-    const hn::Rebind<float, decltype(wide)> narrow;
-    const size_t lanes = hn::Lanes(wide);
-    HWY_ALIGN typename To::Memory out[hn::MaxLanes(wide)];
-    const auto* source = static_cast<const typename From::Memory*>(from);
-    auto* sink = static_cast<typename To::Memory*>(to);
-    HWY_ALIGN typename From::Memory part[hn::MaxLanes(wide)] = {};
-    for (size_t i = 0; i < n; i += lanes) {
-      const size_t count = HWY_MIN(lanes, n - i);
-      std::memcpy(part, source + i, count * sizeof(part[0]));
-      if constexpr (std::is_same_v<A, float>) {  // widening is exact
-        hn::StoreU(hn::PromoteTo(wide, From::load(narrow, part)), wide, out);
-      } else if constexpr (std::is_same_v<typename To::Memory, float>) {
-        // Not DemoteTo(): Highway 1.0.3 clamps to the largest finite value on its scalar target.
-        for (size_t k = 0; k < lanes; ++k) out[k] = static_cast<float>(part[k]);
-      } else {
-        HWY_ALIGN float odd[hn::MaxLanes(wide)];
-        for (size_t k = 0; k < lanes; ++k) odd[k] = round_to_odd(part[k]);
-        To::store(narrow, hn::LoadU(narrow, odd), out);
-      }
-      std::memcpy(sink + i, out, count * sizeof(out[0]));
+  const hn::ScalableTag<std::conditional_t<std::is_same_v<A, B>, A, double>> d;
+  const hn::Rebind<A, decltype(d)> da;
+  const hn::Rebind<B, decltype(d)> db;
+  const size_t lanes = hn::Lanes(d);
+  const auto vector = [&](const typename From::Memory* source, typename To::Memory* sink) HWY_ATTR {
+    if constexpr (std::is_same_v<A, B>) {
+      To::store(db, From::load(da, source), sink);
+    } else if constexpr (std::is_same_v<A, float>) {  // widening is exact
+      hn::StoreU(hn::PromoteTo(db, From::load(da, source)), db, sink);
+    } else if constexpr (std::is_same_v<typename To::Memory, float>) {
+      // Not DemoteTo(): Highway 1.0.3 clamps to the largest finite value on its scalar target.
+      for (size_t k = 0; k < lanes; ++k) sink[k] = static_cast<float>(source[k]);
+    } else {
+      HWY_ALIGN float odd[hn::MaxLanes(d)];
+      for (size_t k = 0; k < lanes; ++k) odd[k] = round_to_odd(source[k]);
+      To::store(db, hn::LoadU(db, odd), sink);
     }
-  }
+  };
+  const auto* source = static_cast<const typename From::Memory*>(from);
+  auto* sink = static_cast<typename To::Memory*>(to);
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) vector(source + i, sink + i);
+  if (i == n) return;
+  HWY_ALIGN typename From::Memory end[hn::MaxLanes(d)] = {};
+  HWY_ALIGN typename To::Memory out[hn::MaxLanes(d)];
+  std::memcpy(end, source + i, (n - i) * sizeof(end[0]));
+  vector(end, out);
+  std::memcpy(sink + i, out, (n - i) * sizeof(out[0]));
 }
 
 void fill_elementwise(Kernels* kernels) {
   for_each_storage([&](DType dtype, auto storage) {
     using S = decltype(storage);
     const int i = static_cast<int>(dtype);
-    kernels->grad[i][0] = &grad<S, false>;
-    kernels->grad[i][1] = &grad<S, true>;
+    kernels->grad[i][0] = &grad<S, Store::kCached>;
+    kernels->grad[i][1] = &grad<S, Store::kStreaming>;
     kernels->loss[i] = &loss<S>;
     for_each_storage([&](DType to, auto to_storage) {
       kernels->convert[i][static_cast<int>(to)] = &convert<S, decltype(to_storage)>;

@@ -32,7 +32,7 @@ struct Kernels {
   void (*loss[kDTypes])(const Row&);
   // The fast sum of (input - target)^2; n is at most kSumBlock.
   void (*sum[kDTypes])(const Row&, RowSum*);
-  // grad and sum in one sweep.
+  // grad and sum in one sweep, of one grad_output for all.
   void (*grad_sum[kDTypes][2])(const Row&, RowSum*);
   // The exact sum into limbs; non-finite differences are added to *special instead.
   void (*exact_sum[kDTypes])(const Row&, uint64_t* limbs, double* special);

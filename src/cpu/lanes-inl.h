@@ -9,6 +9,8 @@
 
 #include <hwy/highway.h>
 
+#include <type_traits>
+
 #include "cpu/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -28,21 +30,18 @@ namespace hn = hwy::HWY_NAMESPACE;
 #define MSELOSS_NATIVE_FMA 0
 #endif
 
-// Highway 1.0.3 streams 16 bytes even from a shorter vector; those are stored as usual.
-template <class D>
-HWY_INLINE void stream_vector(D d, hn::Vec<D> v, hn::TFromD<D>* to) {
-  if constexpr (hn::MaxLanes(D()) * sizeof(hn::TFromD<D>) < 16) {
-    hn::StoreU(v, d, to);
-  } else {
-    hn::Stream(v, d, to);
-  }
-}
+// A pack is what one vector of the memory format holds: kPack compute vectors. Which element is in which of
+// them is the storage's own affair, so loads and stores of packs go together.
+template <int kPart>
+using Part = std::integral_constant<int, kPart>;
 
 // Same: the memory format is the compute format.
 template <class T>
 struct Same {
   using Memory = T;
   using Compute = T;
+  static constexpr int kPack = 1;
+
   template <class D>
   static HWY_INLINE hn::Vec<D> load(D d, const Memory* from) {
     return hn::LoadU(d, from);
@@ -52,8 +51,17 @@ struct Same {
     hn::StoreU(v, d, to);
   }
   template <class D>
-  static HWY_INLINE void stream(D d, hn::Vec<D> v, Memory* to) {
-    stream_vector(d, v, to);
+  static HWY_INLINE hn::Vec<D> load_pack(Part<0>, D d, const Memory* from) {
+    return hn::LoadU(d, from);
+  }
+  template <bool kStream, class D>
+  static HWY_INLINE void store_pack(D d, const hn::Vec<D>* v, Memory* to) {
+    // Highway 1.0.3 streams 16 bytes even from a shorter vector; those are stored as usual.
+    if constexpr (kStream && hn::MaxLanes(D()) * sizeof(T) >= 16) {
+      hn::Stream(v[0], d, to);
+    } else {
+      hn::StoreU(v[0], d, to);
+    }
   }
 };
 
@@ -62,6 +70,8 @@ template <class Bits>
 struct Half {
   using Memory = uint16_t;
   using Compute = float;
+  static constexpr int kPack = HWY_TARGET == HWY_SCALAR ? 1 : 2;
+
   template <class D>
   static HWY_INLINE hn::Vec<D> load(D d, const Memory* from) {
     return Bits::widen(d, hn::LoadU(hn::Rebind<uint16_t, D>(), from));
@@ -71,9 +81,30 @@ struct Half {
     const hn::Rebind<uint16_t, D> d16;
     hn::StoreU(Bits::narrow(d, v), d16, to);
   }
-  template <class D>
-  static HWY_INLINE void stream(D d, hn::Vec<D> v, Memory* to) {
-    stream_vector(hn::Rebind<uint16_t, D>(), Bits::narrow(d, v), to);
+  template <int kPart, class D>
+  static HWY_INLINE hn::Vec<D> load_pack(Part<kPart> part, D d, const Memory* from) {
+#if HWY_TARGET == HWY_SCALAR
+    (void)part;
+    return load(d, from);
+#else
+    return Bits::load_pack(part, d, from);
+#endif
+  }
+  template <bool kStream, class D>
+  static HWY_INLINE void store_pack(D d, const hn::Vec<D>* v, Memory* to) {
+#if HWY_TARGET == HWY_SCALAR
+    store(d, v[0], to);
+#else
+    const hn::Repartition<uint16_t, D> d16;
+    if constexpr (kStream) {
+      hn::Stream(Bits::narrow_pack(d, v), d16, to);
+    } else if constexpr (Bits::kInterleaved) {
+      hn::StoreU(Bits::narrow_pack(d, v), d16, to);
+    } else {  // two stores are cheaper than putting the halves together
+      store(d, v[0], to);
+      store(d, v[1], to + hn::Lanes(d));
+    }
+#endif
   }
 };
 
@@ -88,6 +119,8 @@ HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> low_halves(D, hn::Vec<hn::RebindToUn
 }
 
 struct BFloat16Bits {
+  static constexpr bool kInterleaved = true;  // a pack's vectors have the elements of even and of odd index
+
   template <class D>
   static HWY_INLINE hn::Vec<D> widen(D d, hn::Vec<hn::Rebind<uint16_t, D>> half) {
     const hn::RebindToUnsigned<D> du;
@@ -95,17 +128,42 @@ struct BFloat16Bits {
   }
   template <class D>
   static HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> narrow(D d, hn::Vec<D> v) {
+    return low_halves(d, hn::ShiftRight<16>(rounded(d, v)));
+  }
+
+#if HWY_TARGET != HWY_SCALAR
+  // Each element becomes the upper half of a lane in one operation.
+  template <int kPart, class D>
+  static HWY_INLINE hn::Vec<D> load_pack(Part<kPart>, D d, const uint16_t* from) {
+    const hn::RebindToUnsigned<D> du;
+    const auto both = hn::BitCast(du, hn::LoadU(hn::Repartition<uint16_t, D>(), from));
+    return hn::BitCast(d, kPart == 0 ? hn::ShiftLeft<16>(both) : hn::And(both, hn::Set(du, 0xffff0000u)));
+  }
+  template <class D>
+  static HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> narrow_pack(D d, const hn::Vec<D>* v) {
+    const hn::RebindToUnsigned<D> du;
+    const auto even = hn::ShiftRight<16>(rounded(d, v[0]));
+    const auto odd = hn::And(rounded(d, v[1]), hn::Set(du, 0xffff0000u));
+    return hn::BitCast(hn::Repartition<uint16_t, D>(), hn::Or(even, odd));
+  }
+#endif
+
+ private:
+  // Rounded to the upper half of each lane; what is below it is to be dropped.
+  template <class D>
+  static HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> rounded(D, hn::Vec<D> v) {
     const hn::RebindToUnsigned<D> du;
     const auto bits = hn::BitCast(du, v);
     const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
-    const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), odd);
+    const auto sum = hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), odd);
     const auto quiet = hn::Or(bits, hn::Set(du, 0x400000u));  // rounding could turn a NaN into an infinity
-    const auto is_nan = hn::RebindMask(du, hn::IsNaN(v));
-    return low_halves(d, hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded)));
+    return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), quiet, sum);
   }
 };
 
 struct Float16Bits {
+  static constexpr bool kInterleaved = false;  // a pack's vectors have its lower and its upper half
+
 #if MSELOSS_NATIVE_FLOAT16
   template <class D>
   static HWY_INLINE hn::Vec<D> widen(D d, hn::Vec<hn::Rebind<uint16_t, D>> half) {
@@ -155,6 +213,17 @@ struct Float16Bits {
     result = hn::IfThenElse(above(0x477fffff), hn::Set(du, 0x7c00u), result);
     result = hn::IfThenElse(above(0x7f800000), hn::Set(du, 0x7e00u), result);
     return low_halves(d, hn::Or(result, sign));
+  }
+#endif
+
+#if HWY_TARGET != HWY_SCALAR
+  template <int kPart, class D>
+  static HWY_INLINE hn::Vec<D> load_pack(Part<kPart>, D d, const uint16_t* from) {
+    return widen(d, hn::LoadU(hn::Rebind<uint16_t, D>(), from + kPart * hn::Lanes(d)));
+  }
+  template <class D>
+  static HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> narrow_pack(D d, const hn::Vec<D>* v) {
+    return hn::Combine(hn::Repartition<uint16_t, D>(), narrow(d, v[1]), narrow(d, v[0]));
   }
 #endif
 };

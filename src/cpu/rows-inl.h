@@ -1,5 +1,5 @@
-// The loop that every elementwise kernel is: whole vectors, four at a time, and a last part that goes through
-// a buffer. Re-included per target.
+// The loop that every kernel of a run is: whole packs, and ends that go through a buffer. Re-included per
+// target.
 #if defined(MSELOSS_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MSELOSS_ROWS_INL_H_
 #undef MSELOSS_ROWS_INL_H_
@@ -14,82 +14,125 @@
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
-// An input of a run. One element that stands for all becomes a vector of copies which the loop never leaves:
-// a load that hits L1 costs less than a second version of every kernel.
+// The largest number of elements in a pack.
+template <class S>
+inline constexpr size_t kMaxPack = S::kPack* hn::MaxLanes(hn::ScalableTag<typename S::Compute>());
+
+// Compute vectors a round: enough to hide the latency of an addition.
+inline constexpr int kVectors = 4;
+
+// A pack of the one element that stands for all of an input.
+template <class S>
+class Copies {
+ public:
+  using Memory = typename S::Memory;
+  HWY_INLINE const Memory* fill(const void* one) {
+    Memory element;
+    std::memcpy(&element, one, sizeof(element));
+    const hn::CappedTag<Memory, kMaxPack<S>> d;
+    for (size_t i = 0; i < kMaxPack<S>; i += hn::Lanes(d)) hn::Store(hn::Set(d, element), d, copies_ + i);
+    return copies_;
+  }
+
+ private:
+  HWY_ALIGN Memory copies_[kMaxPack<S>];
+};
+
+// The one element, in every lane.
+template <class S, class D>
+HWY_INLINE hn::Vec<D> broadcast(D d, const void* one) {
+  Copies<S> copies;
+  return S::load(d, copies.fill(one));
+}
+
+// An input of a run. Copies of an element that stands for all are a pack which the loop never leaves: a load
+// that hits L1 costs less than a second version of every kernel.
 template <class S>
 class Source {
  public:
   using Memory = typename S::Memory;
 
-  Source(const void* in, bool moves) : from_(static_cast<const Memory*>(in)), mask_(moves ? ~size_t{0} : 0) {
-    if (moves) return;
-    Memory one;
-    std::memcpy(&one, in, sizeof(one));
-    for (Memory& copy : copies_) copy = one;
-    from_ = copies_;
-  }
-  Source(const Source&) = delete;
-  Source& operator=(const Source&) = delete;
+  HWY_INLINE Source(const void* in, bool moves, Copies<S>* copies)
+      : from_(moves ? static_cast<const Memory*>(in) : copies->fill(in)), mask_(moves ? ~size_t{0} : 0) {}
 
   template <class D>
   HWY_INLINE hn::Vec<D> load(D d, size_t i) const {
     return S::load(d, from_ + (i & mask_));
   }
-  // The first `count` lanes from element i on; the others are zero, or copies of the one element.
+  template <class P, class D>
+  HWY_INLINE hn::Vec<D> load_pack(P part, D d, size_t i) const {
+    return S::load_pack(part, d, from_ + (i & mask_));
+  }
+  // `count` elements from element i on, and zeros behind them.
   template <class D>
-  HWY_INLINE hn::Vec<D> load_part(D d, size_t i, size_t count) const {
-    if (mask_ == 0) return S::load(d, from_);
-    HWY_ALIGN Memory part[hn::MaxLanes(D())] = {};
-    std::memcpy(part, from_ + i, count * sizeof(Memory));
-    return S::load(d, part);
+  HWY_INLINE hn::Vec<D> load_end(D d, size_t i, size_t count) const {
+    HWY_ALIGN Memory end[kMaxPack<S>] = {};
+    std::memcpy(end, from_ + (i & mask_), count * sizeof(Memory));
+    return S::load(d, end);
+  }
+  template <class P, class D>
+  HWY_INLINE hn::Vec<D> load_end_pack(P part, D d, size_t i, size_t count) const {
+    HWY_ALIGN Memory end[kMaxPack<S>] = {};
+    std::memcpy(end, from_ + (i & mask_), count * sizeof(Memory));
+    return S::load_pack(part, d, end);
   }
 
  private:
   const Memory* from_;
   size_t mask_;
-  HWY_ALIGN Memory copies_[hn::MaxLanes(hn::ScalableTag<typename S::Compute>())];
 };
 
-// Calls f(from) for each vector of the run, where from(source) is that source's part of it, and stores what f
-// returns.
-template <class S, bool kStream, class F>
+enum class Store { kNone, kCached, kStreaming };
+
+// Calls f(k, from) for each compute vector of the run, where from(source) is that source's part of it and k <
+// kVectors its place in the round, and stores what f returns. Beyond the run's ends sources are zero.
+template <class S, Store kStore, class F>
 HWY_INLINE void sweep(const Row& row, const F& f) {
   using Memory = typename S::Memory;
   const hn::ScalableTag<typename S::Compute> d;
-  const size_t lanes = hn::Lanes(d), n = row.n;
+  using V = hn::Vec<decltype(d)>;
+  const size_t pack = S::kPack * hn::Lanes(d), n = row.n;
   Memory* out = static_cast<Memory*>(row.out);
-  const auto part = [&](size_t i, size_t count) HWY_ATTR {
-    HWY_ALIGN Memory buffer[hn::MaxLanes(d)];
-    S::store(d, f([&](const auto& source) HWY_ATTR { return source.load_part(d, i, count); }), buffer);
-    std::memcpy(out + i, buffer, count * sizeof(Memory));
-  };
-  const auto put = [&](hn::Vec<decltype(d)> v, size_t i) HWY_ATTR {
-    if constexpr (kStream) {
-      S::stream(d, v, out + i);
-    } else {
-      S::store(d, v, out + i);
+
+  const auto compute = [&](int k, V* v, const auto& load) HWY_ATTR {
+    v[0] = f(k, [&](const auto& source) HWY_ATTR { return load(Part<0>(), source); });
+    if constexpr (S::kPack > 1) {
+      v[1] = f(k + 1, [&](const auto& source) HWY_ATTR { return load(Part<1>(), source); });
     }
   };
+  const auto end = [&](size_t i, size_t count) HWY_ATTR {
+    V v[S::kPack];
+    compute(0, v,
+            [&](auto part, const auto& source) HWY_ATTR { return source.load_end_pack(part, d, i, count); });
+    if constexpr (kStore == Store::kNone) return;
+    HWY_ALIGN Memory buffer[kMaxPack<S>];
+    S::template store_pack<false>(d, v, buffer);
+    std::memcpy(out + i, buffer, count * sizeof(Memory));
+  };
+  const auto packs = [&](auto count, size_t i) HWY_ATTR {
+    V v[kVectors];
+    for (int k = 0; k < count; ++k) {
+      compute(k * S::kPack, v + k * S::kPack, [&](auto part, const auto& source) HWY_ATTR {
+        return source.load_pack(part, d, i + k * pack);
+      });
+    }
+    if constexpr (kStore == Store::kNone) return;
+    for (int k = 0; k < count; ++k) {
+      S::template store_pack<kStore == Store::kStreaming>(d, v + k * S::kPack, out + i + k * pack);
+    }
+  };
+
+  constexpr std::integral_constant<int, kVectors / S::kPack> kRound;
+  constexpr std::integral_constant<int, 1> kOne;
   size_t i = 0;
-  if constexpr (kStream) {  // streaming stores want whole, aligned vectors
-    const size_t past = reinterpret_cast<uintptr_t>(out) / sizeof(Memory) % lanes;
-    i = HWY_MIN(n, (lanes - past) % lanes);
-    if (i != 0) part(0, i);
+  if constexpr (kStore == Store::kStreaming) {  // streaming stores want whole, aligned vectors
+    const size_t past = reinterpret_cast<uintptr_t>(out) / sizeof(Memory) % pack;
+    i = HWY_MIN(n, (pack - past) % pack);
+    if (i != 0) end(0, i);
   }
-  for (; i + 4 * lanes <= n; i += 4 * lanes) {
-    const auto at = [&](size_t k) HWY_ATTR {
-      return f([&](const auto& source) HWY_ATTR { return source.load(d, i + k * lanes); });
-    };
-    const auto v0 = at(0), v1 = at(1), v2 = at(2), v3 = at(3);
-    put(v0, i);
-    put(v1, i + lanes);
-    put(v2, i + 2 * lanes);
-    put(v3, i + 3 * lanes);
-  }
-  for (; i + lanes <= n; i += lanes) {
-    put(f([&](const auto& source) HWY_ATTR { return source.load(d, i); }), i);
-  }
-  if (i < n) part(i, n - i);
+  for (; i + kRound * pack <= n; i += kRound * pack) packs(kRound, i);
+  for (; i + pack <= n; i += pack) packs(kOne, i);
+  if (i < n) end(i, n - i);
 }
 
 }  // namespace mseloss::cpu::HWY_NAMESPACE

@@ -40,12 +40,6 @@ HWY_INLINE WideV square_rest(WideV d, WideV square) {
 #endif
 }
 
-// The first `count` lanes; the others, where one element stands for all, are no elements.
-template <class D>
-HWY_INLINE hn::Vec<D> masked(D d, hn::Vec<D> v, size_t count) {
-  return hn::IfThenElseZero(hn::FirstN(d, count), v);
-}
-
 HWY_INLINE WideV widen(hn::Vec<hn::Rebind<float, Wide>> v) { return hn::PromoteTo(Wide(), v); }
 HWY_INLINE WideV widen(WideV v) { return v; }
 
@@ -60,7 +54,7 @@ template <>
 class Squares<float> {
  public:
   using D = hn::ScalableTag<float>;
-  static constexpr int kAccumulators = 4;  // each of a whole float32 vector, which is two of float64
+  static constexpr int kAccumulators = kVectors;  // each of a whole float32 vector, two of float64
 
   HWY_INLINE Squares() {
     for (WideV& sum : sum_) sum = hn::Zero(Wide());
@@ -81,8 +75,10 @@ class Squares<float> {
     }
     row->high = sum_of_lanes(sum_[0]);
     row->low = 0;
-    // Additions a term passes: one a round, those of the last part, the accumulators' tree, the lanes.
-    const size_t additions = n / (kAccumulators * hn::Lanes(D())) + kAccumulators + 3 + hn::Lanes(Wide());
+    // Additions a term passes: one a round, the packs short of a round (3 at most), two ends, the
+    // accumulators' tree of 3, the lanes.
+    const size_t additions =
+        n / (kAccumulators * hn::Lanes(D())) + kAccumulators - 1 + 2 + 3 + hn::Lanes(Wide());
     row->error = kUnit * static_cast<double>(additions) * row->high * kSlack;
     row->squares_fit = true;
   }
@@ -100,7 +96,7 @@ template <>
 class Squares<double> {
  public:
   using D = Wide;
-  static constexpr int kAccumulators = 4;
+  static constexpr int kAccumulators = kVectors;
 
   HWY_INLINE Squares() {
     for (int k = 0; k < kAccumulators; ++k) high_[k] = low_[k] = hn::Zero(Wide());
@@ -141,71 +137,32 @@ class Squares<double> {
   WideV high_[kAccumulators], low_[kAccumulators];
 };
 
-// Calls f(k, i, count) for each vector of the run: its accumulator, first element and number of elements.
-template <class S, class F>
-HWY_INLINE void for_each_vector(size_t first, size_t n, const F& f) {
-  using Q = Squares<typename S::Compute>;
-  const typename Q::D d;
-  const size_t lanes = hn::Lanes(d);
-  size_t i = first;
-  for (; i + Q::kAccumulators * lanes <= n; i += Q::kAccumulators * lanes) {
-    HWY_UNROLL(8)
-    for (int k = 0; k < Q::kAccumulators; ++k) f(k, i + k * lanes, lanes);
-  }
-  for (int k = 0; i < n; i += lanes, ++k) f(k, i, HWY_MIN(lanes, n - i));
-}
-
 template <class S>
 void sum(const Row& row, RowSum* out) {
-  using Q = Squares<typename S::Compute>;
-  const typename Q::D d;
-  const size_t lanes = hn::Lanes(d);
-  const Source<S> x(row.in[1], row.moves[1]), y(row.in[2], row.moves[2]);
-  Q squares;
-  for_each_vector<S>(0, row.n, [&](int k, size_t i, size_t count) HWY_ATTR {
-    if (HWY_LIKELY(count == lanes)) {
-      squares.add(k, hn::Sub(x.load(d, i), y.load(d, i)));
-    } else {
-      squares.add(k, masked(d, hn::Sub(x.load_part(d, i, count), y.load_part(d, i, count)), count));
-    }
+  Copies<S> of_x, of_y;
+  const Source<S> x(row.in[1], row.moves[1], &of_x), y(row.in[2], row.moves[2], &of_y);
+  Squares<typename S::Compute> squares;
+  sweep<S, Store::kNone>(row, [&](int k, auto from) HWY_ATTR {
+    const auto difference = hn::Sub(from(x), from(y));
+    squares.add(k, difference);
+    return difference;
   });
   squares.finish(row.n, out);
 }
 
-template <class S, bool kStream>
+template <class S, Store kStore>
 void grad_sum(const Row& row, RowSum* out) {
   using T = typename S::Compute;
-  using Memory = typename S::Memory;
-  using Q = Squares<T>;
-  const typename Q::D d;
-  const size_t lanes = hn::Lanes(d);
-  const Source<S> g(row.in[0], row.moves[0]), x(row.in[1], row.moves[1]), y(row.in[2], row.moves[2]);
+  const hn::ScalableTag<T> d;
   const auto scale = hn::Set(d, static_cast<T>(row.scale));
-  Memory* to = static_cast<Memory*>(row.out);
-  Q squares;
-  const auto part = [&](int k, size_t i, size_t count) HWY_ATTR {
-    HWY_ALIGN Memory buffer[hn::MaxLanes(d)];
-    const auto difference = hn::Sub(x.load_part(d, i, count), y.load_part(d, i, count));
-    squares.add(k, masked(d, difference, count));
-    S::store(d, hn::Mul(hn::Mul(difference, scale), g.load_part(d, i, count)), buffer);
-    std::memcpy(to + i, buffer, count * sizeof(Memory));
-  };
-  size_t first = 0;
-  if constexpr (kStream) {
-    const size_t past = reinterpret_cast<uintptr_t>(to) / sizeof(Memory) % lanes;
-    first = HWY_MIN(row.n, (lanes - past) % lanes);
-    if (first != 0) part(Q::kAccumulators - 1, 0, first);
-  }
-  for_each_vector<S>(first, row.n, [&](int k, size_t i, size_t count) HWY_ATTR {
-    if (HWY_UNLIKELY(count != lanes)) return part(k, i, count);
-    const auto difference = hn::Sub(x.load(d, i), y.load(d, i));
+  const auto g = broadcast<S>(d, row.in[0]);
+  Copies<S> of_x, of_y;
+  const Source<S> x(row.in[1], row.moves[1], &of_x), y(row.in[2], row.moves[2], &of_y);
+  Squares<T> squares;
+  sweep<S, kStore>(row, [&, x, y](int k, auto from) HWY_ATTR {
+    const auto difference = hn::Sub(from(x), from(y));
     squares.add(k, difference);
-    const auto v = hn::Mul(hn::Mul(difference, scale), g.load(d, i));
-    if constexpr (kStream) {
-      S::stream(d, v, to + i);
-    } else {
-      S::store(d, v, to + i);
-    }
+    return hn::Mul(hn::Mul(difference, scale), g);
   });
   squares.finish(row.n, out);
 }
@@ -245,7 +202,8 @@ void exact_sum(const Row& row, uint64_t* limb_array, double* special) {
   const hn::Rebind<T, Wide> d;
   const Wide wide;
   const size_t lanes = hn::Lanes(wide);
-  const Source<S> x(row.in[1], row.moves[1]), y(row.in[2], row.moves[2]);
+  Copies<S> of_x, of_y;
+  const Source<S> x(row.in[1], row.moves[1], &of_x), y(row.in[2], row.moves[2], &of_y);
   FixedPoint limbs(limb_array);
   HWY_ALIGN double differences[kExactBlock], squares[kExactBlock], rests[kExactBlock];
   for (size_t first = 0; first < row.n; first += kExactBlock) {
@@ -253,10 +211,9 @@ void exact_sum(const Row& row, uint64_t* limb_array, double* special) {
     auto largest = hn::Zero(wide), smallest = hn::Set(wide, 1.0), total = hn::Zero(wide);
     for (size_t i = 0; i < n; i += lanes) {
       const size_t count = HWY_MIN(lanes, n - i);
-      const auto difference =
-          HWY_LIKELY(count == lanes)
-              ? hn::Sub(x.load(d, first + i), y.load(d, first + i))
-              : masked(d, hn::Sub(x.load_part(d, first + i, count), y.load_part(d, first + i, count)), count);
+      const auto difference = HWY_LIKELY(count == lanes)
+                                  ? hn::Sub(x.load(d, first + i), y.load(d, first + i))
+                                  : hn::Sub(x.load_end(d, first + i, count), y.load_end(d, first + i, count));
       const auto v = widen(difference);
       const auto square = hn::Mul(v, v), magnitude = hn::Abs(v);
       hn::Store(v, wide, differences + i);
@@ -294,8 +251,8 @@ void fill_sums(Kernels* kernels) {
     using S = decltype(storage);
     const int i = static_cast<int>(dtype);
     kernels->sum[i] = &sum<S>;
-    kernels->grad_sum[i][0] = &grad_sum<S, false>;
-    kernels->grad_sum[i][1] = &grad_sum<S, true>;
+    kernels->grad_sum[i][0] = &grad_sum<S, Store::kCached>;
+    kernels->grad_sum[i][1] = &grad_sum<S, Store::kStreaming>;
     kernels->exact_sum[i] = &exact_sum<S>;
   });
 }
