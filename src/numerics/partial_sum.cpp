@@ -126,7 +126,7 @@ bool PartialSum::finish(Reduction reduction, DType dtype, void* out) const noexc
     last = round_to(format, above(last));
   }
   first = std::fmax(first, 0);
-  if (first != last || !std::isfinite(last)) return false;
+  if (first != last) return false;
   store_exact(first, dtype, out);
   return true;
 }
