@@ -12,7 +12,8 @@ double now() {
 
 namespace {
 
-constexpr double kSample = 300e-6;   // shortest sample, seconds
+constexpr double kSample = 500e-6;   // shortest sample, seconds
+constexpr double kWarm = 1000e-6;    // calls before it, until the contender's sleeping threads have joined
 constexpr double kSettle = 1200e-6;  // longer than main.cpp lets idle OpenMP threads spin
 
 double quantile(const std::vector<double>& sorted, double q) {
@@ -28,7 +29,9 @@ struct Run {
 };
 
 double sample(const Contender& contender, long calls) {
-  if (calls > 1) contender.call();
+  if (calls > 1) {
+    for (const double warm = now() + kWarm; now() < warm;) contender.call();
+  }
   const double start = now();
   for (long i = 0; i < calls; ++i) contender.call();
   const double each = (now() - start) / static_cast<double>(calls);
@@ -47,7 +50,7 @@ std::vector<Timing> measure(const std::vector<Contender>& contenders, double sec
     double each = sample(contender, 1);
     if (each < kSample) each = std::min(each, sample(contender, 16));
     runs[i].calls = std::max(1L, static_cast<long>(kSample / each));
-    round += each * static_cast<double>(runs[i].calls + (runs[i].calls > 1));
+    round += each * static_cast<double>(runs[i].calls) + (runs[i].calls > 1 ? kWarm : 0);
     if (contender.spins) round += kSettle;
   }
   const int samples = std::clamp(static_cast<int>(seconds / round), seconds < 0.03 ? 3 : 5, 101);

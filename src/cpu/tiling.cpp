@@ -74,7 +74,7 @@ Tiling make_tiling(const Plan& plan) {
 }
 
 int thread_count(const Plan& plan, const Options& options) {
-  constexpr int64_t kGrainBytes = 128 * 1024;  // what one core moves in about the time a second takes to join
+  constexpr int64_t kGrainBytes = 512 * 1024;  // less is done before a second thread has joined
   int64_t bytes = 0;
   for (int o = 0; o < kOperands; ++o) {
     if (has(plan, o)) bytes += size_of(plan.dtypes[o]);
