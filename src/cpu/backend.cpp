@@ -63,6 +63,7 @@ struct Job {
     Run run{};
     run.scale = plan.scale;
     run.n = last - first;
+    run.rows = 1;
     for (const int o : {kGradOutput, kInput, kTarget}) {
       run.in[o] = at(o);
       run.moves[o] = has(plan, o) && plan.rank != 0 && plan.stride[o][0] != 0;

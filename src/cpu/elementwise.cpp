@@ -16,31 +16,40 @@ HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
 template <class S, Store kStore>
-void grad(const Row& row) {
+void grad(const Rows& rows) {
   using T = typename S::Compute;
   const hn::ScalableTag<T> d;
-  const auto scale = hn::Set(d, static_cast<T>(row.scale));
+  const auto scale = hn::Set(d, static_cast<T>(rows.scale));
   Copies<S> of_x, of_y;
-  const Source<S> x(row.in[1], row.moves[1], &of_x), y(row.in[2], row.moves[2], &of_y);
-  if (!row.moves[0]) {  // the usual case: worth not widening it again and again
-    const auto g = broadcast<S>(d, row.in[0]);
-    sweep<S, kStore>(
-        row, [=](int, auto from) HWY_ATTR { return hn::Mul(hn::Mul(hn::Sub(from(x), from(y)), scale), g); });
-    return;
+  for (size_t r = 0; r < rows.rows; ++r) {
+    const auto x = source_of<S>(rows, 1, r, &of_x), y = source_of<S>(rows, 2, r, &of_y);
+    void* out = static_cast<typename S::Memory*>(rows.out) + static_cast<ptrdiff_t>(r) * rows.out_pitch;
+    if (rows.moves[0]) {
+      const auto g = source_of<S>(rows, 0, r, nullptr);
+      sweep<S, kStore, false>(out, rows.n, [=](auto, auto from) MSELOSS_INLINE {
+        return hn::Mul(hn::Mul(hn::Sub(from(x), from(y)), scale), from(g));
+      });
+    } else {  // the usual case: worth not widening it again and again
+      Copies<S> of_g;
+      const auto g = source_of<S>(rows, 0, r, &of_g).load(d, 0);
+      sweep<S, kStore, false>(out, rows.n, [=](auto, auto from) MSELOSS_INLINE {
+        return hn::Mul(hn::Mul(hn::Sub(from(x), from(y)), scale), g);
+      });
+    }
   }
-  const Source<S> g(row.in[0], true, nullptr);
-  sweep<S, kStore>(row, [=](int, auto from)
-                            HWY_ATTR { return hn::Mul(hn::Mul(hn::Sub(from(x), from(y)), scale), from(g)); });
 }
 
 template <class S>
-void loss(const Row& row) {
+void loss(const Rows& rows) {
   Copies<S> of_x, of_y;
-  const Source<S> x(row.in[1], row.moves[1], &of_x), y(row.in[2], row.moves[2], &of_y);
-  sweep<S, Store::kCached>(row, [=](int, auto from) HWY_ATTR {
-    const auto difference = hn::Sub(from(x), from(y));
-    return hn::Mul(difference, difference);
-  });
+  for (size_t r = 0; r < rows.rows; ++r) {
+    const auto x = source_of<S>(rows, 1, r, &of_x), y = source_of<S>(rows, 2, r, &of_y);
+    void* out = static_cast<typename S::Memory*>(rows.out) + static_cast<ptrdiff_t>(r) * rows.out_pitch;
+    sweep<S, Store::kCached, false>(out, rows.n, [=](auto, auto from) MSELOSS_INLINE {
+      const auto difference = hn::Sub(from(x), from(y));
+      return hn::Mul(difference, difference);
+    });
+  }
 }
 
 // float64 to a half type by way of float32, rounded to odd there, so that the second rounding sees what was
@@ -66,7 +75,7 @@ void convert(const void* from, void* to, size_t n) {
   const hn::Rebind<A, decltype(d)> da;
   const hn::Rebind<B, decltype(d)> db;
   const size_t lanes = hn::Lanes(d);
-  const auto vector = [&](const typename From::Memory* source, typename To::Memory* sink) HWY_ATTR {
+  const auto vector = [&](const typename From::Memory* source, typename To::Memory* sink) MSELOSS_INLINE {
     if constexpr (std::is_same_v<A, B>) {
       To::store(db, From::load(da, source), sink);
     } else if constexpr (std::is_same_v<A, float>) {  // widening is exact

@@ -10,16 +10,19 @@
 
 namespace mseloss::cpu {
 
-// One run of n elements. Assumed, and checked by the plan:
-// - every pointer leads to n elements of the kernel's dtype, or, where steps[i] is 0, to one that stands for
-// all;
-// - out is dense, and is one of the inputs exactly or overlaps none; no pointer need be aligned;
+// A plane of rows of n elements. Assumed, and checked by the plan:
+// - every pointer leads to n elements of the kernel's dtype, or, where moves[i] is false, to one that stands
+// for all of its row; pitches, in elements, lead from row to row;
+// - out's rows are dense, and out is one of the inputs exactly or overlaps none; no pointer need be aligned;
 // - scale is exact in the compute dtype.
-struct Row {
+struct Rows {
   const void* in[3];  // grad_output, input, target; grad_output is unused by the loss
-  bool moves[3];      // false: one element for the whole run
-  void* out;          // grad_input, or the elementwise loss; unused by the sum
+  bool moves[3];      // false: one element for the whole row
+  ptrdiff_t in_pitch[3];
+  void* out;  // grad_input, or the elementwise loss; unused by the sum
+  ptrdiff_t out_pitch;
   size_t n;
+  size_t rows;
   double scale;
 };
 
@@ -27,15 +30,15 @@ inline constexpr int kDTypes = 4;  // indexed by DType
 
 struct Kernels {
   // out = ((input - target) * scale) * grad_output; [1] writes past the caches.
-  void (*grad[kDTypes][2])(const Row&);
+  void (*grad[kDTypes][2])(const Rows&);
   // out = (input - target)^2
-  void (*loss[kDTypes])(const Row&);
-  // The fast sum of (input - target)^2; n is at most kSumBlock.
-  void (*sum[kDTypes])(const Row&, RowSum*);
+  void (*loss[kDTypes])(const Rows&);
+  // The fast sum of (input - target)^2 of at most kSumBlock elements.
+  void (*sum[kDTypes])(const Rows&, RowSum*);
   // grad and sum in one sweep, of one grad_output for all.
-  void (*grad_sum[kDTypes][2])(const Row&, RowSum*);
+  void (*grad_sum[kDTypes][2])(const Rows&, RowSum*);
   // The exact sum into limbs; non-finite differences are added to *special instead.
-  void (*exact_sum[kDTypes])(const Row&, uint64_t* limbs, double* special);
+  void (*exact_sum[kDTypes])(const Rows&, uint64_t* limbs, double* special);
   // to[i] = from[i], rounded once; [from][to].
   void (*convert[kDTypes][kDTypes])(const void* from, void* to, size_t n);
   // to[i * to_stride + j] = from[j * from_stride + i], i < rows, j < columns; strides in elements; by

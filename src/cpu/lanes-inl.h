@@ -10,6 +10,7 @@
 #include <hwy/highway.h>
 
 #include <type_traits>
+#include <utility>
 
 #include "cpu/kernels.h"
 
@@ -30,10 +31,22 @@ namespace hn = hwy::HWY_NAMESPACE;
 #define MSELOSS_NATIVE_FMA 0
 #endif
 
+// For lambdas: flattened before the compiler looks for what can stay in registers.
+#undef MSELOSS_INLINE
+#define MSELOSS_INLINE HWY_ATTR __attribute__((always_inline))
+
 // A pack is what one vector of the memory format holds: kPack compute vectors. Which element is in which of
 // them is the storage's own affair, so loads and stores of packs go together.
 template <int kPart>
 using Part = std::integral_constant<int, kPart>;
+
+// Calls f(Part<0>()), ..., f(Part<kCount - 1>()): arrays of vectors stay in registers only if every index is
+// a constant before the compiler unrolls loops.
+template <int kCount, class F>
+HWY_INLINE void unrolled(const F& f) {
+  const auto each = [&]<int... k>(std::integer_sequence<int, k...>) MSELOSS_INLINE { (f(Part<k>()), ...); };
+  each(std::make_integer_sequence<int, kCount>());
+}
 
 // Same: the memory format is the compute format.
 template <class T>

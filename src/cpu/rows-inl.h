@@ -44,14 +44,7 @@ class Copies {
   HWY_ALIGN Memory copies_[kMaxPack<S>];
 };
 
-// The one element, in every lane.
-template <class S, class D>
-HWY_INLINE hn::Vec<D> broadcast(D d, const void* one) {
-  Copies<S> copies;
-  return S::load(d, copies.fill(one));
-}
-
-// An input of a run. Copies of an element that stands for all are a pack which the loop never leaves: a load
+// An input of a row. Copies of an element that stands for all are a pack which the loop never leaves: a load
 // that hits L1 costs less than a second version of every kernel.
 template <class S>
 class Source {
@@ -90,56 +83,89 @@ class Source {
   size_t mask_;
 };
 
+// Row `r` of an input.
+template <class S>
+HWY_INLINE Source<S> source_of(const Rows& rows, int input, size_t r, Copies<S>* copies) {
+  const auto* first = static_cast<const typename S::Memory*>(rows.in[input]);
+  return Source<S>(first + static_cast<ptrdiff_t>(r) * rows.in_pitch[input], rows.moves[input], copies);
+}
+
 enum class Store { kNone, kCached, kStreaming };
 
-// Calls f(k, from) for each compute vector of the run, where from(source) is that source's part of it and k <
-// kVectors its place in the round, and stores what f returns. Beyond the run's ends sources are zero.
-template <class S, Store kStore, class F>
-HWY_INLINE void sweep(const Row& row, const F& f) {
+// Calls f(k, from) for each compute vector of a row, where from(source) is that source's part of it and k, a
+// constant below kVectors, its place in the round, and stores what f returns. With kOnce every element is
+// seen once, and the ends of the row go through buffers, in which zeros follow; else the last whole pack, and
+// before aligned stores the first, may overlap others.
+template <class S, Store kStore, bool kOnce, class F>
+HWY_INLINE void sweep(void* to, size_t n, const F& f) {
   using Memory = typename S::Memory;
   const hn::ScalableTag<typename S::Compute> d;
   using V = hn::Vec<decltype(d)>;
-  const size_t pack = S::kPack * hn::Lanes(d), n = row.n;
-  Memory* out = static_cast<Memory*>(row.out);
+  const size_t pack = S::kPack * hn::Lanes(d);
+  Memory* out = static_cast<Memory*>(to);
 
-  const auto compute = [&](int k, V* v, const auto& load) HWY_ATTR {
-    v[0] = f(k, [&](const auto& source) HWY_ATTR { return load(Part<0>(), source); });
-    if constexpr (S::kPack > 1) {
-      v[1] = f(k + 1, [&](const auto& source) HWY_ATTR { return load(Part<1>(), source); });
-    }
+  // One pack from `load`; k is the place of its first vector.
+  const auto compute = [&]<int k>(Part<k>, V* v, const auto& load) MSELOSS_INLINE {
+    unrolled<S::kPack>([&]<int part>(Part<part>) MSELOSS_INLINE {
+      v[part] =
+          f(Part<k + part>(), [&](const auto& source) MSELOSS_INLINE { return load(Part<part>(), source); });
+    });
   };
-  const auto end = [&](size_t i, size_t count) HWY_ATTR {
+  const auto one = [&](V* v, size_t i) MSELOSS_INLINE {
+    compute(Part<0>(), v,
+            [&](auto part, const auto& source) MSELOSS_INLINE { return source.load_pack(part, d, i); });
+  };
+  const auto packs = [&]<int kCount>(Part<kCount>, size_t i) MSELOSS_INLINE {
+    V v[kVectors];
+    unrolled<kCount>([&]<int k>(Part<k>) MSELOSS_INLINE {
+      compute(Part<k * S::kPack>(), v + k * S::kPack, [&](auto part, const auto& source) MSELOSS_INLINE {
+        return source.load_pack(part, d, i + k * pack);
+      });
+    });
+    if constexpr (kStore == Store::kNone) return;
+    unrolled<kCount>([&]<int k>(Part<k>) MSELOSS_INLINE {
+      S::template store_pack<kStore == Store::kStreaming>(d, v + k * S::kPack, out + i + k * pack);
+    });
+  };
+  const auto end = [&](size_t i, size_t count) MSELOSS_INLINE {
     V v[S::kPack];
-    compute(0, v,
-            [&](auto part, const auto& source) HWY_ATTR { return source.load_end_pack(part, d, i, count); });
+    compute(Part<0>(), v, [&](auto part, const auto& source) MSELOSS_INLINE {
+      return source.load_end_pack(part, d, i, count);
+    });
     if constexpr (kStore == Store::kNone) return;
     HWY_ALIGN Memory buffer[kMaxPack<S>];
     S::template store_pack<false>(d, v, buffer);
     std::memcpy(out + i, buffer, count * sizeof(Memory));
   };
-  const auto packs = [&](auto count, size_t i) HWY_ATTR {
-    V v[kVectors];
-    for (int k = 0; k < count; ++k) {
-      compute(k * S::kPack, v + k * S::kPack, [&](auto part, const auto& source) HWY_ATTR {
-        return source.load_pack(part, d, i + k * pack);
-      });
-    }
-    if constexpr (kStore == Store::kNone) return;
-    for (int k = 0; k < count; ++k) {
-      S::template store_pack<kStore == Store::kStreaming>(d, v + k * S::kPack, out + i + k * pack);
-    }
-  };
 
-  constexpr std::integral_constant<int, kVectors / S::kPack> kRound;
-  constexpr std::integral_constant<int, 1> kOne;
-  size_t i = 0;
-  if constexpr (kStore == Store::kStreaming) {  // streaming stores want whole, aligned vectors
+  // Elements before the first whole pack at an aligned address. Streaming needs it; a long row of other
+  // stores is faster for it.
+  size_t head = 0;
+  if (kStore == Store::kStreaming || (kStore == Store::kCached && n >= 16 * pack)) {
     const size_t past = reinterpret_cast<uintptr_t>(out) / sizeof(Memory) % pack;
-    i = HWY_MIN(n, (pack - past) % pack);
-    if (i != 0) end(0, i);
+    head = HWY_MIN(n, (pack - past) % pack);
   }
+  constexpr Part<kVectors / S::kPack> kRound;
+  const bool by_packs = !kOnce && n >= pack;
+  // Both ends are computed before anything is stored, which may be over their own inputs.
+  V first[S::kPack], last[S::kPack];
+  const bool has_last = by_packs && (n - head) % pack != 0;
+  if (by_packs) {
+    if (head != 0) one(first, 0);
+    if (has_last) one(last, n - pack);
+  } else if (head != 0) {
+    end(0, head);
+  }
+  size_t i = head;
   for (; i + kRound * pack <= n; i += kRound * pack) packs(kRound, i);
-  for (; i + pack <= n; i += pack) packs(kOne, i);
+  for (; i + pack <= n; i += pack) packs(Part<1>(), i);
+  if constexpr (kStore != Store::kNone) {
+    if (by_packs) {
+      if (head != 0) S::template store_pack<false>(d, first, out);
+      if (has_last) S::template store_pack<false>(d, last, out + n - pack);
+      return;
+    }
+  }
   if (i < n) end(i, n - i);
 }
 

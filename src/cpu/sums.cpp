@@ -57,34 +57,35 @@ class Squares<float> {
   static constexpr int kAccumulators = kVectors;  // each of a whole float32 vector, two of float64
 
   HWY_INLINE Squares() {
-    for (WideV& sum : sum_) sum = hn::Zero(Wide());
+    unrolled<2 * kAccumulators>([&](auto k) MSELOSS_INLINE { sum_[k] = hn::Zero(Wide()); });
   }
 
-  HWY_INLINE void add(int k, hn::Vec<D> difference) {
+  template <int k>
+  HWY_INLINE void add(Part<k>, hn::Vec<D> difference) {
 #if HWY_TARGET == HWY_SCALAR
-    add_wide(2 * k, hn::PromoteTo(Wide(), difference));
+    add_wide<2 * k>(hn::PromoteTo(Wide(), difference));
 #else
     const hn::Half<D> half;
-    add_wide(2 * k, hn::PromoteTo(Wide(), hn::LowerHalf(half, difference)));
-    add_wide(2 * k + 1, hn::PromoteTo(Wide(), hn::UpperHalf(half, difference)));
+    add_wide<2 * k>(hn::PromoteTo(Wide(), hn::LowerHalf(half, difference)));
+    add_wide<2 * k + 1>(hn::PromoteTo(Wide(), hn::UpperHalf(half, difference)));
 #endif
   }
-  HWY_INLINE void finish(size_t n, RowSum* row) {
-    for (int step = kAccumulators; step > 0; step /= 2) {
-      for (int k = 0; k < step; ++k) sum_[k] = hn::Add(sum_[k], sum_[k + step]);
-    }
-    row->high = sum_of_lanes(sum_[0]);
+  HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
+    WideV pair[kAccumulators];
+    unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { pair[k] = hn::Add(sum_[2 * k], sum_[2 * k + 1]); });
+    row->high = sum_of_lanes(hn::Add(hn::Add(pair[0], pair[1]), hn::Add(pair[2], pair[3])));
     row->low = 0;
-    // Additions a term passes: one a round, the packs short of a round (3 at most), two ends, the
-    // accumulators' tree of 3, the lanes.
-    const size_t additions =
-        n / (kAccumulators * hn::Lanes(D())) + kAccumulators - 1 + 2 + 3 + hn::Lanes(Wide());
+    // Additions a term passes: in a row one a round, the packs short of a round, two ends; then the
+    // accumulators' tree of 3 and the lanes.
+    const size_t in_row = n / (kAccumulators * hn::Lanes(D())) + kAccumulators - 1 + 2;
+    const size_t additions = rows * in_row + 3 + hn::Lanes(Wide());
     row->error = kUnit * static_cast<double>(additions) * row->high * kSlack;
     row->squares_fit = true;
   }
 
  private:
-  HWY_INLINE void add_wide(int k, WideV d) {
+  template <int k>
+  HWY_INLINE void add_wide(WideV d) {
     sum_[k] = hn::MulAdd(d, d, sum_[k]);  // the product is exact, so fused or not is the same
   }
 
@@ -99,19 +100,20 @@ class Squares<double> {
   static constexpr int kAccumulators = kVectors;
 
   HWY_INLINE Squares() {
-    for (int k = 0; k < kAccumulators; ++k) high_[k] = low_[k] = hn::Zero(Wide());
+    unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { high_[k] = low_[k] = hn::Zero(Wide()); });
   }
 
-  HWY_INLINE void add(int k, WideV d) {
+  template <int k>
+  HWY_INLINE void add(Part<k>, WideV d) {
     const auto square = hn::Mul(d, d);
     const auto rest = two_sum(high_[k], square, &high_[k]);
     low_[k] = hn::Add(low_[k], hn::Add(rest, square_rest(d, square)));
   }
-  HWY_INLINE void finish(size_t n, RowSum* row) {
-    for (int k = 1; k < kAccumulators; ++k) {
-      const auto rest = two_sum(high_[0], high_[k], &high_[0]);
-      low_[0] = hn::Add(low_[0], hn::Add(low_[k], rest));
-    }
+  HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
+    unrolled<kAccumulators - 1>([&](auto k) MSELOSS_INLINE {
+      const auto rest = two_sum(high_[0], high_[k + 1], &high_[0]);
+      low_[0] = hn::Add(low_[0], hn::Add(low_[k + 1], rest));
+    });
     HWY_ALIGN double high[hn::MaxLanes(Wide())], low[hn::MaxLanes(Wide())];
     hn::Store(high_[0], Wide(), high);
     hn::Store(low_[0], Wide(), low);
@@ -124,12 +126,13 @@ class Squares<double> {
     }
     row->high = sum;
     row->low = rest;
-    const size_t rounds = n / (kAccumulators * lanes);
-    const auto additions = static_cast<double>(rounds + 2 * kAccumulators + lanes + 2);
+    const size_t in_row = n / (kAccumulators * lanes) + kAccumulators - 1 + 2;
+    const auto additions = static_cast<double>(rows * in_row + kAccumulators + lanes);
     // The low parts' own roundings, quadratic in the unit, and what squares lose below the smallest
     // subnormal.
     row->error =
-        (4 * additions * additions * kUnit * kUnit * sum + static_cast<double>(n) * 0x1p-1072) * kSlack;
+        (4 * additions * additions * kUnit * kUnit * sum + static_cast<double>(n * rows) * 0x1p-1072) *
+        kSlack;
     row->squares_fit = false;
   }
 
@@ -138,33 +141,38 @@ class Squares<double> {
 };
 
 template <class S>
-void sum(const Row& row, RowSum* out) {
+void sum(const Rows& rows, RowSum* out) {
   Copies<S> of_x, of_y;
-  const Source<S> x(row.in[1], row.moves[1], &of_x), y(row.in[2], row.moves[2], &of_y);
   Squares<typename S::Compute> squares;
-  sweep<S, Store::kNone>(row, [&](int k, auto from) HWY_ATTR {
-    const auto difference = hn::Sub(from(x), from(y));
-    squares.add(k, difference);
-    return difference;
-  });
-  squares.finish(row.n, out);
+  for (size_t r = 0; r < rows.rows; ++r) {
+    const auto x = source_of<S>(rows, 1, r, &of_x), y = source_of<S>(rows, 2, r, &of_y);
+    sweep<S, Store::kNone, true>(nullptr, rows.n, [&, x, y](auto k, auto from) MSELOSS_INLINE {
+      const auto difference = hn::Sub(from(x), from(y));
+      squares.add(k, difference);
+      return difference;
+    });
+  }
+  squares.finish(rows.n, rows.rows, out);
 }
 
 template <class S, Store kStore>
-void grad_sum(const Row& row, RowSum* out) {
+void grad_sum(const Rows& rows, RowSum* out) {
   using T = typename S::Compute;
   const hn::ScalableTag<T> d;
-  const auto scale = hn::Set(d, static_cast<T>(row.scale));
-  const auto g = broadcast<S>(d, row.in[0]);
-  Copies<S> of_x, of_y;
-  const Source<S> x(row.in[1], row.moves[1], &of_x), y(row.in[2], row.moves[2], &of_y);
+  const auto scale = hn::Set(d, static_cast<T>(rows.scale));
+  Copies<S> of_g, of_x, of_y;
+  const auto g = Source<S>(rows.in[0], false, &of_g).load(d, 0);
   Squares<T> squares;
-  sweep<S, kStore>(row, [&, x, y](int k, auto from) HWY_ATTR {
-    const auto difference = hn::Sub(from(x), from(y));
-    squares.add(k, difference);
-    return hn::Mul(hn::Mul(difference, scale), g);
-  });
-  squares.finish(row.n, out);
+  for (size_t r = 0; r < rows.rows; ++r) {
+    const auto x = source_of<S>(rows, 1, r, &of_x), y = source_of<S>(rows, 2, r, &of_y);
+    void* to = static_cast<typename S::Memory*>(rows.out) + static_cast<ptrdiff_t>(r) * rows.out_pitch;
+    sweep<S, kStore, true>(to, rows.n, [&, x, y](auto k, auto from) MSELOSS_INLINE {
+      const auto difference = hn::Sub(from(x), from(y));
+      squares.add(k, difference);
+      return hn::Mul(hn::Mul(difference, scale), g);
+    });
+  }
+  squares.finish(rows.n, rows.rows, out);
 }
 
 constexpr size_t kExactBlock = 512;
@@ -197,17 +205,19 @@ void add_block(double* values, size_t count, FixedPoint limbs) {
 }
 
 template <class S>
-void exact_sum(const Row& row, uint64_t* limb_array, double* special) {
+void exact_sum(const Rows& rows, uint64_t* limb_array, double* special) {
   using T = typename S::Compute;
   const hn::Rebind<T, Wide> d;
   const Wide wide;
   const size_t lanes = hn::Lanes(wide);
   Copies<S> of_x, of_y;
-  const Source<S> x(row.in[1], row.moves[1], &of_x), y(row.in[2], row.moves[2], &of_y);
   FixedPoint limbs(limb_array);
   HWY_ALIGN double differences[kExactBlock], squares[kExactBlock], rests[kExactBlock];
-  for (size_t first = 0; first < row.n; first += kExactBlock) {
-    const size_t n = HWY_MIN(kExactBlock, row.n - first);
+  const size_t blocks = (rows.n + kExactBlock - 1) / kExactBlock;
+  for (size_t block = 0; block < rows.rows * blocks; ++block) {
+    const size_t r = block / blocks, first = block % blocks * kExactBlock;
+    const auto x = source_of<S>(rows, 1, r, &of_x), y = source_of<S>(rows, 2, r, &of_y);
+    const size_t n = HWY_MIN(kExactBlock, rows.n - first);
     auto largest = hn::Zero(wide), smallest = hn::Set(wide, 1.0), total = hn::Zero(wide);
     for (size_t i = 0; i < n; i += lanes) {
       const size_t count = HWY_MIN(lanes, n - i);

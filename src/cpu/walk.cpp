@@ -215,30 +215,39 @@ class Walk {
     kernels().convert[static_cast<int>(from_dtype)][static_cast<int>(to_dtype)](from, to, volume_);
   }
 
+  // Where the walk reads (or writes) operand o, and with which strides.
+  char* place_of(int o) const { return tiling_.direct[o] ? here_[o] : tile_[o]; }
+  const int64_t* strides_of(int o) const { return tiling_.direct[o] ? plan_.stride[o] : tile_stride_; }
+
   void compute() {
     const int size = size_of(plan_.dtype), inner = plan_.rank - 1;
+    const int row = tiling_.run - 1;  // the dimension of the kernels' rows, -1 if the box is one run
     Run run{};
     run.scale = plan_.scale;
     run.n = 1;
     for (int d = tiling_.run; d < plan_.rank; ++d) run.n *= extent_[d];
+    run.rows = row < 0 ? 1 : extent_[row];
+    const auto pitch = [&](int o) { return row < 0 || !has(plan_, o) ? 0 : strides_of(o)[row]; };
     for (const int o : {kGradOutput, kInput, kTarget}) {
-      run.moves[o] = has(plan_, o) && (!tiling_.direct[o] || plan_.stride[o][inner] != 0);
+      run.moves[o] = has(plan_, o) && strides_of(o)[inner] != 0;
+      run.in_pitch[o] = pitch(o);
     }
+    run.out_pitch = pitch(kOut);
+    run.loss_pitch = pitch(kOut2);
     int64_t index[kMaxRank] = {};
     for (;;) {
       char* at[kOperands] = {};
       for (int o = 0; o < kOperands; ++o) {
         if (!has(plan_, o)) continue;
-        const int64_t* stride = tiling_.direct[o] ? plan_.stride[o] : tile_stride_;
         int64_t offset = 0;
-        for (int d = 0; d < tiling_.run; ++d) offset += index[d] * stride[d];
-        at[o] = (tiling_.direct[o] ? here_[o] : tile_[o]) + offset * size;
+        for (int d = 0; d < row; ++d) offset += index[d] * strides_of(o)[d];
+        at[o] = place_of(o) + offset * size;
       }
       std::copy_n(at, 3, run.in);
       run.out = at[kOut];
       run.loss = at[kOut2];
       worker_(run);
-      int d = tiling_.run - 1;
+      int d = row - 1;
       for (; d >= 0 && ++index[d] == extent_[d]; --d) index[d] = 0;
       if (d < 0) return;
     }

@@ -6,20 +6,23 @@ namespace mseloss::cpu {
 
 template <class F>
 void Worker::in_blocks(const Run& run, size_t length, F f) {
-  const auto advance = [this](auto* pointer, size_t elements) {
-    using Byte =
-        std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(pointer)>>, const char, char>;
-    return pointer == nullptr ? pointer : static_cast<Byte*>(pointer) + elements * size_;
+  const auto at = [this](const void* first, ptrdiff_t elements) {
+    return first == nullptr ? nullptr : static_cast<const char*>(first) + elements * size_;
   };
+  const size_t columns = std::min(run.n, length), rows = length / columns;
   Run block = run;
-  for (size_t first = 0; first < run.n; first += length) {
-    for (int i = 0; i < 3; ++i) {
-      if (run.moves[i]) block.in[i] = advance(run.in[i], first);
+  for (size_t r = 0; r < run.rows; r += rows) {
+    block.rows = std::min(rows, run.rows - r);
+    for (size_t c = 0; c < run.n; c += columns) {
+      block.n = std::min(columns, run.n - c);
+      const auto row = static_cast<ptrdiff_t>(r), column = static_cast<ptrdiff_t>(c);
+      for (int i = 0; i < 3; ++i) {
+        block.in[i] = at(run.in[i], row * run.in_pitch[i] + (run.moves[i] ? column : 0));
+      }
+      block.out = const_cast<char*>(at(run.out, row * run.out_pitch + column));
+      block.loss = const_cast<char*>(at(run.loss, row * run.loss_pitch + column));
+      f(block);
     }
-    block.out = advance(run.out, first);
-    block.loss = advance(run.loss, first);
-    block.n = std::min(length, run.n - first);
-    f(block);
   }
 }
 
@@ -35,8 +38,9 @@ void Worker::operator()(const Run& run) {
     case Sweep::kGradLoss:
       in_blocks(run, kCacheBlock, [this](const Run& block) {
         kernels_.grad[dtype_][0](block);
-        Row loss = block;
+        Rows loss = block;
         loss.out = block.loss;
+        loss.out_pitch = block.loss_pitch;
         kernels_.loss[dtype_](loss);
       });
       return;
@@ -49,14 +53,14 @@ void Worker::operator()(const Run& run) {
         } else {
           kernels_.grad_sum[dtype_][stream_](block, &sum);
         }
-        SumAccess::add_fast(sum_, sum, block.n);
+        SumAccess::add_fast(sum_, sum, block.n * block.rows);
       });
       return;
     case Sweep::kExactSum: {
       double special = 0;
       kernels_.exact_sum[dtype_](run, SumAccess::limbs(sum_), &special);
       if (special != 0) SumAccess::add_special(sum_, special);
-      SumAccess::add_exact(sum_, run.n);
+      SumAccess::add_exact(sum_, run.n * run.rows);
       return;
     }
   }

@@ -6,9 +6,10 @@
 
 namespace mseloss::cpu {
 
-// A run as the walk finds it; `loss` is where the elementwise loss goes beside a gradient.
-struct Run : Row {
+// Rows as the walk finds them; `loss` is where the elementwise loss goes beside a gradient.
+struct Run : Rows {
   void* loss = nullptr;
+  ptrdiff_t loss_pitch = 0;
 };
 
 class Worker {
@@ -25,7 +26,7 @@ class Worker {
   void operator()(const Run& run);
 
  private:
-  // Calls f(block) for the run in blocks of at most `length` elements.
+  // Calls f(block) for the run in blocks of at most `length` elements: whole rows, or parts of one.
   template <class F>
   void in_blocks(const Run& run, size_t length, F f);
 
