@@ -83,7 +83,7 @@ struct Job {
 
   void part(int index, PartialSum* piece) {
     const FloatEnvironment environment;
-    Worker worker(plan, sweep, stream && (plan.layout == Layout::kDense || tiling.direct[kOut]), piece);
+    Worker worker(plan, sweep, stream && (plan.layout == Layout::kDense || tiling.stream_runs), piece);
     if (plan.layout == Layout::kDense) {
       dense_part(index, &worker);
     } else {
@@ -119,7 +119,7 @@ Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opti
       writes && streams(job.plan, options) && reinterpret_cast<uintptr_t>(job.data[kOut]) % size == 0;
   if (plan.layout != Layout::kDense) {
     if (job.plan.rank == 0) job.plan.extent[job.plan.rank++] = 1;  // one element, through a tile of one
-    job.tiling = make_tiling(job.plan);
+    job.tiling = make_tiling(job.plan, job.stream);
     job.threads = static_cast<int>(std::min<int64_t>(job.threads, job.tiling.total));
     job.scratch_each = scratch_bytes(job.plan, job.tiling);
     thread_local Scratch scratch;

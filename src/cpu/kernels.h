@@ -45,7 +45,13 @@ struct Kernels {
   // log2(size) - 1.
   void (*transpose[3])(const void* from, ptrdiff_t from_stride, void* to, ptrdiff_t to_stride, size_t rows,
                        size_t columns, bool stream);
+  // to[i * to_stride + j] = from[j * from_stride + i], i < rows <= from_stride <= kMaxSplit; by log2(size)
+  // - 1.
+  void (*split[3])(const void* from, ptrdiff_t from_stride, void* to, ptrdiff_t to_stride, size_t rows,
+                   size_t columns);
 };
+
+inline constexpr ptrdiff_t kMaxSplit = 4;
 
 // Short enough for the sum's bound to stay small, long enough for its fixed costs to vanish.
 inline constexpr size_t kSumBlock = 16384;

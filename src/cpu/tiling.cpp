@@ -51,7 +51,7 @@ int first_run_dimension(const Plan& plan, const Tiling& tiling, int operand) {
 
 }  // namespace
 
-Tiling make_tiling(const Plan& plan) {
+Tiling make_tiling(const Plan& plan, bool stream) {
   Tiling tiling{};
   choose_box(plan, &tiling);
   tiling.volume = volume_of(plan, tiling.box);
@@ -60,15 +60,23 @@ Tiling make_tiling(const Plan& plan) {
     tiling.boxes[d] = (plan.extent[d] + tiling.box[d] - 1) / tiling.box[d];
     tiling.total *= tiling.boxes[d];
   }
+  int first[kOperands];
+  int64_t run_bytes[kOperands];
   for (int o = 0; o < kOperands; ++o) {
     if (!has(plan, o)) continue;
-    const int first = first_run_dimension(plan, tiling, o);
-    int64_t length = 1;
-    for (int d = first; d < plan.rank; ++d) length *= tiling.box[d];
-    tiling.direct[o] =
-        first < plan.rank && (length * size_of(plan.dtype) >= kDirectBytes || length == tiling.volume);
-    if (tiling.direct[o]) tiling.run = std::max(tiling.run, first);
+    first[o] = first_run_dimension(plan, tiling, o);
+    run_bytes[o] = first[o] < plan.rank ? size_of(plan.dtype) : 0;
+    for (int d = first[o]; d < plan.rank; ++d) run_bytes[o] *= tiling.box[d];
   }
+  // For the sake of long runs in an output that is to be streamed, others with shorter ones go through tiles.
+  const bool long_runs = stream && run_bytes[kOut] >= kStreamRunBytes;
+  for (int o = 0; o < kOperands; ++o) {
+    if (!has(plan, o)) continue;
+    tiling.direct[o] = run_bytes[o] >= (long_runs ? kStreamRunBytes : kDirectBytes) ||
+                       run_bytes[o] == tiling.volume * size_of(plan.dtype);
+    if (tiling.direct[o]) tiling.run = std::max(tiling.run, first[o]);
+  }
+  tiling.stream_runs = long_runs;
   if (plan.rank > 1 && tiling.run == plan.rank - 1) tiling.padding = 64 / size_of(plan.dtype);
   return tiling;
 }
@@ -100,7 +108,7 @@ std::string explain(const Plan& plan, const Options& options) {
   for (int d = 0; d < plan.rank; ++d) text += (d == 0 ? "" : ", ") + std::to_string(plan.extent[d]);
   text += ")";
   if (plan.layout != Layout::kDense) {
-    const Tiling tiling = make_tiling(plan);
+    const Tiling tiling = make_tiling(plan, streams(plan, options));
     text += " in boxes of (";
     for (int d = 0; d < plan.rank; ++d) text += (d == 0 ? "" : ", ") + std::to_string(tiling.box[d]);
     text += ")";

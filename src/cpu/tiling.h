@@ -10,11 +10,13 @@ namespace mseloss::cpu {
 
 // Of one operand's tile. Short rows are dealt out from a small one, from L1; beside a transposed operand the
 // others want long rows, so that the hardware's prefetchers follow them, and its tile lives in L2.
-inline constexpr int64_t kTileBytes = 32 * 1024;
+inline constexpr int64_t kTileBytes = 16 * 1024;
 inline constexpr int64_t kTransposedTileBytes = 128 * 1024;
 inline constexpr int64_t kSegmentBytes =
     256;  // read at a time along a transposed operand's contiguous direction
-inline constexpr int64_t kDirectBytes = 256;  // shorter runs than this are cheaper through a tile
+inline constexpr int64_t kDirectBytes = 64;  // a vector: shorter runs are cheaper through a tile
+// Streamed runs of less lose more at their ends, in cache lines stored in two ways, than they gain.
+inline constexpr int64_t kStreamRunBytes = 1024;
 
 struct Tiling {
   int64_t box[kMaxRank];    // extents of a box
@@ -22,11 +24,13 @@ struct Tiling {
   int64_t total;            // boxes in all
   int64_t volume;           // elements of a box
   bool direct[kOperands];   // read (or written) in place; else through a tile
+  bool stream_runs;         // the output is written in runs that are worth streaming
   int64_t padding;          // elements between rows of a tile, against cache set conflicts
   int run;                  // dimensions run..rank-1 of a box are one run for every direct operand
 };
 
-Tiling make_tiling(const Plan& plan);
+// `stream`: the output goes past the caches where its runs are long enough.
+Tiling make_tiling(const Plan& plan, bool stream);
 
 // How many threads are worth it, at most as many as the options allow.
 int thread_count(const Plan& plan, const Options& options);

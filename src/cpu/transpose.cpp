@@ -124,7 +124,45 @@ void transpose(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, pt
   }
 }
 
+constexpr ptrdiff_t kSplitAhead = 2048;  // bytes
+
+// The same for rows that lie closely interleaved: loads that take them apart.
+template <class T>
+void split(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, ptrdiff_t to_stride, size_t rows,
+           size_t columns) {
+  const T* from = static_cast<const T*>(from_bytes);
+  T* to = static_cast<T*>(to_bytes);
+  size_t j = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::ScalableTag<T> d;
+  const size_t lanes = hn::Lanes(d);
+  // The last column is left out: behind it there may be nothing to load.
+  for (; j + lanes < columns; j += lanes) {
+    hn::Vec<decltype(d)> v[kMaxSplit];
+    const T* at = from + static_cast<ptrdiff_t>(j) * from_stride;
+    for (ptrdiff_t k = 0; k < from_stride; ++k) hwy::Prefetch(at + kSplitAhead / sizeof(T) + k * lanes);
+    if (from_stride == 2) {
+      hn::LoadInterleaved2(d, at, v[0], v[1]);
+    } else if (from_stride == 3) {
+      hn::LoadInterleaved3(d, at, v[0], v[1], v[2]);
+    } else {
+      hn::LoadInterleaved4(d, at, v[0], v[1], v[2], v[3]);
+    }
+    for (size_t i = 0; i < rows; ++i) hn::StoreU(v[i], d, to + static_cast<ptrdiff_t>(i) * to_stride + j);
+  }
+#endif
+  for (; j < columns; ++j) {
+    for (size_t i = 0; i < rows; ++i) {
+      move(from + static_cast<ptrdiff_t>(j) * from_stride + i,
+           to + static_cast<ptrdiff_t>(i) * to_stride + j);
+    }
+  }
+}
+
 void fill_transpose(Kernels* kernels) {
+  kernels->split[0] = &split<uint16_t>;
+  kernels->split[1] = &split<uint32_t>;
+  kernels->split[2] = &split<uint64_t>;
   kernels->transpose[0] = &transpose<uint16_t>;
   kernels->transpose[1] = &transpose<uint32_t>;
   kernels->transpose[2] = &transpose<uint64_t>;

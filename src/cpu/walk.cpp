@@ -19,48 +19,97 @@ struct Copy {
   int64_t rows, columns;
 };
 
-// A row of kBytes * k elements, k in (1, 2], as two moves that may overlap.
-template <int kBytes>
-void copy_short_rows(const char* from, char* to, const Copy& copy, ptrdiff_t size) {
-  const ptrdiff_t last = copy.columns * size - kBytes;
-  struct Bytes {
-    char bytes[kBytes];
-  } head, tail;
-  for (int64_t i = 0; i < copy.rows; ++i, from += copy.from_row * size, to += copy.to_row * size) {
-    std::memcpy(&head, from, kBytes);
-    std::memcpy(&tail, from + last, kBytes);
+constexpr ptrdiff_t kPrefetchBytes = 2048;  // ahead of short rows, on both sides
+
+// Rows of kBytes to 2 * kBytes, as two moves that may overlap; row(i, at) gives kBytes of row i from byte
+// `at` on.
+template <int kBytes, class RowOf>
+void put_short_rows(char* to, const Copy& copy, ptrdiff_t size, RowOf row) {
+  using Bytes [[gnu::vector_size(kBytes)]] = char;
+  const ptrdiff_t last = copy.columns * size - kBytes, step = copy.to_row * size;
+  for (int64_t i = 0; i < copy.rows; ++i, to += step) {
+    Bytes head, tail;
+    row(i, 0, &head);
+    row(i, last, &tail);
     std::memcpy(to, &head, kBytes);
     std::memcpy(to + last, &tail, kBytes);
   }
 }
 
+// Calls f(Bytes<k>) for the k that put_short_rows() takes for rows of `bytes`; false if they are too long.
+template <int kBytes>
+using Bytes = std::integral_constant<int, kBytes>;
+template <class F>
+bool with_short_rows(ptrdiff_t bytes, F f) {
+  if (bytes < 4) return f(Bytes<2>()), true;
+  if (bytes < 8) return f(Bytes<4>()), true;
+  if (bytes < 16) return f(Bytes<8>()), true;
+  if (bytes < 32) return f(Bytes<16>()), true;
+  if (bytes < 64) return f(Bytes<32>()), true;
+  if (bytes <= 128) return f(Bytes<64>()), true;
+  return false;
+}
+
 // Rows that are contiguous on both sides.
 void copy_rows(const char* from, char* to, const Copy& copy, ptrdiff_t size) {
-  const ptrdiff_t bytes = copy.columns * size;
-  if (bytes >= 16 && bytes <= 32) return copy_short_rows<16>(from, to, copy, size);
-  if (bytes > 32 && bytes <= 64) return copy_short_rows<32>(from, to, copy, size);
-  if (bytes > 64 && bytes <= 128) return copy_short_rows<64>(from, to, copy, size);
-  for (int64_t i = 0; i < copy.rows; ++i)
-    std::memcpy(to + i * copy.to_row * size, from + i * copy.from_row * size, bytes);
+  const ptrdiff_t bytes = copy.columns * size, step = copy.from_row * size, to_step = copy.to_row * size;
+  const bool done = with_short_rows(bytes, [&](auto count) {
+    put_short_rows<count>(to, copy, size, [=](int64_t i, ptrdiff_t at, void* part) {
+      if (at == 0) {
+        __builtin_prefetch(from + i * step + kPrefetchBytes);
+        __builtin_prefetch(to + i * to_step + kPrefetchBytes, 1);
+      }
+      std::memcpy(part, from + i * step + at, count);
+    });
+  });
+  if (done) return;
+  for (int64_t i = 0; i < copy.rows; ++i) std::memcpy(to + i * copy.to_row * size, from + i * step, bytes);
+}
+
+// One element for each row of a tile.
+template <class T>
+void fill_rows(const char* from, char* to, const Copy& copy) {
+  constexpr ptrdiff_t kSize = sizeof(T);
+  const auto element = [=](int64_t i) {
+    T one;
+    std::memcpy(&one, from + i * copy.from_row * kSize, kSize);
+    return one;
+  };
+  const bool done = with_short_rows(copy.columns * kSize, [&](auto count) {
+    put_short_rows<count>(to, copy, kSize, [=](int64_t i, ptrdiff_t, void* part) {
+      T row[count < kSize ? 1 : count / kSize];
+      std::fill_n(row, sizeof(row) / kSize, element(i));
+      std::memcpy(part, row, count);
+    });
+  });
+  if (done) return;
+  for (int64_t i = 0; i < copy.rows; ++i) {
+    const T one = element(i);
+    char* row = to + i * copy.to_row * kSize;
+    for (int64_t j = 0; j < copy.columns; ++j) std::memcpy(row + j * kSize, &one, kSize);
+  }
 }
 
 template <class T>
 void copy_strided(const char* from, char* to, const Copy& copy) {
   constexpr ptrdiff_t kSize = sizeof(T);
+  const ptrdiff_t from_step = copy.from_column * kSize, to_step = copy.to_column * kSize;
   for (int64_t i = 0; i < copy.rows; ++i) {
     const char* source = from + i * copy.from_row * kSize;
     char* sink = to + i * copy.to_row * kSize;
-    T one;
-    if (copy.from_column == 0 && copy.to_column == 1) {
-      std::memcpy(&one, source, kSize);
-      for (int64_t j = 0; j < copy.columns; ++j) std::memcpy(sink + j * kSize, &one, kSize);
-      continue;
-    }
-    for (int64_t j = 0; j < copy.columns; ++j) {
-      std::memcpy(&one, source + j * copy.from_column * kSize, kSize);
-      std::memcpy(sink + j * copy.to_column * kSize, &one, kSize);
+#pragma GCC unroll 4
+    for (int64_t j = 0; j < copy.columns; ++j, source += from_step, sink += to_step) {
+      std::memcpy(sink, source, kSize);
     }
   }
+}
+
+// Calls f(T()) with the unsigned integer type of `size` bytes.
+template <class F>
+void with_element(int size, F f) {
+  if (size == 2) return f(uint16_t());
+  if (size == 4) return f(uint32_t());
+  return f(uint64_t());
 }
 
 // The inner loop runs along the shorter stride of the tensor, for the sake of its cache lines, unless it
@@ -73,6 +122,18 @@ bool swap_loops(const Copy& copy, int size, bool to_tensor) {
 }
 
 void copy_plane(const char* from, char* to, Copy copy, int size, bool to_tensor, bool stream) {
+  if (copy.to_column == 1 && copy.from_column > 1 && copy.from_column <= kMaxSplit && copy.columns >= 16) {
+    // The elements between one column and the next: other rows of this plane, or none of ours.
+    const bool neighbours = copy.from_row == 1 && copy.rows <= copy.from_column;
+    if (neighbours || copy.from_row != 1) {
+      for (int64_t i = 0; i < copy.rows; i += neighbours ? copy.rows : 1) {
+        kernels().split[size / 4](from + i * copy.from_row * size, copy.from_column,
+                                  to + i * copy.to_row * size, copy.to_row, neighbours ? copy.rows : 1,
+                                  copy.columns);
+      }
+      return;
+    }
+  }
   if (copy.from_row == 1 && copy.to_column == 1 && copy.rows > 1) {
     kernels().transpose[size / 4](from, copy.from_column, to, copy.to_row, copy.rows, copy.columns, stream);
     return;
@@ -81,19 +142,14 @@ void copy_plane(const char* from, char* to, Copy copy, int size, bool to_tensor,
     kernels().transpose[size / 4](from, copy.from_row, to, copy.to_column, copy.columns, copy.rows, stream);
     return;
   }
-  if (copy.from_column == 1 && copy.to_column == 1 && copy.columns * size >= 16) {
-    return copy_rows(from, to, copy, size);
+  if (copy.from_column == 1 && copy.to_column == 1) return copy_rows(from, to, copy, size);
+  if (copy.from_column == 0 && copy.to_column == 1) {
+    return with_element(size, [&](auto element) { fill_rows<decltype(element)>(from, to, copy); });
   }
   if (swap_loops(copy, size, to_tensor)) {
     copy = {copy.from_column, copy.from_row, copy.to_column, copy.to_row, copy.columns, copy.rows};
   }
-  if (size == 2) {
-    copy_strided<uint16_t>(from, to, copy);
-  } else if (size == 4) {
-    copy_strided<uint32_t>(from, to, copy);
-  } else {
-    copy_strided<uint64_t>(from, to, copy);
-  }
+  with_element(size, [&](auto element) { copy_strided<decltype(element)>(from, to, copy); });
 }
 
 class Walk {

@@ -22,7 +22,7 @@ void align_strides(const View& view, const BroadcastShape& shape, int64_t* strid
 }
 
 Layout classify(const Plan& plan) {
-  constexpr int64_t kRow = 64;  // elements: shorter rows are cheaper through tiles
+  constexpr int64_t kRowBytes = 64;  // shorter rows are cheaper through tiles
   if (plan.numel == 0) return Layout::kEmpty;
   const int inner = std::max(plan.rank - 1, 0);
   bool unit = true, same_dtype = true;
@@ -34,7 +34,7 @@ Layout classify(const Plan& plan) {
   }
   if (!unit || !same_dtype) return Layout::kGeneral;
   if (plan.rank <= 1) return Layout::kDense;
-  return plan.extent[inner] >= kRow ? Layout::kRows : Layout::kGeneral;
+  return plan.extent[inner] * size_of(plan.dtype) >= kRowBytes ? Layout::kRows : Layout::kGeneral;
 }
 
 int64_t numel_of(const View& view) {
