@@ -91,11 +91,11 @@ Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& name
     }
   }
   if (!sums) return {};
-  const auto written = scalar_view(buffers[scalar], plan.loss_dtype);
-  const ByteRange written_range{static_cast<uint64_t>(written.first), static_cast<uint64_t>(written.width)};
+  const ByteRange written{reinterpret_cast<uintptr_t>(buffers[scalar]),
+                          static_cast<uint64_t>(size_of(plan.loss_dtype))};
   for (int o = 0; o < kOperands; ++o) {
-    if (!has(plan, o) || !meet(written_range, range[o])) continue;
-    if (may_share_memory(written, byte_view(plan, o, buffers[o]))) {
+    if (!has(plan, o) || !meet(written, range[o])) continue;
+    if (may_share_memory(scalar_view(buffers[scalar], plan.loss_dtype), byte_view(plan, o, buffers[o]))) {
       return overlap_error(name_of(names, scalar), name_of(names, o), false);
     }
   }
