@@ -33,7 +33,7 @@ Plan grad_of(const Plan& fused) {
 
 // The plan's loss alone, as often as its rounding needs.
 Status run_loss(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options) {
-  void* out = plan.op == Op::kLoss ? buffers.out : buffers.loss;
+  void* out = buffers[plan.op == Op::kLoss ? kOut : kOut2];
   const Backend& backend = backend_for(plan, buffers);
   PartialSum sum;
   if (Status status = backend.run(plan, buffers, sweep, options, &sum); !status.ok()) return status;
@@ -54,7 +54,7 @@ Status run(const Plan& plan, const Buffers& buffers, const Options& options) {
                         : plan.op == Op::kLoss ? Sweep::kLoss
                                                : Sweep::kGradLoss;
     if (sweep == Sweep::kGradLoss && plan.dtypes[kOut2] != plan.dtype) {
-      const Buffers loss{nullptr, buffers.input, buffers.target, buffers.loss, nullptr};
+      const Buffers loss{nullptr, buffers[kInput], buffers[kTarget], buffers[kOut2], nullptr};
       if (Status status = backend.run(loss_of(plan), loss, Sweep::kLoss, options, nullptr); !status.ok()) {
         return status;
       }
@@ -65,7 +65,7 @@ Status run(const Plan& plan, const Buffers& buffers, const Options& options) {
   const Sweep sum = options.exact ? Sweep::kExactSum : Sweep::kFastSum;
   if (plan.op == Op::kLoss) return run_loss(plan, buffers, sum, options);
   // A second sweep must find the inputs as they were, so in place the loss comes first, apart.
-  const bool in_place = buffers.out == buffers.input || buffers.out == buffers.target;
+  const bool in_place = buffers[kOut] == buffers[kInput] || buffers[kOut] == buffers[kTarget];
   if (!in_place && !options.exact) return run_loss(plan, buffers, Sweep::kGradSum, options);
   if (Status status = run_loss(plan, buffers, sum, options); !status.ok()) return status;
   return backend.run(plan, buffers, Sweep::kGrad, options, nullptr);

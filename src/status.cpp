@@ -5,19 +5,6 @@
 
 namespace mseloss {
 
-int size_of(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat16:
-    case DType::kBFloat16:
-      return 2;
-    case DType::kFloat64:
-      return 8;
-    case DType::kFloat32:
-      break;
-  }
-  return 4;
-}
-
 const char* name_of(DType dtype) {
   switch (dtype) {
     case DType::kFloat32:

@@ -13,7 +13,7 @@ namespace mseloss::acl {
 
 // Handle: tag:4 | generation:36 | slot:24. A slot's state: generation:36 | pins:28; its generation is odd
 // while an object lives there and grows by one when it comes and when it goes. Slots are reused, never
-// returned. All members are lock-free but insert() and the end of an object, which take the free list's lock.
+// returned. All members are lock-free but draft() and the end of an object, which take the free list's lock.
 template <class T, unsigned kTag>
 class HandleTable {
   struct Slot {
@@ -49,16 +49,44 @@ class HandleTable {
     Slot* slot_ = nullptr;
   };
 
-  // Null when out of memory or slots. T's constructor must not throw.
+  // An object that has no handle yet, so that nobody else can reach it; false when out of memory or slots. It
+  // ends with its draft unless published.
+  class Draft {
+   public:
+    Draft(const Draft&) = delete;
+    Draft& operator=(const Draft&) = delete;
+    ~Draft() {
+      if (slot_ != nullptr) table_->reclaim(slot_);
+    }
+    explicit operator bool() const { return slot_ != nullptr; }
+    T& operator*() const { return *slot_->object(); }
+    void* publish() noexcept {
+      Slot* slot = std::exchange(slot_, nullptr);
+      const uint64_t state = slot->state.load(std::memory_order_relaxed) + kOneGeneration;
+      slot->state.store(state, std::memory_order_release);
+      return to_handle(slot->index, state >> kPinBits);
+    }
+
+   private:
+    friend HandleTable;
+    Draft(HandleTable* table, Slot* slot) : table_(table), slot_(slot) {}
+    HandleTable* table_;
+    Slot* slot_;
+  };
+
+  // T's constructor must not throw.
+  template <class... Args>
+  Draft draft(Args&&... args) noexcept {
+    static_assert(noexcept(T(std::forward<Args>(args)...)));
+    Slot* slot = take_free();
+    if (slot != nullptr) new (slot->storage) T(std::forward<Args>(args)...);
+    return Draft(this, slot);
+  }
+  // Null when out of memory or slots.
   template <class... Args>
   void* insert(Args&&... args) noexcept {
-    Slot* slot = take_free();
-    if (slot == nullptr) return nullptr;
-    static_assert(noexcept(T(std::forward<Args>(args)...)));
-    new (slot->storage) T(std::forward<Args>(args)...);
-    const uint64_t state = slot->state.load(std::memory_order_relaxed) + kOneGeneration;
-    slot->state.store(state, std::memory_order_release);
-    return to_handle(slot->index, state >> kPinBits);
+    Draft object = draft(std::forward<Args>(args)...);
+    return object ? object.publish() : nullptr;
   }
 
   Pin acquire(const void* handle) noexcept {

@@ -16,21 +16,7 @@ Buffers buffers_of(const Executor& executor) noexcept {
   Buffers buffers;
   for (int i = 0; i < executor.info.operands; ++i) {
     char* storage = static_cast<char*>(executor.storage[i].load(std::memory_order_relaxed));
-    void* element = storage == nullptr ? nullptr : storage + executor.offset[i];
-    switch (executor.info.positions[i]) {
-      case kGradOutput:
-        buffers.grad_output = element;
-        break;
-      case kInput:
-        buffers.input = element;
-        break;
-      case kTarget:
-        buffers.target = element;
-        break;
-      default:
-        buffers.out = element;
-        break;
-    }
+    if (storage != nullptr) buffers.data[executor.info.positions[i]] = storage + executor.offset[i];
   }
   return buffers;
 }

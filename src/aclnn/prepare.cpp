@@ -106,7 +106,7 @@ aclnnStatus check_storage(const Operands& operands) noexcept {
                 info.name, info.names[i], static_cast<int>(operands[i].format));
   }
   for (int i = 0; i < info.operands; ++i) {
-    if (inside_storage(operands[i])) continue;
+    if (operands[i].inside_storage) continue;
     return fail(ACLNN_ERR_PARAM_INVALID,
                 "%s: %s: expected a view inside its storage, got one that leaves it (offset %lld)", info.name,
                 info.names[i], static_cast<long long>(operands[i].offset));
@@ -162,18 +162,14 @@ aclnnStatus prepare(const OperatorInfo& info, const aclTensor* const* handles, i
   if (const auto code = find(operands, handles); code != ACLNN_SUCCESS) return code;
   if (const auto code = check_dtypes(operands, dtypes); code != ACLNN_SUCCESS) return code;
   if (const auto code = check_reduction(info, reduction); code != ACLNN_SUCCESS) return code;
-  void* handle = executors.insert(info);
-  if (handle == nullptr) {
-    return fail(ACLNN_ERR_INNER_CREATE_EXECUTOR, "%s: executor: out of memory for it", info.name);
-  }
-  const auto made = executors.acquire(handle);
+  auto made = executors.draft(info);
+  if (!made) return fail(ACLNN_ERR_INNER_CREATE_EXECUTOR, "%s: executor: out of memory for it", info.name);
   if (const auto code = fill(operands, dtypes, static_cast<Reduction>(reduction), &*made);
       code != ACLNN_SUCCESS) {
-    executors.retire(handle);
     return code;
   }
   *workspace_size = 0;
-  *executor = static_cast<aclOpExecutor*>(handle);
+  *executor = static_cast<aclOpExecutor*>(made.publish());
   return ACLNN_SUCCESS;
 }
 

@@ -13,28 +13,6 @@ using acl::fail;
 
 constinit Tensors tensors;
 
-bool has_elements(const Layout& layout) noexcept {
-  return std::ranges::find(layout.shape(), 0) == layout.shape().end();
-}
-
-bool inside_storage(const Layout& layout) noexcept {
-  if (!has_elements(layout)) return true;
-  // Counts saturate: a storage that large ends beyond any element a view can name.
-  int64_t room = 1;
-  for (const int64_t extent : layout.storage()) {
-    if (extent == 0) return false;
-    if (__builtin_mul_overflow(room, extent, &room)) room = INT64_MAX;
-  }
-  int64_t lowest = layout.offset, highest = layout.offset;
-  for (uint64_t i = 0; i < layout.rank; ++i) {
-    int64_t reach;
-    if (__builtin_mul_overflow(layout.shape()[i] - 1, layout.strides()[i], &reach)) return false;
-    int64_t& end = reach < 0 ? lowest : highest;
-    if (__builtin_add_overflow(end, reach, &end)) return false;
-  }
-  return lowest >= 0 && highest < room;
-}
-
 bool readable_by_strides(aclFormat format) noexcept {
   switch (format) {
     case ACL_FORMAT_NCHW:
@@ -81,6 +59,28 @@ void write_contiguous_strides(const int64_t* extents, uint64_t rank, int64_t* st
   }
 }
 
+bool has_elements(const Layout& layout) noexcept {
+  return std::ranges::find(layout.shape(), 0) == layout.shape().end();
+}
+
+bool inside_storage(const Layout& layout) noexcept {
+  if (!has_elements(layout)) return true;
+  // Counts saturate: a storage that large ends beyond any element a view can name.
+  int64_t room = 1;
+  for (const int64_t extent : layout.storage()) {
+    if (extent == 0) return false;
+    if (__builtin_mul_overflow(room, extent, &room)) room = INT64_MAX;
+  }
+  int64_t lowest = layout.offset, highest = layout.offset;
+  for (uint64_t i = 0; i < layout.rank; ++i) {
+    int64_t reach;
+    if (__builtin_mul_overflow(layout.shape()[i] - 1, layout.strides()[i], &reach)) return false;
+    int64_t& end = reach < 0 ? lowest : highest;
+    if (__builtin_add_overflow(end, reach, &end)) return false;
+  }
+  return lowest >= 0 && highest < room;
+}
+
 struct Description {
   const int64_t* shape;
   uint64_t rank;
@@ -115,6 +115,7 @@ aclnnStatus describe(const char* function, const Description& from, Layout* layo
   layout->dtype = from.dtype;
   layout->format = from.format;
   layout->offset = from.offset;
+  layout->inside_storage = inside_storage(*layout);
   return ACLNN_SUCCESS;
 }
 

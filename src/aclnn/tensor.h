@@ -18,6 +18,7 @@ struct Layout {
   aclDataType dtype = ACL_DT_UNDEFINED;
   aclFormat format = ACL_FORMAT_UNDEFINED;
   int64_t offset = 0;
+  bool inside_storage = false;  // every element of the view is one of the storage
 
   std::span<const int64_t> shape() const { return {numbers.get(), rank}; }
   std::span<const int64_t> strides() const { return {numbers.get() + rank, rank}; }
@@ -33,8 +34,6 @@ struct Tensor {
 using Tensors = acl::HandleTable<Tensor, 4>;
 extern constinit Tensors tensors;
 
-bool has_elements(const Layout& layout) noexcept;
-bool inside_storage(const Layout& layout) noexcept;
 bool readable_by_strides(aclFormat format) noexcept;
 
 }  // namespace mseloss::aclnn

@@ -33,19 +33,22 @@ class Scratch {
 };
 
 struct Job {
-  Plan plan;
-  Sweep sweep;
+  Job(const Plan& p, Sweep s, PartialSum* total) : plan(p), sweep(s), sum(total) {}
+
+  const Plan& plan;
+  const Sweep sweep;
+  PartialSum* const sum;
   bool stream;
   int threads;
   char* data[kOperands];
   Tiling tiling;
   char* scratch;
   size_t scratch_each;
-  PartialSum* sum;
   std::mutex mutex;
 
   // Part `index` of `threads`, of `count` units.
   int64_t begin(int64_t count, int index) const {
+    if (threads == 1) return count * index;  // a division costs as much as a tiny run
     return count / threads * index + std::min<int64_t>(index, count % threads);
   }
 
@@ -94,34 +97,22 @@ struct Job {
   }
 };
 
-Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
-               PartialSum* sum) {
-  if (plan.numel == 0) return {};
-  Job job;
-  job.plan = plan;
-  job.sweep = sweep;
-  job.sum = sum;
-  // A sweep may leave out operands of its plan: the sum alone writes nothing.
-  const bool writes = sweep != Sweep::kFastSum && sweep != Sweep::kExactSum;
-  if (!writes) job.plan.operands &= 1 << kInput | 1 << kTarget;
-  const void* data[kOperands] = {buffers.grad_output, buffers.input, buffers.target, buffers.out,
-                                 buffers.loss};
+Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options, PartialSum* sum) {
+  Job job(plan, sweep, sum);
   for (int o = 0; o < kOperands; ++o) {
     job.data[o] = nullptr;
-    if (!has(job.plan, o)) continue;
-    const auto* bytes = static_cast<const char*>(data[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
-    job.data[o] = const_cast<char*>(bytes);
+    if (has(plan, o)) {
+      job.data[o] = static_cast<char*>(buffers[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
+    }
   }
-  job.threads = thread_count(job.plan, options);
+  job.threads = thread_count(plan, options);
   // Streaming stores write whole elements at aligned addresses only.
-  const int size = size_of(plan.dtype);
   job.stream =
-      writes && streams(job.plan, options) && reinterpret_cast<uintptr_t>(job.data[kOut]) % size == 0;
+      streams(plan, options) && reinterpret_cast<uintptr_t>(job.data[kOut]) % size_of(plan.dtype) == 0;
   if (plan.layout != Layout::kDense) {
-    if (job.plan.rank == 0) job.plan.extent[job.plan.rank++] = 1;  // one element, through a tile of one
-    job.tiling = make_tiling(job.plan, job.stream);
+    job.tiling = make_tiling(plan, job.stream);
     job.threads = static_cast<int>(std::min<int64_t>(job.threads, job.tiling.total));
-    job.scratch_each = scratch_bytes(job.plan, job.tiling);
+    job.scratch_each = scratch_bytes(plan, job.tiling);
     thread_local Scratch scratch;
     job.scratch = scratch.get(job.scratch_each * job.threads);
     if (job.scratch_each != 0 && job.scratch == nullptr) {
@@ -132,6 +123,20 @@ Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opti
   parallel(
       job.threads, [](void* context, int index) { static_cast<Job*>(context)->part(index); }, &job);
   return {};
+}
+
+Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
+               PartialSum* sum) {
+  if (plan.numel == 0) return {};
+  // A sweep may leave out operands of its plan: the sum alone writes nothing.
+  const bool writes = sweep != Sweep::kFastSum && sweep != Sweep::kExactSum;
+  const int operands = plan.operands & (writes ? ~0 : 1 << kInput | 1 << kTarget);
+  const bool point = plan.layout != Layout::kDense && plan.rank == 0;  // one element, through a tile of one
+  if (operands == plan.operands && !point) return start(plan, buffers, sweep, options, sum);
+  Plan part = plan;
+  part.operands = static_cast<uint8_t>(operands);
+  if (point) part.extent[part.rank++] = 1;
+  return start(part, buffers, sweep, options, sum);
 }
 
 }  // namespace

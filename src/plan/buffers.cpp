@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdlib>
 
 #include "plan/arguments.h"
 
@@ -6,7 +7,7 @@ namespace mseloss {
 
 ByteView byte_view(const Plan& plan, int operand, const void* data) {
   const int size = size_of(plan.dtypes[operand]);
-  ByteView view{};
+  ByteView view;
   view.first = reinterpret_cast<intptr_t>(data) + plan.offset[operand] * size;
   view.width = size;
   view.rank = plan.rank;
@@ -24,22 +25,31 @@ bool same_view(const Plan& plan, int a, const void* a_data, int b, const void* b
          std::equal(plan.stride[a], plan.stride[a] + plan.rank, plan.stride[b]);
 }
 
-// range_of(byte_view(...)) without building the view.
+// The bytes an operand lies within. Addresses wrap around as pointers do.
+struct ByteRange {
+  uint64_t low, size;
+};
+
+bool meet(const ByteRange& a, const ByteRange& b) { return a.low - b.low < b.size || b.low - a.low < a.size; }
+
 ByteRange byte_range(const Plan& plan, int operand, const void* data) {
   const int size = size_of(plan.dtypes[operand]);
-  int64_t low = plan.offset[operand] * size, high = low + size;
+  int64_t low = plan.offset[operand] * size, reach = size;
   for (int d = 0; d < plan.rank; ++d) {
-    const int64_t reach = plan.stride[operand][d] * (plan.extent[d] - 1) * size;
-    (reach < 0 ? low : high) += reach;
+    const int64_t step = plan.stride[operand][d] * (plan.extent[d] - 1) * size;
+    low += std::min<int64_t>(step, 0);
+    reach += std::abs(step);
   }
-  return {reinterpret_cast<intptr_t>(data) + low, reinterpret_cast<intptr_t>(data) + high};
+  return {reinterpret_cast<uintptr_t>(data) + static_cast<uint64_t>(low), static_cast<uint64_t>(reach)};
 }
 
 ByteView scalar_view(const void* data, DType dtype) {
-  ByteView view{};
-  view.first = reinterpret_cast<intptr_t>(data);
-  view.width = size_of(dtype);
-  return view;
+  return {reinterpret_cast<intptr_t>(data), size_of(dtype), 0, {}, {}};
+}
+
+const char* name_of(const Names& names, int operand) {
+  const char* const all[kOperands] = {names.grad_output, names.input, names.target, names.out, names.loss};
+  return all[operand];
 }
 
 Status overlap_error(const char* out, const char* other, bool exact_allowed) {
@@ -52,49 +62,41 @@ Status overlap_error(const char* out, const char* other, bool exact_allowed) {
 
 Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& names) {
   const bool sums = plan.op != Op::kGrad && plan.reduction != Reduction::kNone;
-  const void* data[kOperands] = {buffers.grad_output, buffers.input, buffers.target, buffers.out,
-                                 buffers.loss};
-  const char* name[kOperands] = {names.grad_output, names.input, names.target, names.out, names.loss};
-  const void* scalar = nullptr;
-  const char* scalar_name = nullptr;
-  if (sums) {
-    scalar = plan.op == Op::kLoss ? buffers.out : buffers.loss;
-    scalar_name = plan.op == Op::kLoss ? names.out : names.loss;
-    if (scalar == nullptr) {
-      return Status::error(Code::kNullPointer, "%s: expected the address of one element, got a null pointer",
-                           scalar_name);
-    }
+  const Operand scalar = plan.op == Op::kLoss ? kOut : kOut2;  // which holds the loss of a sum
+  if (sums && buffers[scalar] == nullptr) {
+    return Status::error(Code::kNullPointer, "%s: expected the address of one element, got a null pointer",
+                         name_of(names, scalar));
   }
   if (plan.numel == 0) return {};
-  for (int o = 0; o < kOperands; ++o) {
-    if (has(plan, o) && data[o] == nullptr) {
-      return Status::error(Code::kNullPointer,
-                           "%s: expected the address of %lld broadcast elements, got a null pointer", name[o],
-                           static_cast<long long>(plan.numel));
-    }
-  }
-  const bool fused_none = plan.op == Op::kLossAndGrad && plan.reduction == Reduction::kNone;
   ByteRange range[kOperands];
   for (int o = 0; o < kOperands; ++o) {
-    if (has(plan, o)) range[o] = byte_range(plan, o, data[o]);
+    if (!has(plan, o)) continue;
+    if (buffers[o] == nullptr) {
+      return Status::error(Code::kNullPointer,
+                           "%s: expected the address of %lld broadcast elements, got a null pointer",
+                           name_of(names, o), static_cast<long long>(plan.numel));
+    }
+    range[o] = byte_range(plan, o, buffers[o]);
   }
+  const bool fused_none = plan.op == Op::kLossAndGrad && plan.reduction == Reduction::kNone;
   for (const int out : {kOut, kOut2}) {
     if (!has(plan, out)) continue;
     for (int o = 0; o < out; ++o) {
       if (!has(plan, o) || !meet(range[out], range[o])) continue;
       const bool exact_allowed = !fused_none && o != kOut;
-      if (exact_allowed && same_view(plan, out, data[out], o, data[o])) continue;
-      if (may_share_memory(byte_view(plan, out, data[out]), byte_view(plan, o, data[o]))) {
-        return overlap_error(name[out], name[o], exact_allowed);
+      if (exact_allowed && same_view(plan, out, buffers[out], o, buffers[o])) continue;
+      if (may_share_memory(byte_view(plan, out, buffers[out]), byte_view(plan, o, buffers[o]))) {
+        return overlap_error(name_of(names, out), name_of(names, o), exact_allowed);
       }
     }
   }
-  if (scalar != nullptr) {
-    const ByteView written = scalar_view(scalar, plan.loss_dtype);
-    for (int o = 0; o < kOperands; ++o) {
-      if (!has(plan, o) || !meet(range_of(written), range[o])) continue;
-      if (may_share_memory(written, byte_view(plan, o, data[o])))
-        return overlap_error(scalar_name, name[o], false);
+  if (!sums) return {};
+  const ByteRange written{reinterpret_cast<uintptr_t>(buffers[scalar]),
+                          static_cast<uint64_t>(size_of(plan.loss_dtype))};
+  for (int o = 0; o < kOperands; ++o) {
+    if (!has(plan, o) || !meet(written, range[o])) continue;
+    if (may_share_memory(scalar_view(buffers[scalar], plan.loss_dtype), byte_view(plan, o, buffers[o]))) {
+      return overlap_error(name_of(names, scalar), name_of(names, o), false);
     }
   }
   return {};

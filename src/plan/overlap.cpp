@@ -66,7 +66,12 @@ class Equation {
   int steps_ = 0;
 };
 
-}  // namespace
+// The bytes a view lies within: from low to before high.
+struct ByteRange {
+  Wide low, high;
+};
+
+bool meet(const ByteRange& a, const ByteRange& b) { return a.low < b.high && b.low < a.high; }
 
 ByteRange range_of(const ByteView& view) {
   ByteRange range{view.first, Wide{view.first} + view.width};
@@ -76,6 +81,8 @@ ByteRange range_of(const ByteView& view) {
   }
   return range;
 }
+
+}  // namespace
 
 bool may_share_memory(const ByteView& a, const ByteView& b) {
   if (!meet(range_of(a), range_of(b))) return false;

@@ -14,13 +14,6 @@ struct ByteView {
   int64_t stride[8];
 };
 
-// The bytes a view lies within: from low to before high.
-struct ByteRange {
-  __int128 low, high;
-};
-inline bool meet(const ByteRange& a, const ByteRange& b) { return a.low < b.high && b.low < a.high; }
-ByteRange range_of(const ByteView& view);
-
 // True if some byte belongs to both, or if the search for one exceeded its budget (no layout seen in practice
 // does).
 bool may_share_memory(const ByteView& a, const ByteView& b);

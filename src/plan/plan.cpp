@@ -43,46 +43,61 @@ int64_t numel_of(const View& view) {
   return count;
 }
 
-// The common case at once: dense operands of one shape or of one element are one dimension already.
+// The one stride with which the view walks all `count` elements of `shape` in row-major order: 1, or 0 where
+// one element stands for all; -1 if there is none.
+int single_stride(const View& view, std::span<const int64_t> shape, int64_t count) {
+  const size_t rank = view.shape.size(), skip = shape.size() - rank;
+  if (rank > shape.size() || (!view.strides.empty() && view.strides.size() != rank)) return -1;
+  int64_t elements = 1;
+  bool dense = true, still = true;
+  for (size_t i = rank; i-- > 0;) {
+    const int64_t extent = view.shape[i];
+    if (extent == 1) continue;
+    if (extent != shape[skip + i]) return -1;
+    const int64_t stride = view.strides.empty() ? elements : view.strides[i];
+    dense = dense && stride == elements;
+    still = still && stride == 0;
+    elements *= extent;
+  }
+  if (still) return 0;
+  return dense && elements == count ? 1 : -1;
+}
+
+bool same_shape(const View& a, const View& b) {
+  if (a.shape.size() != b.shape.size()) return false;
+  for (size_t i = 0; i < a.shape.size(); ++i) {
+    if (a.shape[i] != b.shape[i]) return false;
+  }
+  return true;
+}
+
+// The common case at once: operands that are dense, or one element, over one shape are one dimension already.
 bool lay_out_dense(const Argument* inputs, int input_count, const Argument* outs, int out_count, Plan* plan) {
   constexpr int64_t kMost = int64_t{1} << 56;  // elements: neither counts nor bytes can overflow below
   const View& leader = out_count > 0 ? *outs[0].view : *inputs[0].view;
   int64_t count = 1;
   if (leader.shape.size() > kMaxRank) return false;
   for (const int64_t extent : leader.shape) {
-    if (extent <= 0 || extent > kMost / count) return false;
-    count *= extent;
+    if (extent <= 0 || __builtin_mul_overflow(count, extent, &count) || count > kMost) return false;
   }
-  const auto same_shape = [&](const View& view) {
-    return std::equal(view.shape.begin(), view.shape.end(), leader.shape.begin(), leader.shape.end());
-  };
-  const auto one_element = [&](const View& view) {
-    return view.shape.size() <= leader.shape.size() &&
-           std::all_of(view.shape.begin(), view.shape.end(), [](int64_t extent) { return extent == 1; });
+  for (auto& strides : plan->stride) strides[0] = 0;
+  const auto place = [&](const Argument& argument) {
+    const int stride = single_stride(*argument.view, leader.shape, count);
+    plan->stride[argument.operand][0] = stride;
+    return stride;
   };
   for (int i = 0; i < out_count; ++i) {
-    if (!outs[i].view->strides.empty() || !same_shape(*outs[i].view)) return false;
+    if (place(outs[i]) != (count > 1) || !same_shape(*outs[i].view, leader)) return false;
   }
-  bool full = out_count == 0 || count == 1;
+  bool full = false;  // else the output is larger than what its inputs broadcast to
   for (int i = 0; i < input_count; ++i) {
-    const View& view = *inputs[i].view;
-    if (!view.strides.empty()) return false;
-    if (same_shape(view)) {
-      full = true;
-    } else if (!one_element(view)) {
-      return false;
-    }
+    if (place(inputs[i]) < 0) return false;
+    full = full || same_shape(*inputs[i].view, leader);
   }
-  if (!full) return false;  // an output larger than what its inputs broadcast to
+  if (!full) return false;
   plan->rank = count == 1 ? 0 : 1;
   plan->numel = count;
   plan->extent[0] = count;
-  for (auto& strides : plan->stride) strides[0] = 0;
-  const auto place = [&](const Argument& argument) {
-    plan->stride[argument.operand][0] = count > 1 && same_shape(*argument.view);
-  };
-  std::for_each(inputs, inputs + input_count, place);
-  std::for_each(outs, outs + out_count, place);
   return true;
 }
 
@@ -175,10 +190,10 @@ Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, 
   const Argument output{&const_out, names.out, kOut};
   if (Status status = check_dtypes({&inputs[2], &inputs[0], &inputs[1], &output}); !status.ok())
     return status;
-  for (const Argument& argument : {inputs[2], inputs[1]}) {
-    if (argument.view->dtype == input.dtype) continue;
-    return Status::error(Code::kDType, "%s: expected the dtype of %s, %s, got %s", argument.name, names.input,
-                         name_of(input.dtype), name_of(argument.view->dtype));
+  for (const Argument* argument : {&inputs[2], &inputs[1]}) {
+    if (argument->view->dtype == input.dtype) continue;
+    return Status::error(Code::kDType, "%s: expected the dtype of %s, %s, got %s", argument->name,
+                         names.input, name_of(input.dtype), name_of(argument->view->dtype));
   }
   if (Status status = check_reduction(reduction); !status.ok()) return status;
   plan->op = Op::kGrad;

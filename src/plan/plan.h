@@ -55,13 +55,16 @@ struct Names {
   const char* loss = "loss";
 };
 
-// Where the operands are: element (0, ..., 0) of each, as in Tensor::data.
+// Where the operands are, by Operand: element (0, ..., 0) of each, as in Tensor::data. Only kOut, which is
+// grad_input or loss's `out`, and kOut2, loss_and_grad's loss, are written.
 struct Buffers {
-  const void* grad_output = nullptr;
-  const void* input = nullptr;
-  const void* target = nullptr;
-  void* out = nullptr;   // grad_input, or loss's `out`
-  void* loss = nullptr;  // loss_and_grad's loss
+  Buffers() = default;
+  Buffers(const void* grad_output, const void* input, const void* target, void* out, void* loss)
+      : data{const_cast<void*>(grad_output), const_cast<void*>(input), const_cast<void*>(target), out, loss} {
+  }
+
+  void* operator[](int operand) const { return data[operand]; }
+  void* data[kOperands] = {};
 };
 
 // Checks in this order: dtype, reduction, rank, shape, an output that overlaps itself. They do not look at

@@ -72,9 +72,9 @@ Status run_on_model(const Call& call, const Buffers& buffers) {
   ascend_model::Request request;
   request.dtype = model_dtype(dtype);
   request.reduction = name_of(call.plan.reduction);
-  request.predict = dense(call.views[kInput], buffers.input, &copies[0]);
-  request.label = dense(call.views[kTarget], buffers.target, &copies[1]);
-  request.dout = dense(call.views[kGradOutput], buffers.grad_output, &copies[2]);
+  request.predict = dense(call.views[kInput], buffers[kInput], &copies[0]);
+  request.label = dense(call.views[kTarget], buffers[kTarget], &copies[1]);
+  request.dout = dense(call.views[kGradOutput], buffers[kGradOutput], &copies[2]);
   request.y_shape.assign(out.extent, out.extent + out.rank);
   request.y = result.data();
   if (const std::string error = ascend_model::Run(request); !error.empty()) {
@@ -82,7 +82,7 @@ Status run_on_model(const Call& call, const Buffers& buffers) {
   }
   for_each_element(out, [&](int64_t element, int64_t offset) {
     const double value = load(dtype, &result[element * size_of(dtype)]);
-    store_rounded(value, out.dtype, static_cast<unsigned char*>(buffers.out) + offset * size_of(out.dtype));
+    store_rounded(value, out.dtype, static_cast<unsigned char*>(buffers[kOut]) + offset * size_of(out.dtype));
   });
   return {};
 }
