@@ -101,9 +101,10 @@ TEST(GradRefusal, OutputThatIsNotTheBroadcastShape_IsNamed) {
   expect_refused(Code::kShape, "grad_input|(2, 3)", [](Call& c) {  // the output never broadcasts
     c.g_shape = c.x_shape = {1, 3}, c.out_shape = {1, 3};
   });
-  expect_refused(Code::kShape, "grad_input|broadcast shape ()|got (1)", [](Call& c) {  // not even of one element
-    c.g_shape = c.x_shape = c.y_shape = {}, c.out_shape = {1};
-  });
+  expect_refused(Code::kShape, "grad_input|broadcast shape ()|got (1)",
+                 [](Call& c) {  // not even of one element
+                   c.g_shape = c.x_shape = c.y_shape = {}, c.out_shape = {1};
+                 });
 }
 
 TEST(GradRefusal, NegativeExtent_IsNamed) {
