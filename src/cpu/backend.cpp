@@ -38,12 +38,12 @@ struct Job {
   const Plan& plan;
   const Sweep sweep;
   PartialSum* const sum;
-  bool stream;
-  int threads;
-  char* data[kOperands];
-  Tiling tiling;
-  char* scratch;
-  size_t scratch_each;
+  bool stream = false;
+  int threads = 1;
+  char* data[kOperands] = {};
+  Tiling tiling = {};
+  char* scratch = nullptr;
+  size_t scratch_each = 0;
   std::mutex mutex;
 
   // Part `index` of `threads`, of `count` units.
@@ -100,10 +100,8 @@ struct Job {
 Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options, PartialSum* sum) {
   Job job(plan, sweep, sum);
   for (int o = 0; o < kOperands; ++o) {
-    job.data[o] = nullptr;
-    if (has(plan, o)) {
-      job.data[o] = static_cast<char*>(buffers[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
-    }
+    if (!has(plan, o)) continue;
+    job.data[o] = static_cast<char*>(buffers[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
   }
   job.threads = thread_count(plan, options);
   // Streaming stores write whole elements at aligned addresses only.
