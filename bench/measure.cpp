@@ -14,6 +14,8 @@ namespace {
 
 constexpr double kSample = 500e-6;   // shortest sample, seconds
 constexpr double kWarm = 1000e-6;    // calls before it, until the contender's sleeping threads have joined
+// Of longer calls, which caches and sleeping threads concern less, each is a sample.
+constexpr double kLong = 4e-3;
 constexpr double kSettle = 1200e-6;  // longer than main.cpp lets idle OpenMP threads spin
 
 double quantile(const std::vector<double>& sorted, double q) {
@@ -25,11 +27,12 @@ double quantile(const std::vector<double>& sorted, double q) {
 
 struct Run {
   long calls = 1;
+  bool warm_up = false;
   std::vector<double> times;
 };
 
-double sample(const Contender& contender, long calls) {
-  if (calls > 1) {
+double sample(const Contender& contender, long calls, bool warm_up) {
+  if (warm_up) {
     for (const double warm = now() + kWarm; now() < warm;) contender.call();
   }
   const double start = now();
@@ -47,16 +50,17 @@ std::vector<Timing> measure(const std::vector<Contender>& contenders, double sec
   for (size_t i = 0; i < contenders.size(); ++i) {
     const Contender& contender = contenders[i];
     contender.call();
-    double each = sample(contender, 1);
-    if (each < kSample) each = std::min(each, sample(contender, 16));
+    double each = sample(contender, 1, false);
+    if (each < kLong) each = std::min(each, sample(contender, each < kSample ? 16 : 1, true));
     runs[i].calls = std::max(1L, static_cast<long>(kSample / each));
-    round += each * static_cast<double>(runs[i].calls) + (runs[i].calls > 1 ? kWarm : 0);
+    runs[i].warm_up = each < kLong;
+    round += each * static_cast<double>(runs[i].calls) + (runs[i].warm_up ? std::max(kWarm, each) : 0);
     if (contender.spins) round += kSettle;
   }
   const int samples = std::clamp(static_cast<int>(seconds / round), seconds < 0.03 ? 3 : 5, 101);
   for (int s = 0; s < samples; ++s) {
     for (size_t i = 0; i < contenders.size(); ++i)
-      runs[i].times.push_back(sample(contenders[i], runs[i].calls));
+      runs[i].times.push_back(sample(contenders[i], runs[i].calls, runs[i].warm_up));
   }
   std::vector<Timing> timings;
   for (size_t i = 0; i < contenders.size(); ++i) {

@@ -91,7 +91,7 @@ struct Job {
       dense_part(index, &worker);
     } else {
       walk(plan, tiling, data, begin(tiling.total, index), begin(tiling.total, index + 1),
-           scratch + index * scratch_each, stream, &worker);
+           scratch + index * scratch_each, &worker);
     }
     if (stream) hwy::FlushStream();
   }

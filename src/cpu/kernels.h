@@ -28,6 +28,11 @@ struct Rows {
 
 inline constexpr int kDTypes = 4;  // indexed by DType
 
+// Where a piece of a larger copy begins on either side, in bytes.
+struct Piece {
+  ptrdiff_t from, to;
+};
+
 struct Kernels {
   // out = ((input - target) * scale) * grad_output; [1] writes past the caches.
   void (*grad[kDTypes][2])(const Rows&);
@@ -41,14 +46,16 @@ struct Kernels {
   void (*exact_sum[kDTypes])(const Rows&, uint64_t* limbs, double* special);
   // to[i] = from[i], rounded once; [from][to].
   void (*convert[kDTypes][kDTypes])(const void* from, void* to, size_t n);
-  // to[i * to_stride + j] = from[j * from_stride + i], i < rows, j < columns; strides in elements; by
-  // log2(size) - 1.
-  void (*transpose[3])(const void* from, ptrdiff_t from_stride, void* to, ptrdiff_t to_stride, size_t rows,
-                       size_t columns, bool stream);
+  // For each piece, to[i * to_stride + j] = from[j * from_stride + i], i < rows, j < columns; strides in
+  // elements; by log2(size) - 1. May read, and drop, what lies between the elements, up to `from_end`.
+  void (*transpose[3])(const Piece* pieces, size_t count, const void* from, ptrdiff_t from_stride, void* to,
+                       ptrdiff_t to_stride, size_t rows, size_t columns, const void* from_end);
   // to[i * to_stride + j] = from[j * from_stride + i], i < rows <= from_stride <= kMaxSplit; by log2(size)
   // - 1.
   void (*split[3])(const void* from, ptrdiff_t from_stride, void* to, ptrdiff_t to_stride, size_t rows,
                    size_t columns);
+  // to[i * columns + j] = from[j * from_stride + i], i < rows, j < columns <= kMaxSplit; by log2(size) - 1.
+  void (*merge[3])(const void* from, ptrdiff_t from_stride, void* to, size_t rows, size_t columns);
 };
 
 inline constexpr ptrdiff_t kMaxSplit = 4;

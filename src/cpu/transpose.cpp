@@ -39,88 +39,132 @@ HWY_INLINE hn::Vec<D> load_blocks(D d, const hn::TFromD<D>* from, ptrdiff_t stri
   }
 }
 
-// to[i * to_stride + j] = from[j * from_stride + i] for a block of i and a vector of j: blocks of that many
-// rows side by side, then a perfect shuffle for each bit of the index.
-template <bool kStream, class D>
+// to[i * to_stride + j] = from[j * from_stride + i] for the first `rows` of a block of i and a vector of j:
+// blocks of that many rows side by side, then a perfect shuffle for each bit of the index.
+template <class D>
 HWY_INLINE void transpose_panel(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
-                                ptrdiff_t to_stride) {
+                                ptrdiff_t to_stride, size_t rows) {
   constexpr size_t kBlock = 16 / sizeof(hn::TFromD<D>);
-  hn::Vec<D> rows[kBlock], next[kBlock];
+  hn::Vec<D> v[kBlock], next[kBlock];
   for (size_t k = 0; k < kBlock; ++k) {
-    rows[k] = load_blocks(d, from + static_cast<ptrdiff_t>(k) * from_stride,
-                          static_cast<ptrdiff_t>(kBlock) * from_stride);
+    v[k] = load_blocks(d, from + static_cast<ptrdiff_t>(k) * from_stride,
+                       static_cast<ptrdiff_t>(kBlock) * from_stride);
   }
   for (size_t step = 1; step < kBlock; step *= 2) {
     for (size_t k = 0; k < kBlock / 2; ++k) {
-      next[2 * k] = hn::InterleaveLower(d, rows[k], rows[k + kBlock / 2]);
-      next[2 * k + 1] = hn::InterleaveUpper(d, rows[k], rows[k + kBlock / 2]);
+      next[2 * k] = hn::InterleaveLower(d, v[k], v[k + kBlock / 2]);
+      next[2 * k + 1] = hn::InterleaveUpper(d, v[k], v[k + kBlock / 2]);
     }
-    for (size_t k = 0; k < kBlock; ++k) rows[k] = next[k];
+    for (size_t k = 0; k < kBlock; ++k) v[k] = next[k];
   }
   for (size_t i = 0; i < kBlock; ++i) {
-    hn::TFromD<D>* row = to + static_cast<ptrdiff_t>(i) * to_stride;
-    if constexpr (kStream) {
-      hn::Stream(rows[i], d, row);
-    } else {
-      hn::StoreU(rows[i], d, row);
-    }
+    if (i < rows) hn::StoreU(v[i], d, to + static_cast<ptrdiff_t>(i) * to_stride);
   }
 }
 
-// All whole panels of i in [0, rows) and j in [first, columns); returns the first j it left.
-template <bool kStream, class D>
-HWY_INLINE size_t transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
-                                   ptrdiff_t to_stride, size_t rows, size_t first, size_t columns) {
+// Rows [0, rows) and columns [0, columns), at least a vector of them, in panels; the last ones overlap those
+// before. Fewer rows than a block are read as a block: what follows them in memory must be there.
+template <class D>
+HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
+                                 ptrdiff_t to_stride, size_t rows, size_t columns) {
   constexpr size_t kBlock = 16 / sizeof(hn::TFromD<D>);
-  const size_t lanes = hn::Lanes(d), last = first + (columns - first) / lanes * lanes;
+  const size_t lanes = hn::Lanes(d), last_i = rows < kBlock ? 0 : rows - kBlock, last_j = columns - lanes;
   const auto panel = [&](size_t i, size_t j) HWY_ATTR {
-    transpose_panel<kStream>(d, from + static_cast<ptrdiff_t>(j) * from_stride + i, from_stride,
-                             to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride);
+    transpose_panel(d, from + static_cast<ptrdiff_t>(j) * from_stride + i, from_stride,
+                    to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride, HWY_MIN(rows, kBlock));
   };
   // The side of the longer stride is the tensor, the other the tile: whole cache lines of the tensor at a
   // time.
   if (to_stride > from_stride) {
-    for (size_t i = 0; i + kBlock <= rows; i += kBlock) {
-      for (size_t j = first; j < last; j += lanes) panel(i, j);
-    }
-  } else {
-    for (size_t j = first; j < last; j += lanes) {
-      // The hardware follows no such pattern; 6 % of a 4096 x 4096 call.
-      for (size_t k = j + lanes; k < HWY_MIN(j + 2 * lanes, columns); ++k) {
-        for (size_t i = 0; i < rows; i += 64 / sizeof(hn::TFromD<D>)) {
-          hwy::Prefetch(from + static_cast<ptrdiff_t>(k) * from_stride + i);
-        }
+    for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
+      for (size_t j = 0;; j = HWY_MIN(j + lanes, last_j)) {
+        panel(i, j);
+        if (j == last_j) break;
       }
-      for (size_t i = 0; i + kBlock <= rows; i += kBlock) panel(i, j);
+      if (i == last_i) return;
     }
   }
-  return last;
+  for (size_t j = 0;; j = HWY_MIN(j + lanes, last_j)) {
+    // The hardware follows no such pattern; 6 % of a 4096 x 4096 call.
+    for (size_t k = j + lanes; k < HWY_MIN(j + 2 * lanes, columns); ++k) {
+      for (size_t i = 0; i < rows; i += 64 / sizeof(hn::TFromD<D>)) {
+        hwy::Prefetch(from + static_cast<ptrdiff_t>(k) * from_stride + i);
+      }
+    }
+    for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
+      panel(i, j);
+      if (i == last_i) break;
+    }
+    if (j == last_j) return;
+  }
 }
 #endif
 
+#if HWY_TARGET != HWY_SCALAR
+// The same for fewer columns than a block: rows leave by way of a buffer.
+template <class D>
+HWY_INLINE void transpose_narrow(D block, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
+                                 ptrdiff_t to_stride, size_t rows, size_t columns) {
+  using T = hn::TFromD<D>;
+  constexpr size_t kBlock = 16 / sizeof(T);
+  for (size_t i = 0, last = rows < kBlock ? 0 : rows - kBlock;; i = HWY_MIN(i + kBlock, last)) {
+    HWY_ALIGN T in[kBlock * kBlock], out[kBlock * kBlock];
+    for (size_t j = 0; j < columns; ++j) {
+      hn::Store(hn::LoadU(block, from + static_cast<ptrdiff_t>(j) * from_stride + i), block, in + j * kBlock);
+    }
+    transpose_panel(block, in, kBlock, out, kBlock, kBlock);
+    for (size_t k = 0; k < HWY_MIN(rows, kBlock); ++k) {
+      T* row = to + static_cast<ptrdiff_t>(i + k) * to_stride;
+      for (size_t j = 0; j < columns; ++j) row[j] = out[k * kBlock + j];
+    }
+    if (i == last) return;
+  }
+}
+#endif
+
+// One piece.
 template <class T>
-void transpose(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, ptrdiff_t to_stride,
-               size_t rows, size_t columns, bool stream) {
-  const T* from = static_cast<const T*>(from_bytes);
-  T* to = static_cast<T*>(to_bytes);
-  size_t done_rows = 0, done = 0;
+HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, size_t rows,
+                                size_t columns, const T* from_end) {
+  size_t done = 0;
 #if HWY_TARGET != HWY_SCALAR
   const hn::ScalableTag<T> d;
   const hn::FixedTag<T, 16 / sizeof(T)> block;
-  const size_t vector = hn::Lanes(d) * sizeof(T);
-  const bool aligned = (reinterpret_cast<uintptr_t>(to) | to_stride * sizeof(T)) % vector == 0;
-  done_rows = rows / (16 / sizeof(T)) * (16 / sizeof(T));
-  done = stream && aligned ? transpose_panels<true>(d, from, from_stride, to, to_stride, rows, 0, columns)
-                           : transpose_panels<false>(d, from, from_stride, to, to_stride, rows, 0, columns);
-  done = transpose_panels<false>(block, from, from_stride, to, to_stride, rows, done, columns);
+  constexpr size_t kBlock = 16 / sizeof(T);
+  size_t whole = columns;  // of which a block of rows can be read
+  if (rows < kBlock) {
+    const ptrdiff_t room = from_end - from - static_cast<ptrdiff_t>(kBlock);
+    const ptrdiff_t last = static_cast<ptrdiff_t>(columns - 1) * from_stride;
+    if (room < HWY_MAX(last, 0)) whole = room < 0 || from_stride <= 0 ? 0 : room / from_stride + 1;
+  }
+  if (whole >= hn::Lanes(d)) {
+    transpose_panels(d, from, from_stride, to, to_stride, rows, whole);
+    done = whole;
+  } else if (whole >= kBlock) {
+    transpose_panels(block, from, from_stride, to, to_stride, rows, whole);
+    done = whole;
+  } else if (whole > 1 && rows >= 4) {
+    transpose_narrow(block, from, from_stride, to, to_stride, rows, whole);
+    done = whole;
+  }
 #else
-  (void)stream;
+  (void)from_end;
 #endif
-  for (size_t j = 0; j < columns; ++j) {
-    for (size_t i = j < done ? done_rows : 0; i < rows; ++i) {
+  for (size_t j = done; j < columns; ++j) {
+    for (size_t i = 0; i < rows; ++i) {
       move(from + static_cast<ptrdiff_t>(j) * from_stride + i,
            to + static_cast<ptrdiff_t>(i) * to_stride + j);
     }
+  }
+}
+
+template <class T>
+void transpose(const Piece* pieces, size_t count, const void* from, ptrdiff_t from_stride, void* to,
+               ptrdiff_t to_stride, size_t rows, size_t columns, const void* from_end) {
+  for (const Piece* p = pieces; p != pieces + count; ++p) {
+    transpose_piece(reinterpret_cast<const T*>(static_cast<const char*>(from) + p->from), from_stride,
+                    reinterpret_cast<T*>(static_cast<char*>(to) + p->to), to_stride, rows, columns,
+                    static_cast<const T*>(from_end));
   }
 }
 
@@ -159,7 +203,43 @@ void split(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, ptrdif
   }
 }
 
+// The other way round: rows become closely interleaved columns.
+template <class T>
+void merge(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, size_t rows, size_t columns) {
+  const T* from = static_cast<const T*>(from_bytes);
+  T* to = static_cast<T*>(to_bytes);
+  size_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::ScalableTag<T> d;
+  const size_t lanes = hn::Lanes(d);
+  for (; i + lanes <= rows; i += lanes) {
+    hn::Vec<decltype(d)> v[kMaxSplit];
+    for (size_t j = 0; j < columns; ++j) {
+      const T* at = from + static_cast<ptrdiff_t>(j) * from_stride + i;
+      hwy::Prefetch(at + kSplitAhead / sizeof(T));
+      v[j] = hn::LoadU(d, at);
+    }
+    T* sink = to + i * columns;
+    if (columns == 2) {
+      hn::StoreInterleaved2(v[0], v[1], d, sink);
+    } else if (columns == 3) {
+      hn::StoreInterleaved3(v[0], v[1], v[2], d, sink);
+    } else {
+      hn::StoreInterleaved4(v[0], v[1], v[2], v[3], d, sink);
+    }
+  }
+#endif
+  for (; i < rows; ++i) {
+    for (size_t j = 0; j < columns; ++j) {
+      move(from + static_cast<ptrdiff_t>(j) * from_stride + i, to + i * columns + j);
+    }
+  }
+}
+
 void fill_transpose(Kernels* kernels) {
+  kernels->merge[0] = &merge<uint16_t>;
+  kernels->merge[1] = &merge<uint32_t>;
+  kernels->merge[2] = &merge<uint64_t>;
   kernels->split[0] = &split<uint16_t>;
   kernels->split[1] = &split<uint32_t>;
   kernels->split[2] = &split<uint64_t>;

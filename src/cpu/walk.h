@@ -12,6 +12,6 @@ size_t scratch_bytes(const Plan& plan, const Tiling& tiling);
 // Boxes first..last-1 in row-major order. data[o] leads to operand o's element (0, ..., 0) of the plan's
 // dimensions.
 void walk(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first, int64_t last,
-          char* scratch, bool stream, Worker* worker);
+          char* scratch, Worker* worker);
 
 }  // namespace mseloss::cpu

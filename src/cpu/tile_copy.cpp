@@ -1,0 +1,317 @@
+#include "cpu/tile_copy.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <type_traits>
+
+namespace mseloss::cpu {
+namespace {
+
+constexpr ptrdiff_t kPrefetchBytes = 2048;  // ahead of short runs in the operand
+constexpr int64_t kRepeatBytes = 256;       // less is cheaper piece by piece
+constexpr int64_t kLongRow = 64;            // elements; a row that is worth a loop of its own
+
+template <int kBytes>
+using Bytes = std::integral_constant<int, kBytes>;
+
+// Calls f(Bytes<k>) for the largest k, a power of two, that is no more than `bytes` and at least half of it;
+// false if that is none.
+template <class F>
+bool with_short_run(ptrdiff_t bytes, F f) {
+  if (bytes < 4) return f(Bytes<2>()), true;
+  if (bytes < 8) return f(Bytes<4>()), true;
+  if (bytes < 16) return f(Bytes<8>()), true;
+  if (bytes < 32) return f(Bytes<16>()), true;
+  if (bytes < 64) return f(Bytes<32>()), true;
+  if (bytes <= 128) return f(Bytes<64>()), true;
+  return false;
+}
+
+// Moves `bytes`, from kBytes to 2 * kBytes, as two moves that may overlap.
+template <int kBytes>
+inline void move_run(const char* from, char* to, ptrdiff_t bytes) {
+  using Part [[gnu::vector_size(kBytes)]] = char;
+  Part head, tail;
+  std::memcpy(&head, from, kBytes);
+  std::memcpy(&tail, from + bytes - kBytes, kBytes);
+  std::memcpy(to, &head, kBytes);
+  std::memcpy(to + bytes - kBytes, &tail, kBytes);
+}
+
+// Calls f(T()) with the unsigned integer type of `size` bytes.
+template <class F>
+void with_element(int64_t size, F f) {
+  if (size == 2) return f(uint16_t());
+  if (size == 4) return f(uint32_t());
+  return f(uint64_t());
+}
+
+// `count` copies of the element at `from`.
+template <class T>
+void fill_run(const char* from, char* to, int64_t count) {
+  constexpr int64_t kSize = sizeof(T);
+  T one;
+  std::memcpy(&one, from, kSize);
+  const bool done = with_short_run(count * kSize, [&](auto bytes) {
+    T part[bytes < kSize ? 1 : bytes / kSize];
+    std::fill_n(part, sizeof(part) / kSize, one);
+    std::memcpy(to, part, sizeof(part));
+    std::memcpy(to + count * kSize - sizeof(part), part, sizeof(part));
+  });
+  if (done) return;
+  for (int64_t j = 0; j < count; ++j) std::memcpy(to + j * kSize, &one, kSize);
+}
+
+// Rows x columns elements. Strides in elements.
+struct Plane {
+  ptrdiff_t from_row, from_column, to_row, to_column;
+  int64_t rows, columns;
+};
+
+template <class T>
+void copy_plane(const char* from, char* to, const Plane& plane) {
+  constexpr ptrdiff_t kSize = sizeof(T);
+  const ptrdiff_t from_step = plane.from_column * kSize, to_step = plane.to_column * kSize;
+  for (int64_t i = 0; i < plane.rows; ++i) {
+    const char* source = from + i * plane.from_row * kSize;
+    char* sink = to + i * plane.to_row * kSize;
+#pragma GCC unroll 4
+    for (int64_t j = 0; j < plane.columns; ++j, source += from_step, sink += to_step) {
+      std::memcpy(sink, source, kSize);
+    }
+  }
+}
+
+}  // namespace
+
+bool TileCopy::fits(int rank, const int64_t* extent) const {
+  return rank == box_rank_ && std::equal(extent, extent + rank, box_);
+}
+
+void TileCopy::prepare(Way way, int rank, const int64_t* extent, const int64_t* operand, const int64_t* tile,
+                       int size) {
+  box_rank_ = rank;
+  std::copy_n(extent, rank, box_);
+  size_ = size;
+  way_ = way;
+  merge_dimensions(way, rank, extent, operand, tile);
+  kind_ = choose_kind(way);
+  const bool plane = kind_ == Kind::kPlane || kind_ == Kind::kTurn;
+  others_count_ = 0;
+  for (int d = kind_ == Kind::kElement ? 0 : 1; d < rank_; ++d) {
+    if (!plane || d != row_) others_[others_count_++] = dims_[d];
+  }
+  list_pieces();
+}
+
+void TileCopy::merge_dimensions(Way way, int rank, const int64_t* extent, const int64_t* operand,
+                                const int64_t* tile) {
+  rank_ = repeats_ = 0;
+  for (int d = rank; d-- > 0;) {
+    if (extent[d] == 1) continue;
+    Dimension next{extent[d], operand[d], tile[d]};
+    if (operand[d] == 0 && tile[d] > 1 && extent[d] * tile[d] * size_ >= kRepeatBytes) {
+      repeat_[repeats_++] = next;
+      continue;
+    }
+    if (way == Way::kScatter) std::swap(next.from, next.to);
+    Dimension* last = rank_ == 0 ? nullptr : &dims_[rank_ - 1];
+    if (last != nullptr && last->from * last->extent == next.from && last->to * last->extent == next.to) {
+      last->extent *= next.extent;
+    } else {
+      dims_[rank_++] = next;
+    }
+  }
+  if (rank_ == 0) dims_[rank_++] = {1, 1, 1};
+}
+
+TileCopy::Kind TileCopy::choose_kind(Way way) {
+  const auto operand = [&](int d) { return std::abs(way == Way::kGather ? dims_[d].from : dims_[d].to); };
+  row_ = 0;
+  for (int d = 1; d < rank_; ++d) {
+    if (operand(d) != 0 && (row_ == 0 || operand(d) < operand(row_))) row_ = d;
+  }
+  const Dimension& column = dims_[0];
+  if (column.from == 1 && column.to == 1) return Kind::kRun;
+  if (column.from == 0 && column.to == 1) return Kind::kFill;
+  const Dimension& row = dims_[row_];
+  if (row_ != 0 && ((row.from == 1 && column.to == 1) || (row.to == 1 && column.from == 1))) {
+    return Kind::kTurn;
+  }
+  return column.extent >= kLongRow ? Kind::kPlane : Kind::kElement;
+}
+
+// The places of as many pieces as fit, in the tile's order.
+void TileCopy::list_pieces() {
+  int64_t count = 1;
+  pieces_[0] = {0, 0};
+  const auto add = [&](const Dimension& dimension, int64_t extent) {
+    for (int64_t k = 1; k < extent; ++k) {
+      for (int64_t i = 0; i < count; ++i) {
+        pieces_[k * count + i] = {pieces_[i].from + k * dimension.from * size_,
+                                  pieces_[i].to + k * dimension.to * size_};
+      }
+    }
+    count *= extent;
+  };
+  for (listed_ = 0; listed_ < others_count_; ++listed_) {
+    const Dimension& dimension = others_[listed_];
+    inner_ = count;
+    if (dimension.extent > kPieces / count) {
+      chunk_ = kPieces / count;
+      return add(dimension, chunk_);
+    }
+    add(dimension, dimension.extent);
+  }
+  inner_ = count;
+  chunk_ = 1;
+}
+
+// Calls f(from, to), in elements, for every index of the dimensions from `first` to `last`.
+template <class F>
+void TileCopy::for_each_index(const Dimension* first, const Dimension* last, F f) {
+  int64_t index[kMaxRank] = {};
+  ptrdiff_t from = 0, to = 0;
+  for (;;) {
+    f(from, to);
+    const Dimension* d = first;
+    for (; d < last; ++d) {
+      from += d->from;
+      to += d->to;
+      if (++index[d - first] < d->extent) break;
+      from -= d->from * d->extent;
+      to -= d->to * d->extent;
+      index[d - first] = 0;
+    }
+    if (d >= last) return;
+  }
+}
+
+// Calls f(count, from, to): so many pieces of the list, from there, in bytes.
+template <class F>
+void TileCopy::for_each_list(F f) const {
+  const Dimension part = listed_ < others_count_ ? others_[listed_] : Dimension{1, 0, 0};
+  for_each_index(others_ + listed_ + 1, others_ + others_count_, [&](ptrdiff_t from, ptrdiff_t to) {
+    for (int64_t k = 0; k < part.extent; k += chunk_) {
+      f(std::min(chunk_, part.extent - k) * inner_, (from + k * part.from) * size_,
+        (to + k * part.to) * size_);
+    }
+  });
+}
+
+// Calls f(from, to) for each piece.
+template <class F>
+void TileCopy::for_each_piece(const char* from, char* to, F f) const {
+  for_each_list([&](int64_t count, ptrdiff_t from_list, ptrdiff_t to_list) {
+    for (int64_t i = 0; i < count; ++i) f(from + from_list + pieces_[i].from, to + to_list + pieces_[i].to);
+  });
+}
+
+void TileCopy::copy_runs(const char* from, char* to) const {
+  const int64_t bytes = dims_[0].extent * size_;
+  if (bytes == 4 || bytes == 8) {
+    return with_element(bytes, [&](auto run) {
+      for_each_piece(from, to, [](const char* a, char* b) { std::memcpy(b, a, sizeof(run)); });
+    });
+  }
+  const bool gather = way_ == Way::kGather;
+  const bool done = with_short_run(bytes, [&](auto half) {
+    for_each_piece(from, to, [=](const char* a, char* b) {
+      __builtin_prefetch((gather ? a : b) + kPrefetchBytes);
+      move_run<decltype(half)::value>(a, b, bytes);
+    });
+  });
+  if (done) return;
+  for_each_piece(from, to, [=](const char* a, char* b) { std::memcpy(b, a, static_cast<size_t>(bytes)); });
+}
+
+void TileCopy::copy_planes(const char* from, char* to) const {
+  const Dimension row = row_ == 0 ? Dimension{1, 0, 0} : dims_[row_], column = dims_[0];
+  if (column.to == 1 && column.from > 1 && column.from <= kMaxSplit) {  // every second, third, fourth element
+    return for_each_piece(from, to, [&](const char* a, char* b) {
+      for (int64_t i = 0; i < row.extent; ++i) {
+        kernels().split[size_ / 4](a + i * row.from * size_, column.from, b + i * row.to * size_, row.to, 1,
+                                   static_cast<size_t>(column.extent));
+      }
+    });
+  }
+  Plane plane{row.from, column.from, row.to, column.to, row.extent, column.extent};
+  // The inner loop runs along the operand's shorter stride, for the sake of its cache lines, if that is long.
+  const auto operand = [&](const Dimension& d) { return std::abs(way_ == Way::kGather ? d.from : d.to); };
+  if (row.extent * size_ >= 16 && operand(row) < operand(column)) {
+    plane = {column.from, row.from, column.to, row.to, column.extent, row.extent};
+  }
+  with_element(size_, [&](auto element) {
+    for_each_piece(from, to,
+                   [&](const char* a, char* b) { copy_plane<decltype(element)>(a, b, plane); });
+  });
+}
+
+void TileCopy::turn_planes(const char* from, char* to) const {
+  // Along i the one side is contiguous, along j the other.
+  const bool by_row = dims_[row_].from == 1 && dims_[0].to == 1;
+  const Dimension i = by_row ? dims_[row_] : dims_[0], j = by_row ? dims_[0] : dims_[row_];
+  const auto rows = static_cast<size_t>(i.extent), columns = static_cast<size_t>(j.extent);
+  const int log2 = size_ / 4;
+  if (j.from > 1 && j.from <= kMaxSplit && i.extent <= j.from && j.extent >= 16) {
+    return for_each_piece(from, to, [&](const char* a, char* b) {
+      kernels().split[log2](a, j.from, b, i.to, rows, columns);
+    });
+  }
+  if (i.to == j.extent && j.extent > 1 && j.extent <= kMaxSplit && i.extent >= 16) {
+    return for_each_piece(
+        from, to, [&](const char* a, char* b) { kernels().merge[log2](a, j.from, b, rows, columns); });
+  }
+  ptrdiff_t last = 1;
+  for (int d = 0; d < rank_; ++d) last += std::max<ptrdiff_t>(dims_[d].from, 0) * (dims_[d].extent - 1);
+  const char* const end = from + last * size_;
+  for_each_list([&](int64_t count, ptrdiff_t from_list, ptrdiff_t to_list) {
+    kernels().transpose[log2](pieces_, static_cast<size_t>(count), from + from_list, j.from, to + to_list,
+                              i.to, rows, columns, end);
+  });
+}
+
+// Whole blocks, the innermost first, twice as many each time.
+void TileCopy::repeat(char* tile) const {
+  for (int r = 0; r < repeats_; ++r) {
+    const int64_t block = repeat_[r].to * size_, all = block * repeat_[r].extent;
+    int outer = 0;
+    while (outer < rank_ && dims_[outer].to < repeat_[r].to) ++outer;
+    for_each_index(dims_ + outer, dims_ + rank_, [&](ptrdiff_t, ptrdiff_t at) {
+      char* first = tile + at * size_;
+      for (int64_t done = block; done < all; done *= 2) {
+        std::memcpy(first + done, first, static_cast<size_t>(std::min(done, all - done)));
+      }
+    });
+  }
+}
+
+void TileCopy::copy(const char* from, char* to) const {
+  switch (kind_) {
+    case Kind::kElement:
+      with_element(size_, [&](auto element) {
+        for_each_piece(from, to, [](const char* a, char* b) { std::memcpy(b, a, sizeof(element)); });
+      });
+      break;
+    case Kind::kRun:
+      copy_runs(from, to);
+      break;
+    case Kind::kFill:
+      with_element(size_, [&](auto element) {
+        for_each_piece(from, to, [count = dims_[0].extent](const char* a, char* b) {
+          fill_run<decltype(element)>(a, b, count);
+        });
+      });
+      break;
+    case Kind::kPlane:
+      copy_planes(from, to);
+      break;
+    case Kind::kTurn:
+      turn_planes(from, to);
+      break;
+  }
+  repeat(to);
+}
+
+}  // namespace mseloss::cpu
