@@ -11,6 +11,8 @@ namespace {
 constexpr ptrdiff_t kPrefetchBytes = 2048;  // ahead of short runs in the operand
 constexpr int64_t kRepeatBytes = 256;       // less is cheaper piece by piece
 constexpr int64_t kLongRow = 64;            // elements; a row that is worth a loop of its own
+constexpr int64_t kSmallPlane = 32;         // elements; less is cheaper one by one
+constexpr int64_t kSplitRow = 16;           // elements; shorter rows are not worth being taken apart
 
 template <int kBytes>
 using Bytes = std::integral_constant<int, kBytes>;
@@ -45,22 +47,6 @@ void with_element(int64_t size, F f) {
   if (size == 2) return f(uint16_t());
   if (size == 4) return f(uint32_t());
   return f(uint64_t());
-}
-
-// `count` copies of the element at `from`.
-template <class T>
-void fill_run(const char* from, char* to, int64_t count) {
-  constexpr int64_t kSize = sizeof(T);
-  T one;
-  std::memcpy(&one, from, kSize);
-  const bool done = with_short_run(count * kSize, [&](auto bytes) {
-    T part[bytes < kSize ? 1 : bytes / kSize];
-    std::fill_n(part, sizeof(part) / kSize, one);
-    std::memcpy(to, part, sizeof(part));
-    std::memcpy(to + count * kSize - sizeof(part), part, sizeof(part));
-  });
-  if (done) return;
-  for (int64_t j = 0; j < count; ++j) std::memcpy(to + j * kSize, &one, kSize);
 }
 
 // Rows x columns elements. Strides in elements.
@@ -126,6 +112,11 @@ void TileCopy::merge_dimensions(Way way, int rank, const int64_t* extent, const 
   if (rank_ == 0) dims_[rank_++] = {1, 1, 1};
 }
 
+// Every second, third or fourth element.
+bool TileCopy::splits_rows(const Dimension& column) {
+  return column.to == 1 && column.from > 1 && column.from <= kMaxSplit && column.extent >= kSplitRow;
+}
+
 TileCopy::Kind TileCopy::choose_kind(Way way) {
   const auto operand = [&](int d) { return std::abs(way == Way::kGather ? dims_[d].from : dims_[d].to); };
   row_ = 0;
@@ -136,10 +127,11 @@ TileCopy::Kind TileCopy::choose_kind(Way way) {
   if (column.from == 1 && column.to == 1) return Kind::kRun;
   if (column.from == 0 && column.to == 1) return Kind::kFill;
   const Dimension& row = dims_[row_];
-  if (row_ != 0 && ((row.from == 1 && column.to == 1) || (row.to == 1 && column.from == 1))) {
+  if (row_ != 0 && row.extent * column.extent >= kSmallPlane &&
+      ((row.from == 1 && column.to == 1) || (row.to == 1 && column.from == 1))) {
     return Kind::kTurn;
   }
-  return column.extent >= kLongRow ? Kind::kPlane : Kind::kElement;
+  return splits_rows(column) || column.extent >= kLongRow ? Kind::kPlane : Kind::kElement;
 }
 
 // The places of as many pieces as fit, in the tile's order.
@@ -226,9 +218,35 @@ void TileCopy::copy_runs(const char* from, char* to) const {
   for_each_piece(from, to, [=](const char* a, char* b) { std::memcpy(b, a, static_cast<size_t>(bytes)); });
 }
 
+// As many copies of one element as dims_[0] has.
+template <class T>
+void TileCopy::fill(const char* from, char* to) const {
+  constexpr int64_t kSize = sizeof(T);
+  const int64_t count = dims_[0].extent;
+  const auto one = [](const char* a) {
+    T element;
+    std::memcpy(&element, a, kSize);
+    return element;
+  };
+  const bool done = with_short_run(count * kSize, [&](auto half) {
+    constexpr int64_t kHalf = std::max<int64_t>(decltype(half)::value, kSize);
+    for_each_piece(from, to, [=](const char* a, char* b) {
+      T part[kHalf / kSize];
+      std::fill_n(part, kHalf / kSize, one(a));
+      std::memcpy(b, part, kHalf);
+      std::memcpy(b + count * kSize - kHalf, part, kHalf);
+    });
+  });
+  if (done) return;
+  for_each_piece(from, to, [=](const char* a, char* b) {
+    const T element = one(a);
+    for (int64_t j = 0; j < count; ++j) std::memcpy(b + j * kSize, &element, kSize);
+  });
+}
+
 void TileCopy::copy_planes(const char* from, char* to) const {
   const Dimension row = row_ == 0 ? Dimension{1, 0, 0} : dims_[row_], column = dims_[0];
-  if (column.to == 1 && column.from > 1 && column.from <= kMaxSplit) {  // every second, third, fourth element
+  if (splits_rows(column)) {
     return for_each_piece(from, to, [&](const char* a, char* b) {
       for (int64_t i = 0; i < row.extent; ++i) {
         kernels().split[size_ / 4](a + i * row.from * size_, column.from, b + i * row.to * size_, row.to, 1,
@@ -254,12 +272,12 @@ void TileCopy::turn_planes(const char* from, char* to) const {
   const Dimension i = by_row ? dims_[row_] : dims_[0], j = by_row ? dims_[0] : dims_[row_];
   const auto rows = static_cast<size_t>(i.extent), columns = static_cast<size_t>(j.extent);
   const int log2 = size_ / 4;
-  if (j.from > 1 && j.from <= kMaxSplit && i.extent <= j.from && j.extent >= 16) {
+  if (j.from > 1 && j.from <= kMaxSplit && i.extent <= j.from && j.extent >= kSplitRow) {
     return for_each_piece(from, to, [&](const char* a, char* b) {
       kernels().split[log2](a, j.from, b, i.to, rows, columns);
     });
   }
-  if (i.to == j.extent && j.extent > 1 && j.extent <= kMaxSplit && i.extent >= 16) {
+  if (i.to == j.extent && j.extent > 1 && j.extent <= kMaxSplit && i.extent >= kSplitRow) {
     return for_each_piece(
         from, to, [&](const char* a, char* b) { kernels().merge[log2](a, j.from, b, rows, columns); });
   }
@@ -298,11 +316,7 @@ void TileCopy::copy(const char* from, char* to) const {
       copy_runs(from, to);
       break;
     case Kind::kFill:
-      with_element(size_, [&](auto element) {
-        for_each_piece(from, to, [count = dims_[0].extent](const char* a, char* b) {
-          fill_run<decltype(element)>(a, b, count);
-        });
-      });
+      with_element(size_, [&](auto element) { fill<decltype(element)>(from, to); });
       break;
     case Kind::kPlane:
       copy_planes(from, to);

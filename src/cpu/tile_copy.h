@@ -34,6 +34,7 @@ class TileCopy {
 
   void merge_dimensions(Way way, int rank, const int64_t* extent, const int64_t* operand,
                         const int64_t* tile);
+  static bool splits_rows(const Dimension& column);
   Kind choose_kind(Way way);
   void list_pieces();
   template <class F>
@@ -43,6 +44,8 @@ class TileCopy {
   template <class F>
   void for_each_piece(const char* from, char* to, F f) const;
   void copy_runs(const char* from, char* to) const;
+  template <class T>
+  void fill(const char* from, char* to) const;
   void copy_planes(const char* from, char* to) const;
   void turn_planes(const char* from, char* to) const;
   void repeat(char* tile) const;

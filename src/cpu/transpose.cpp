@@ -101,8 +101,9 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
 #endif
 
 #if HWY_TARGET != HWY_SCALAR
-// The same for fewer columns than a block: rows leave by way of a buffer.
-template <class D>
+// The same for fewer columns than a block: rows leave by way of a buffer, as two moves of kHalf bytes that
+// may overlap.
+template <size_t kHalf, class D>
 HWY_INLINE void transpose_narrow(D block, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
                                  ptrdiff_t to_stride, size_t rows, size_t columns) {
   using T = hn::TFromD<D>;
@@ -115,7 +116,9 @@ HWY_INLINE void transpose_narrow(D block, const hn::TFromD<D>* from, ptrdiff_t f
     transpose_panel(block, in, kBlock, out, kBlock, kBlock);
     for (size_t k = 0; k < HWY_MIN(rows, kBlock); ++k) {
       T* row = to + static_cast<ptrdiff_t>(i + k) * to_stride;
-      for (size_t j = 0; j < columns; ++j) row[j] = out[k * kBlock + j];
+      const T* source = out + k * kBlock;
+      std::memcpy(row, source, kHalf);
+      std::memcpy(row + columns - kHalf / sizeof(T), source + columns - kHalf / sizeof(T), kHalf);
     }
     if (i == last) return;
   }
@@ -144,7 +147,11 @@ HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptr
     transpose_panels(block, from, from_stride, to, to_stride, rows, whole);
     done = whole;
   } else if (whole > 1 && rows >= 4) {
-    transpose_narrow(block, from, from_stride, to, to_stride, rows, whole);
+    if (whole * sizeof(T) >= 8) {
+      transpose_narrow<8>(block, from, from_stride, to, to_stride, rows, whole);
+    } else {
+      transpose_narrow<4>(block, from, from_stride, to, to_stride, rows, whole);
+    }
     done = whole;
   }
 #else
