@@ -12,8 +12,8 @@ double now() {
 
 namespace {
 
-constexpr double kSample = 500e-6;   // shortest sample, seconds
-constexpr double kWarm = 1000e-6;    // calls before it, until the contender's sleeping threads have joined
+constexpr double kSample = 500e-6;  // shortest sample, seconds
+constexpr double kWarm = 1000e-6;   // calls before it, until the contender's sleeping threads have joined
 // Of longer calls, which caches and sleeping threads concern less, each is a sample.
 constexpr double kLong = 4e-3;
 constexpr double kSettle = 1200e-6;  // longer than main.cpp lets idle OpenMP threads spin

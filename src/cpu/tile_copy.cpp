@@ -261,8 +261,7 @@ void TileCopy::copy_planes(const char* from, char* to) const {
     plane = {column.from, row.from, column.to, row.to, column.extent, row.extent};
   }
   with_element(size_, [&](auto element) {
-    for_each_piece(from, to,
-                   [&](const char* a, char* b) { copy_plane<decltype(element)>(a, b, plane); });
+    for_each_piece(from, to, [&](const char* a, char* b) { copy_plane<decltype(element)>(a, b, plane); });
   });
 }
 
@@ -273,9 +272,8 @@ void TileCopy::turn_planes(const char* from, char* to) const {
   const auto rows = static_cast<size_t>(i.extent), columns = static_cast<size_t>(j.extent);
   const int log2 = size_ / 4;
   if (j.from > 1 && j.from <= kMaxSplit && i.extent <= j.from && j.extent >= kSplitRow) {
-    return for_each_piece(from, to, [&](const char* a, char* b) {
-      kernels().split[log2](a, j.from, b, i.to, rows, columns);
-    });
+    return for_each_piece(
+        from, to, [&](const char* a, char* b) { kernels().split[log2](a, j.from, b, i.to, rows, columns); });
   }
   if (i.to == j.extent && j.extent > 1 && j.extent <= kMaxSplit && i.extent >= kSplitRow) {
     return for_each_piece(

@@ -62,12 +62,43 @@ HWY_INLINE void transpose_panel(D d, const hn::TFromD<D>* from, ptrdiff_t from_s
   }
 }
 
+// All rows, at least a block, of a vector of columns. Columns whose stride is a power of two share few cache
+// sets, and would be evicted between one block of rows and the next: so whole lines are copied first.
+template <class D>
+HWY_INLINE void stage_and_transpose(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
+                                    ptrdiff_t to_stride, size_t rows) {
+  using T = hn::TFromD<D>;
+  constexpr size_t kBlock = 16 / sizeof(T), kStage = 256 / sizeof(T), kPitch = kStage + 64 / sizeof(T);
+  HWY_ALIGN T stage[hn::MaxLanes(D()) * kPitch];
+  const hn::CappedTag<T, kStage> wide;
+  for (size_t first = 0; first < rows; first += kStage) {
+    const size_t count = HWY_MIN(kStage, rows - first), begin = count < kBlock ? rows - kBlock : first;
+    const size_t length = rows - begin < kStage ? rows - begin : kStage;
+    for (size_t j = 0; j < hn::Lanes(d); ++j) {
+      const T* column = from + static_cast<ptrdiff_t>(j) * from_stride + begin;
+      T* copy = stage + j * kPitch;
+      if (length == kStage) {
+        for (size_t i = 0; i < kStage; i += hn::Lanes(wide))
+          hn::Store(hn::LoadU(wide, column + i), wide, copy + i);
+      } else {
+        std::memcpy(copy, column, length * sizeof(T));
+      }
+    }
+    for (size_t i = 0, last = length - kBlock;; i = HWY_MIN(i + kBlock, last)) {
+      transpose_panel(d, stage + i, kPitch, to + static_cast<ptrdiff_t>(begin + i) * to_stride, to_stride,
+                      kBlock);
+      if (i == last) break;
+    }
+  }
+}
+
 // Rows [0, rows) and columns [0, columns), at least a vector of them, in panels; the last ones overlap those
 // before. Fewer rows than a block are read as a block: what follows them in memory must be there.
 template <class D>
 HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
                                  ptrdiff_t to_stride, size_t rows, size_t columns) {
-  constexpr size_t kBlock = 16 / sizeof(hn::TFromD<D>);
+  using T = hn::TFromD<D>;
+  constexpr size_t kBlock = 16 / sizeof(T);
   const size_t lanes = hn::Lanes(d), last_i = rows < kBlock ? 0 : rows - kBlock, last_j = columns - lanes;
   const auto panel = [&](size_t i, size_t j) HWY_ATTR {
     transpose_panel(d, from + static_cast<ptrdiff_t>(j) * from_stride + i, from_stride,
@@ -85,15 +116,20 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
     }
   }
   for (size_t j = 0;; j = HWY_MIN(j + lanes, last_j)) {
+    const auto* column = from + static_cast<ptrdiff_t>(j) * from_stride;
     // The hardware follows no such pattern; 6 % of a 4096 x 4096 call.
-    for (size_t k = j + lanes; k < HWY_MIN(j + 2 * lanes, columns); ++k) {
-      for (size_t i = 0; i < rows; i += 64 / sizeof(hn::TFromD<D>)) {
-        hwy::Prefetch(from + static_cast<ptrdiff_t>(k) * from_stride + i);
+    for (size_t k = lanes; k < HWY_MIN(2 * lanes, columns - j); ++k) {
+      for (size_t i = 0; i < rows; i += 64 / sizeof(T)) {
+        hwy::Prefetch(column + static_cast<ptrdiff_t>(k) * from_stride + i);
       }
     }
-    for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
-      panel(i, j);
-      if (i == last_i) break;
+    if (rows < 2 * kBlock) {
+      for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
+        panel(i, j);
+        if (i == last_i) break;
+      }
+    } else {
+      stage_and_transpose(d, column, from_stride, to + j, to_stride, rows);
     }
     if (j == last_j) return;
   }
