@@ -14,20 +14,40 @@ int64_t volume_of(const Plan& plan, const int64_t* box) {
   return volume;
 }
 
-void choose_box(const Plan& plan, Tiling* tiling) {
-  // Along each operand's contiguous direction a few cache lines, fewer if there are many directions.
-  bool wanted[kMaxRank] = {}, transposed = false;
-  for (int o = 0; o < kOperands; ++o) {
-    // An operand that stands still along the innermost dimension is one element a row: it wants nothing.
-    if (!has(plan, o) || plan.stride[o][plan.rank - 1] == 0) continue;
-    const int d = contiguous_dimension(plan, o);
-    wanted[d] = true;
-    transposed = transposed || d != plan.rank - 1;
+// An operand that stands still along the innermost dimension is one element a row: the box need not suit it.
+bool moves_inside(const Plan& plan, int o) { return has(plan, o) && plan.stride[o][plan.rank - 1] != 0; }
+
+// Widens the box until `width` elements along the operand's contiguous direction lie in it, and where that is
+// short, those beside them that share cache lines with them.
+void cover(const Plan& plan, int o, int64_t width, int64_t* box) {
+  const int first = contiguous_dimension(plan, o);
+  box[first] = std::max(box[first], std::min(plan.extent[first], width));
+  const int64_t together = std::min<int64_t>(width, kSharedBytes / size_of(plan.dtype));
+  for (int64_t covered = box[first]; covered < together;) {
+    int next = first;
+    for (int d = 0; d < plan.rank; ++d) {
+      if (std::abs(plan.stride[o][d]) == covered * std::abs(plan.stride[o][first])) next = d;
+    }
+    if (next == first) return;
+    box[next] = std::max(box[next], std::min(plan.extent[next], (together + covered - 1) / covered));
+    covered *= box[next];
   }
-  const int64_t size = size_of(plan.dtype), budget = (transposed ? kTransposedTileBytes : kTileBytes) / size;
+}
+
+void choose_box(const Plan& plan, Tiling* tiling) {
+  int64_t transposed = 0;
+  for (int o = 0; o < kOperands; ++o) {
+    if (moves_inside(plan, o) && contiguous_dimension(plan, o) != plan.rank - 1) ++transposed;
+  }
+  const int64_t bytes =
+      transposed == 0 ? kTileBytes : std::max(kTransposedTileBytes / transposed, kTileBytes);
+  const int64_t size = size_of(plan.dtype), budget = bytes / size;
   int64_t* box = tiling->box;
   for (int64_t width = kSegmentBytes / size; width >= 1; width /= 2) {
-    for (int d = 0; d < plan.rank; ++d) box[d] = wanted[d] ? std::min(plan.extent[d], width) : 1;
+    std::fill_n(box, plan.rank, 1);
+    for (int o = 0; o < kOperands; ++o) {
+      if (moves_inside(plan, o)) cover(plan, o, width, box);
+    }
     if (volume_of(plan, box) <= budget) break;
   }
   // The rest of the budget goes to the innermost dimensions, in equal boxes.

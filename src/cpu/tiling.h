@@ -9,12 +9,14 @@
 namespace mseloss::cpu {
 
 // Of one operand's tile. Short rows are dealt out from a small one, from L1; beside a transposed operand the
-// others want long rows, so that the hardware's prefetchers follow them, and its tile lives in L2.
+// others want long rows, so that the hardware's prefetchers follow them, and its tile lives in L2,
+// which several share.
 inline constexpr int64_t kTileBytes = 16 * 1024;
 inline constexpr int64_t kTransposedTileBytes = 128 * 1024;
 inline constexpr int64_t kSegmentBytes =
     256;  // read at a time along a transposed operand's contiguous direction
-inline constexpr int64_t kDirectBytes = 64;  // a vector: shorter runs are cheaper through a tile
+inline constexpr int64_t kSharedBytes = 128;  // two cache lines, which prefetchers fetch together
+inline constexpr int64_t kDirectBytes = 64;   // a vector: shorter runs are cheaper through a tile
 // Streamed runs of less lose more at their ends, in cache lines stored in two ways, than they gain.
 inline constexpr int64_t kStreamRunBytes = 1024;
 
