@@ -32,6 +32,12 @@ class Scratch {
   size_t size_ = 0;
 };
 
+// Of the output, a page: threads share no cache line, and page by page what each of them touched first.
+constexpr int64_t kUnitBytes = 4096;
+
+// Elements of a job so long that waking helpers pays.
+constexpr int64_t kAlwaysShared = 128 * 1024;
+
 struct Job {
   Job(const Plan& p, Sweep s, PartialSum* total) : plan(p), sweep(s), sum(total) {}
 
@@ -40,24 +46,15 @@ struct Job {
   PartialSum* const sum;
   bool stream = false;
   int threads = 1;
+  int64_t units = 0;  // of kUnitBytes of the output, or boxes
   char* data[kOperands] = {};
   Tiling tiling = {};
+  Shares shares;
   char* scratch = nullptr;
   size_t scratch_each = 0;
   std::mutex mutex;
 
-  // Part `index` of `threads`, of `count` units.
-  int64_t begin(int64_t count, int index) const {
-    if (threads == 1) return count * index;  // a division costs as much as a tiny run
-    return count / threads * index + std::min<int64_t>(index, count % threads);
-  }
-
-  void dense_part(int index, Worker* worker) const {
-    constexpr int64_t kUnit = 1024;  // elements; whole cache lines, so that threads share none
-    const int64_t units = (plan.numel + kUnit - 1) / kUnit;
-    const int64_t first = begin(units, index) * kUnit;
-    const int64_t last = std::min(begin(units, index + 1) * kUnit, plan.numel);
-    if (first >= last) return;
+  void dense(int64_t first, int64_t last, Worker* worker) const {
     const int size = size_of(plan.dtype);
     const auto at = [&](int o) {
       const bool moves = plan.rank != 0 && plan.stride[o][0] != 0;
@@ -76,25 +73,40 @@ struct Job {
     (*worker)(run);
   }
 
+  void units_of(int index, int64_t first, int64_t last, Worker* worker) const {
+    if (plan.layout == Layout::kDense) {
+      const int64_t unit = kUnitBytes / size_of(plan.dtype);
+      dense(first * unit, std::min(last * unit, plan.numel), worker);
+    } else {
+      walk(plan, tiling, data, first, last, scratch + index * scratch_each, worker);
+    }
+  }
+
+  // All of it, on one thread.
+  void whole() {
+    const FloatEnvironment environment;
+    Worker worker(plan, sweep, stream_runs(), sum);
+    units_of(0, 0, units, &worker);
+    if (stream) hwy::FlushStream();
+  }
+
+  // What falls to one participant.
   void part(int index) {
-    if (sum == nullptr || threads == 1) return part(index, sum);
+    int64_t first, last;
+    if (!shares.take(index, &first, &last)) return;
+    const FloatEnvironment environment;
     PartialSum piece;
-    part(index, &piece);
+    Worker worker(plan, sweep, stream_runs(), &piece);
+    do {
+      units_of(index, first, last, &worker);
+    } while (shares.take(index, &first, &last));
+    if (stream) hwy::FlushStream();
+    if (sum == nullptr) return;
     const std::lock_guard lock(mutex);
     sum->merge(piece);
   }
 
-  void part(int index, PartialSum* piece) {
-    const FloatEnvironment environment;
-    Worker worker(plan, sweep, stream && (plan.layout == Layout::kDense || tiling.stream_runs), piece);
-    if (plan.layout == Layout::kDense) {
-      dense_part(index, &worker);
-    } else {
-      walk(plan, tiling, data, begin(tiling.total, index), begin(tiling.total, index + 1),
-           scratch + index * scratch_each, &worker);
-    }
-    if (stream) hwy::FlushStream();
-  }
+  bool stream_runs() const { return stream && (plan.layout == Layout::kDense || tiling.stream_runs); }
 };
 
 Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options, PartialSum* sum) {
@@ -104,22 +116,34 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
     job.data[o] = static_cast<char*>(buffers[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
   }
   job.threads = thread_count(plan, options);
+  if (job.threads > 1 && plan.numel < kAlwaysShared && !helpers_are_near()) job.threads = 1;
   // Streaming stores write whole elements at aligned addresses only.
   job.stream =
       streams(plan, options) && reinterpret_cast<uintptr_t>(job.data[kOut]) % size_of(plan.dtype) == 0;
-  if (plan.layout != Layout::kDense) {
+  if (plan.layout == Layout::kDense) {
+    job.units = (plan.numel - 1) / (kUnitBytes / size_of(plan.dtype)) + 1;
+  } else {
     job.tiling = make_tiling(plan, job.stream);
-    job.threads = static_cast<int>(std::min<int64_t>(job.threads, job.tiling.total));
+    job.units = job.tiling.total;
     job.scratch_each = scratch_bytes(plan, job.tiling);
-    thread_local Scratch scratch;
-    job.scratch = scratch.get(job.scratch_each * job.threads);
-    if (job.scratch_each != 0 && job.scratch == nullptr) {
-      return Status::error(Code::kOutOfMemory, "scratch: expected %zu bytes of memory, got none",
-                           job.scratch_each * job.threads);
-    }
   }
-  parallel(
-      job.threads, [](void* context, int index) { static_cast<Job*>(context)->part(index); }, &job);
+  job.threads = static_cast<int>(std::min<int64_t>(job.threads, job.units));
+  const size_t shares = job.threads > 1 ? job.threads * sizeof(Shares::Share) : 0;
+  if (const size_t bytes = shares + job.scratch_each * job.threads; bytes != 0) {
+    thread_local Scratch scratch;
+    char* const memory = scratch.get(bytes);
+    if (memory == nullptr) {
+      return Status::error(Code::kOutOfMemory, "scratch: expected %zu bytes of memory, got none", bytes);
+    }
+    job.scratch = memory + shares;
+    if (shares != 0) job.shares = Shares(reinterpret_cast<Shares::Share*>(memory), job.threads, job.units);
+  }
+  if (job.threads == 1) {
+    job.whole();
+  } else {
+    parallel(
+        job.threads, [](void* context, int index) { static_cast<Job*>(context)->part(index); }, &job);
+  }
   return {};
 }
 

@@ -141,7 +141,10 @@ struct BFloat16Bits {
   }
   template <class D>
   static HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> narrow(D d, hn::Vec<D> v) {
-    return low_halves(d, hn::ShiftRight<16>(rounded(d, v)));
+    const hn::RebindToUnsigned<D> du;
+    const auto quiet = hn::Or(hn::BitCast(du, v), hn::Set(du, 0x400000u));
+    const auto all = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), quiet, rounded(d, v));
+    return low_halves(d, hn::ShiftRight<16>(all));
   }
 
 #if HWY_TARGET != HWY_SCALAR
@@ -152,25 +155,24 @@ struct BFloat16Bits {
     const auto both = hn::BitCast(du, hn::LoadU(hn::Repartition<uint16_t, D>(), from));
     return hn::BitCast(d, kPart == 0 ? hn::ShiftLeft<16>(both) : hn::And(both, hn::Set(du, 0xffff0000u)));
   }
+  // Of what comes from arithmetic on widened elements: a NaN there is quiet, and its lower half zero.
   template <class D>
   static HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> narrow_pack(D d, const hn::Vec<D>* v) {
-    const hn::RebindToUnsigned<D> du;
-    const auto even = hn::ShiftRight<16>(rounded(d, v[0]));
-    const auto odd = hn::And(rounded(d, v[1]), hn::Set(du, 0xffff0000u));
-    return hn::BitCast(hn::Repartition<uint16_t, D>(), hn::Or(even, odd));
+    const hn::Repartition<uint16_t, D> d16;
+    const auto even = hn::ShiftRight<16>(rounded(d, v[0])), odd = rounded(d, v[1]);
+    return hn::OddEven(hn::BitCast(d16, odd), hn::BitCast(d16, even));
   }
 #endif
 
  private:
-  // Rounded to the upper half of each lane; what is below it is to be dropped.
+  // Rounded to the upper half of each lane; what is below it is to be dropped. Not for every NaN: one with all
+  // of its lower half set could become an infinity.
   template <class D>
   static HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> rounded(D, hn::Vec<D> v) {
     const hn::RebindToUnsigned<D> du;
     const auto bits = hn::BitCast(du, v);
     const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
-    const auto sum = hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), odd);
-    const auto quiet = hn::Or(bits, hn::Set(du, 0x400000u));  // rounding could turn a NaN into an infinity
-    return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), quiet, sum);
+    return hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), odd);
   }
 };
 

@@ -16,18 +16,20 @@
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
-// The largest number of elements in a pack.
-template <class S>
-inline constexpr size_t kMaxPack = S::kPack* hn::MaxLanes(hn::ScalableTag<typename S::Compute>());
-
 // Compute vectors a round: enough to hide the latency of an addition.
 inline constexpr int kVectors = 4;
+
+// The largest number of elements in a pack, and in a round.
+template <class S>
+inline constexpr size_t kMaxPack = S::kPack* hn::MaxLanes(hn::ScalableTag<typename S::Compute>());
+template <class S>
+inline constexpr size_t kMaxRound = kVectors / S::kPack * kMaxPack<S>;
 
 // How far ahead of its loads a sweep asks for memory: where half types are widened, the processor's own
 // prefetchers alone leave a fifth of the bandwidth unused (docs/performance.md).
 inline constexpr size_t kPrefetchBytes = 2048;
 
-// A pack of the one element that stands for all of an input.
+// A round of the one element that stands for all of an input.
 template <class S>
 class Copies {
  public:
@@ -36,15 +38,15 @@ class Copies {
     Memory element;
     std::memcpy(&element, one, sizeof(element));
     const hn::CappedTag<Memory, kMaxPack<S>> d;
-    for (size_t i = 0; i < kMaxPack<S>; i += hn::Lanes(d)) hn::Store(hn::Set(d, element), d, copies_ + i);
+    for (size_t i = 0; i < kMaxRound<S>; i += hn::Lanes(d)) hn::Store(hn::Set(d, element), d, copies_ + i);
     return copies_;
   }
 
  private:
-  HWY_ALIGN Memory copies_[kMaxPack<S>];
+  HWY_ALIGN Memory copies_[kMaxRound<S>];
 };
 
-// An input of a row. Copies of an element that stands for all are a pack which the loop never leaves: a load
+// An input of a row. Copies of an element that stands for all are a round which the loop never leaves: a load
 // that hits L1 costs less than a second version of every kernel.
 template <class S>
 class Source {
@@ -58,10 +60,12 @@ class Source {
   HWY_INLINE hn::Vec<D> load(D d, size_t i) const {
     return S::load(d, from_ + (i & mask_));
   }
+  // A part of pack k of the round that begins at element i.
   template <class P, class D>
-  HWY_INLINE hn::Vec<D> load_pack(P part, D d, size_t i) const {
-    const Memory* at = from_ + (i & mask_);
-    if constexpr (P::value == 0) hwy::Prefetch(at + kPrefetchBytes / sizeof(Memory));
+  HWY_INLINE hn::Vec<D> load_pack(P part, D d, size_t i, size_t k) const {
+    const Memory* at = from_ + (i & mask_) + k * S::kPack * hn::Lanes(d);
+    const bool new_line = k * S::kPack * hn::Lanes(d) * sizeof(Memory) % 64 == 0;
+    if (P::value == 0 && new_line) hwy::Prefetch(at + kPrefetchBytes / sizeof(Memory));
     return S::load_pack(part, d, at);
   }
   // `count` elements from element i on, and zeros behind them.
@@ -113,13 +117,13 @@ HWY_INLINE void sweep(void* to, size_t n, const F& f) {
   };
   const auto one = [&](V* v, size_t i) MSELOSS_INLINE {
     compute(Part<0>(), v,
-            [&](auto part, const auto& source) MSELOSS_INLINE { return source.load_pack(part, d, i); });
+            [&](auto part, const auto& source) MSELOSS_INLINE { return source.load_pack(part, d, i, 0); });
   };
   const auto packs = [&]<int kCount>(Part<kCount>, size_t i) MSELOSS_INLINE {
     V v[kVectors];
     unrolled<kCount>([&]<int k>(Part<k>) MSELOSS_INLINE {
       compute(Part<k * S::kPack>(), v + k * S::kPack, [&](auto part, const auto& source) MSELOSS_INLINE {
-        return source.load_pack(part, d, i + k * pack);
+        return source.load_pack(part, d, i, k);
       });
     });
     if constexpr (kStore == Store::kNone) return;

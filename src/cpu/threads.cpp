@@ -2,13 +2,14 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
+#include <tbb/task_group.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
+#include <chrono>
 #include <cstdlib>
+#include <new>
 
 #include "mseloss/mseloss.h"
 
@@ -39,26 +40,59 @@ int max_threads() {
 namespace cpu {
 
 void parallel(int count, void (*task)(void* context, int index), void* context) {
-  if (count == 1 || forked.load(std::memory_order_relaxed)) {
-    for (int i = 0; i < count; ++i) task(context, i);
-    return;
+  if (count == 1 || forked.load(std::memory_order_relaxed)) return task(context, 0);
+  // Isolated: while it waits, a thread of the host's own TBB pool must not take up a task that calls us
+  // again.
+  tbb::this_task_arena::isolate([&] {
+    std::atomic<int> next{1};
+    tbb::task_group helpers;
+    try {
+      for (int i = 1; i < count; ++i) helpers.run([&] { task(context, next++); });
+    } catch (...) {  // no memory for a task: fewer helpers
+    }
+    task(context, 0);
+    helpers.wait();  // runs itself what no helper has begun: by now there is nothing left to do
+  });
+}
+
+bool helpers_are_near() {
+  using Clock = std::chrono::steady_clock;
+  constexpr auto kNear = std::chrono::microseconds(100);
+  static std::atomic<Clock::rep> last_call{0};
+  const auto now = Clock::now().time_since_epoch();
+  const Clock::duration before(last_call.exchange(now.count(), std::memory_order_relaxed));
+  return now - before < kNear;
+}
+
+Shares::Shares(Share* shares, int count, int64_t units) : shares_(shares), count_(count), units_(units) {
+  while (units / grain_ >= INT32_MAX) grain_ *= 2;
+  const int64_t grains = (units + grain_ - 1) / grain_;
+  int64_t first = 0;
+  for (int i = 0; i < count; ++i) {
+    const int64_t last = first + grains / count + (i < grains % count);
+    new (shares + i) Share{{static_cast<uint64_t>(first) << 32 | static_cast<uint64_t>(last)}};
+    first = last;
   }
-  // Each index is taken once by whoever comes: should TBB fail to start helpers, this thread does what is
-  // left.
-  std::atomic<int> next{0};
-  const auto work = [&] {
-    for (int i = next++; i < count; i = next++) task(context, i);
-  };
-  try {
-    // Isolated: while it waits, a thread of the host's own TBB pool must not take up a task that calls us
-    // again.
-    tbb::this_task_arena::isolate([&] {
-      tbb::parallel_for(
-          0, count, [&](int) { work(); }, tbb::simple_partitioner());
-    });
-  } catch (...) {  // no memory for a task
+}
+
+bool Shares::take(int index, int64_t* first, int64_t* last) {
+  for (int i = 0, at = index; i < count_; ++i, at = at + 1 == count_ ? 0 : at + 1) {
+    if (take_from(shares_ + at, i == 0, first, last)) return true;
   }
-  work();
+  return false;
+}
+
+bool Shares::take_from(Share* share, bool own, int64_t* first, int64_t* last) {
+  uint64_t left = share->left.load(std::memory_order_relaxed);
+  for (;;) {
+    const uint64_t front = left >> 32, back = left & 0xffffffffu, some = (back - front + 1) / 2;
+    if (some == 0) return false;
+    const uint64_t rest = own ? (front + some) << 32 | back : front << 32 | (back - some);
+    if (!share->left.compare_exchange_weak(left, rest, std::memory_order_relaxed)) continue;
+    *first = static_cast<int64_t>(own ? front : back - some) * grain_;
+    *last = std::min(*first + static_cast<int64_t>(some) * grain_, units_);
+    return true;
+  }
 }
 
 }  // namespace cpu

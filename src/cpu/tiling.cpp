@@ -102,7 +102,7 @@ Tiling make_tiling(const Plan& plan, bool stream) {
 }
 
 int thread_count(const Plan& plan, const Options& options) {
-  constexpr int64_t kGrainBytes = 512 * 1024;  // less is done before a second thread has joined
+  constexpr int64_t kGrainBytes = 256 * 1024;  // a core moves less before another has joined
   int64_t bytes = 0;
   for (int o = 0; o < kOperands; ++o) {
     if (has(plan, o)) bytes += size_of(plan.dtypes[o]);
