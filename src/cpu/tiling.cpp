@@ -113,7 +113,7 @@ int thread_count(const Plan& plan, const Options& options) {
 }
 
 bool streams(const Plan& plan, const Options& options) {
-  constexpr int64_t kStreamBytes = 16 << 20;  // docs/performance.md has the measurement
+  constexpr int64_t kStreamBytes = 8 << 20;  // docs/performance.md has the measurement
   if (!has(plan, kOut) || options.store == Options::Store::kCached) return false;
   return options.store == Options::Store::kStreaming || plan.numel >= kStreamBytes / size_of(plan.dtype);
 }
