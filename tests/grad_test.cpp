@@ -101,6 +101,28 @@ TEST_P(Gradient, LargeMatrixWithATransposedOperand_EqualsTheOracle) {
   }
 }
 
+// Short and long dimensions in every order: each way that a tile is filled and emptied, past its lists'
+// length.
+TEST_P(Gradient, ShortDimensionsBesideLongOnes_EqualTheOracleOnEveryTarget) {
+  constexpr int64_t kExtents[] = {2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 33, 70, 300};
+  for_each_target([&] {
+    for_each_case(60, [&](Random& random) {
+      Shape shape;
+      for (int64_t left = 12000; left >= 2 && shape.size() < 5;) {
+        shape.push_back(std::min(left, random.pick(kExtents)));
+        left /= shape.back();
+      }
+      const auto input = [&] {
+        return Operand(random, dtype(), narrowed(random, shape), random.pick(kLayouts));
+      };
+      Operand g = input(), x = input(), y(random, dtype(), shape, random.pick(kLayouts));
+      Operand out(random, dtype(), shape, random.pick(kLayouts), true);
+      for (Operand* operand : {&g, &x, &y}) operand->fill(random, random.pick(kValues));
+      ASSERT_TRUE(grad_is_right(g, x, y, reduction(), out, random_options(random)));
+    });
+  });
+}
+
 TEST_P(Gradient, EveryTripleOfSpecialValues_EqualsTheOracleOnEveryTarget) {
   const auto specials = special_values(dtype());
   const auto n = static_cast<int64_t>(specials.size());
