@@ -17,9 +17,11 @@ BUDGET = pathlib.Path(__file__).with_name("instruction_budget.json")
 SKIP = 77  # what ctest takes as skipped
 
 
-def instructions(program: str, name: str, calls: int) -> int:
+def per_call(program: str, name: str) -> int:
+    calls = 16
     with tempfile.NamedTemporaryFile() as out:
-        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}"]
+        options = ["--collect-atstart=no", "--toggle-collect=counted_calls"]
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}", *options]
         run = subprocess.run(
             [*command, program, name, str(calls)],
             capture_output=True,
@@ -29,12 +31,7 @@ def instructions(program: str, name: str, calls: int) -> int:
     found = re.search(r"Collected\s*:\s*(\d+)", run.stderr)
     if run.returncode != 0 or found is None:
         raise SystemExit(f"{name}: callgrind failed\n{run.stderr}")
-    return int(found.group(1))
-
-
-def per_call(program: str, name: str) -> int:
-    few, many = 8, 72  # start-up cancels out
-    return (instructions(program, name, many) - instructions(program, name, few)) // (many - few)
+    return int(found.group(1)) // calls
 
 
 def main() -> int:

@@ -10,11 +10,17 @@ from collections.abc import Callable
 
 SAMPLE = 300e-6  # shortest sample, seconds
 SETTLE = 25e-3  # longer than idle OpenMP threads spin by default
+WARM = 2e-3  # calls before a sample, until sleeping threads have joined
+LONG = 50e-3  # calls of more need no warming up
 
 
-def _sample(call: Callable[[], object], calls: int) -> float:
-    if calls > 1:
+def _sample(call: Callable[[], object], calls: int, each: float) -> float:
+    if each < LONG:
+        end = time.perf_counter() + WARM
+        call()  # wakes the contender's threads, which can take longer than WARM
         call()
+        while time.perf_counter() < end:
+            call()
     start = time.perf_counter()
     for _ in range(calls):
         call()
@@ -25,19 +31,21 @@ def _sample(call: Callable[[], object], calls: int) -> float:
 
 def measure(contenders: dict[str, Callable[[], object]], seconds: float) -> dict[str, dict]:
     """Median and quartiles of each contender, in seconds a call; every repetition calls each."""
-    calls, total = {}, 0.0
+    calls: dict[str, int] = {}
+    rough: dict[str, float] = {}  # seconds a call
+    total = 0.0
     for name, call in contenders.items():
         call()
-        each = _sample(call, 1)
-        if each < SAMPLE:
-            each = min(each, _sample(call, 16))
-        calls[name] = max(1, int(SAMPLE / each))
-        total += each * calls[name] + SETTLE
+        rough[name] = _sample(call, 1, 0.0)
+        if rough[name] < SAMPLE:
+            rough[name] = min(rough[name], _sample(call, 16, 0.0))
+        calls[name] = max(1, int(SAMPLE / rough[name]))
+        total += rough[name] * (calls[name] + 2) + WARM + SETTLE
     samples = min(101, max(5, int(seconds / total)))
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(samples):
         for name, call in contenders.items():
-            times[name].append(_sample(call, calls[name]))
+            times[name].append(_sample(call, calls[name], rough[name]))
     result = {}
     for name, values in times.items():
         q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
