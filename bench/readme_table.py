@@ -58,8 +58,8 @@ def readme_speed(result: dict, words: dict) -> str:
         ("bf16", 1 << 26),
     ):
         case = find(result, f"step/{dtype}/{n}", "peers")
-        millions = f"{n / 1e6:.2g}"
-        label = words["step"].format(NAMES[dtype], millions)
+        size = f"{n / 1e6:.2g} M" if n >= 1e6 else f"{n / 1e3:.2g} K"
+        label = words["step"].format(NAMES[dtype], size)
         rows.append(row(label, case, None, "NumPy", "JAX value_and_grad"))
     return table(words["head"], [r for r in rows if r is not None])
 
