@@ -165,8 +165,8 @@ struct BFloat16Bits {
 #endif
 
  private:
-  // Rounded to the upper half of each lane; what is below it is to be dropped. Not for every NaN: one with all
-  // of its lower half set could become an infinity.
+  // Rounded to the upper half of each lane; what is below it is to be dropped. Not for every NaN: one with
+  // all of its lower half set could become an infinity.
   template <class D>
   static HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> rounded(D, hn::Vec<D> v) {
     const hn::RebindToUnsigned<D> du;

@@ -23,7 +23,7 @@ inline constexpr int kVectors = 4;
 template <class S>
 inline constexpr size_t kMaxPack = S::kPack* hn::MaxLanes(hn::ScalableTag<typename S::Compute>());
 template <class S>
-inline constexpr size_t kMaxRound = kVectors / S::kPack * kMaxPack<S>;
+inline constexpr size_t kMaxRound = kVectors / S::kPack* kMaxPack<S>;
 
 // How far ahead of its loads a sweep asks for memory: where half types are widened, the processor's own
 // prefetchers alone leave a fifth of the bandwidth unused (docs/performance.md).
@@ -122,9 +122,8 @@ HWY_INLINE void sweep(void* to, size_t n, const F& f) {
   const auto packs = [&]<int kCount>(Part<kCount>, size_t i) MSELOSS_INLINE {
     V v[kVectors];
     unrolled<kCount>([&]<int k>(Part<k>) MSELOSS_INLINE {
-      compute(Part<k * S::kPack>(), v + k * S::kPack, [&](auto part, const auto& source) MSELOSS_INLINE {
-        return source.load_pack(part, d, i, k);
-      });
+      compute(Part<k * S::kPack>(), v + k * S::kPack,
+              [&](auto part, const auto& source) MSELOSS_INLINE { return source.load_pack(part, d, i, k); });
     });
     if constexpr (kStore == Store::kNone) return;
     unrolled<kCount>([&]<int k>(Part<k>) MSELOSS_INLINE {

@@ -11,8 +11,8 @@ namespace mseloss::cpu {
 // helpers coming: Shares deals it out to whoever does.
 void parallel(int count, void (*task)(void* context, int index), void* context);
 
-// Whether helpers are worth asking for a job of some microseconds: to wake one takes 10 us of this thread, and
-// 30 until it has come, so only while calls follow one another so closely that it stays awake.
+// Whether helpers are worth asking for a job of some microseconds: to wake one takes 10 us of this thread,
+// and 30 until it has come, so only while calls follow one another so closely that it stays awake.
 bool helpers_are_near();
 
 // Units of work, a contiguous share for each participant, so that it meets in its caches what it left there
