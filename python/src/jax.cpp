@@ -153,11 +153,11 @@ xla::Error* error(const xla::Frame& frame, xla::Code code, const char* message) 
   return frame.api->create_error(&arguments);
 }
 
-// XLA asks once, at registration. The older of the two versions is the one both know.
+// XLA asks once, at registration. The older of the two versions is the one both know; XLA of version 0.1
+// brings no `api` when it asks.
 xla::Error* answer_metadata(const xla::Frame& frame) {
   xla::Metadata& metadata = *reinterpret_cast<xla::MetadataExtension*>(frame.extensions)->metadata;
-  const xla::Version& running = frame.api->version;
-  const int minor = running.major == xla::kMajor ? std::min(running.minor, xla::kMinor) : xla::kMinor;
+  const int minor = frame.api == nullptr ? 1 : std::min(frame.api->version.minor, xla::kMinor);
   metadata.version = {sizeof(xla::Version), nullptr, xla::kMajor, minor};
   metadata.traits = 0;
   return nullptr;
