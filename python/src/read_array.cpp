@@ -44,6 +44,33 @@ struct Ref {  // an owned reference
 
 const char* type_name(PyObject* object) { return Py_TYPE(object)->tp_name; }
 
+// What a producer says of its refusal, of which PyTorch's first line is the reason and the rest a stack
+// trace. Clears the Python error; a new reference.
+PyObject* take_reason() {
+  Ref type, value, trace;
+  PyErr_Fetch(&type.object, &value.object, &trace.object);
+  Ref text{PyObject_Str(value.object == nullptr ? type.object : value.object)};
+  if (text.object == nullptr) raise_current();
+  const Py_ssize_t length = PyUnicode_GET_LENGTH(text.object);
+  const Py_ssize_t end = PyUnicode_FindChar(text.object, '\n', 0, length, 1);
+  PyObject* line = PyUnicode_Substring(text.object, 0, end < 0 ? length : end);
+  if (line == nullptr) raise_current();
+  return line;
+}
+
+// PyTorch negates some views lazily, by a bit that its exports leave out.
+void refuse_lazy_negation(PyObject* object, const char* name) {
+  static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
+  Ref answer{PyObject_CallMethodNoArgs(object, is_neg)};
+  if (answer.object == nullptr) {
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) raise_current();
+    PyErr_Clear();  // no tensor of PyTorch's
+  } else if (answer.object == Py_True) {
+    raise(PyExc_TypeError,
+          "%s: expected values as they lie in memory, got a lazily negated tensor: call resolve_neg()", name);
+  }
+}
+
 }  // namespace
 
 Array::~Array() {
@@ -167,13 +194,13 @@ bool Array::read_exchange(PyObject* object, const char* name) {
   DLTensor tensor;
   if (api->view_from_object(object, &tensor) != 0) {  // not a plain strided tensor
     if (!PyErr_Occurred()) PyErr_SetString(PyExc_BufferError, "the tensor cannot be exported");
-    Ref type, value, trace;
-    PyErr_Fetch(&type.object, &value.object, &trace.object);
+    Ref reason{take_reason()};
     raise(PyExc_TypeError,
           "%s: expected a dense-storage tensor of this processor, got one that %s refuses to "
           "export: %S",
-          name, type_name(object), value.object == nullptr ? type.object : value.object);
+          name, type_name(object), reason.object);
   }
+  refuse_lazy_negation(object, name);
   kind_ = Kind::kExchange;
   take(tensor, name);
   return true;
@@ -195,13 +222,12 @@ bool Array::read_dlpack(PyObject* object, const char* name) {
     capsule = PyObject_CallNoArgs(method.object);
   }
   if (capsule == nullptr) {
-    Ref type, value, trace;
-    PyErr_Fetch(&type.object, &value.object, &trace.object);
+    Ref reason{take_reason()};
     // Some memory that has no DLPack type still has a buffer; without one the producer's reason counts.
     if (PyObject_CheckBuffer(object) && read_buffer(object, name)) return true;
     PyErr_Clear();
     raise(PyExc_TypeError, "%s: expected an array that DLPack can export, got %s: %S", name,
-          type_name(object), value.object == nullptr ? type.object : value.object);
+          type_name(object), reason.object);
   }
   keep_ = capsule;  // not consumed: its destructor calls the producer's deleter
   kind_ = Kind::kDLPack;

@@ -151,3 +151,39 @@ def test_a_producer_that_fails_is_named():
     x = normal(1, 3)
     with pytest.raises(TypeError, match=r"target: .* Broken: out of order"):
         mseloss.grad(1.0, x, Broken())
+
+
+def test_lazily_negated_tensor_is_refused_where_the_bit_would_be_lost():
+    torch = pytest.importorskip("torch")
+    negated = torch.tensor([1 + 2j, 3 - 4j]).conj().imag
+    assert negated.is_neg()
+    zeros = torch.zeros(2)
+    for call in (
+        lambda: mseloss.grad(1.0, negated, zeros),
+        lambda: mseloss.grad(1.0, zeros, negated),
+        lambda: mseloss.loss(zeros, zeros, "none", out=negated),
+        lambda: mseloss.loss_and_grad(negated, zeros),
+    ):
+        with pytest.raises(TypeError, match="lazily negated tensor: call resolve_neg"):
+            call()
+    resolved = mseloss.grad(1.0, negated.resolve_neg(), zeros, "sum")
+    assert resolved.tolist() == [-4, 8]
+
+
+def test_lazily_negated_tensor_in_the_drop_in_has_pytorchs_value():
+    torch = pytest.importorskip("torch")
+    import mseloss.torch
+
+    negated = torch.tensor([1 + 2j, 3 - 4j]).conj().imag
+    ones = torch.ones(2, requires_grad=True)
+    loss = mseloss.torch.mse_loss(ones, negated)
+    loss.backward()
+    assert loss.item() == 9
+    assert ones.grad.tolist() == [3, -3]
+
+
+def test_refused_tensor_has_a_reason_of_one_line():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="refuses to export") as refusal:
+        mseloss.grad(1.0, torch.ones(2, device="meta"), torch.ones(2))
+    assert "\n" not in str(refusal.value)
