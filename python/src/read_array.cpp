@@ -213,6 +213,7 @@ bool Array::read_dlpack(PyObject* object, const char* name) {
     PyErr_Clear();
     return false;
   }
+  refuse_lazy_negation(object, name);  // PyTorch before its exchange API
   // A producer older than DLPack 1.0 does not know max_version, and cannot say that memory is read-only.
   Ref no_arguments{PyTuple_New(0)}, keywords{Py_BuildValue("{s(ii)}", "max_version", 1, 1)};
   if (no_arguments.object == nullptr || keywords.object == nullptr) raise_current();
