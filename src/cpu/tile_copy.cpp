@@ -81,8 +81,8 @@ void TileCopy::prepare(Way way, int rank, const int64_t* extent, const int64_t* 
   std::copy_n(extent, rank, box_);
   size_ = size;
   way_ = way;
-  merge_dimensions(way, rank, extent, operand, tile);
-  kind_ = choose_kind(way);
+  merge_dimensions(rank, extent, operand, tile);
+  kind_ = choose_kind();
   const bool plane = kind_ == Kind::kPlane || kind_ == Kind::kTurn;
   others_count_ = 0;
   for (int d = kind_ == Kind::kElement ? 0 : 1; d < rank_; ++d) {
@@ -91,7 +91,7 @@ void TileCopy::prepare(Way way, int rank, const int64_t* extent, const int64_t* 
   list_pieces();
 }
 
-void TileCopy::merge_dimensions(Way way, int rank, const int64_t* extent, const int64_t* operand,
+void TileCopy::merge_dimensions(int rank, const int64_t* extent, const int64_t* operand,
                                 const int64_t* tile) {
   rank_ = repeats_ = 0;
   for (int d = rank; d-- > 0;) {
@@ -101,7 +101,7 @@ void TileCopy::merge_dimensions(Way way, int rank, const int64_t* extent, const 
       repeat_[repeats_++] = next;
       continue;
     }
-    if (way == Way::kScatter) std::swap(next.from, next.to);
+    if (way_ == Way::kScatter) std::swap(next.from, next.to);
     Dimension* last = rank_ == 0 ? nullptr : &dims_[rank_ - 1];
     if (last != nullptr && last->from * last->extent == next.from && last->to * last->extent == next.to) {
       last->extent *= next.extent;
@@ -117,11 +117,15 @@ bool TileCopy::splits_rows(const Dimension& column) {
   return column.to == 1 && column.from > 1 && column.from <= kMaxSplit && column.extent >= kSplitRow;
 }
 
-TileCopy::Kind TileCopy::choose_kind(Way way) {
-  const auto operand = [&](int d) { return std::abs(way == Way::kGather ? dims_[d].from : dims_[d].to); };
+ptrdiff_t TileCopy::operand_distance(const Dimension& dimension) const {
+  return std::abs(way_ == Way::kGather ? dimension.from : dimension.to);
+}
+
+TileCopy::Kind TileCopy::choose_kind() {
   row_ = 0;
   for (int d = 1; d < rank_; ++d) {
-    if (operand(d) != 0 && (row_ == 0 || operand(d) < operand(row_))) row_ = d;
+    const ptrdiff_t distance = operand_distance(dims_[d]);
+    if (distance != 0 && (row_ == 0 || distance < operand_distance(dims_[row_]))) row_ = d;
   }
   const Dimension& column = dims_[0];
   if (column.from == 1 && column.to == 1) return Kind::kRun;
@@ -256,8 +260,7 @@ void TileCopy::copy_planes(const char* from, char* to) const {
   }
   Plane plane{row.from, column.from, row.to, column.to, row.extent, column.extent};
   // The inner loop runs along the operand's shorter stride, for the sake of its cache lines, if that is long.
-  const auto operand = [&](const Dimension& d) { return std::abs(way_ == Way::kGather ? d.from : d.to); };
-  if (row.extent * size_ >= 16 && operand(row) < operand(column)) {
+  if (row.extent * size_ >= 16 && operand_distance(row) < operand_distance(column)) {
     plane = {column.from, row.from, column.to, row.to, column.extent, row.extent};
   }
   with_element(size_, [&](auto element) {

@@ -32,10 +32,10 @@ class TileCopy {
   };
   static constexpr int kPieces = 256;  // listed: 4 KiB
 
-  void merge_dimensions(Way way, int rank, const int64_t* extent, const int64_t* operand,
-                        const int64_t* tile);
+  void merge_dimensions(int rank, const int64_t* extent, const int64_t* operand, const int64_t* tile);
+  ptrdiff_t operand_distance(const Dimension& dimension) const;  // between neighbours along it
   static bool splits_rows(const Dimension& column);
-  Kind choose_kind(Way way);
+  Kind choose_kind();
   void list_pieces();
   template <class F>
   static void for_each_index(const Dimension* first, const Dimension* last, F f);

@@ -17,9 +17,17 @@ namespace mseloss::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
+// to[i * to_stride + j] = from[j * from_stride + i], i from first_row on, j from first_column on.
 template <class T>
-HWY_INLINE void move(const T* from, T* to) {
-  std::memcpy(to, from, sizeof(T));  // no alignment is assumed
+HWY_INLINE void move_rest(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, size_t first_row,
+                          size_t rows, size_t first_column, size_t columns) {
+  for (size_t j = first_column; j < columns; ++j) {
+    for (size_t i = first_row; i < rows; ++i) {
+      // No alignment is assumed.
+      std::memcpy(to + static_cast<ptrdiff_t>(i) * to_stride + j,
+                  from + static_cast<ptrdiff_t>(j) * from_stride + i, sizeof(T));
+    }
+  }
 }
 
 #if HWY_TARGET != HWY_SCALAR
@@ -134,9 +142,7 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
     if (j == last_j) return;
   }
 }
-#endif
 
-#if HWY_TARGET != HWY_SCALAR
 // The same for fewer columns than a block: rows leave by way of a buffer, as two moves of kHalf bytes that
 // may overlap.
 template <size_t kHalf, class D>
@@ -193,12 +199,7 @@ HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptr
 #else
   (void)from_end;
 #endif
-  for (size_t j = done; j < columns; ++j) {
-    for (size_t i = 0; i < rows; ++i) {
-      move(from + static_cast<ptrdiff_t>(j) * from_stride + i,
-           to + static_cast<ptrdiff_t>(i) * to_stride + j);
-    }
-  }
+  move_rest(from, from_stride, to, to_stride, 0, rows, done, columns);
 }
 
 template <class T>
@@ -238,12 +239,7 @@ void split(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, ptrdif
     for (size_t i = 0; i < rows; ++i) hn::StoreU(v[i], d, to + static_cast<ptrdiff_t>(i) * to_stride + j);
   }
 #endif
-  for (; j < columns; ++j) {
-    for (size_t i = 0; i < rows; ++i) {
-      move(from + static_cast<ptrdiff_t>(j) * from_stride + i,
-           to + static_cast<ptrdiff_t>(i) * to_stride + j);
-    }
-  }
+  move_rest(from, from_stride, to, to_stride, 0, rows, j, columns);
 }
 
 // The other way round: rows become closely interleaved columns.
@@ -272,11 +268,7 @@ void merge(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, size_t
     }
   }
 #endif
-  for (; i < rows; ++i) {
-    for (size_t j = 0; j < columns; ++j) {
-      move(from + static_cast<ptrdiff_t>(j) * from_stride + i, to + i * columns + j);
-    }
-  }
+  move_rest(from, from_stride, to, static_cast<ptrdiff_t>(columns), i, rows, 0, columns);
 }
 
 void fill_transpose(Kernels* kernels) {
