@@ -10,6 +10,8 @@ returns it, or scales it. Results are exact sums rounded once, the same bits for
 
 from __future__ import annotations
 
+import importlib
+import re
 import warnings
 
 import torch
@@ -29,6 +31,15 @@ _transforms_active = torch._C._are_functorch_transforms_active
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _tracing_state = torch._C._get_tracing_state
 _any_autocast = torch._C._is_any_autocast_enabled
+
+try:  # the common step in C++, if it was built for this very version of PyTorch
+    _compiled_loss = importlib.import_module(
+        "mseloss._torch_step_" + re.sub(r"\W", "_", torch.__version__)
+    ).mse_loss
+except ImportError:
+
+    def _compiled_loss(input, target, reduction):
+        return None
 
 
 def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
@@ -52,6 +63,10 @@ def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", we
     >>> mse_loss(torch.tensor([1.0, 2, 3]), torch.tensor([1.0, 1, 1]))
     tensor(1.6667)
     """
+    if size_average is reduce is weight is None and not torch.compiler.is_compiling():
+        loss = _compiled_loss(input, target, reduction)
+        if loss is not None:
+            return loss
     if has_torch_function_variadic(input, target, weight):
         return handle_torch_function(
             mse_loss,
@@ -181,7 +196,9 @@ class _Step(torch.autograd.Function):
                 return gradient, None, None
         else:
             gradient = None  # it cannot be given away, or has no history
-        return *_gradients(ctx, grad_output, gradient), None
+        operands = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        return *_gradients(grad_output, *operands, ctx.reduction, needs, gradient), None
 
 
 _step = super(torch.autograd.Function, _Step).apply  # Function.apply, less a look for transforms
@@ -196,19 +213,18 @@ def _scaled(gradient, grad_output):
     return gradient.mul_(grad_output) if exact else None
 
 
-def _gradients(ctx, grad_output, of_input):
-    input, target = ctx.saved_tensors
-    needs = ctx.needs_input_grad
+def _gradients(grad_output, input, target, reduction, needs, of_input):
+    """Both gradients, None where it is not needed. `of_input`: the forward pass's, where that is the answer."""
     if torch.is_grad_enabled() or input.shape != target.shape:  # create_graph, or to be reduced
-        count = torch_ops.loss_count(input, target, ctx.reduction)
+        count = torch_ops.loss_count(input, target, reduction)
         plain = torch.ops.mseloss.mse_loss_backward
         backward = _TransformedBackward.apply if torch.is_grad_enabled() else plain
         return torch_ops.input_and_target_gradients(
             backward, grad_output, input, target, count, needs
         )
     if needs[0] and of_input is None:
-        of_input = _gradient(grad_output, input, target, ctx.reduction)
-    of_target = _gradient(grad_output, target, input, ctx.reduction) if needs[1] else None
+        of_input = _gradient(grad_output, input, target, reduction)
+    of_target = _gradient(grad_output, target, input, reduction) if needs[1] else None
     return of_input, of_target
 
 

@@ -39,15 +39,16 @@ DLDataType dlpack_dtype(DType dtype) {
   return {dtype == DType::kBFloat16 ? kDLBfloat : kDLFloat, static_cast<uint8_t>(8 * size_of(dtype)), 1};
 }
 
-// Dense strides whose dimensions lie in memory in the order of `like`'s, the outermost first.
-void dense_strides(std::span<const int64_t> shape, const Array* like, int64_t* strides) {
+}  // namespace
+
+void dense_strides(std::span<const int64_t> shape, std::span<const int64_t> like, int64_t* strides) {
   int order[kMaxRank], rank = 0;  // of the dimensions that matter
   for (int i = 0; i < static_cast<int>(shape.size()); ++i) {
     strides[i] = 1;
     if (shape[i] != 1) order[rank++] = i;
   }
-  if (rank > 1 && like != nullptr && std::ranges::equal(like->shape(), shape)) {
-    const auto distance = [&](int i) { return std::abs(like->strides()[i]); };
+  if (rank > 1 && like.size() == shape.size()) {
+    const auto distance = [&](int i) { return std::abs(like[i]); };
     const bool expanded = std::any_of(order, order + rank, [&](int i) { return distance(i) == 0; });
     for (int i = 1; i < rank && !expanded; ++i) {
       for (int j = i; j > 0 && distance(order[j - 1]) < distance(order[j]); --j)
@@ -61,8 +62,6 @@ void dense_strides(std::span<const int64_t> shape, const Array* like, int64_t* s
   }
 }
 
-}  // namespace
-
 Fresh::~Fresh() {
   Py_XDECREF(array_);
   if (managed_ != nullptr) managed_->deleter(managed_);
@@ -74,7 +73,8 @@ void Fresh::allocate(std::span<const int64_t> shape, DType dtype, const Array* l
   kind_ = like == nullptr ? Kind::kNumpy : like->kind();
   like_ = like == nullptr ? nullptr : like->object();
   std::copy(shape.begin(), shape.end(), shape_);
-  dense_strides(shape, like, strides_);
+  const bool same = like != nullptr && std::ranges::equal(like->shape(), shape);
+  dense_strides(shape, same ? like->strides() : std::span<const int64_t>{}, strides_);
   int64_t count = 1, bytes;
   bool fits = true, empty = false;
   for (const int64_t extent : shape) {

@@ -6,6 +6,7 @@
 
 #include "array.h"
 #include "docstrings.h"
+#include "native.h"
 #include "numerics/scale.h"
 #include "numpy_bridge.h"
 #include "plan/plan.h"
@@ -330,6 +331,8 @@ DType parse_dtype(PyObject* object) {
 NB_MODULE(_core, m) {
   using namespace mseloss::python;
   m.attr("__version__") = mseloss::version();
+  static constexpr Native native{mseloss::loss, mseloss::loss_and_grad, acquire, release, dense_strides};
+  m.attr("_native") = nb::capsule(&native, kNativeCapsule);
   m.def("grad", &grad, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(),
         "reduction"_a.none() = "mean", nb::kw_only(), "out"_a = nb::none(), nb::sig(kGradSignature),
         kGradDoc);
