@@ -40,7 +40,7 @@ std::optional<DType> dtype_of(const at::Tensor& tensor) {
 // Strided, in this processor's memory, and nothing beyond: no batched, fake, lazily negated tensor.
 bool is_plain(const at::Tensor& tensor) {
   constexpr c10::DispatchKeySet plain({c10::DispatchKey::CPU, c10::DispatchKey::AutogradCPU,
-                                       c10::DispatchKey::ADInplaceOrView});
+                                       c10::DispatchKey::AutocastCPU, c10::DispatchKey::ADInplaceOrView});
   return (tensor.key_set().raw_repr() & ~plain.raw_repr()) == 0;
 }
 
