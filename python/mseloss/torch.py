@@ -21,7 +21,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from mseloss import _core, torch_ops
 
-__all__ = ["MSELoss", "mse_loss"]
+__all__ = ["MSELoss", "STEP_IS_COMPILED", "mse_loss"]
 
 _DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16, torch.float64))
 _PLAIN = frozenset((torch.Tensor, torch.nn.Parameter))
@@ -30,6 +30,7 @@ _keep_graph = torch._C._autograd._get_current_graph_task_keep_graph
 _transforms_active = torch._C._are_functorch_transforms_active
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _tracing_state = torch._C._get_tracing_state
+_is_batched = torch._C._functorch.is_legacy_batchedtensor
 _any_autocast = torch._C._is_any_autocast_enabled
 
 try:  # the common step in C++, if it was built for this very version of PyTorch
@@ -40,6 +41,10 @@ except ImportError:
 
     def _compiled_loss(input, target, reduction):
         return None
+
+    STEP_IS_COMPILED = False
+else:
+    STEP_IS_COMPILED = True
 
 
 def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
@@ -190,7 +195,7 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_output):
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is not None and not torch.is_grad_enabled() and not _keep_graph():
+        if gradient is not None and not (_transformed_gradient(grad_output) or _keep_graph()):
             gradient = _scaled(gradient, grad_output)
             if gradient is not None and not ctx.needs_input_grad[1]:
                 return gradient, None, None
@@ -204,6 +209,11 @@ class _Step(torch.autograd.Function):
 _step = super(torch.autograd.Function, _Step).apply  # Function.apply, less a look for transforms
 
 
+def _transformed_gradient(grad_output):
+    """Whether the backward pass is itself differentiated, or vectorised (is_grads_batched)."""
+    return torch.is_grad_enabled() or _is_batched(grad_output)
+
+
 def _scaled(gradient, grad_output):
     """The forward pass's gradient times `grad_output`, or None where that would not be the exact result."""
     if grad_output.item() == 1:
@@ -215,10 +225,11 @@ def _scaled(gradient, grad_output):
 
 def _gradients(grad_output, input, target, reduction, needs, of_input):
     """Both gradients, None where it is not needed. `of_input`: the forward pass's, where that is the answer."""
-    if torch.is_grad_enabled() or input.shape != target.shape:  # create_graph, or to be reduced
+    transformed = _transformed_gradient(grad_output)
+    if transformed or input.shape != target.shape:  # then it is to be reduced
         count = torch_ops.loss_count(input, target, reduction)
         plain = torch.ops.mseloss.mse_loss_backward
-        backward = _TransformedBackward.apply if torch.is_grad_enabled() else plain
+        backward = _TransformedBackward.apply if transformed else plain
         return torch_ops.input_and_target_gradients(
             backward, grad_output, input, target, count, needs
         )

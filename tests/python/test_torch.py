@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
 import numpy as np
@@ -21,6 +22,18 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Using a target size"),
 ]
+
+
+@pytest.fixture(scope="module", params=["compiled", "python"], autouse=True)
+def step(request):
+    """Every test runs with the training step in C++, and with its equal in Python."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "python":
+            patch.setattr(face, "_compiled_loss", lambda input, target, reduction: None)
+        elif not face.STEP_IS_COMPILED:
+            pytest.skip("the step in C++ was not built for this version of PyTorch")
+        yield request.param
+
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 SUMS = ["mean", "sum"]
@@ -188,6 +201,81 @@ def test_create_graph_then_backward():
     gradient.pow(2).sum().backward()
     torch.testing.assert_close(x.grad, 2 * gradient.detach() * 2 / 50)
     torch.testing.assert_close(y.grad, -x.grad)
+
+
+def test_the_step_that_was_asked_for_runs(step):
+    x, y = leaves((8,), (8,))
+    for how in SUMS:
+        node = face.mse_loss(x, y, reduction=how).grad_fn.name()
+        assert ("CppNode" in node) == (step == "compiled")
+    for watched in (face.mse_loss(x, y, reduction="none"), face.mse_loss(x[:, None], y)):
+        assert "CppNode" not in watched.grad_fn.name()
+
+
+@pytest.mark.parametrize("how", ["none", "mean", "sum"])
+def test_batched_gradients(how):
+    x, y = leaves((5,), (5,))
+    for operands in ((x, y), (x, y.detach()), (x[:, None], y)):
+        loss, theirs = (f(*operands, reduction=how) for f in (face.mse_loss, F.mse_loss))
+        g = torch.randn((3, *loss.shape), dtype=loss.dtype)
+        wanted = [t for t in operands if t.requires_grad]
+        ours = torch.autograd.grad(loss, wanted, g, is_grads_batched=True)
+        expected = torch.autograd.grad(theirs, wanted, g, is_grads_batched=True)
+        torch.testing.assert_close(ours, expected)
+
+
+def test_operands_changed_before_they_are_read_again_are_refused():
+    x, y = leaves((5,), (5,))
+    target = y.detach().clone()
+    loss = face.mse_loss(x, target)
+    target.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward(retain_graph=True)
+
+
+def test_saved_tensor_hooks_see_the_operands():
+    x, y = leaves((5,), (5,))
+    packed = []
+
+    def pack(tensor):
+        packed.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = face.mse_loss(x, y)
+    assert [t.data_ptr() for t in packed] == [x.data_ptr(), y.data_ptr()]
+    loss.backward()
+    torch.testing.assert_close(x.grad, -y.grad)
+
+
+def test_inference_mode_and_function_modes():
+    x, y = leaves((5,), (5,))
+    with torch.inference_mode():
+        assert face.mse_loss(x, y).is_inference()
+    seen = []
+
+    class Mode(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    with Mode():
+        face.mse_loss(x, y)
+    assert face.mse_loss in seen
+
+
+def test_steps_from_many_threads():
+    y = torch.randn(100_000)
+
+    def train(seed):
+        x = torch.full_like(y, seed).requires_grad_()
+        for _ in range(20):
+            x.grad = None
+            face.mse_loss(x, y, reduction="sum").backward()
+        return torch.equal(x.grad, 2 * (seed - y))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(train, range(8)))
 
 
 def test_gradient_is_handed_over_without_a_copy_and_goes_back_to_the_pool():
