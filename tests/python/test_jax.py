@@ -131,6 +131,31 @@ def test_training_step_sweeps_once():
     )
 
 
+def flags_of_memory_at(address):
+    """The kernel's flags of the mapping that holds `address`."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        field, *rest = line.split()
+        if "-" in field and not field.endswith(":"):
+            first, last = (int(end, 16) for end in field.split("-"))
+            inside = first <= address < last
+        elif inside and field == "VmFlags:":
+            return rest
+    raise AssertionError("no such mapping")
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="a kernel without huge pages"
+)
+def test_large_results_are_put_on_huge_pages():
+    x = jnp.ones(1 << 24, jnp.float32)
+    gradient = jax.jit(jax.grad(face.mse_loss))(x, x + 1).block_until_ready()
+    middle = gradient.unsafe_buffer_pointer() + gradient.nbytes // 2
+    assert "hg" in flags_of_memory_at(middle)  # MADV_HUGEPAGE was asked for
+    small = np.empty(1000)
+    assert "hg" not in flags_of_memory_at(small.ctypes.data)
+
+
 def test_refusals():
     x = np.ones(3)
     with pytest.raises(ValueError, match="reduction: expected 'none', 'mean' or 'sum', got 'most'"):
