@@ -111,10 +111,9 @@ struct Job {
 
 Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options, PartialSum* sum) {
   Job job(plan, sweep, sum);
-  for (int o = 0; o < kOperands; ++o) {
-    if (!has(plan, o)) continue;
+  for_each_operand(plan, [&](int o) {
     job.data[o] = static_cast<char*>(buffers[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
-  }
+  });
   job.threads = thread_count(plan, options);
   if (job.threads > 1 && plan.numel < kAlwaysShared && !helpers_are_near()) job.threads = 1;
   // Streaming stores write whole elements at aligned addresses only.

@@ -103,10 +103,10 @@ Tiling make_tiling(const Plan& plan, bool stream) {
 
 int thread_count(const Plan& plan, const Options& options) {
   constexpr int64_t kGrainBytes = 256 * 1024;  // a core moves less before another has joined
+  static_assert(kOperands * size_of(DType::kFloat64) <= 64);
+  if (plan.numel < kGrainBytes / 64) return 1;
   int64_t bytes = 0;
-  for (int o = 0; o < kOperands; ++o) {
-    if (has(plan, o)) bytes += size_of(plan.dtypes[o]);
-  }
+  for_each_operand(plan, [&](int o) { bytes += size_of(plan.dtypes[o]); });
   const int64_t most = options.threads > 0 ? options.threads : max_threads();
   if (plan.numel > INT64_MAX / bytes) return static_cast<int>(most);
   return static_cast<int>(std::clamp<int64_t>(plan.numel * bytes / kGrainBytes, 1, most));

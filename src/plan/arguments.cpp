@@ -4,8 +4,7 @@
 
 namespace mseloss {
 
-Status check_dtype(const Argument& argument) {
-  if (argument.view->dtype <= DType::kFloat64) return {};
+Status dtype_error(const Argument& argument) {
   return Status::error(Code::kDType, "%s: expected float32, float16, bfloat16 or float64, got dtype code %d",
                        argument.name, static_cast<int>(argument.view->dtype));
 }

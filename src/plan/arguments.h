@@ -40,7 +40,7 @@ struct BroadcastShape {
 };
 
 // Each names the parameter, what was expected and what was given.
-Status check_dtype(const Argument& argument);
+Status dtype_error(const Argument& argument);
 Status check_reduction(Reduction reduction);
 Status check_rank(const Argument& argument);
 Status check_extents(const Argument& argument);  // also refuses what no memory could hold: later products fit

@@ -69,18 +69,18 @@ Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& name
   }
   if (plan.numel == 0) return {};
   ByteRange range[kOperands];
-  for (int o = 0; o < kOperands; ++o) {
-    if (!has(plan, o)) continue;
-    if (buffers[o] == nullptr) {
-      return Status::error(Code::kNullPointer,
-                           "%s: expected the address of %lld broadcast elements, got a null pointer",
-                           name_of(names, o), static_cast<long long>(plan.numel));
-    }
+  int null = -1;
+  for_each_operand(plan, [&](int o) {
+    if (buffers[o] == nullptr && null < 0) null = o;
     range[o] = byte_range(plan, o, buffers[o]);
+  });
+  if (null >= 0) {
+    return Status::error(Code::kNullPointer,
+                         "%s: expected the address of %lld broadcast elements, got a null pointer",
+                         name_of(names, null), static_cast<long long>(plan.numel));
   }
   const bool fused_none = plan.op == Op::kLossAndGrad && plan.reduction == Reduction::kNone;
-  for (const int out : {kOut, kOut2}) {
-    if (!has(plan, out)) continue;
+  for (int out = kOut; out < kOperands && has(plan, out); ++out) {  // kOut2 comes with kOut
     for (int o = 0; o < out; ++o) {
       if (!has(plan, o) || !meet(range[out], range[o])) continue;
       const bool exact_allowed = !fused_none && o != kOut;

@@ -63,10 +63,10 @@ int single_stride(const View& view, std::span<const int64_t> shape, int64_t coun
   return dense && elements == count ? 1 : -1;
 }
 
-bool same_shape(const View& a, const View& b) {
-  if (a.shape.size() != b.shape.size()) return false;
-  for (size_t i = 0; i < a.shape.size(); ++i) {
-    if (a.shape[i] != b.shape[i]) return false;
+bool same_extents(std::span<const int64_t> a, std::span<const int64_t> b) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i] != b[i]) return false;
   }
   return true;
 }
@@ -80,19 +80,26 @@ bool lay_out_dense(const Argument* inputs, int input_count, const Argument* outs
   for (const int64_t extent : leader.shape) {
     if (extent <= 0 || __builtin_mul_overflow(count, extent, &count) || count > kMost) return false;
   }
+  const int leading = single_stride(leader, leader.shape, count);
+  if (leading < 0 || (out_count > 0 && leading != (count > 1))) return false;
   for (auto& strides : plan->stride) strides[0] = 0;
-  const auto place = [&](const Argument& argument) {
-    const int stride = single_stride(*argument.view, leader.shape, count);
-    plan->stride[argument.operand][0] = stride;
-    return stride;
-  };
-  for (int i = 0; i < out_count; ++i) {
-    if (place(outs[i]) != (count > 1) || !same_shape(*outs[i].view, leader)) return false;
-  }
+  if (out_count > 0) plan->stride[outs[0].operand][0] = leading;
   bool full = false;  // else the output is larger than what its inputs broadcast to
+  const auto place = [&](const Argument& argument, bool is_output) {
+    const View& view = *argument.view;
+    const bool same = same_extents(view.shape, leader.shape);
+    const bool alike = same && same_extents(view.strides, leader.strides);
+    const int stride = alike ? leading : single_stride(view, leader.shape, count);
+    plan->stride[argument.operand][0] = stride;
+    if (is_output) return same && stride == (count > 1);
+    full = full || same;
+    return stride >= 0;
+  };
+  for (int i = 1; i < out_count; ++i) {
+    if (!place(outs[i], true)) return false;
+  }
   for (int i = 0; i < input_count; ++i) {
-    if (place(inputs[i]) < 0) return false;
-    full = full || same_shape(*inputs[i].view, leader);
+    if (!place(inputs[i], false)) return false;
   }
   if (!full) return false;
   plan->rank = count == 1 ? 0 : 1;
@@ -174,7 +181,7 @@ DType promote(DType a, DType b) {
 
 Status check_dtypes(std::initializer_list<const Argument*> arguments) {
   for (const Argument* argument : arguments) {
-    if (Status status = check_dtype(*argument); !status.ok()) return status;
+    if (argument->view->dtype > DType::kFloat64) return dtype_error(*argument);
   }
   return {};
 }

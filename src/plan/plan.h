@@ -1,6 +1,7 @@
 // The plan: everything that can be decided about a call without touching an element.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
 #include "mseloss/types.h"
@@ -41,6 +42,12 @@ struct Plan {
 };
 
 inline bool has(const Plan& plan, int operand) { return plan.operands >> operand & 1; }
+
+// f(operand) for each operand present, in order.
+template <class F>
+inline void for_each_operand(const Plan& plan, F f) {
+  for (unsigned rest = plan.operands; rest != 0; rest &= rest - 1) f(std::countr_zero(rest));
+}
 
 // The dimension in which the operand's neighbours in memory lie: of its smallest stride; -1 if it does not
 // move.
