@@ -222,30 +222,29 @@ void TileCopy::copy_runs(const char* from, char* to) const {
   for_each_piece(from, to, [=](const char* a, char* b) { std::memcpy(b, a, static_cast<size_t>(bytes)); });
 }
 
-// As many copies of one element as dims_[0] has.
+// As many copies of one element as dims_[0] has. Whole vectors are stored, beyond a piece's end too: what
+// follows in the tile is written later, or is slack.
 template <class T>
 void TileCopy::fill(const char* from, char* to) const {
-  constexpr int64_t kSize = sizeof(T);
-  const int64_t count = dims_[0].extent;
-  const auto one = [](const char* a) {
-    T element;
-    std::memcpy(&element, a, kSize);
-    return element;
-  };
-  const bool done = with_short_run(count * kSize, [&](auto half) {
-    constexpr int64_t kHalf = std::max<int64_t>(decltype(half)::value, kSize);
+  const int64_t bytes = dims_[0].extent * static_cast<int64_t>(sizeof(T));
+  const auto by = [&](auto width) {
+    constexpr int kWidth = decltype(width)::value;
+    static_assert(kWidth <= kTileSlack);
+    using Vector [[gnu::vector_size(kWidth)]] = T;
     for_each_piece(from, to, [=](const char* a, char* b) {
-      T part[kHalf / kSize];
-      std::fill_n(part, kHalf / kSize, one(a));
-      std::memcpy(b, part, kHalf);
-      std::memcpy(b + count * kSize - kHalf, part, kHalf);
+      T element;
+      std::memcpy(&element, a, sizeof(T));
+      const Vector copies = Vector{} + element;
+      int64_t done = 0;
+      do {
+        std::memcpy(b + done, &copies, kWidth);
+        done += kWidth;
+      } while (kWidth == kTileSlack && done < bytes);
     });
-  });
-  if (done) return;
-  for_each_piece(from, to, [=](const char* a, char* b) {
-    const T element = one(a);
-    for (int64_t j = 0; j < count; ++j) std::memcpy(b + j * kSize, &element, kSize);
-  });
+  };
+  if (bytes <= 16) return by(Bytes<16>());
+  if (bytes <= 32) return by(Bytes<32>());
+  by(Bytes<kTileSlack>());
 }
 
 void TileCopy::copy_planes(const char* from, char* to) const {

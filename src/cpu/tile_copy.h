@@ -6,6 +6,9 @@
 
 namespace mseloss::cpu {
 
+// Bytes behind a tile that a copy into it may write.
+inline constexpr int kTileSlack = 64;
+
 class TileCopy {
  public:
   enum class Way : uint8_t { kGather, kScatter };  // operand to tile, tile to operand

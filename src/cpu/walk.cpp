@@ -10,7 +10,7 @@ namespace {
 size_t tile_bytes(const Plan& plan, const Tiling& tiling, DType dtype) {
   const int64_t row = plan.rank == 0 ? 1 : tiling.box[plan.rank - 1];
   const int64_t elements = tiling.volume / row * (row + tiling.padding);
-  return (static_cast<size_t>(elements) * size_of(dtype) + 63) / 64 * 64;
+  return (static_cast<size_t>(elements) * size_of(dtype) + 63) / 64 * 64 + kTileSlack;
 }
 
 class Walk {
