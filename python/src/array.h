@@ -104,8 +104,8 @@ class Fresh {
   int64_t strides_[kMaxRank];
 };
 
-// Dense strides for `shape`, with the dimensions in memory in the order that the strides `like` give (none: row-
-// major).
+// Dense strides for `shape`, with the dimensions in memory in the order that the strides `like` give (none:
+// row- major).
 void dense_strides(std::span<const int64_t> shape, std::span<const int64_t> like, int64_t* strides);
 
 // What a user may write for a dtype: a name, a NumPy, PyTorch or JAX dtype, a scalar type.

@@ -1,8 +1,8 @@
 // The eager training step of mseloss.torch in C++: what its class _Step does, for two plain tensors of one
 // shape, without the interpreter. Built where PyTorch is installed, for that version, whose name the module
 // bears; without it the class does the same, some 20 microseconds a step later.
-#include <ATen/EmptyTensor.h>
 #include <ATen/ATen.h>
+#include <ATen/EmptyTensor.h>
 #include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/Exceptions.h>
@@ -29,11 +29,16 @@ constexpr int64_t kReleaseGil = 1 << 15;  // elements
 
 std::optional<DType> dtype_of(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
-    case at::kFloat: return DType::kFloat32;
-    case at::kHalf: return DType::kFloat16;
-    case at::kBFloat16: return DType::kBFloat16;
-    case at::kDouble: return DType::kFloat64;
-    default: return std::nullopt;
+    case at::kFloat:
+      return DType::kFloat32;
+    case at::kHalf:
+      return DType::kFloat16;
+    case at::kBFloat16:
+      return DType::kBFloat16;
+    case at::kDouble:
+      return DType::kFloat64;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -202,7 +207,8 @@ PyObject* mse_loss(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
 }
 
 PyMethodDef methods[] = {
-    {"mse_loss", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(mse_loss)), METH_FASTCALL, nullptr},
+    {"mse_loss", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(mse_loss)), METH_FASTCALL,
+     nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_torch_step", nullptr, -1, methods, {}, {}, {}, {}};
