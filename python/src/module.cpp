@@ -18,9 +18,6 @@ using namespace nb::literals;
 namespace mseloss::python {
 namespace {
 
-// Shorter calls keep the GIL: giving it up and taking it back can cost more than they do.
-constexpr int64_t kReleaseGil = 1 << 15;  // elements
-
 [[noreturn]] void raise_status(const Status& status) {
   PyObject* exception = PyExc_ValueError;
   if (status.code() == Code::kDType) exception = PyExc_TypeError;

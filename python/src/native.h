@@ -1,5 +1,5 @@
-// What mseloss._core offers to the package's other extension modules, in its capsule `_core._native`: one
-// library and one pool in the process, whichever module calls.
+// What mseloss._core shares with the other extension modules of the package; the functions by its capsule
+// `_core._native`: one library and one pool in the process, whichever module calls.
 #pragma once
 
 #include <span>
@@ -8,6 +8,9 @@
 #include "pool.h"
 
 namespace mseloss::python {
+
+// Shorter calls keep the GIL: giving it up and taking it back can cost more than they do.
+inline constexpr int64_t kReleaseGil = 1 << 15;  // elements
 
 struct Native {
   decltype(&mseloss::loss) loss;

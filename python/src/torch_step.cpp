@@ -24,9 +24,6 @@ using torch::autograd::variable_list;
 
 const Native* native;
 
-// Shorter calls keep the GIL: giving it up and taking it back can cost more than they do.
-constexpr int64_t kReleaseGil = 1 << 15;  // elements
-
 std::optional<DType> dtype_of(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
     case at::kFloat:
