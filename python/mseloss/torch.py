@@ -224,7 +224,7 @@ def _scaled(gradient, grad_output):
 
 
 def _gradients(grad_output, input, target, reduction, needs, of_input):
-    """Both gradients, None where it is not needed. `of_input`: the forward pass's, where that is the answer."""
+    """Both gradients, None where not needed. `of_input`: the forward pass's, where that is the answer."""
     transformed = _transformed_gradient(grad_output)
     if transformed or input.shape != target.shape:  # then it is to be reduced
         count = torch_ops.loss_count(input, target, reduction)
