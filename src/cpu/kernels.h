@@ -56,9 +56,15 @@ struct Kernels {
                    size_t columns);
   // to[i * columns + j] = from[j * from_stride + i], i < rows, j < columns <= kMaxSplit; by log2(size) - 1.
   void (*merge[3])(const void* from, ptrdiff_t from_stride, void* to, size_t rows, size_t columns);
+  // For each piece, `bytes` bytes; `gathers`: from an operand, which may be far from any cache, not to one.
+  void (*copy_runs)(const Piece* pieces, size_t count, const void* from, void* to, size_t bytes, bool gathers);
+  // to[i * pitch + j] = from[i], i < rows, j < n; by log2(size) - 1. `from` may be the last elements of those
+  // rows * pitch. May read and write up to kSpreadSlack bytes behind either.
+  void (*spread[3])(const void* from, void* to, size_t rows, size_t n, size_t pitch);
 };
 
 inline constexpr ptrdiff_t kMaxSplit = 4;
+inline constexpr int kSpreadSlack = 16;
 
 // Short enough for the sum's bound to stay small, long enough for its fixed costs to vanish.
 inline constexpr size_t kSumBlock = 16384;

@@ -3,43 +3,14 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <type_traits>
 
 namespace mseloss::cpu {
 namespace {
 
-constexpr ptrdiff_t kPrefetchBytes = 2048;  // ahead of short runs in the operand
 constexpr int64_t kRepeatBytes = 256;       // less is cheaper piece by piece
 constexpr int64_t kLongRow = 64;            // elements; a row that is worth a loop of its own
 constexpr int64_t kSmallPlane = 32;         // elements; less is cheaper one by one
 constexpr int64_t kSplitRow = 16;           // elements; shorter rows are not worth being taken apart
-
-template <int kBytes>
-using Bytes = std::integral_constant<int, kBytes>;
-
-// Calls f(Bytes<k>) for the largest k, a power of two, that is no more than `bytes` and at least half of it;
-// false if that is none.
-template <class F>
-bool with_short_run(ptrdiff_t bytes, F f) {
-  if (bytes < 4) return f(Bytes<2>()), true;
-  if (bytes < 8) return f(Bytes<4>()), true;
-  if (bytes < 16) return f(Bytes<8>()), true;
-  if (bytes < 32) return f(Bytes<16>()), true;
-  if (bytes < 64) return f(Bytes<32>()), true;
-  if (bytes <= 128) return f(Bytes<64>()), true;
-  return false;
-}
-
-// Moves `bytes`, from kBytes to 2 * kBytes, as two moves that may overlap.
-template <int kBytes>
-inline void move_run(const char* from, char* to, ptrdiff_t bytes) {
-  using Part [[gnu::vector_size(kBytes)]] = char;
-  Part head, tail;
-  std::memcpy(&head, from, kBytes);
-  std::memcpy(&tail, from + bytes - kBytes, kBytes);
-  std::memcpy(to, &head, kBytes);
-  std::memcpy(to + bytes - kBytes, &tail, kBytes);
-}
 
 // Calls f(T()) with the unsigned integer type of `size` bytes.
 template <class F>
@@ -81,14 +52,37 @@ void TileCopy::prepare(Way way, int rank, const int64_t* extent, const int64_t* 
   std::copy_n(extent, rank, box_);
   size_ = size;
   way_ = way;
-  merge_dimensions(rank, extent, operand, tile);
+  int64_t compact[kMaxRank];
+  rank = find_repetition(rank, extent, operand, tile, compact);
+  merge_dimensions(rank, extent, operand, compact);
   kind_ = choose_kind();
   const bool plane = kind_ == Kind::kPlane || kind_ == Kind::kTurn;
   others_count_ = 0;
   for (int d = kind_ == Kind::kElement ? 0 : 1; d < rank_; ++d) {
     if (!plane || d != row_) others_[others_count_++] = dims_[d];
   }
+  // Pieces that share the operand's cache lines follow each other.
+  std::sort(others_, others_ + others_count_, [&](const Dimension& a, const Dimension& b) {
+    return operand_distance(a) < operand_distance(b);
+  });
   list_pieces();
+}
+
+// An operand that stands still along the tile's innermost dimensions is gathered without them, to the end of
+// the tile, and spread from there. Returns how many dimensions are gathered, with which strides.
+int TileCopy::find_repetition(int rank, const int64_t* extent, const int64_t* operand, const int64_t* tile,
+                              int64_t* compact) {
+  copies_ = 1;
+  while (rank > 0 && (extent[rank - 1] == 1 || (operand[rank - 1] == 0 && tile[rank - 1] == copies_))) {
+    copies_ *= extent[--rank];
+  }
+  pitch_ = rank > 0 && copies_ > 1 ? tile[rank - 1] : copies_;
+  rows_ = 1;
+  for (int d = 0; d < rank; ++d) {
+    compact[d] = tile[d] / pitch_;
+    rows_ *= extent[d];
+  }
+  return rank;
 }
 
 void TileCopy::merge_dimensions(int rank, const int64_t* extent, const int64_t* operand,
@@ -129,7 +123,6 @@ TileCopy::Kind TileCopy::choose_kind() {
   }
   const Dimension& column = dims_[0];
   if (column.from == 1 && column.to == 1) return Kind::kRun;
-  if (column.from == 0 && column.to == 1) return Kind::kFill;
   const Dimension& row = dims_[row_];
   if (row_ != 0 && row.extent * column.extent >= kSmallPlane &&
       ((row.from == 1 && column.to == 1) || (row.to == 1 && column.from == 1))) {
@@ -138,7 +131,7 @@ TileCopy::Kind TileCopy::choose_kind() {
   return splits_rows(column) || column.extent >= kLongRow ? Kind::kPlane : Kind::kElement;
 }
 
-// The places of as many pieces as fit, in the tile's order.
+// The places of as many pieces as fit.
 void TileCopy::list_pieces() {
   int64_t count = 1;
   pieces_[0] = {0, 0};
@@ -205,46 +198,11 @@ void TileCopy::for_each_piece(const char* from, char* to, F f) const {
 }
 
 void TileCopy::copy_runs(const char* from, char* to) const {
-  const int64_t bytes = dims_[0].extent * size_;
-  if (bytes == 4 || bytes == 8) {
-    return with_element(bytes, [&](auto run) {
-      for_each_piece(from, to, [](const char* a, char* b) { std::memcpy(b, a, sizeof(run)); });
-    });
-  }
-  const bool gather = way_ == Way::kGather;
-  const bool done = with_short_run(bytes, [&](auto half) {
-    for_each_piece(from, to, [=](const char* a, char* b) {
-      __builtin_prefetch((gather ? a : b) + kPrefetchBytes);
-      move_run<decltype(half)::value>(a, b, bytes);
-    });
+  const auto bytes = static_cast<size_t>(dims_[0].extent * size_);
+  for_each_list([&](int64_t count, ptrdiff_t from_list, ptrdiff_t to_list) {
+    kernels().copy_runs(pieces_, static_cast<size_t>(count), from + from_list, to + to_list, bytes,
+                        way_ == Way::kGather);
   });
-  if (done) return;
-  for_each_piece(from, to, [=](const char* a, char* b) { std::memcpy(b, a, static_cast<size_t>(bytes)); });
-}
-
-// As many copies of one element as dims_[0] has. Whole vectors are stored, beyond a piece's end too: what
-// follows in the tile is written later, or is slack.
-template <class T>
-void TileCopy::fill(const char* from, char* to) const {
-  const int64_t bytes = dims_[0].extent * static_cast<int64_t>(sizeof(T));
-  const auto by = [&](auto width) {
-    constexpr int kWidth = decltype(width)::value;
-    static_assert(kWidth <= kTileSlack);
-    using Vector [[gnu::vector_size(kWidth)]] = T;
-    for_each_piece(from, to, [=](const char* a, char* b) {
-      T element;
-      std::memcpy(&element, a, sizeof(T));
-      const Vector copies = Vector{} + element;
-      int64_t done = 0;
-      do {
-        std::memcpy(b + done, &copies, kWidth);
-        done += kWidth;
-      } while (kWidth == kTileSlack && done < bytes);
-    });
-  };
-  if (bytes <= 16) return by(Bytes<16>());
-  if (bytes <= 32) return by(Bytes<32>());
-  by(Bytes<kTileSlack>());
 }
 
 void TileCopy::copy_planes(const char* from, char* to) const {
@@ -305,7 +263,8 @@ void TileCopy::repeat(char* tile) const {
   }
 }
 
-void TileCopy::copy(const char* from, char* to) const {
+void TileCopy::copy(const char* from, char* tile) const {
+  char* to = tile + rows_ * (pitch_ - 1) * size_;
   switch (kind_) {
     case Kind::kElement:
       with_element(size_, [&](auto element) {
@@ -315,9 +274,6 @@ void TileCopy::copy(const char* from, char* to) const {
     case Kind::kRun:
       copy_runs(from, to);
       break;
-    case Kind::kFill:
-      with_element(size_, [&](auto element) { fill<decltype(element)>(from, to); });
-      break;
     case Kind::kPlane:
       copy_planes(from, to);
       break;
@@ -326,6 +282,10 @@ void TileCopy::copy(const char* from, char* to) const {
       break;
   }
   repeat(to);
+  if (copies_ > 1) {
+    kernels().spread[size_ / 4](to, tile, static_cast<size_t>(rows_), static_cast<size_t>(copies_),
+                                static_cast<size_t>(pitch_));
+  }
 }
 
 }  // namespace mseloss::cpu

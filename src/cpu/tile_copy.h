@@ -7,7 +7,7 @@
 namespace mseloss::cpu {
 
 // Bytes behind a tile that a copy into it may write.
-inline constexpr int kTileSlack = 64;
+inline constexpr int kTileSlack = kSpreadSlack;
 
 class TileCopy {
  public:
@@ -29,12 +29,13 @@ class TileCopy {
   enum class Kind : uint8_t {
     kElement,
     kRun,    // dims_[0], contiguous on both sides
-    kFill,   // dims_[0], one element all along it
     kPlane,  // dims_[0] and dims_[row_]
     kTurn,   // the same, contiguous along one on one side and along the other on the other
   };
   static constexpr int kPieces = 256;  // listed: 4 KiB
 
+  int find_repetition(int rank, const int64_t* extent, const int64_t* operand, const int64_t* tile,
+                      int64_t* compact);
   void merge_dimensions(int rank, const int64_t* extent, const int64_t* operand, const int64_t* tile);
   ptrdiff_t operand_distance(const Dimension& dimension) const;  // between neighbours along it
   static bool splits_rows(const Dimension& column);
@@ -47,8 +48,6 @@ class TileCopy {
   template <class F>
   void for_each_piece(const char* from, char* to, F f) const;
   void copy_runs(const char* from, char* to) const;
-  template <class T>
-  void fill(const char* from, char* to) const;
   void copy_planes(const char* from, char* to) const;
   void turn_planes(const char* from, char* to) const;
   void repeat(char* tile) const;
@@ -58,6 +57,7 @@ class TileCopy {
   int size_;
   Way way_;
   Kind kind_;
+  int64_t rows_, copies_, pitch_;  // of each element gathered, so many copies, at so many elements' distance
   int rank_, repeats_;          // of what is left when neighbours on both sides are merged
   Dimension dims_[kMaxRank];    // innermost of the tile first
   Dimension repeat_[kMaxRank];  // dimensions whose blocks are copied inside the tile

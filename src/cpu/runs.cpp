@@ -1,0 +1,148 @@
+// Short runs and repeated elements between an operand and its tile: bits are moved, so only sizes matter.
+#include "cpu/targets.h"  // before Highway
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/runs.cpp"
+#include <hwy/foreach_target.h>
+
+#include <hwy/highway.h>
+
+#include <array>
+#include <cstring>
+
+#include "cpu/kernels.h"
+
+#ifndef MSELOSS_RUNS_CPP_
+#define MSELOSS_RUNS_CPP_
+namespace mseloss::cpu {
+
+constexpr size_t kBlockBytes = 16;   // of a spread by shuffles: what every target can look up bytes in
+constexpr size_t kShuffleBytes = 2 * kBlockBytes;  // from rows of so many bytes on, whole vectors are stored
+
+// For rows of `n` copies of elements of kSize bytes: the blocks that one block of elements becomes, as the
+// bytes of it that stand there. Tables of all n one behind the other.
+template <size_t kSize>
+struct SpreadTables {
+  static constexpr size_t kMost = kShuffleBytes / kSize - 1;
+  static constexpr size_t first(size_t n) { return (n - 2) * (n + 1) / 2; }  // 2 + ... + (n - 1)
+
+  alignas(64) uint8_t bytes[first(kMost + 1)][kBlockBytes] = {};
+  constexpr SpreadTables() {
+    for (size_t n = 2; n <= kMost; ++n) {
+      for (size_t i = 0; i < n * kBlockBytes; ++i) {
+        bytes[first(n) + i / kBlockBytes][i % kBlockBytes] =
+            static_cast<uint8_t>(i / kSize / n * kSize + i % kSize);
+      }
+    }
+  }
+};
+template <size_t kSize>
+inline constexpr SpreadTables<kSize> kSpreadTables;
+
+}  // namespace mseloss::cpu
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace mseloss::cpu::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+constexpr ptrdiff_t kRunsAhead = 2048;  // bytes
+
+// Runs of kPart to 2 * kPart bytes, as two moves that may overlap.
+template <size_t kPart>
+HWY_INLINE void copy_runs_of(const Piece* pieces, size_t count, const char* from, char* to, size_t bytes,
+                             bool gathers) {
+  using Part [[gnu::vector_size(kPart)]] = char;
+  for (const Piece* p = pieces; p != pieces + count; ++p) {
+    const char* a = from + p->from;
+    char* b = to + p->to;
+    __builtin_prefetch((gathers ? a : b) + kRunsAhead);
+    Part head, tail;
+    std::memcpy(&head, a, kPart);
+    std::memcpy(&tail, a + bytes - kPart, kPart);
+    std::memcpy(b, &head, kPart);
+    std::memcpy(b + bytes - kPart, &tail, kPart);
+  }
+}
+
+template <size_t kSize>
+HWY_INLINE void copy_elements(const Piece* pieces, size_t count, const char* from, char* to) {
+  for (const Piece* p = pieces; p != pieces + count; ++p) std::memcpy(to + p->to, from + p->from, kSize);
+}
+
+void copy_runs(const Piece* pieces, size_t count, const void* from_bytes, void* to_bytes, size_t bytes,
+               bool gathers) {
+  const char* from = static_cast<const char*>(from_bytes);
+  char* to = static_cast<char*>(to_bytes);
+  if (bytes == 2) return copy_elements<2>(pieces, count, from, to);
+  if (bytes == 4) return copy_elements<4>(pieces, count, from, to);
+  if (bytes == 8) return copy_elements<8>(pieces, count, from, to);
+  if (bytes < 8) return copy_runs_of<4>(pieces, count, from, to, bytes, gathers);
+  if (bytes < 16) return copy_runs_of<8>(pieces, count, from, to, bytes, gathers);
+  if (bytes <= 32) return copy_runs_of<16>(pieces, count, from, to, bytes, gathers);
+  if (bytes <= 64) return copy_runs_of<32>(pieces, count, from, to, bytes, gathers);
+  if (bytes <= 128) return copy_runs_of<64>(pieces, count, from, to, bytes, gathers);
+  for (const Piece* p = pieces; p != pieces + count; ++p) std::memcpy(to + p->to, from + p->from, bytes);
+}
+
+// Rows of at least a vector each.
+template <class D>
+HWY_INLINE void spread_long(D d, const hn::TFromD<D>* from, hn::TFromD<D>* to, size_t rows, size_t n,
+                            size_t pitch) {
+  for (size_t r = 0; r < rows; ++r, to += pitch) {
+    hn::TFromD<D> element;
+    std::memcpy(&element, from + r, sizeof(element));
+    const auto copies = hn::Set(d, element);
+    for (size_t i = 0; i + hn::Lanes(d) < n; i += hn::Lanes(d)) hn::StoreU(copies, d, to + i);
+    hn::StoreU(copies, d, to + n - hn::Lanes(d));
+  }
+}
+
+template <class T>
+void spread(const void* from_bytes, void* to_bytes, size_t rows, size_t n, size_t pitch) {
+  const T* from = static_cast<const T*>(from_bytes);
+  T* to = static_cast<T*>(to_bytes);
+#if HWY_TARGET != HWY_SCALAR
+  constexpr size_t kBlock = kBlockBytes / sizeof(T);
+  if (n * sizeof(T) >= 64) return spread_long(hn::CappedTag<T, 4 * kBlock>(), from, to, rows, n, pitch);
+  if (n * sizeof(T) >= 32) return spread_long(hn::CappedTag<T, 2 * kBlock>(), from, to, rows, n, pitch);
+  if (n * sizeof(T) >= 16 && n != pitch) return spread_long(hn::FixedTag<T, kBlock>(), from, to, rows, n, pitch);
+  if (n == pitch && n > 1) {
+    const hn::FixedTag<uint8_t, kBlockBytes> d;
+    const auto* table = kSpreadTables<sizeof(T)>.bytes + SpreadTables<sizeof(T)>::first(n);
+    auto* out = reinterpret_cast<uint8_t*>(to);
+    for (size_t r = 0; r < rows; r += kBlock) {
+      const auto elements = hn::LoadU(d, reinterpret_cast<const uint8_t*>(from + r));
+      const size_t bytes = HWY_MIN(rows - r, kBlock) * n * sizeof(T);
+      const uint8_t* const end = out + bytes;
+      for (const auto* block = table; out < end; out += kBlockBytes) {
+        hn::StoreU(hn::TableLookupBytes(elements, hn::Load(d, *block++)), d, out);
+      }
+    }
+    return;
+  }
+#endif
+  for (size_t r = 0; r < rows; ++r, to += pitch) {
+    T element;
+    std::memcpy(&element, from + r, sizeof(element));
+    for (size_t i = 0; i < n; ++i) std::memcpy(to + i, &element, sizeof(element));
+  }
+}
+
+void fill_runs(Kernels* kernels) {
+  kernels->copy_runs = &copy_runs;
+  kernels->spread[0] = &spread<uint16_t>;
+  kernels->spread[1] = &spread<uint32_t>;
+  kernels->spread[2] = &spread<uint64_t>;
+}
+
+}  // namespace mseloss::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mseloss::cpu {
+HWY_EXPORT(fill_runs);
+void fill_runs_kernels(Kernels* kernels, size_t target) { HWY_DISPATCH_TABLE(fill_runs)[target](kernels); }
+}  // namespace mseloss::cpu
+#endif
