@@ -66,6 +66,17 @@ HWY_INLINE void copy_runs_of(const Piece* pieces, size_t count, const char* from
   }
 }
 
+HWY_INLINE void copy_long_run(const char* from, char* to, size_t bytes) {
+  using Part [[gnu::vector_size(64)]] = char;
+  Part tail;
+  std::memcpy(&tail, from + bytes - sizeof(tail), sizeof(tail));
+  for (size_t i = 0; i + sizeof(tail) < bytes; i += sizeof(tail)) {
+    __builtin_prefetch(from + i + kRunsAhead);  // the processor's own prefetchers start anew with each run
+    std::memcpy(to + i, from + i, sizeof(tail));
+  }
+  std::memcpy(to + bytes - sizeof(tail), &tail, sizeof(tail));
+}
+
 template <size_t kSize>
 HWY_INLINE void copy_elements(const Piece* pieces, size_t count, const char* from, char* to) {
   for (const Piece* p = pieces; p != pieces + count; ++p) std::memcpy(to + p->to, from + p->from, kSize);
@@ -83,7 +94,9 @@ void copy_runs(const Piece* pieces, size_t count, const void* from_bytes, void* 
   if (bytes <= 32) return copy_runs_of<16>(pieces, count, from, to, bytes, gathers);
   if (bytes <= 64) return copy_runs_of<32>(pieces, count, from, to, bytes, gathers);
   if (bytes <= 128) return copy_runs_of<64>(pieces, count, from, to, bytes, gathers);
-  for (const Piece* p = pieces; p != pieces + count; ++p) std::memcpy(to + p->to, from + p->from, bytes);
+  for (const Piece* p = pieces; p != pieces + count; ++p) {
+    copy_long_run(from + p->from, to + p->to, bytes);
+  }
 }
 
 // Rows of at least a vector each.
@@ -111,15 +124,16 @@ void spread(const void* from_bytes, void* to_bytes, size_t rows, size_t n, size_
   if (n == pitch && n > 1) {
     const hn::FixedTag<uint8_t, kBlockBytes> d;
     const auto* table = kSpreadTables<sizeof(T)>.bytes + SpreadTables<sizeof(T)>::first(n);
-    auto* out = reinterpret_cast<uint8_t*>(to);
-    for (size_t r = 0; r < rows; r += kBlock) {
+    const auto period = [&](size_t r, size_t blocks) HWY_ATTR {
       const auto elements = hn::LoadU(d, reinterpret_cast<const uint8_t*>(from + r));
-      const size_t bytes = HWY_MIN(rows - r, kBlock) * n * sizeof(T);
-      const uint8_t* const end = out + bytes;
-      for (const auto* block = table; out < end; out += kBlockBytes) {
-        hn::StoreU(hn::TableLookupBytes(elements, hn::Load(d, *block++)), d, out);
+      auto* out = reinterpret_cast<uint8_t*>(to + r * n);
+      for (size_t k = 0; k < blocks; ++k) {
+        hn::StoreU(hn::TableLookupBytes(elements, hn::Load(d, table[k])), d, out + k * kBlockBytes);
       }
-    }
+    };
+    size_t r = 0;
+    for (; r + kBlock <= rows; r += kBlock) period(r, n);
+    if (r < rows) period(r, ((rows - r) * n + kBlock - 1) / kBlock);
     return;
   }
 #endif
