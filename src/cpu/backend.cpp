@@ -31,6 +31,7 @@ class Scratch {
   char* memory_ = nullptr;
   size_t size_ = 0;
 };
+thread_local Scratch thread_scratch;
 
 // Of the output, a page: threads share no cache line, and page by page what each of them touched first.
 constexpr int64_t kUnitBytes = 4096;
@@ -129,8 +130,7 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
   job.threads = static_cast<int>(std::min<int64_t>(job.threads, job.units));
   const size_t shares = job.threads > 1 ? job.threads * sizeof(Shares::Share) : 0;
   if (const size_t bytes = shares + job.scratch_each * job.threads; bytes != 0) {
-    thread_local Scratch scratch;
-    char* const memory = scratch.get(bytes);
+    char* const memory = thread_scratch.get(bytes);
     if (memory == nullptr) {
       return Status::error(Code::kOutOfMemory, "scratch: expected %zu bytes of memory, got none", bytes);
     }
