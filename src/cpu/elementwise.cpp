@@ -15,37 +15,36 @@
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
-template <class S, Store kStore>
+template <class S, Store kStore, class D>
 void grad(const Rows& rows) {
-  using T = typename S::Compute;
-  const hn::ScalableTag<T> d;
-  const auto scale = hn::Set(d, static_cast<T>(rows.scale));
+  const D d;
+  const auto scale = hn::Set(d, static_cast<hn::TFromD<D>>(rows.scale));
   Copies<S> of_x, of_y;
   for (size_t r = 0; r < rows.rows; ++r) {
     const auto x = source_of<S>(rows, 1, r, &of_x), y = source_of<S>(rows, 2, r, &of_y);
     void* out = static_cast<typename S::Memory*>(rows.out) + static_cast<ptrdiff_t>(r) * rows.out_pitch;
     if (rows.moves[0]) {
       const auto g = source_of<S>(rows, 0, r, nullptr);
-      sweep<S, kStore, false>(out, rows.n, [=](auto, auto from) MSELOSS_INLINE {
+      sweep<S, kStore, false>(d, out, rows.n, [=](auto, auto from) MSELOSS_INLINE {
         return hn::Mul(hn::Mul(hn::Sub(from(x), from(y)), scale), from(g));
       });
     } else {  // the usual case: worth not widening it again and again
       Copies<S> of_g;
       const auto g = source_of<S>(rows, 0, r, &of_g).load(d, 0);
-      sweep<S, kStore, false>(out, rows.n, [=](auto, auto from) MSELOSS_INLINE {
+      sweep<S, kStore, false>(d, out, rows.n, [=](auto, auto from) MSELOSS_INLINE {
         return hn::Mul(hn::Mul(hn::Sub(from(x), from(y)), scale), g);
       });
     }
   }
 }
 
-template <class S>
+template <class S, class D>
 void loss(const Rows& rows) {
   Copies<S> of_x, of_y;
   for (size_t r = 0; r < rows.rows; ++r) {
     const auto x = source_of<S>(rows, 1, r, &of_x), y = source_of<S>(rows, 2, r, &of_y);
     void* out = static_cast<typename S::Memory*>(rows.out) + static_cast<ptrdiff_t>(r) * rows.out_pitch;
-    sweep<S, Store::kCached, false>(out, rows.n, [=](auto, auto from) MSELOSS_INLINE {
+    sweep<S, Store::kCached, false>(D(), out, rows.n, [=](auto, auto from) MSELOSS_INLINE {
       const auto difference = hn::Sub(from(x), from(y));
       return hn::Mul(difference, difference);
     });
@@ -105,9 +104,15 @@ void fill_elementwise(Kernels* kernels) {
   for_each_storage([&](DType dtype, auto storage) {
     using S = decltype(storage);
     const int i = static_cast<int>(dtype);
-    kernels->grad[i][0] = &grad<S, Store::kCached>;
-    kernels->grad[i][1] = &grad<S, Store::kStreaming>;
-    kernels->loss[i] = &loss<S>;
+    using T = typename S::Compute;
+    const auto of_width = [&](int width, auto d) {
+      kernels->grad[i][width] = &grad<S, Store::kCached, decltype(d)>;
+      kernels->loss[i][width] = &loss<S, decltype(d)>;
+    };
+    of_width(0, hn::CappedTag<T, 16 / sizeof(T)>());
+    of_width(1, hn::CappedTag<T, 32 / sizeof(T)>());
+    of_width(2, hn::ScalableTag<T>());
+    kernels->grad_streaming[i] = &grad<S, Store::kStreaming, hn::ScalableTag<T>>;
     for_each_storage([&](DType to, auto to_storage) {
       kernels->convert[i][static_cast<int>(to)] = &convert<S, decltype(to_storage)>;
     });

@@ -28,16 +28,23 @@ struct Rows {
 
 inline constexpr int kDTypes = 4;  // indexed by DType
 
+// Vectors of 16, of 32 and of as many bytes as the target has.
+inline constexpr int kWidths = 3;
+inline int width_of(size_t row_bytes) { return row_bytes < 32 ? 0 : row_bytes < 64 ? 1 : 2; }
+
 // Where a piece of a larger copy begins on either side, in bytes.
 struct Piece {
   ptrdiff_t from, to;
 };
 
 struct Kernels {
-  // out = ((input - target) * scale) * grad_output; [1] writes past the caches.
-  void (*grad[kDTypes][2])(const Rows&);
-  // out = (input - target)^2
-  void (*loss[kDTypes])(const Rows&);
+  // out = ((input - target) * scale) * grad_output; by width_of(bytes of a row): a row shorter than the
+  // vectors costs as much as many.
+  void (*grad[kDTypes][kWidths])(const Rows&);
+  // The same, past the caches.
+  void (*grad_streaming[kDTypes])(const Rows&);
+  // out = (input - target)^2; by width_of().
+  void (*loss[kDTypes][kWidths])(const Rows&);
   // The fast sum of (input - target)^2 of at most kSumBlock elements.
   void (*sum[kDTypes])(const Rows&, RowSum*);
   // grad and sum in one sweep, of one grad_output for all.
@@ -57,7 +64,8 @@ struct Kernels {
   // to[i * columns + j] = from[j * from_stride + i], i < rows, j < columns <= kMaxSplit; by log2(size) - 1.
   void (*merge[3])(const void* from, ptrdiff_t from_stride, void* to, size_t rows, size_t columns);
   // For each piece, `bytes` bytes; `gathers`: from an operand, which may be far from any cache, not to one.
-  void (*copy_runs)(const Piece* pieces, size_t count, const void* from, void* to, size_t bytes, bool gathers);
+  void (*copy_runs)(const Piece* pieces, size_t count, const void* from, void* to, size_t bytes,
+                    bool gathers);
   // to[i * pitch + j] = from[i], i < rows, j < n; by log2(size) - 1. `from` may be the last elements of those
   // rows * pitch. May read and write up to kSpreadSlack bytes behind either.
   void (*spread[3])(const void* from, void* to, size_t rows, size_t n, size_t pitch);

@@ -100,11 +100,10 @@ enum class Store { kNone, kCached, kStreaming };
 // constant below kVectors, its place in the round, and stores what f returns. With kOnce every element is
 // seen once, and the ends of the row go through buffers, in which zeros follow; else the last whole pack, and
 // before aligned stores the first, may overlap others.
-template <class S, Store kStore, bool kOnce, class F>
-HWY_INLINE void sweep(void* to, size_t n, const F& f) {
+template <class S, Store kStore, bool kOnce, class D, class F>
+HWY_INLINE void sweep(D d, void* to, size_t n, const F& f) {
   using Memory = typename S::Memory;
-  const hn::ScalableTag<typename S::Compute> d;
-  using V = hn::Vec<decltype(d)>;
+  using V = hn::Vec<D>;
   const size_t pack = S::kPack * hn::Lanes(d);
   Memory* out = static_cast<Memory*>(to);
 

@@ -16,7 +16,7 @@
 #define MSELOSS_RUNS_CPP_
 namespace mseloss::cpu {
 
-constexpr size_t kBlockBytes = 16;   // of a spread by shuffles: what every target can look up bytes in
+constexpr size_t kBlockBytes = 16;  // of a spread by shuffles: what every target can look up bytes in
 constexpr size_t kShuffleBytes = 2 * kBlockBytes;  // from rows of so many bytes on, whole vectors are stored
 
 // For rows of `n` copies of elements of kSize bytes: the blocks that one block of elements becomes, as the
@@ -47,7 +47,8 @@ namespace mseloss::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-constexpr ptrdiff_t kRunsAhead = 2048;  // bytes
+constexpr ptrdiff_t kRunsAhead =
+    8192;  // bytes: a gather that stops at the end of each box has the next box's part on its way
 
 // Runs of kPart to 2 * kPart bytes, as two moves that may overlap.
 template <size_t kPart>
@@ -120,7 +121,8 @@ void spread(const void* from_bytes, void* to_bytes, size_t rows, size_t n, size_
   constexpr size_t kBlock = kBlockBytes / sizeof(T);
   if (n * sizeof(T) >= 64) return spread_long(hn::CappedTag<T, 4 * kBlock>(), from, to, rows, n, pitch);
   if (n * sizeof(T) >= 32) return spread_long(hn::CappedTag<T, 2 * kBlock>(), from, to, rows, n, pitch);
-  if (n * sizeof(T) >= 16 && n != pitch) return spread_long(hn::FixedTag<T, kBlock>(), from, to, rows, n, pitch);
+  if (n * sizeof(T) >= 16 && n != pitch)
+    return spread_long(hn::FixedTag<T, kBlock>(), from, to, rows, n, pitch);
   if (n == pitch && n > 1) {
     const hn::FixedTag<uint8_t, kBlockBytes> d;
     const auto* table = kSpreadTables<sizeof(T)>.bytes + SpreadTables<sizeof(T)>::first(n);

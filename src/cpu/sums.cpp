@@ -146,11 +146,12 @@ void sum(const Rows& rows, RowSum* out) {
   Squares<typename S::Compute> squares;
   for (size_t r = 0; r < rows.rows; ++r) {
     const auto x = source_of<S>(rows, 1, r, &of_x), y = source_of<S>(rows, 2, r, &of_y);
-    sweep<S, Store::kNone, true>(nullptr, rows.n, [&, x, y](auto k, auto from) MSELOSS_INLINE {
-      const auto difference = hn::Sub(from(x), from(y));
-      squares.add(k, difference);
-      return difference;
-    });
+    sweep<S, Store::kNone, true>(hn::ScalableTag<typename S::Compute>(), nullptr, rows.n,
+                                 [&, x, y](auto k, auto from) MSELOSS_INLINE {
+                                   const auto difference = hn::Sub(from(x), from(y));
+                                   squares.add(k, difference);
+                                   return difference;
+                                 });
   }
   squares.finish(rows.n, rows.rows, out);
 }
@@ -166,7 +167,7 @@ void grad_sum(const Rows& rows, RowSum* out) {
   for (size_t r = 0; r < rows.rows; ++r) {
     const auto x = source_of<S>(rows, 1, r, &of_x), y = source_of<S>(rows, 2, r, &of_y);
     void* to = static_cast<typename S::Memory*>(rows.out) + static_cast<ptrdiff_t>(r) * rows.out_pitch;
-    sweep<S, kStore, true>(to, rows.n, [&, x, y](auto k, auto from) MSELOSS_INLINE {
+    sweep<S, kStore, true>(d, to, rows.n, [&, x, y](auto k, auto from) MSELOSS_INLINE {
       const auto difference = hn::Sub(from(x), from(y));
       squares.add(k, difference);
       return hn::Mul(hn::Mul(difference, scale), g);

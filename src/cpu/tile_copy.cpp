@@ -7,10 +7,10 @@
 namespace mseloss::cpu {
 namespace {
 
-constexpr int64_t kRepeatBytes = 256;       // less is cheaper piece by piece
-constexpr int64_t kLongRow = 64;            // elements; a row that is worth a loop of its own
-constexpr int64_t kSmallPlane = 32;         // elements; less is cheaper one by one
-constexpr int64_t kSplitRow = 16;           // elements; shorter rows are not worth being taken apart
+constexpr int64_t kRepeatBytes = 256;  // less is cheaper piece by piece
+constexpr int64_t kLongRow = 64;       // elements; a row that is worth a loop of its own
+constexpr int64_t kSmallPlane = 32;    // elements; less is cheaper one by one
+constexpr int64_t kSplitRow = 16;      // elements; shorter rows are not worth being taken apart
 
 // Calls f(T()) with the unsigned integer type of `size` bytes.
 template <class F>

@@ -58,11 +58,11 @@ class TileCopy {
   Way way_;
   Kind kind_;
   int64_t rows_, copies_, pitch_;  // of each element gathered, so many copies, at so many elements' distance
-  int rank_, repeats_;          // of what is left when neighbours on both sides are merged
-  Dimension dims_[kMaxRank];    // innermost of the tile first
-  Dimension repeat_[kMaxRank];  // dimensions whose blocks are copied inside the tile
-  int row_;                     // the dimension of dims_ along which the operand is most nearly contiguous
-  Dimension others_[kMaxRank];  // those that a piece does not have: the first of them listed,
+  int rank_, repeats_;             // of what is left when neighbours on both sides are merged
+  Dimension dims_[kMaxRank];       // innermost of the tile first
+  Dimension repeat_[kMaxRank];     // dimensions whose blocks are copied inside the tile
+  int row_;                        // the dimension of dims_ along which the operand is most nearly contiguous
+  Dimension others_[kMaxRank];     // those that a piece does not have: the first of them listed,
   int others_count_, listed_;
   int64_t chunk_;  // and of the next so many indices, each of
   int64_t inner_;  // so many pieces

@@ -50,8 +50,8 @@ void choose_box(const Plan& plan, Tiling* tiling) {
     }
     if (volume_of(plan, box) <= budget) break;
   }
-  // The rest of the budget goes to the innermost dimensions, in equal boxes, which are whole cache lines where
-  // that makes no great difference.
+  // The rest of the budget goes to the innermost dimensions, in equal boxes, which are whole cache lines
+  // where that makes no great difference.
   const int64_t line = 64 / size;
   for (int d = plan.rank; d-- > 0;) {
     const int64_t most = std::min(plan.extent[d], budget / (volume_of(plan, box) / box[d]));
@@ -93,13 +93,15 @@ Tiling make_tiling(const Plan& plan, bool stream) {
   }
   // For the sake of long runs in an output that is to be streamed, others with shorter ones go through tiles.
   const bool long_runs = stream && run_bytes[kOut] >= kStreamRunBytes;
+  const bool sums = plan.op != Op::kGrad && plan.reduction != Reduction::kNone;
+  const int64_t direct_bytes = long_runs ? kStreamRunBytes : sums ? kDirectSumBytes : kDirectBytes;
   const auto read_in_place = [&](bool moving) {
     const int common = tiling.run;
     for (int o = 0; o < kOperands; ++o) {
       if (!has(plan, o) || moves_inside(plan, o) != moving) continue;
       // One element a row would make rows of what are longer runs of others.
       const bool cuts = !moving && first[o] > common;
-      tiling.direct[o] = run_bytes[o] >= (long_runs || cuts ? kStreamRunBytes : kDirectBytes) ||
+      tiling.direct[o] = run_bytes[o] >= (cuts ? kStreamRunBytes : direct_bytes) ||
                          run_bytes[o] == tiling.volume * size_of(plan.dtype);
       if (tiling.direct[o]) tiling.run = std::max(tiling.run, first[o]);
     }

@@ -16,7 +16,8 @@ inline constexpr int64_t kTransposedTileBytes = 128 * 1024;
 inline constexpr int64_t kSegmentBytes =
     256;  // read at a time along a transposed operand's contiguous direction
 inline constexpr int64_t kSharedBytes = 128;  // two cache lines, which prefetchers fetch together
-inline constexpr int64_t kDirectBytes = 64;   // a vector: shorter runs are cheaper through a tile
+// Shorter runs are cheaper through a tile; the sums' kernels want whole vectors.
+inline constexpr int64_t kDirectBytes = 16, kDirectSumBytes = 64;
 // Streamed runs of less lose more at their ends, in cache lines stored in two ways, than they gain.
 inline constexpr int64_t kStreamRunBytes = 1024;
 

@@ -212,7 +212,7 @@ void transpose(const Piece* pieces, size_t count, const void* from, ptrdiff_t fr
   }
 }
 
-constexpr ptrdiff_t kSplitAhead = 2048;  // bytes
+constexpr ptrdiff_t kSplitAhead = 8192;  // bytes
 
 // The same for rows that lie closely interleaved: loads that take them apart.
 template <class T>

@@ -30,18 +30,19 @@ void Worker::operator()(const Run& run) {
   constexpr size_t kCacheBlock = 2048;  // elements that stay in L1 between the two kernels that read them
   switch (sweep_) {
     case Sweep::kGrad:
-      kernels_.grad[dtype_][stream_](run);
+      (stream_ ? kernels_.grad_streaming[dtype_] : kernels_.grad[dtype_][width_of(run.n * size_)])(run);
       return;
     case Sweep::kLoss:
-      kernels_.loss[dtype_](run);
+      kernels_.loss[dtype_][width_of(run.n * size_)](run);
       return;
     case Sweep::kGradLoss:
       in_blocks(run, kCacheBlock, [this](const Run& block) {
-        kernels_.grad[dtype_][0](block);
+        const int width = width_of(block.n * size_);
+        kernels_.grad[dtype_][width](block);
         Rows loss = block;
         loss.out = block.loss;
         loss.out_pitch = block.loss_pitch;
-        kernels_.loss[dtype_](loss);
+        kernels_.loss[dtype_][width](loss);
       });
       return;
     case Sweep::kFastSum:
