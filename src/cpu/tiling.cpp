@@ -72,6 +72,59 @@ int first_run_dimension(const Plan& plan, const Tiling& tiling, int operand) {
   return d;
 }
 
+int64_t volume_of(const Tiling& tiling, int first, int last) {
+  int64_t volume = 1;
+  for (int d = first; d < last; ++d) volume *= tiling.box[d];
+  return volume;
+}
+
+// The kernels' rows are dimensions run..rank-1 of a box: operands with shorter runs go through tiles. Where
+// they begin is a matter of cost: of each row, and of the copies that longer rows need.
+void choose_rows(const Plan& plan, bool stream, Tiling* tiling) {
+  // As bytes that could be copied from L1 to L1 meanwhile.
+  constexpr int64_t kNearBytes = 256;
+  constexpr int64_t kRowCost = 200, kStandingCost = 128, kPieceCost = 40;
+  const int64_t size = size_of(plan.dtype);
+  int first[kOperands];
+  const auto run_bytes = [&](int d) { return volume_of(*tiling, d, plan.rank) * size; };
+  for_each_operand(plan, [&](int o) {
+    first[o] = first_run_dimension(plan, *tiling, o);
+    // Copies visit the operand's cache lines in its own order, rows in the box's.
+    if (first[o] == 0 || first[o] == plan.rank || run_bytes(first[o]) >= kDirectSumBytes) return;
+    if (std::abs(plan.stride[o][first[o] - 1]) * size > kNearBytes) first[o] = plan.rank;
+  });
+  const auto cost = [&](int run) {
+    int64_t row = kRowCost, copies = 0;
+    for_each_operand(plan, [&](int o) {
+      if (first[o] <= run) {
+        if (run > 0 && !moves_inside(plan, o)) row += kStandingCost;
+      } else {
+        const int64_t pieces = moves_inside(plan, o) ? volume_of(*tiling, 0, first[o]) : 1;
+        copies += pieces * kPieceCost + tiling->volume * size;
+      }
+    });
+    return volume_of(*tiling, 0, run) * row + copies;
+  };
+  // For the sake of long runs in an output that is to be streamed, others with shorter ones go through tiles.
+  tiling->stream_runs = stream && first[kOut] < plan.rank && run_bytes(first[kOut]) >= kStreamRunBytes;
+  const bool sums = plan.op != Op::kGrad && plan.reduction != Reduction::kNone;
+  const int64_t shortest = tiling->stream_runs ? kStreamRunBytes : sums ? kDirectSumBytes : kDirectBytes;
+  int64_t least = cost(0);
+  for_each_operand(plan, [&](int o) {
+    if (first[o] == 0 || first[o] == plan.rank || run_bytes(first[o]) < shortest) return;
+    if (const int64_t own = cost(first[o]); own < least) {
+      least = own;
+      tiling->run = first[o];
+    }
+  });
+  for_each_operand(plan, [&](int o) { tiling->direct[o] = first[o] <= tiling->run; });
+  // Long rows of a tile at distances of an odd number of cache lines: they share no sets of a cache.
+  const int64_t line = 64 / size, row = tiling->box[plan.rank - 1];
+  if (plan.rank > 1 && tiling->run == plan.rank - 1 && row >= 4 * line) {
+    tiling->padding = row / line % 2 == 0 ? line : 2 * line;
+  }
+}
+
 }  // namespace
 
 Tiling make_tiling(const Plan& plan, bool stream) {
@@ -83,33 +136,7 @@ Tiling make_tiling(const Plan& plan, bool stream) {
     tiling.boxes[d] = (plan.extent[d] + tiling.box[d] - 1) / tiling.box[d];
     tiling.total *= tiling.boxes[d];
   }
-  int first[kOperands];
-  int64_t run_bytes[kOperands];
-  for (int o = 0; o < kOperands; ++o) {
-    if (!has(plan, o)) continue;
-    first[o] = first_run_dimension(plan, tiling, o);
-    run_bytes[o] = first[o] < plan.rank ? size_of(plan.dtype) : 0;
-    for (int d = first[o]; d < plan.rank; ++d) run_bytes[o] *= tiling.box[d];
-  }
-  // For the sake of long runs in an output that is to be streamed, others with shorter ones go through tiles.
-  const bool long_runs = stream && run_bytes[kOut] >= kStreamRunBytes;
-  const bool sums = plan.op != Op::kGrad && plan.reduction != Reduction::kNone;
-  const int64_t direct_bytes = long_runs ? kStreamRunBytes : sums ? kDirectSumBytes : kDirectBytes;
-  const auto read_in_place = [&](bool moving) {
-    const int common = tiling.run;
-    for (int o = 0; o < kOperands; ++o) {
-      if (!has(plan, o) || moves_inside(plan, o) != moving) continue;
-      // One element a row would make rows of what are longer runs of others.
-      const bool cuts = !moving && first[o] > common;
-      tiling.direct[o] = run_bytes[o] >= (cuts ? kStreamRunBytes : direct_bytes) ||
-                         run_bytes[o] == tiling.volume * size_of(plan.dtype);
-      if (tiling.direct[o]) tiling.run = std::max(tiling.run, first[o]);
-    }
-  };
-  read_in_place(true);
-  read_in_place(false);
-  tiling.stream_runs = long_runs;
-  if (plan.rank > 1 && tiling.run == plan.rank - 1) tiling.padding = 64 / size_of(plan.dtype);
+  choose_rows(plan, stream, &tiling);
   return tiling;
 }
 
