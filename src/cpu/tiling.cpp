@@ -57,7 +57,10 @@ void choose_box(const Plan& plan, Tiling* tiling) {
     const int64_t most = std::min(plan.extent[d], budget / (volume_of(plan, box) / box[d]));
     const int64_t count = (plan.extent[d] + most - 1) / most;
     box[d] = (plan.extent[d] + count - 1) / count;
-    if (count > 1 && box[d] >= 4 * line) box[d] -= box[d] % line;
+    if (count > 1 && box[d] >= 4 * line) {
+      const int64_t up = (box[d] + line - 1) / line * line;
+      box[d] = up <= most ? up : up - line;
+    }
   }
 }
 
@@ -78,6 +81,18 @@ int64_t volume_of(const Tiling& tiling, int first, int last) {
   return volume;
 }
 
+// Whether an output whose runs begin at dimension `first` is written in whole cache lines, if it begins with
+// one.
+bool whole_lines(const Plan& plan, const Tiling& tiling, int first) {
+  const int64_t line = 64 / size_of(plan.dtype);
+  if (first == plan.rank || tiling.box[first] * (first + 1 < plan.rank ? plan.stride[kOut][first] : 1) % line != 0)
+    return false;
+  for (int d = 0; d < first; ++d) {
+    if (plan.stride[kOut][d] % line != 0) return false;
+  }
+  return true;
+}
+
 // The kernels' rows are dimensions run..rank-1 of a box: operands with shorter runs go through tiles. Where
 // they begin is a matter of cost: of each row, and of the copies that longer rows need.
 void choose_rows(const Plan& plan, bool stream, Tiling* tiling) {
@@ -86,6 +101,7 @@ void choose_rows(const Plan& plan, bool stream, Tiling* tiling) {
   constexpr int64_t kRowCost = 200, kStandingCost = 128, kPieceCost = 40;
   const int64_t size = size_of(plan.dtype);
   int first[kOperands];
+  std::fill_n(first, kOperands, plan.rank);
   const auto run_bytes = [&](int d) { return volume_of(*tiling, d, plan.rank) * size; };
   for_each_operand(plan, [&](int o) {
     first[o] = first_run_dimension(plan, *tiling, o);
@@ -106,9 +122,10 @@ void choose_rows(const Plan& plan, bool stream, Tiling* tiling) {
     return volume_of(*tiling, 0, run) * row + copies;
   };
   // For the sake of long runs in an output that is to be streamed, others with shorter ones go through tiles.
-  tiling->stream_runs = stream && first[kOut] < plan.rank && run_bytes(first[kOut]) >= kStreamRunBytes;
+  const int64_t stream_run = whole_lines(plan, *tiling, first[kOut]) ? kStreamRunBytes : kStreamOddRunBytes;
+  tiling->stream_runs = stream && first[kOut] < plan.rank && run_bytes(first[kOut]) >= stream_run;
   const bool sums = plan.op != Op::kGrad && plan.reduction != Reduction::kNone;
-  const int64_t shortest = tiling->stream_runs ? kStreamRunBytes : sums ? kDirectSumBytes : kDirectBytes;
+  const int64_t shortest = tiling->stream_runs ? stream_run : sums ? kDirectSumBytes : kDirectBytes;
   int64_t least = cost(0);
   for_each_operand(plan, [&](int o) {
     if (first[o] == 0 || first[o] == plan.rank || run_bytes(first[o]) < shortest) return;
