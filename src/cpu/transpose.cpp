@@ -100,11 +100,15 @@ HWY_INLINE void stage_and_transpose(D d, const hn::TFromD<D>* from, ptrdiff_t fr
   }
 }
 
+constexpr size_t kPanelsAhead = 8192;  // bytes
+
 // Rows [0, rows) and columns [0, columns), at least a vector of them, in panels; the last ones overlap those
-// before. Fewer rows than a block are read as a block: what follows them in memory must be there.
+// before. Fewer rows than a block are read as a block: what follows them in memory must be there. `next` is
+// where the next piece, of the same shape, begins.
 template <class D>
 HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
-                                 ptrdiff_t to_stride, size_t rows, size_t columns) {
+                                 ptrdiff_t to_stride, size_t rows, size_t columns,
+                                 const hn::TFromD<D>* next) {
   using T = hn::TFromD<D>;
   constexpr size_t kBlock = 16 / sizeof(T);
   const size_t lanes = hn::Lanes(d), last_i = rows < kBlock ? 0 : rows - kBlock, last_j = columns - lanes;
@@ -123,13 +127,14 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
       if (i == last_i) return;
     }
   }
+  const size_t ahead = HWY_MIN(HWY_MAX(lanes, kPanelsAhead / (rows * sizeof(T)) / lanes * lanes), columns);
   for (size_t j = 0;; j = HWY_MIN(j + lanes, last_j)) {
     const auto* column = from + static_cast<ptrdiff_t>(j) * from_stride;
-    // The hardware follows no such pattern; 6 % of a 4096 x 4096 call.
-    for (size_t k = lanes; k < HWY_MIN(2 * lanes, columns - j); ++k) {
-      for (size_t i = 0; i < rows; i += 64 / sizeof(T)) {
-        hwy::Prefetch(column + static_cast<ptrdiff_t>(k) * from_stride + i);
-      }
+    // The hardware follows no such pattern.
+    for (size_t k = j + ahead; k < j + ahead + lanes; ++k) {
+      const T* later = k < columns ? from + static_cast<ptrdiff_t>(k) * from_stride
+                                   : next + static_cast<ptrdiff_t>(k - columns) * from_stride;
+      for (size_t i = 0; i < rows; i += 64 / sizeof(T)) hwy::Prefetch(later + i);
     }
     if (rows < 2 * kBlock) {
       for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
@@ -170,7 +175,7 @@ HWY_INLINE void transpose_narrow(D block, const hn::TFromD<D>* from, ptrdiff_t f
 // One piece.
 template <class T>
 HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, size_t rows,
-                                size_t columns, const T* from_end) {
+                                size_t columns, const T* next, const T* from_end) {
   size_t done = 0;
 #if HWY_TARGET != HWY_SCALAR
   const hn::ScalableTag<T> d;
@@ -183,10 +188,10 @@ HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptr
     if (room < HWY_MAX(last, 0)) whole = room < 0 || from_stride <= 0 ? 0 : room / from_stride + 1;
   }
   if (whole >= hn::Lanes(d)) {
-    transpose_panels(d, from, from_stride, to, to_stride, rows, whole);
+    transpose_panels(d, from, from_stride, to, to_stride, rows, whole, next);
     done = whole;
   } else if (whole >= kBlock) {
-    transpose_panels(block, from, from_stride, to, to_stride, rows, whole);
+    transpose_panels(block, from, from_stride, to, to_stride, rows, whole, next);
     done = whole;
   } else if (whole > 1 && rows >= 4) {
     if (whole * sizeof(T) >= 8) {
@@ -197,7 +202,7 @@ HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptr
     done = whole;
   }
 #else
-  (void)from_end;
+  (void)next, (void)from_end;
 #endif
   move_rest(from, from_stride, to, to_stride, 0, rows, done, columns);
 }
@@ -205,10 +210,12 @@ HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptr
 template <class T>
 void transpose(const Piece* pieces, size_t count, const void* from, ptrdiff_t from_stride, void* to,
                ptrdiff_t to_stride, size_t rows, size_t columns, const void* from_end) {
+  const auto source = [&](const Piece* p) HWY_ATTR {
+    return reinterpret_cast<const T*>(static_cast<const char*>(from) + p->from);
+  };
   for (const Piece* p = pieces; p != pieces + count; ++p) {
-    transpose_piece(reinterpret_cast<const T*>(static_cast<const char*>(from) + p->from), from_stride,
-                    reinterpret_cast<T*>(static_cast<char*>(to) + p->to), to_stride, rows, columns,
-                    static_cast<const T*>(from_end));
+    transpose_piece(source(p), from_stride, reinterpret_cast<T*>(static_cast<char*>(to) + p->to), to_stride, rows,
+                    columns, source(p + 1 == pieces + count ? p : p + 1), static_cast<const T*>(from_end));
   }
 }
 
