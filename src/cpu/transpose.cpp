@@ -130,11 +130,12 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
   const size_t ahead = HWY_MIN(HWY_MAX(lanes, kPanelsAhead / (rows * sizeof(T)) / lanes * lanes), columns);
   for (size_t j = 0;; j = HWY_MIN(j + lanes, last_j)) {
     const auto* column = from + static_cast<ptrdiff_t>(j) * from_stride;
-    // The hardware follows no such pattern.
+    // The hardware follows no such pattern. To L2: columns whose stride is a power of two would evict each
+    // other from L1.
     for (size_t k = j + ahead; k < j + ahead + lanes; ++k) {
       const T* later = k < columns ? from + static_cast<ptrdiff_t>(k) * from_stride
                                    : next + static_cast<ptrdiff_t>(k - columns) * from_stride;
-      for (size_t i = 0; i < rows; i += 64 / sizeof(T)) hwy::Prefetch(later + i);
+      for (size_t i = 0; i < rows; i += 64 / sizeof(T)) __builtin_prefetch(later + i, 0, 2);
     }
     if (rows < 2 * kBlock) {
       for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
