@@ -1,5 +1,7 @@
 #include "cpu/tiling.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 
@@ -34,13 +36,19 @@ void cover(const Plan& plan, int o, int64_t width, int64_t* box) {
   }
 }
 
+int64_t transposed_tile_bytes() {
+  static const int64_t bytes =
+      std::clamp<int64_t>(sysconf(_SC_LEVEL2_CACHE_SIZE) / 4, kLeastTransposedBytes, kMostTransposedBytes);
+  return bytes;
+}
+
 void choose_box(const Plan& plan, Tiling* tiling) {
   int64_t transposed = 0;
   for (int o = 0; o < kOperands; ++o) {
     if (moves_inside(plan, o) && contiguous_dimension(plan, o) != plan.rank - 1) ++transposed;
   }
   const int64_t bytes =
-      transposed == 0 ? kTileBytes : std::max(kTransposedTileBytes / transposed, kTileBytes);
+      transposed == 0 ? kTileBytes : std::max(transposed_tile_bytes() / transposed, kTileBytes);
   const int64_t size = size_of(plan.dtype), budget = bytes / size;
   int64_t* box = tiling->box;
   for (int64_t width = kSegmentBytes / size; width >= 1; width /= 2) {

@@ -9,10 +9,10 @@
 namespace mseloss::cpu {
 
 // Of one operand's tile. Short rows are dealt out from a small one, from L1; beside a transposed operand the
-// others want long rows, so that the hardware's prefetchers follow them, and its tile lives in L2,
-// which several share.
+// others want long rows, so that the hardware's prefetchers follow them, and the tiles of all that are
+// transposed together take a quarter of L2.
 inline constexpr int64_t kTileBytes = 16 * 1024;
-inline constexpr int64_t kTransposedTileBytes = 128 * 1024;
+inline constexpr int64_t kLeastTransposedBytes = 128 * 1024, kMostTransposedBytes = 512 * 1024;
 inline constexpr int64_t kSegmentBytes =
     256;  // read at a time along a transposed operand's contiguous direction
 inline constexpr int64_t kSharedBytes = 128;  // two cache lines, which prefetchers fetch together
