@@ -79,6 +79,7 @@ HWY_INLINE void stage_and_transpose(D d, const hn::TFromD<D>* from, ptrdiff_t fr
   constexpr size_t kBlock = 16 / sizeof(T), kStage = 256 / sizeof(T), kPitch = kStage + 64 / sizeof(T);
   HWY_ALIGN T stage[hn::MaxLanes(D()) * kPitch];
   const hn::CappedTag<T, kStage> wide;
+  const hn::FixedTag<T, kBlock> block;
   for (size_t first = 0; first < rows; first += kStage) {
     const size_t count = HWY_MIN(kStage, rows - first), begin = count < kBlock ? rows - kBlock : first;
     const size_t length = rows - begin < kStage ? rows - begin : kStage;
@@ -89,7 +90,9 @@ HWY_INLINE void stage_and_transpose(D d, const hn::TFromD<D>* from, ptrdiff_t fr
         for (size_t i = 0; i < kStage; i += hn::Lanes(wide))
           hn::Store(hn::LoadU(wide, column + i), wide, copy + i);
       } else {
-        std::memcpy(copy, column, length * sizeof(T));
+        for (size_t i = 0; i + kBlock < length; i += kBlock)
+          hn::Store(hn::LoadU(block, column + i), block, copy + i);
+        hn::StoreU(hn::LoadU(block, column + length - kBlock), block, copy + length - kBlock);
       }
     }
     for (size_t i = 0, last = length - kBlock;; i = HWY_MIN(i + kBlock, last)) {
@@ -98,6 +101,23 @@ HWY_INLINE void stage_and_transpose(D d, const hn::TFromD<D>* from, ptrdiff_t fr
       if (i == last) break;
     }
   }
+}
+
+template <class D, class F>
+HWY_INLINE void last_panel(D d, size_t columns, size_t rest, const F& f) {
+  if constexpr (hn::MaxLanes(d) * sizeof(hn::TFromD<D>) > 16) {
+    if (rest <= hn::Lanes(d) / 2) return last_panel(hn::Half<D>(), columns, rest, f);
+  }
+  f(d, columns - hn::Lanes(d));
+}
+
+// Calls f(part, j) for panels of part's lanes from column j on that cover all columns, at least d's lanes: all of
+// d, and a last one, no wider than need be, that may overlap.
+template <class D, class F>
+HWY_INLINE void for_each_panel(D d, size_t columns, const F& f) {
+  size_t j = 0;
+  for (; j + hn::Lanes(d) <= columns; j += hn::Lanes(d)) f(d, j);
+  if (j < columns) last_panel(d, columns, columns - j, f);
 }
 
 constexpr size_t kPanelsAhead = 8192;  // bytes
@@ -111,42 +131,38 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
                                  const hn::TFromD<D>* next) {
   using T = hn::TFromD<D>;
   constexpr size_t kBlock = 16 / sizeof(T);
-  const size_t lanes = hn::Lanes(d), last_i = rows < kBlock ? 0 : rows - kBlock, last_j = columns - lanes;
-  const auto panel = [&](size_t i, size_t j) HWY_ATTR {
-    transpose_panel(d, from + static_cast<ptrdiff_t>(j) * from_stride + i, from_stride,
-                    to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride, HWY_MIN(rows, kBlock));
-  };
+  const size_t lanes = hn::Lanes(d), last_i = rows < kBlock ? 0 : rows - kBlock;
   // The side of the longer stride is the tensor, the other the tile: whole cache lines of the tensor at a
   // time.
   if (to_stride > from_stride) {
     for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
-      for (size_t j = 0;; j = HWY_MIN(j + lanes, last_j)) {
-        panel(i, j);
-        if (j == last_j) break;
-      }
+      for_each_panel(d, columns, [&](auto part, size_t j) HWY_ATTR {
+        transpose_panel(part, from + static_cast<ptrdiff_t>(j) * from_stride + i, from_stride,
+                        to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride, HWY_MIN(rows, kBlock));
+      });
       if (i == last_i) return;
     }
   }
   const size_t ahead = HWY_MIN(HWY_MAX(lanes, kPanelsAhead / (rows * sizeof(T)) / lanes * lanes), columns);
-  for (size_t j = 0;; j = HWY_MIN(j + lanes, last_j)) {
+  for_each_panel(d, columns, [&](auto part, size_t j) HWY_ATTR {
     const auto* column = from + static_cast<ptrdiff_t>(j) * from_stride;
     // The hardware follows no such pattern. To L2: columns whose stride is a power of two would evict each
     // other from L1.
-    for (size_t k = j + ahead; k < j + ahead + lanes; ++k) {
+    for (size_t k = j + ahead; k < j + ahead + hn::Lanes(part); ++k) {
       const T* later = k < columns ? from + static_cast<ptrdiff_t>(k) * from_stride
                                    : next + static_cast<ptrdiff_t>(k - columns) * from_stride;
       for (size_t i = 0; i < rows; i += 64 / sizeof(T)) __builtin_prefetch(later + i, 0, 2);
     }
     if (rows < 2 * kBlock) {
       for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
-        panel(i, j);
+        transpose_panel(part, column + i, from_stride, to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride,
+                        HWY_MIN(rows, kBlock));
         if (i == last_i) break;
       }
     } else {
-      stage_and_transpose(d, column, from_stride, to + j, to_stride, rows);
+      stage_and_transpose(part, column, from_stride, to + j, to_stride, rows);
     }
-    if (j == last_j) return;
-  }
+  });
 }
 
 // The same for fewer columns than a block: rows leave by way of a buffer, as two moves of kHalf bytes that
