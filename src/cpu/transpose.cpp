@@ -70,36 +70,29 @@ HWY_INLINE void transpose_panel(D d, const hn::TFromD<D>* from, ptrdiff_t from_s
   }
 }
 
-// All rows, at least a block, of a vector of columns. Columns whose stride is a power of two share few cache
+// All rows, at least a stage, of a vector of columns. Columns whose stride is a power of two share few cache
 // sets, and would be evicted between one block of rows and the next: so whole lines are copied first.
+template <class T>
+constexpr size_t kStage = 256 / sizeof(T);
+
 template <class D>
 HWY_INLINE void stage_and_transpose(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
                                     ptrdiff_t to_stride, size_t rows) {
   using T = hn::TFromD<D>;
-  constexpr size_t kBlock = 16 / sizeof(T), kStage = 256 / sizeof(T), kPitch = kStage + 64 / sizeof(T);
+  constexpr size_t kBlock = 16 / sizeof(T), kPitch = kStage<T> + 64 / sizeof(T);
   HWY_ALIGN T stage[hn::MaxLanes(D()) * kPitch];
-  const hn::CappedTag<T, kStage> wide;
-  const hn::FixedTag<T, kBlock> block;
-  for (size_t first = 0; first < rows; first += kStage) {
-    const size_t count = HWY_MIN(kStage, rows - first), begin = count < kBlock ? rows - kBlock : first;
-    const size_t length = rows - begin < kStage ? rows - begin : kStage;
+  const hn::CappedTag<T, kStage<T>> wide;
+  for (size_t first = 0, last = rows - kStage<T>;; first = HWY_MIN(first + kStage<T>, last)) {
     for (size_t j = 0; j < hn::Lanes(d); ++j) {
-      const T* column = from + static_cast<ptrdiff_t>(j) * from_stride + begin;
-      T* copy = stage + j * kPitch;
-      if (length == kStage) {
-        for (size_t i = 0; i < kStage; i += hn::Lanes(wide))
-          hn::Store(hn::LoadU(wide, column + i), wide, copy + i);
-      } else {
-        for (size_t i = 0; i + kBlock < length; i += kBlock)
-          hn::Store(hn::LoadU(block, column + i), block, copy + i);
-        hn::StoreU(hn::LoadU(block, column + length - kBlock), block, copy + length - kBlock);
-      }
+      const T* column = from + static_cast<ptrdiff_t>(j) * from_stride + first;
+      for (size_t i = 0; i < kStage<T>; i += hn::Lanes(wide))
+        hn::Store(hn::LoadU(wide, column + i), wide, stage + j * kPitch + i);
     }
-    for (size_t i = 0, last = length - kBlock;; i = HWY_MIN(i + kBlock, last)) {
-      transpose_panel(d, stage + i, kPitch, to + static_cast<ptrdiff_t>(begin + i) * to_stride, to_stride,
+    for (size_t i = 0; i < kStage<T>; i += kBlock) {
+      transpose_panel(d, stage + i, kPitch, to + static_cast<ptrdiff_t>(first + i) * to_stride, to_stride,
                       kBlock);
-      if (i == last) break;
     }
+    if (first == last) return;
   }
 }
 
@@ -153,7 +146,7 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
                                    : next + static_cast<ptrdiff_t>(k - columns) * from_stride;
       for (size_t i = 0; i < rows; i += 64 / sizeof(T)) __builtin_prefetch(later + i, 0, 2);
     }
-    if (rows < 2 * kBlock) {
+    if (rows < kStage<T>) {
       for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
         transpose_panel(part, column + i, from_stride, to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride,
                         HWY_MIN(rows, kBlock));
