@@ -54,9 +54,10 @@ struct Kernels {
   // to[i] = from[i], rounded once; [from][to].
   void (*convert[kDTypes][kDTypes])(const void* from, void* to, size_t n);
   // For each piece, to[i * to_stride + j] = from[j * from_stride + i], i < rows, j < columns; strides in
-  // elements; by log2(size) - 1. May read, and drop, what lies between the elements, up to `from_end`.
+  // elements; by log2(size) - 1. May read, and drop, what lies between the elements, up to `from_end`;
+  // with `stream`, may write past the caches.
   void (*transpose[3])(const Piece* pieces, size_t count, const void* from, ptrdiff_t from_stride, void* to,
-                       ptrdiff_t to_stride, size_t rows, size_t columns, const void* from_end);
+                       ptrdiff_t to_stride, size_t rows, size_t columns, const void* from_end, bool stream);
   // to[i * to_stride + j] = from[j * from_stride + i], i < rows <= from_stride <= kMaxSplit; by log2(size)
   // - 1.
   void (*split[3])(const void* from, ptrdiff_t from_stride, void* to, ptrdiff_t to_stride, size_t rows,

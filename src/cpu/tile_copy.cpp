@@ -95,7 +95,7 @@ void TileCopy::merge_dimensions(int rank, const int64_t* extent, const int64_t* 
       repeat_[repeats_++] = next;
       continue;
     }
-    if (way_ == Way::kScatter) std::swap(next.from, next.to);
+    if (way_ != Way::kGather) std::swap(next.from, next.to);
     Dimension* last = rank_ == 0 ? nullptr : &dims_[rank_ - 1];
     if (last != nullptr && last->from * last->extent == next.from && last->to * last->extent == next.to) {
       last->extent *= next.extent;
@@ -244,7 +244,7 @@ void TileCopy::turn_planes(const char* from, char* to) const {
   const char* const end = from + last * size_;
   for_each_list([&](int64_t count, ptrdiff_t from_list, ptrdiff_t to_list) {
     kernels().transpose[log2](pieces_, static_cast<size_t>(count), from + from_list, j.from, to + to_list,
-                              i.to, rows, columns, end);
+                              i.to, rows, columns, end, way_ == Way::kStream);
   });
 }
 

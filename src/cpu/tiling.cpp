@@ -93,7 +93,8 @@ int64_t volume_of(const Tiling& tiling, int first, int last) {
 // one.
 bool whole_lines(const Plan& plan, const Tiling& tiling, int first) {
   const int64_t line = 64 / size_of(plan.dtype);
-  if (first == plan.rank || tiling.box[first] * (first + 1 < plan.rank ? plan.stride[kOut][first] : 1) % line != 0)
+  if (first == plan.rank ||
+      tiling.box[first] * (first + 1 < plan.rank ? plan.stride[kOut][first] : 1) % line != 0)
     return false;
   for (int d = 0; d < first; ++d) {
     if (plan.stride[kOut][d] % line != 0) return false;
@@ -103,7 +104,7 @@ bool whole_lines(const Plan& plan, const Tiling& tiling, int first) {
 
 // The kernels' rows are dimensions run..rank-1 of a box: operands with shorter runs go through tiles. Where
 // they begin is a matter of cost: of each row, and of the copies that longer rows need.
-void choose_rows(const Plan& plan, bool stream, Tiling* tiling) {
+void choose_rows(const Plan& plan, Tiling* tiling) {
   // As bytes that could be copied from L1 to L1 meanwhile.
   constexpr int64_t kNearBytes = 256;
   constexpr int64_t kRowCost = 200, kStandingCost = 128, kPieceCost = 40;
@@ -131,7 +132,7 @@ void choose_rows(const Plan& plan, bool stream, Tiling* tiling) {
   };
   // For the sake of long runs in an output that is to be streamed, others with shorter ones go through tiles.
   const int64_t stream_run = whole_lines(plan, *tiling, first[kOut]) ? kStreamRunBytes : kStreamOddRunBytes;
-  tiling->stream_runs = stream && first[kOut] < plan.rank && run_bytes(first[kOut]) >= stream_run;
+  tiling->stream_runs = tiling->stream && first[kOut] < plan.rank && run_bytes(first[kOut]) >= stream_run;
   const bool sums = plan.op != Op::kGrad && plan.reduction != Reduction::kNone;
   const int64_t shortest = tiling->stream_runs ? stream_run : sums ? kDirectSumBytes : kDirectBytes;
   int64_t least = cost(0);
@@ -161,7 +162,8 @@ Tiling make_tiling(const Plan& plan, bool stream) {
     tiling.boxes[d] = (plan.extent[d] + tiling.box[d] - 1) / tiling.box[d];
     tiling.total *= tiling.boxes[d];
   }
-  choose_rows(plan, stream, &tiling);
+  tiling.stream = stream;
+  choose_rows(plan, &tiling);
   return tiling;
 }
 

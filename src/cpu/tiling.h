@@ -28,7 +28,8 @@ struct Tiling {
   int64_t total;            // boxes in all
   int64_t volume;           // elements of a box
   bool direct[kOperands];   // read (or written) in place; else through a tile
-  bool stream_runs;         // the output is written in runs that are worth streaming
+  bool stream;              // the output goes past the caches where that pays,
+  bool stream_runs;         // as it does in the runs that are written in place
   int64_t padding;          // elements between rows of a tile, against cache set conflicts
   int run;                  // dimensions run..rank-1 of a box are one run for every direct operand
 };

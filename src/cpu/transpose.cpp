@@ -9,6 +9,7 @@
 #include <hwy/highway.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "cpu/kernels.h"
 
@@ -49,7 +50,7 @@ HWY_INLINE hn::Vec<D> load_blocks(D d, const hn::TFromD<D>* from, ptrdiff_t stri
 
 // to[i * to_stride + j] = from[j * from_stride + i] for the first `rows` of a block of i and a vector of j:
 // blocks of that many rows side by side, then a perfect shuffle for each bit of the index.
-template <class D>
+template <bool kStream = false, class D>
 HWY_INLINE void transpose_panel(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
                                 ptrdiff_t to_stride, size_t rows) {
   constexpr size_t kBlock = 16 / sizeof(hn::TFromD<D>);
@@ -66,7 +67,12 @@ HWY_INLINE void transpose_panel(D d, const hn::TFromD<D>* from, ptrdiff_t from_s
     for (size_t k = 0; k < kBlock; ++k) v[k] = next[k];
   }
   for (size_t i = 0; i < kBlock; ++i) {
-    if (i < rows) hn::StoreU(v[i], d, to + static_cast<ptrdiff_t>(i) * to_stride);
+    if (i >= rows) continue;
+    if constexpr (kStream) {
+      hn::Stream(v[i], d, to + static_cast<ptrdiff_t>(i) * to_stride);
+    } else {
+      hn::StoreU(v[i], d, to + static_cast<ptrdiff_t>(i) * to_stride);
+    }
   }
 }
 
@@ -104,8 +110,8 @@ HWY_INLINE void last_panel(D d, size_t columns, size_t rest, const F& f) {
   f(d, columns - hn::Lanes(d));
 }
 
-// Calls f(part, j) for panels of part's lanes from column j on that cover all columns, at least d's lanes: all of
-// d, and a last one, no wider than need be, that may overlap.
+// Calls f(part, j) for panels of part's lanes from column j on that cover all columns, at least d's lanes:
+// all of d, and a last one, no wider than need be, that may overlap.
 template <class D, class F>
 HWY_INLINE void for_each_panel(D d, size_t columns, const F& f) {
   size_t j = 0;
@@ -117,24 +123,30 @@ constexpr size_t kPanelsAhead = 8192;  // bytes
 
 // Rows [0, rows) and columns [0, columns), at least a vector of them, in panels; the last ones overlap those
 // before. Fewer rows than a block are read as a block: what follows them in memory must be there. `next` is
-// where the next piece, of the same shape, begins.
+// where the next piece, of the same shape, begins; with `stream`, whole lines are written past the caches.
 template <class D>
 HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
-                                 ptrdiff_t to_stride, size_t rows, size_t columns,
-                                 const hn::TFromD<D>* next) {
+                                 ptrdiff_t to_stride, size_t rows, size_t columns, const hn::TFromD<D>* next,
+                                 bool stream) {
   using T = hn::TFromD<D>;
   constexpr size_t kBlock = 16 / sizeof(T);
   const size_t lanes = hn::Lanes(d), last_i = rows < kBlock ? 0 : rows - kBlock;
   // The side of the longer stride is the tensor, the other the tile: whole cache lines of the tensor at a
   // time.
   if (to_stride > from_stride) {
-    for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
-      for_each_panel(d, columns, [&](auto part, size_t j) HWY_ATTR {
-        transpose_panel(part, from + static_cast<ptrdiff_t>(j) * from_stride + i, from_stride,
-                        to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride, HWY_MIN(rows, kBlock));
-      });
-      if (i == last_i) return;
-    }
+    const auto by_rows = [&](auto streams) HWY_ATTR {
+      for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
+        for_each_panel(d, columns, [&](auto part, size_t j) HWY_ATTR {
+          transpose_panel<decltype(streams)::value>(
+              part, from + static_cast<ptrdiff_t>(j) * from_stride + i, from_stride,
+              to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride, HWY_MIN(rows, kBlock));
+        });
+        if (i == last_i) return;
+      }
+    };
+    const bool lines = columns * sizeof(T) % 64 == 0 && to_stride * sizeof(T) % 64 == 0 &&
+                       reinterpret_cast<uintptr_t>(to) % 64 == 0;
+    return stream && lines ? by_rows(std::true_type()) : by_rows(std::false_type());
   }
   const size_t ahead = HWY_MIN(HWY_MAX(lanes, kPanelsAhead / (rows * sizeof(T)) / lanes * lanes), columns);
   for_each_panel(d, columns, [&](auto part, size_t j) HWY_ATTR {
@@ -148,8 +160,8 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
     }
     if (rows < kStage<T>) {
       for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
-        transpose_panel(part, column + i, from_stride, to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride,
-                        HWY_MIN(rows, kBlock));
+        transpose_panel(part, column + i, from_stride, to + static_cast<ptrdiff_t>(i) * to_stride + j,
+                        to_stride, HWY_MIN(rows, kBlock));
         if (i == last_i) break;
       }
     } else {
@@ -185,7 +197,7 @@ HWY_INLINE void transpose_narrow(D block, const hn::TFromD<D>* from, ptrdiff_t f
 // One piece.
 template <class T>
 HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, size_t rows,
-                                size_t columns, const T* next, const T* from_end) {
+                                size_t columns, const T* next, const T* from_end, bool stream) {
   size_t done = 0;
 #if HWY_TARGET != HWY_SCALAR
   const hn::ScalableTag<T> d;
@@ -198,10 +210,10 @@ HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptr
     if (room < HWY_MAX(last, 0)) whole = room < 0 || from_stride <= 0 ? 0 : room / from_stride + 1;
   }
   if (whole >= hn::Lanes(d)) {
-    transpose_panels(d, from, from_stride, to, to_stride, rows, whole, next);
+    transpose_panels(d, from, from_stride, to, to_stride, rows, whole, next, stream);
     done = whole;
   } else if (whole >= kBlock) {
-    transpose_panels(block, from, from_stride, to, to_stride, rows, whole, next);
+    transpose_panels(block, from, from_stride, to, to_stride, rows, whole, next, stream);
     done = whole;
   } else if (whole > 1 && rows >= 4) {
     if (whole * sizeof(T) >= 8) {
@@ -212,20 +224,21 @@ HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptr
     done = whole;
   }
 #else
-  (void)next, (void)from_end;
+  (void)next, (void)from_end, (void)stream;
 #endif
   move_rest(from, from_stride, to, to_stride, 0, rows, done, columns);
 }
 
 template <class T>
 void transpose(const Piece* pieces, size_t count, const void* from, ptrdiff_t from_stride, void* to,
-               ptrdiff_t to_stride, size_t rows, size_t columns, const void* from_end) {
+               ptrdiff_t to_stride, size_t rows, size_t columns, const void* from_end, bool stream) {
   const auto source = [&](const Piece* p) HWY_ATTR {
     return reinterpret_cast<const T*>(static_cast<const char*>(from) + p->from);
   };
   for (const Piece* p = pieces; p != pieces + count; ++p) {
-    transpose_piece(source(p), from_stride, reinterpret_cast<T*>(static_cast<char*>(to) + p->to), to_stride, rows,
-                    columns, source(p + 1 == pieces + count ? p : p + 1), static_cast<const T*>(from_end));
+    transpose_piece(source(p), from_stride, reinterpret_cast<T*>(static_cast<char*>(to) + p->to), to_stride,
+                    rows, columns, source(p + 1 == pieces + count ? p : p + 1),
+                    static_cast<const T*>(from_end), stream);
   }
 }
 

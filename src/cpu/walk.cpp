@@ -87,7 +87,7 @@ class Walk {
       convert(plan_.dtype, raw, plan_.dtypes[o], raw_[o]);
       raw = raw_[o];
     }
-    copy(o, TileCopy::Way::kScatter, raw, here_[o]);
+    copy(o, o == kOut && tiling_.stream ? TileCopy::Way::kStream : TileCopy::Way::kScatter, raw, here_[o]);
   }
 
   void convert(DType from_dtype, const char* from, DType to_dtype, char* to) const {
