@@ -31,10 +31,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 #define MSELOSS_NATIVE_FMA 0
 #endif
 
-// For lambdas: flattened before the compiler looks for what can stay in registers.
-#undef MSELOSS_INLINE
-#define MSELOSS_INLINE HWY_ATTR __attribute__((always_inline))
-
 // A pack is what one vector of the memory format holds: kPack compute vectors. Which element is in which of
 // them is the storage's own affair, so loads and stores of packs go together.
 template <int kPart>

@@ -7,3 +7,6 @@
 #elif defined(__aarch64__)
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 #endif
+
+// For lambdas: flattened before the compiler looks for what can stay in registers.
+#define MSELOSS_INLINE HWY_ATTR __attribute__((always_inline))

@@ -134,9 +134,9 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
   // The side of the longer stride is the tensor, the other the tile: whole cache lines of the tensor at a
   // time.
   if (to_stride > from_stride) {
-    const auto by_rows = [&](auto streams) HWY_ATTR {
+    const auto by_rows = [&](auto streams) MSELOSS_INLINE {
       for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
-        for_each_panel(d, columns, [&](auto part, size_t j) HWY_ATTR {
+        for_each_panel(d, columns, [&](auto part, size_t j) MSELOSS_INLINE {
           transpose_panel<decltype(streams)::value>(
               part, from + static_cast<ptrdiff_t>(j) * from_stride + i, from_stride,
               to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride, HWY_MIN(rows, kBlock));
@@ -149,7 +149,7 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
     return stream && lines ? by_rows(std::true_type()) : by_rows(std::false_type());
   }
   const size_t ahead = HWY_MIN(HWY_MAX(lanes, kPanelsAhead / (rows * sizeof(T)) / lanes * lanes), columns);
-  for_each_panel(d, columns, [&](auto part, size_t j) HWY_ATTR {
+  for_each_panel(d, columns, [&](auto part, size_t j) MSELOSS_INLINE {
     const auto* column = from + static_cast<ptrdiff_t>(j) * from_stride;
     // The hardware follows no such pattern. To L2: columns whose stride is a power of two would evict each
     // other from L1.
@@ -242,7 +242,7 @@ void transpose(const Piece* pieces, size_t count, const void* from, ptrdiff_t fr
   }
 }
 
-constexpr ptrdiff_t kSplitAhead = 8192;  // bytes
+constexpr size_t kSplitAhead = 8192;  // bytes
 
 // The same for rows that lie closely interleaved: loads that take them apart.
 template <class T>
@@ -254,11 +254,14 @@ void split(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, ptrdif
 #if HWY_TARGET != HWY_SCALAR
   const hn::ScalableTag<T> d;
   const size_t lanes = hn::Lanes(d);
+  // Behind a long row comes, most often, what the next box wants.
+  const size_t ahead =
+      (columns * from_stride * sizeof(T) < kSplitAhead ? kSplitAhead / 4 : kSplitAhead) / sizeof(T);
   // The last column is left out: behind it there may be nothing to load.
   for (; j + lanes < columns; j += lanes) {
     hn::Vec<decltype(d)> v[kMaxSplit];
     const T* at = from + static_cast<ptrdiff_t>(j) * from_stride;
-    for (ptrdiff_t k = 0; k < from_stride; ++k) hwy::Prefetch(at + kSplitAhead / sizeof(T) + k * lanes);
+    for (ptrdiff_t k = 0; k < from_stride; ++k) hwy::Prefetch(at + ahead + k * lanes);
     if (from_stride == 2) {
       hn::LoadInterleaved2(d, at, v[0], v[1]);
     } else if (from_stride == 3) {
