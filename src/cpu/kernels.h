@@ -68,7 +68,7 @@ struct Kernels {
   void (*copy_runs)(const Piece* pieces, size_t count, const void* from, void* to, size_t bytes,
                     bool gathers);
   // to[i * pitch + j] = from[i], i < rows, j < n; by log2(size) - 1. `from` may be the last elements of those
-  // rows * pitch. May read and write up to kSpreadSlack bytes behind either.
+  // rows * pitch. May write up to kSpreadSlack bytes behind them.
   void (*spread[3])(const void* from, void* to, size_t rows, size_t n, size_t pitch);
 };
 

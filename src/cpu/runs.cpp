@@ -126,16 +126,22 @@ void spread(const void* from_bytes, void* to_bytes, size_t rows, size_t n, size_
   if (n == pitch && n > 1) {
     const hn::FixedTag<uint8_t, kBlockBytes> d;
     const auto* table = kSpreadTables<sizeof(T)>.bytes + SpreadTables<sizeof(T)>::first(n);
-    const auto period = [&](size_t r, size_t blocks) HWY_ATTR {
-      const auto elements = hn::LoadU(d, reinterpret_cast<const uint8_t*>(from + r));
+    const auto period = [&](const T* block, size_t r, size_t blocks) HWY_ATTR {
+      const auto elements = hn::LoadU(d, reinterpret_cast<const uint8_t*>(block));
       auto* out = reinterpret_cast<uint8_t*>(to + r * n);
       for (size_t k = 0; k < blocks; ++k) {
         hn::StoreU(hn::TableLookupBytes(elements, hn::Load(d, table[k])), d, out + k * kBlockBytes);
       }
     };
     size_t r = 0;
-    for (; r + kBlock <= rows; r += kBlock) period(r, n);
-    if (r < rows) period(r, ((rows - r) * n + kBlock - 1) / kBlock);
+    for (; r + kBlock <= rows; r += kBlock) {
+      __builtin_prefetch(from + r + kRunsAhead / sizeof(T));
+      period(from + r, r, n);
+    }
+    if (r == rows) return;
+    HWY_ALIGN T rest[kBlock] = {};
+    std::memcpy(rest, from + r, (rows - r) * sizeof(T));
+    period(rest, r, ((rows - r) * n + kBlock - 1) / kBlock);
     return;
   }
 #endif

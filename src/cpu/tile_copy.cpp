@@ -263,7 +263,14 @@ void TileCopy::repeat(char* tile) const {
   }
 }
 
+void TileCopy::spread(const char* from, char* tile) const {
+  kernels().spread[size_ / 4](from, tile, static_cast<size_t>(rows_), static_cast<size_t>(copies_),
+                              static_cast<size_t>(pitch_));
+}
+
 void TileCopy::copy(const char* from, char* tile) const {
+  const bool one_run = kind_ == Kind::kRun && dims_[0].extent == rows_;
+  if (copies_ > 1 && one_run) return spread(from, tile);
   char* to = tile + rows_ * (pitch_ - 1) * size_;
   switch (kind_) {
     case Kind::kElement:
@@ -282,10 +289,7 @@ void TileCopy::copy(const char* from, char* tile) const {
       break;
   }
   repeat(to);
-  if (copies_ > 1) {
-    kernels().spread[size_ / 4](to, tile, static_cast<size_t>(rows_), static_cast<size_t>(copies_),
-                                static_cast<size_t>(pitch_));
-  }
+  if (copies_ > 1) spread(to, tile);
 }
 
 }  // namespace mseloss::cpu

@@ -52,6 +52,7 @@ class TileCopy {
   void copy_planes(const char* from, char* to) const;
   void turn_planes(const char* from, char* to) const;
   void repeat(char* tile) const;
+  void spread(const char* from, char* tile) const;
 
   int box_rank_ = -1;
   int64_t box_[kMaxRank];
