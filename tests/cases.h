@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <initializer_list>
 #include <iomanip>
 #include <iterator>
 #include <new>
@@ -53,6 +54,10 @@ class Random {  // splitmix64
   template <class C>
   auto pick(const C& choices) {
     return choices[bits() % std::size(choices)];
+  }
+  template <class T>
+  T pick(std::initializer_list<T> choices) {
+    return choices.begin()[bits() % choices.size()];
   }
 
  private:

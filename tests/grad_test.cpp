@@ -123,6 +123,25 @@ TEST_P(Gradient, ShortDimensionsBesideLongOnes_EqualTheOracleOnEveryTarget) {
   });
 }
 
+// Each row of a column is one element: spread in every number, to rows that touch and rows that do not.
+TEST_P(Gradient, ColumnsBesideRowsOfEveryShortLength_EqualTheOracleOnEveryTarget) {
+  Random random(9);
+  for_each_target([&] {
+    for (int64_t n = 2; n <= 70; ++n) {
+      const Shape shape{41, n}, column{41, 1};
+      const int64_t repeated = random.range(0, 2);
+      const auto input = [&](int64_t i) {
+        const Layout layout = random.pick({Layout::kDense, Layout::kSliced, Layout::kNegative});
+        return Operand(random, dtype(), i == repeated ? column : shape, layout);
+      };
+      Operand g = input(0), x = input(1), y = input(2);
+      Operand out(random, dtype(), shape, random.chance(50) ? Layout::kDense : Layout::kSliced, true);
+      for (Operand* operand : {&g, &x, &y}) operand->fill(random, random.pick(kValues));
+      ASSERT_TRUE(grad_is_right(g, x, y, reduction(), out, random_options(random))) << n;
+    }
+  });
+}
+
 TEST_P(Gradient, EveryTripleOfSpecialValues_EqualsTheOracleOnEveryTarget) {
   const auto specials = special_values(dtype());
   const auto n = static_cast<int64_t>(specials.size());
@@ -198,6 +217,14 @@ TEST_P(Gradient, OperandsBesideUnmappedPages_AreReadAndWrittenOnlyWhereTheyAre) 
                                   {place(2, n), dtype(), shape}, reduction(), {place(3, n), dtype(), shape},
                                   options)
                         .ok());
+        // Columns of one element a row.
+        const Shape rows{19, n}, still{1, 0};
+        if (n != 0 && 19 * n * static_cast<int64_t>(size) <= 4096) {
+          ASSERT_TRUE(mseloss::grad({place(0, 19), dtype(), rows, still}, {place(1, 19 * n), dtype(), rows},
+                                    {place(2, 19), dtype(), rows, still}, reduction(),
+                                    {place(3, 19 * n), dtype(), rows}, options)
+                          .ok());
+        }
         // Transposed: element (0, 0) starts the memory, columns are contiguous.
         const Shape columns{1, n};
         if (3 * n * static_cast<int64_t>(size) > 4096 || n == 0) continue;

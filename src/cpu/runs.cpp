@@ -7,7 +7,6 @@
 
 #include <hwy/highway.h>
 
-#include <array>
 #include <cstring>
 
 #include "cpu/kernels.h"
@@ -47,8 +46,8 @@ namespace mseloss::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-constexpr ptrdiff_t kRunsAhead =
-    8192;  // bytes: a gather that stops at the end of each box has the next box's part on its way
+// Bytes: far enough for a copy that stops at the end of each box to have the next box's part on its way.
+constexpr ptrdiff_t kRunsAhead = 8192;
 
 // Runs of kPart to 2 * kPart bytes, as two moves that may overlap.
 template <size_t kPart>
@@ -67,36 +66,40 @@ HWY_INLINE void copy_runs_of(const Piece* pieces, size_t count, const char* from
   }
 }
 
-HWY_INLINE void copy_long_run(const char* from, char* to, size_t bytes) {
+HWY_INLINE void copy_long_run(const char* from, char* to, size_t bytes, bool gathers) {
   using Part [[gnu::vector_size(64)]] = char;
   Part tail;
   std::memcpy(&tail, from + bytes - sizeof(tail), sizeof(tail));
   for (size_t i = 0; i + sizeof(tail) < bytes; i += sizeof(tail)) {
-    __builtin_prefetch(from + i + kRunsAhead);  // the processor's own prefetchers start anew with each run
+    // The processor's own prefetchers start anew with each run.
+    __builtin_prefetch((gathers ? from : to) + i + kRunsAhead);
     std::memcpy(to + i, from + i, sizeof(tail));
   }
   std::memcpy(to + bytes - sizeof(tail), &tail, sizeof(tail));
 }
 
 template <size_t kSize>
-HWY_INLINE void copy_elements(const Piece* pieces, size_t count, const char* from, char* to) {
-  for (const Piece* p = pieces; p != pieces + count; ++p) std::memcpy(to + p->to, from + p->from, kSize);
+HWY_INLINE void copy_elements(const Piece* pieces, size_t count, const char* from, char* to, bool gathers) {
+  for (const Piece* p = pieces; p != pieces + count; ++p) {
+    __builtin_prefetch((gathers ? from + p->from : to + p->to) + kRunsAhead);
+    std::memcpy(to + p->to, from + p->from, kSize);
+  }
 }
 
 void copy_runs(const Piece* pieces, size_t count, const void* from_bytes, void* to_bytes, size_t bytes,
                bool gathers) {
   const char* from = static_cast<const char*>(from_bytes);
   char* to = static_cast<char*>(to_bytes);
-  if (bytes == 2) return copy_elements<2>(pieces, count, from, to);
-  if (bytes == 4) return copy_elements<4>(pieces, count, from, to);
-  if (bytes == 8) return copy_elements<8>(pieces, count, from, to);
+  if (bytes == 2) return copy_elements<2>(pieces, count, from, to, gathers);
+  if (bytes == 4) return copy_elements<4>(pieces, count, from, to, gathers);
+  if (bytes == 8) return copy_elements<8>(pieces, count, from, to, gathers);
   if (bytes < 8) return copy_runs_of<4>(pieces, count, from, to, bytes, gathers);
   if (bytes < 16) return copy_runs_of<8>(pieces, count, from, to, bytes, gathers);
   if (bytes <= 32) return copy_runs_of<16>(pieces, count, from, to, bytes, gathers);
   if (bytes <= 64) return copy_runs_of<32>(pieces, count, from, to, bytes, gathers);
   if (bytes <= 128) return copy_runs_of<64>(pieces, count, from, to, bytes, gathers);
   for (const Piece* p = pieces; p != pieces + count; ++p) {
-    copy_long_run(from + p->from, to + p->to, bytes);
+    copy_long_run(from + p->from, to + p->to, bytes, gathers);
   }
 }
 
@@ -123,7 +126,7 @@ void spread(const void* from_bytes, void* to_bytes, size_t rows, size_t n, size_
   if (n * sizeof(T) >= 32) return spread_long(hn::CappedTag<T, 2 * kBlock>(), from, to, rows, n, pitch);
   if (n * sizeof(T) >= 16 && n != pitch)
     return spread_long(hn::FixedTag<T, kBlock>(), from, to, rows, n, pitch);
-  if (n == pitch && n > 1) {
+  if (n == pitch) {
     const hn::FixedTag<uint8_t, kBlockBytes> d;
     const auto* table = kSpreadTables<sizeof(T)>.bytes + SpreadTables<sizeof(T)>::first(n);
     const auto period = [&](const T* block, size_t r, size_t blocks) HWY_ATTR {

@@ -93,9 +93,7 @@ int64_t volume_of(const Tiling& tiling, int first, int last) {
 // one.
 bool whole_lines(const Plan& plan, const Tiling& tiling, int first) {
   const int64_t line = 64 / size_of(plan.dtype);
-  if (first == plan.rank ||
-      tiling.box[first] * (first + 1 < plan.rank ? plan.stride[kOut][first] : 1) % line != 0)
-    return false;
+  if (first == plan.rank || tiling.box[first] * plan.stride[kOut][first] % line != 0) return false;
   for (int d = 0; d < first; ++d) {
     if (plan.stride[kOut][d] % line != 0) return false;
   }
@@ -105,9 +103,9 @@ bool whole_lines(const Plan& plan, const Tiling& tiling, int first) {
 // The kernels' rows are dimensions run..rank-1 of a box: operands with shorter runs go through tiles. Where
 // they begin is a matter of cost: of each row, and of the copies that longer rows need.
 void choose_rows(const Plan& plan, Tiling* tiling) {
-  // As bytes that could be copied from L1 to L1 meanwhile.
-  constexpr int64_t kNearBytes = 256;
+  // As bytes that could be copied from L1 to L1 meanwhile; fitted to rows of 8 to 130 bytes on a Zen 5.
   constexpr int64_t kRowCost = 200, kStandingCost = 128, kPieceCost = 40;
+  constexpr int64_t kNearBytes = 256;  // between short rows that are read where they are
   const int64_t size = size_of(plan.dtype);
   int first[kOperands];
   std::fill_n(first, kOperands, plan.rank);
