@@ -158,6 +158,8 @@ inline constexpr Layout kLayouts[] = {Layout::kDense,    Layout::kTransposed, La
                                       Layout::kNegative, Layout::kPermuted,   Layout::kExpanded,
                                       Layout::kAny};
 
+inline constexpr int kOnLine = 64;  // as Operand's `misaligned`: element (0, ..., 0) begins a cache line
+
 // A tensor in memory of its own. Every byte that is no element's is a canary; without padding the memory ends
 // where the elements do, so that AddressSanitizer sees a read past them.
 class Operand {
@@ -188,7 +190,8 @@ class Operand {
         strides_[k] = random.range(-1, 1) << random.range(0, 50);
     }
     const int64_t size = oracle::bytes_of(dtype_);
-    const int64_t pad = output || random.chance(30) ? random.range(1, 4) * size : 0;
+    const bool on_line = misaligned == kOnLine;
+    const int64_t pad = on_line ? 64 : output || random.chance(30) ? random.range(1, 4) * size : 0;
     const int64_t shift = misaligned >= 0 ? misaligned : random.range(0, 3) == 0 ? random.range(0, 63) : 0;
     const bool empty = oracle::count_of(shape_) == 0;
     storage_.resize(static_cast<size_t>(shift + pad + (empty ? 0 : (high - low + 1) * size) + pad));

@@ -91,14 +91,17 @@ TEST_P(Gradient, SizesAroundThreadsAndStreaming_EqualTheOracle) {
 
 TEST_P(Gradient, LargeMatrixWithATransposedOperand_EqualsTheOracle) {
   Random random(5);
-  const Shape shape{301, 517};
-  for (int transposed = 0; transposed < 4; ++transposed) {
-    const auto layout = [&](int i) { return i == transposed ? Layout::kTransposed : Layout::kDense; };
-    Operand g(random, dtype(), shape, layout(0)), x(random, dtype(), shape, layout(1));
-    Operand y(random, dtype(), shape, layout(2)), out(random, dtype(), shape, layout(3), true);
-    for (Operand* operand : {&g, &x, &y}) operand->fill(random, Values::kUnit);
-    ASSERT_TRUE(grad_is_right(g, x, y, reduction(), out, random_options(random))) << transposed;
-  }
+  for (const Shape& shape : {Shape{301, 517}, Shape{320, 512}})  // rows that are whole cache lines or not
+    for (int transposed = 0; transposed < 4; ++transposed)
+      for (const auto store : {Options::Store::kCached, Options::Store::kStreaming}) {
+        const auto layout = [&](int i) { return i == transposed ? Layout::kTransposed : Layout::kDense; };
+        Operand g(random, dtype(), shape, layout(0)), x(random, dtype(), shape, layout(1));
+        Operand y(random, dtype(), shape, layout(2)), out(random, dtype(), shape, layout(3), true, kOnLine);
+        for (Operand* operand : {&g, &x, &y}) operand->fill(random, Values::kUnit);
+        Options options = random_options(random);
+        options.store = store;
+        ASSERT_TRUE(grad_is_right(g, x, y, reduction(), out, options)) << transposed;
+      }
 }
 
 // Short and long dimensions in every order: each way that a tile is filled and emptied, past its lists'

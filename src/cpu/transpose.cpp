@@ -133,7 +133,7 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
   const size_t lanes = hn::Lanes(d), last_i = rows < kBlock ? 0 : rows - kBlock;
   // The side of the longer stride is the tensor, the other the tile: whole cache lines of the tensor at a
   // time.
-  if (to_stride > from_stride) {
+  if (stream || to_stride > from_stride) {
     const auto by_rows = [&](auto streams) MSELOSS_INLINE {
       for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
         for_each_panel(d, columns, [&](auto part, size_t j) MSELOSS_INLINE {
