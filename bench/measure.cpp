@@ -15,7 +15,7 @@ namespace {
 constexpr double kSample = 500e-6;  // shortest sample, seconds
 constexpr double kWarm = 1000e-6;   // calls before it, until the contender's sleeping threads have joined
 // Of longer calls, which caches and sleeping threads concern less, each is a sample.
-constexpr double kLong = 4e-3;
+constexpr double kLong = 20e-3;
 constexpr double kSettle = 1200e-6;  // longer than main.cpp lets idle OpenMP threads spin
 
 double quantile(const std::vector<double>& sorted, double q) {
