@@ -37,6 +37,10 @@ struct Piece {
   ptrdiff_t from, to;
 };
 
+// From an operand, which may be far from any cache, to a tile; from a tile to an operand; the same, past the
+// caches where that pays.
+enum class Way : uint8_t { kGather, kScatter, kStream };
+
 struct Kernels {
   // out = ((input - target) * scale) * grad_output; by width_of(bytes of a row): a row shorter than the
   // vectors costs as much as many.
@@ -54,19 +58,17 @@ struct Kernels {
   // to[i] = from[i], rounded once; [from][to].
   void (*convert[kDTypes][kDTypes])(const void* from, void* to, size_t n);
   // For each piece, to[i * to_stride + j] = from[j * from_stride + i], i < rows, j < columns; strides in
-  // elements; by log2(size) - 1. May read, and drop, what lies between the elements, up to `from_end`;
-  // with `stream`, may write past the caches.
+  // elements; by log2(size) - 1. May read, and drop, what lies between the elements, up to `from_end`.
   void (*transpose[3])(const Piece* pieces, size_t count, const void* from, ptrdiff_t from_stride, void* to,
-                       ptrdiff_t to_stride, size_t rows, size_t columns, const void* from_end, bool stream);
+                       ptrdiff_t to_stride, size_t rows, size_t columns, const void* from_end, Way way);
   // to[i * to_stride + j] = from[j * from_stride + i], i < rows <= from_stride <= kMaxSplit; by log2(size)
   // - 1.
   void (*split[3])(const void* from, ptrdiff_t from_stride, void* to, ptrdiff_t to_stride, size_t rows,
                    size_t columns);
   // to[i * columns + j] = from[j * from_stride + i], i < rows, j < columns <= kMaxSplit; by log2(size) - 1.
   void (*merge[3])(const void* from, ptrdiff_t from_stride, void* to, size_t rows, size_t columns);
-  // For each piece, `bytes` bytes; `gathers`: from an operand, which may be far from any cache, not to one.
-  void (*copy_runs)(const Piece* pieces, size_t count, const void* from, void* to, size_t bytes,
-                    bool gathers);
+  // For each piece, `bytes` bytes.
+  void (*copy_runs)(const Piece* pieces, size_t count, const void* from, void* to, size_t bytes, Way way);
   // to[i * pitch + j] = from[i], i < rows, j < n; by log2(size) - 1. `from` may be the last elements of those
   // rows * pitch. May write up to kSpreadSlack bytes behind them.
   void (*spread[3])(const void* from, void* to, size_t rows, size_t n, size_t pitch);

@@ -52,12 +52,12 @@ constexpr ptrdiff_t kRunsAhead = 8192;
 // Runs of kPart to 2 * kPart bytes, as two moves that may overlap.
 template <size_t kPart>
 HWY_INLINE void copy_runs_of(const Piece* pieces, size_t count, const char* from, char* to, size_t bytes,
-                             bool gathers) {
+                             Way way) {
   using Part [[gnu::vector_size(kPart)]] = char;
   for (const Piece* p = pieces; p != pieces + count; ++p) {
     const char* a = from + p->from;
     char* b = to + p->to;
-    __builtin_prefetch((gathers ? a : b) + kRunsAhead);
+    __builtin_prefetch((way == Way::kGather ? a : b) + kRunsAhead);
     Part head, tail;
     std::memcpy(&head, a, kPart);
     std::memcpy(&tail, a + bytes - kPart, kPart);
@@ -66,40 +66,40 @@ HWY_INLINE void copy_runs_of(const Piece* pieces, size_t count, const char* from
   }
 }
 
-HWY_INLINE void copy_long_run(const char* from, char* to, size_t bytes, bool gathers) {
+HWY_INLINE void copy_long_run(const char* from, char* to, size_t bytes, Way way) {
   using Part [[gnu::vector_size(64)]] = char;
   Part tail;
   std::memcpy(&tail, from + bytes - sizeof(tail), sizeof(tail));
   for (size_t i = 0; i + sizeof(tail) < bytes; i += sizeof(tail)) {
     // The processor's own prefetchers start anew with each run.
-    __builtin_prefetch((gathers ? from : to) + i + kRunsAhead);
+    __builtin_prefetch((way == Way::kGather ? from : to) + i + kRunsAhead);
     std::memcpy(to + i, from + i, sizeof(tail));
   }
   std::memcpy(to + bytes - sizeof(tail), &tail, sizeof(tail));
 }
 
 template <size_t kSize>
-HWY_INLINE void copy_elements(const Piece* pieces, size_t count, const char* from, char* to, bool gathers) {
+HWY_INLINE void copy_elements(const Piece* pieces, size_t count, const char* from, char* to, Way way) {
   for (const Piece* p = pieces; p != pieces + count; ++p) {
-    __builtin_prefetch((gathers ? from + p->from : to + p->to) + kRunsAhead);
+    __builtin_prefetch((way == Way::kGather ? from + p->from : to + p->to) + kRunsAhead);
     std::memcpy(to + p->to, from + p->from, kSize);
   }
 }
 
 void copy_runs(const Piece* pieces, size_t count, const void* from_bytes, void* to_bytes, size_t bytes,
-               bool gathers) {
+               Way way) {
   const char* from = static_cast<const char*>(from_bytes);
   char* to = static_cast<char*>(to_bytes);
-  if (bytes == 2) return copy_elements<2>(pieces, count, from, to, gathers);
-  if (bytes == 4) return copy_elements<4>(pieces, count, from, to, gathers);
-  if (bytes == 8) return copy_elements<8>(pieces, count, from, to, gathers);
-  if (bytes < 8) return copy_runs_of<4>(pieces, count, from, to, bytes, gathers);
-  if (bytes < 16) return copy_runs_of<8>(pieces, count, from, to, bytes, gathers);
-  if (bytes <= 32) return copy_runs_of<16>(pieces, count, from, to, bytes, gathers);
-  if (bytes <= 64) return copy_runs_of<32>(pieces, count, from, to, bytes, gathers);
-  if (bytes <= 128) return copy_runs_of<64>(pieces, count, from, to, bytes, gathers);
+  if (bytes == 2) return copy_elements<2>(pieces, count, from, to, way);
+  if (bytes == 4) return copy_elements<4>(pieces, count, from, to, way);
+  if (bytes == 8) return copy_elements<8>(pieces, count, from, to, way);
+  if (bytes < 8) return copy_runs_of<4>(pieces, count, from, to, bytes, way);
+  if (bytes < 16) return copy_runs_of<8>(pieces, count, from, to, bytes, way);
+  if (bytes <= 32) return copy_runs_of<16>(pieces, count, from, to, bytes, way);
+  if (bytes <= 64) return copy_runs_of<32>(pieces, count, from, to, bytes, way);
+  if (bytes <= 128) return copy_runs_of<64>(pieces, count, from, to, bytes, way);
   for (const Piece* p = pieces; p != pieces + count; ++p) {
-    copy_long_run(from + p->from, to + p->to, bytes, gathers);
+    copy_long_run(from + p->from, to + p->to, bytes, way);
   }
 }
 

@@ -200,8 +200,7 @@ void TileCopy::for_each_piece(const char* from, char* to, F f) const {
 void TileCopy::copy_runs(const char* from, char* to) const {
   const auto bytes = static_cast<size_t>(dims_[0].extent * size_);
   for_each_list([&](int64_t count, ptrdiff_t from_list, ptrdiff_t to_list) {
-    kernels().copy_runs(pieces_, static_cast<size_t>(count), from + from_list, to + to_list, bytes,
-                        way_ == Way::kGather);
+    kernels().copy_runs(pieces_, static_cast<size_t>(count), from + from_list, to + to_list, bytes, way_);
   });
 }
 
@@ -244,7 +243,7 @@ void TileCopy::turn_planes(const char* from, char* to) const {
   const char* const end = from + last * size_;
   for_each_list([&](int64_t count, ptrdiff_t from_list, ptrdiff_t to_list) {
     kernels().transpose[log2](pieces_, static_cast<size_t>(count), from + from_list, j.from, to + to_list,
-                              i.to, rows, columns, end, way_ == Way::kStream);
+                              i.to, rows, columns, end, way_);
   });
 }
 

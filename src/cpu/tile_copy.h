@@ -11,9 +11,6 @@ inline constexpr int kTileSlack = kSpreadSlack;
 
 class TileCopy {
  public:
-  // Operand to tile; tile to operand, past the caches where that pays.
-  enum class Way : uint8_t { kGather, kScatter, kStream };
-
   // For boxes of these extents; strides in elements of `size` bytes. The tile's are positive and descending;
   // a stride of 0 in a gathered operand repeats its elements.
   void prepare(Way way, int rank, const int64_t* extent, const int64_t* operand, const int64_t* tile,

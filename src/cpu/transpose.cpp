@@ -123,20 +123,26 @@ constexpr size_t kPanelsAhead = 8192;  // bytes
 
 // Rows [0, rows) and columns [0, columns), at least a vector of them, in panels; the last ones overlap those
 // before. Fewer rows than a block are read as a block: what follows them in memory must be there. `next` is
-// where the next piece, of the same shape, begins; with `stream`, whole lines are written past the caches.
+// where the next piece, of the same shape, begins.
 template <class D>
 HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
                                  ptrdiff_t to_stride, size_t rows, size_t columns, const hn::TFromD<D>* next,
-                                 bool stream) {
+                                 Way way) {
   using T = hn::TFromD<D>;
   constexpr size_t kBlock = 16 / sizeof(T);
   const size_t lanes = hn::Lanes(d), last_i = rows < kBlock ? 0 : rows - kBlock;
   // The side of the longer stride is the tensor, the other the tile: whole cache lines of the tensor at a
   // time.
-  if (stream || to_stride > from_stride) {
+  if (way == Way::kStream || to_stride > from_stride) {
     const auto by_rows = [&](auto streams) MSELOSS_INLINE {
       for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
         for_each_panel(d, columns, [&](auto part, size_t j) MSELOSS_INLINE {
+          if (way == Way::kGather && i % (64 / sizeof(T)) == 0) {
+            for (size_t k = 0; k < hn::Lanes(part); ++k) {
+              __builtin_prefetch(from + static_cast<ptrdiff_t>(j + k) * from_stride + i +
+                                 kPanelsAhead / sizeof(T));
+            }
+          }
           transpose_panel<decltype(streams)::value>(
               part, from + static_cast<ptrdiff_t>(j) * from_stride + i, from_stride,
               to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride, HWY_MIN(rows, kBlock));
@@ -146,7 +152,7 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
     };
     const bool lines = columns * sizeof(T) % 64 == 0 && to_stride * sizeof(T) % 64 == 0 &&
                        reinterpret_cast<uintptr_t>(to) % 64 == 0;
-    return stream && lines ? by_rows(std::true_type()) : by_rows(std::false_type());
+    return way == Way::kStream && lines ? by_rows(std::true_type()) : by_rows(std::false_type());
   }
   const size_t ahead = HWY_MIN(HWY_MAX(lanes, kPanelsAhead / (rows * sizeof(T)) / lanes * lanes), columns);
   for_each_panel(d, columns, [&](auto part, size_t j) MSELOSS_INLINE {
@@ -197,7 +203,7 @@ HWY_INLINE void transpose_narrow(D block, const hn::TFromD<D>* from, ptrdiff_t f
 // One piece.
 template <class T>
 HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, size_t rows,
-                                size_t columns, const T* next, const T* from_end, bool stream) {
+                                size_t columns, const T* next, const T* from_end, Way way) {
   size_t done = 0;
 #if HWY_TARGET != HWY_SCALAR
   const hn::ScalableTag<T> d;
@@ -210,10 +216,10 @@ HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptr
     if (room < HWY_MAX(last, 0)) whole = room < 0 || from_stride <= 0 ? 0 : room / from_stride + 1;
   }
   if (whole >= hn::Lanes(d)) {
-    transpose_panels(d, from, from_stride, to, to_stride, rows, whole, next, stream);
+    transpose_panels(d, from, from_stride, to, to_stride, rows, whole, next, way);
     done = whole;
   } else if (whole >= kBlock) {
-    transpose_panels(block, from, from_stride, to, to_stride, rows, whole, next, stream);
+    transpose_panels(block, from, from_stride, to, to_stride, rows, whole, next, way);
     done = whole;
   } else if (whole > 1 && rows >= 4) {
     if (whole * sizeof(T) >= 8) {
@@ -224,21 +230,21 @@ HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptr
     done = whole;
   }
 #else
-  (void)next, (void)from_end, (void)stream;
+  (void)next, (void)from_end, (void)way;
 #endif
   move_rest(from, from_stride, to, to_stride, 0, rows, done, columns);
 }
 
 template <class T>
 void transpose(const Piece* pieces, size_t count, const void* from, ptrdiff_t from_stride, void* to,
-               ptrdiff_t to_stride, size_t rows, size_t columns, const void* from_end, bool stream) {
+               ptrdiff_t to_stride, size_t rows, size_t columns, const void* from_end, Way way) {
   const auto source = [&](const Piece* p) HWY_ATTR {
     return reinterpret_cast<const T*>(static_cast<const char*>(from) + p->from);
   };
   for (const Piece* p = pieces; p != pieces + count; ++p) {
     transpose_piece(source(p), from_stride, reinterpret_cast<T*>(static_cast<char*>(to) + p->to), to_stride,
                     rows, columns, source(p + 1 == pieces + count ? p : p + 1),
-                    static_cast<const T*>(from_end), stream);
+                    static_cast<const T*>(from_end), way);
   }
 }
 

@@ -62,7 +62,7 @@ class Walk {
   }
 
   // Operand o to its tile, or back.
-  void copy(int o, TileCopy::Way way, const char* from, char* to) {
+  void copy(int o, Way way, const char* from, char* to) {
     if (!copies_[o][recent_[o]].fits(plan_.rank, extent_)) recent_[o] ^= 1;  // edges and interiors take turns
     TileCopy& copy = copies_[o][recent_[o]];
     if (!copy.fits(plan_.rank, extent_)) {
@@ -77,7 +77,7 @@ class Walk {
     held_[o] = here_[o];
     std::copy_n(extent_, plan_.rank, held_extent_[o]);
     char* raw = raw_[o] != nullptr ? raw_[o] : tile_[o];
-    copy(o, TileCopy::Way::kGather, here_[o], raw);
+    copy(o, Way::kGather, here_[o], raw);
     if (raw != tile_[o]) convert(plan_.dtypes[o], raw, plan_.dtype, tile_[o]);
   }
 
@@ -87,7 +87,7 @@ class Walk {
       convert(plan_.dtype, raw, plan_.dtypes[o], raw_[o]);
       raw = raw_[o];
     }
-    copy(o, o == kOut && tiling_.stream ? TileCopy::Way::kStream : TileCopy::Way::kScatter, raw, here_[o]);
+    copy(o, o == kOut && tiling_.stream ? Way::kStream : Way::kScatter, raw, here_[o]);
   }
 
   void convert(DType from_dtype, const char* from, DType to_dtype, char* to) const {
