@@ -8,6 +8,7 @@
 #include <hwy/highway.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "cpu/kernels.h"
 
@@ -122,14 +123,14 @@ void spread(const void* from_bytes, void* to_bytes, size_t rows, size_t n, size_
   T* to = static_cast<T*>(to_bytes);
 #if HWY_TARGET != HWY_SCALAR
   constexpr size_t kBlock = kBlockBytes / sizeof(T);
-  if (n * sizeof(T) >= 64) return spread_long(hn::CappedTag<T, 4 * kBlock>(), from, to, rows, n, pitch);
+  if (n * sizeof(T) >= 512) return spread_long(hn::CappedTag<T, 4 * kBlock>(), from, to, rows, n, pitch);
   if (n * sizeof(T) >= 32) return spread_long(hn::CappedTag<T, 2 * kBlock>(), from, to, rows, n, pitch);
   if (n * sizeof(T) >= 16 && n != pitch)
     return spread_long(hn::FixedTag<T, kBlock>(), from, to, rows, n, pitch);
   if (n == pitch) {
     const hn::FixedTag<uint8_t, kBlockBytes> d;
     const auto* table = kSpreadTables<sizeof(T)>.bytes + SpreadTables<sizeof(T)>::first(n);
-    const auto period = [&](const T* block, size_t r, size_t blocks) HWY_ATTR {
+    const auto period = [&](const T* block, size_t r, auto blocks) MSELOSS_INLINE {
       const auto elements = hn::LoadU(d, reinterpret_cast<const uint8_t*>(block));
       auto* out = reinterpret_cast<uint8_t*>(to + r * n);
       for (size_t k = 0; k < blocks; ++k) {
@@ -137,9 +138,19 @@ void spread(const void* from_bytes, void* to_bytes, size_t rows, size_t n, size_
       }
     };
     size_t r = 0;
-    for (; r + kBlock <= rows; r += kBlock) {
-      __builtin_prefetch(from + r + kRunsAhead / sizeof(T));
-      period(from + r, r, n);
+    const auto whole_periods = [&](auto blocks) MSELOSS_INLINE {
+      for (; r + kBlock <= rows; r += kBlock) {
+        __builtin_prefetch(from + r + kRunsAhead / sizeof(T));
+        period(from + r, r, blocks);
+      }
+    };
+    // Short loops of a known length are unrolled.
+    if (n == 2) {
+      whole_periods(std::integral_constant<size_t, 2>());
+    } else if (n == 3) {
+      whole_periods(std::integral_constant<size_t, 3>());
+    } else {
+      whole_periods(n);
     }
     if (r == rows) return;
     HWY_ALIGN T rest[kBlock] = {};
