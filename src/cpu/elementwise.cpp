@@ -105,13 +105,22 @@ void fill_elementwise(Kernels* kernels) {
     using S = decltype(storage);
     const int i = static_cast<int>(dtype);
     using T = typename S::Compute;
-    const auto of_width = [&](int width, auto d) {
-      kernels->grad[i][width] = &grad<S, Store::kCached, decltype(d)>;
-      kernels->loss[i][width] = &loss<S, decltype(d)>;
+    const auto of_width = [&](int width, auto narrow, auto d) {
+      using N = decltype(narrow);
+      kernels->grad[i][width] = &grad<N, Store::kCached, decltype(d)>;
+      kernels->loss[i][width] = &loss<N, decltype(d)>;
     };
-    of_width(0, hn::CappedTag<T, 16 / sizeof(T)>());
-    of_width(1, hn::CappedTag<T, 32 / sizeof(T)>());
-    of_width(2, hn::ScalableTag<T>());
+    constexpr size_t kElements = 16 / sizeof(typename S::Memory), kMost = hn::MaxLanes(hn::ScalableTag<T>());
+    const auto up_to = [&]<size_t kCount>(int width, std::integral_constant<size_t, kCount>) {
+      if constexpr (kCount <= kMost) {
+        of_width(width, Unpacked<S>(), hn::CappedTag<T, kCount>());
+      } else {
+        of_width(width, S(), hn::CappedTag<T, kCount / S::kPack>());
+      }
+    };
+    up_to(0, std::integral_constant<size_t, kElements>());
+    up_to(1, std::integral_constant<size_t, 2 * kElements>());
+    of_width(2, S(), hn::ScalableTag<T>());
     kernels->grad_streaming[i] = &grad<S, Store::kStreaming, hn::ScalableTag<T>>;
     for_each_storage([&](DType to, auto to_storage) {
       kernels->convert[i][static_cast<int>(to)] = &convert<S, decltype(to_storage)>;

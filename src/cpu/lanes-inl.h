@@ -117,6 +117,22 @@ struct Half {
   }
 };
 
+// The same format where a pack is one compute vector: for rows that are shorter than a whole pack.
+template <class S>
+struct Unpacked : S {
+  static constexpr int kPack = 1;
+
+  template <class D>
+  static HWY_INLINE hn::Vec<D> load_pack(Part<0>, D d, const typename S::Memory* from) {
+    return S::load(d, from);
+  }
+  template <bool kStream, class D>
+  static HWY_INLINE void store_pack(D d, const hn::Vec<D>* v, typename S::Memory* to) {
+    static_assert(!kStream);
+    S::store(d, v[0], to);
+  }
+};
+
 // Lanes are below 2^16, so that saturation would change nothing.
 template <class D>
 HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> low_halves(D, hn::Vec<hn::RebindToUnsigned<D>> bits) {
