@@ -53,7 +53,9 @@ def against(
     for dtype in dtypes:
         for plain in cases.get(group, f"grad/{dtype}/{base}/{size}"):
             for case in cases.get(group, *(f"grad/{dtype}/{kind}/{size}" for kind in kinds)):
-                values.append((case["id"], lab.ratio(case) / lab.ratio(plain)))
+                ratios = lab.ratio(case), lab.ratio(plain)
+                if None not in ratios:
+                    values.append((case["id"], ratios[0] / ratios[1]))
     return values
 
 

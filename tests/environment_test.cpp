@@ -194,6 +194,10 @@ TEST(Environment, Explain_NamesTheLayoutOrTheError) {
   EXPECT_NE(dense.find("dense"), std::string::npos) << dense;
   EXPECT_NE(turned.find("target"), std::string::npos) << turned;
   EXPECT_NE(dense, turned);
+  // A point of another dtype goes through a tile of one element.
+  uint16_t half;
+  const auto point = mseloss::explain(&one, &one, &one, Reduction::kMean, {&half, mseloss::DType::kFloat16});
+  EXPECT_NE(point.find("grad_input through a tile"), std::string::npos) << point;
   const auto error = mseloss::explain(&one, {x, shape}, {x, wrong}, Reduction::kMean, {out, shape});
   EXPECT_NE(error.find("target: expected"), std::string::npos) << error;
 }

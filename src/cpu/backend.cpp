@@ -152,11 +152,11 @@ Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opti
   // A sweep may leave out operands of its plan: the sum alone writes nothing.
   const bool writes = sweep != Sweep::kFastSum && sweep != Sweep::kExactSum;
   const int operands = plan.operands & (writes ? ~0 : 1 << kInput | 1 << kTarget);
-  const bool point = plan.layout != Layout::kDense && plan.rank == 0;  // one element, through a tile of one
-  if (operands == plan.operands && !point) return start(plan, buffers, sweep, options, sum);
+  const bool walkable = plan.rank != 0 || plan.layout == Layout::kDense;
+  if (operands == plan.operands && walkable) return start(plan, buffers, sweep, options, sum);
   Plan part = plan;
   part.operands = static_cast<uint8_t>(operands);
-  if (point) part.extent[part.rank++] = 1;
+  give_dimension(&part);
   return start(part, buffers, sweep, options, sum);
 }
 

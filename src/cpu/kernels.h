@@ -69,8 +69,8 @@ struct Kernels {
   void (*merge[3])(const void* from, ptrdiff_t from_stride, void* to, size_t rows, size_t columns);
   // For each piece, `bytes` bytes.
   void (*copy_runs)(const Piece* pieces, size_t count, const void* from, void* to, size_t bytes, Way way);
-  // to[i * pitch + j] = from[i], i < rows, j < n; by log2(size) - 1. `from` may be the last elements of those
-  // rows * pitch. May write up to kSpreadSlack bytes behind them.
+  // to[i * pitch + j] = from[i], i < rows, j < n, n >= 2; by log2(size) - 1. `from` may be the last elements
+  // of those rows * pitch. May write up to kSpreadSlack bytes behind them.
   void (*spread[3])(const void* from, void* to, size_t rows, size_t n, size_t pitch);
 };
 

@@ -69,7 +69,8 @@ void TileCopy::prepare(Way way, int rank, const int64_t* extent, const int64_t* 
 }
 
 // An operand that stands still along the tile's innermost dimensions is gathered without them, to the end of
-// the tile, and spread from there. Returns how many dimensions are gathered, with which strides.
+// the tile, and spread from there; or from where it is, if that is one run. Returns how many dimensions are
+// gathered, with which strides.
 int TileCopy::find_repetition(int rank, const int64_t* extent, const int64_t* operand, const int64_t* tile,
                               int64_t* compact) {
   copies_ = 1;
@@ -181,12 +182,13 @@ void TileCopy::for_each_index(const Dimension* first, const Dimension* last, F f
 template <class F>
 void TileCopy::for_each_list(F f) const {
   const Dimension part = listed_ < others_count_ ? others_[listed_] : Dimension{1, 0, 0};
-  for_each_index(others_ + listed_ + 1, others_ + others_count_, [&](ptrdiff_t from, ptrdiff_t to) {
-    for (int64_t k = 0; k < part.extent; k += chunk_) {
-      f(std::min(chunk_, part.extent - k) * inner_, (from + k * part.from) * size_,
-        (to + k * part.to) * size_);
-    }
-  });
+  for_each_index(others_ + std::min(listed_ + 1, others_count_), others_ + others_count_,
+                 [&](ptrdiff_t from, ptrdiff_t to) {
+                   for (int64_t k = 0; k < part.extent; k += chunk_) {
+                     f(std::min(chunk_, part.extent - k) * inner_, (from + k * part.from) * size_,
+                       (to + k * part.to) * size_);
+                   }
+                 });
 }
 
 // Calls f(from, to) for each piece.

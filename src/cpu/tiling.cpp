@@ -37,9 +37,13 @@ void cover(const Plan& plan, int o, int64_t width, int64_t* box) {
 }
 
 int64_t transposed_tile_bytes() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
   static const int64_t bytes =
       std::clamp<int64_t>(sysconf(_SC_LEVEL2_CACHE_SIZE) / 4, kLeastTransposedBytes, kMostTransposedBytes);
   return bytes;
+#else
+  return kLeastTransposedBytes;
+#endif
 }
 
 void choose_box(const Plan& plan, Tiling* tiling) {
@@ -142,6 +146,7 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
     }
   });
   for_each_operand(plan, [&](int o) { tiling->direct[o] = first[o] <= tiling->run; });
+  tiling->stream_runs = tiling->stream_runs && tiling->direct[kOut];
   // Long rows of a tile at distances of an odd number of cache lines: they share no sets of a cache.
   const int64_t line = 64 / size, row = tiling->box[plan.rank - 1];
   if (plan.rank > 1 && tiling->run == plan.rank - 1 && row >= 4 * line) {
@@ -150,6 +155,13 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
 }
 
 }  // namespace
+
+void give_dimension(Plan* plan) {
+  if (plan->layout == Layout::kDense || plan->rank != 0) return;
+  plan->rank = 1;
+  plan->extent[0] = 1;
+  for (auto& strides : plan->stride) strides[0] = 0;
+}
 
 Tiling make_tiling(const Plan& plan, bool stream) {
   Tiling tiling{};
@@ -182,8 +194,10 @@ bool streams(const Plan& plan, const Options& options) {
   return options.store == Options::Store::kStreaming || plan.numel >= kStreamBytes / size_of(plan.dtype);
 }
 
-std::string explain(const Plan& plan, const Options& options) {
-  if (plan.numel == 0) return "no elements: nothing to do";
+std::string explain(const Plan& given, const Options& options) {
+  if (given.numel == 0) return "no elements: nothing to do";
+  Plan plan = given;
+  give_dimension(&plan);
   const char* names[kOperands] = {"grad_output", "input", "target", "grad_input", "loss"};
   std::string text = plan.layout == Layout::kDense  ? "dense"
                      : plan.layout == Layout::kRows ? "rows"

@@ -34,7 +34,10 @@ struct Tiling {
   int run;                  // dimensions run..rank-1 of a box are one run for every direct operand
 };
 
-// `stream`: the output goes past the caches where its runs are long enough.
+// One element that is not dense has no dimension to make boxes of: gives it one.
+void give_dimension(Plan* plan);
+
+// `stream`: the output goes past the caches where that pays. The plan's rank is at least 1.
 Tiling make_tiling(const Plan& plan, bool stream);
 
 // How many threads are worth it, at most as many as the options allow.

@@ -8,6 +8,7 @@
 #include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <type_traits>
 
@@ -76,11 +77,12 @@ HWY_INLINE void transpose_panel(D d, const hn::TFromD<D>* from, ptrdiff_t from_s
   }
 }
 
-// All rows, at least a stage, of a vector of columns. Columns whose stride is a power of two share few cache
-// sets, and would be evicted between one block of rows and the next: so whole lines are copied first.
+// Rows of a column that are staged at a time.
 template <class T>
 constexpr size_t kStage = 256 / sizeof(T);
 
+// All rows, at least a stage, of a vector of columns. Columns whose stride is a power of two share few cache
+// sets, and would be evicted between one block of rows and the next: so whole lines are copied first.
 template <class D>
 HWY_INLINE void stage_and_transpose(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
                                     ptrdiff_t to_stride, size_t rows) {
@@ -131,9 +133,8 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
   using T = hn::TFromD<D>;
   constexpr size_t kBlock = 16 / sizeof(T);
   const size_t lanes = hn::Lanes(d), last_i = rows < kBlock ? 0 : rows - kBlock;
-  // The side of the longer stride is the tensor, the other the tile: whole cache lines of the tensor at a
-  // time.
-  if (way == Way::kStream || to_stride > from_stride) {
+  // By rows, whole cache lines of the sink at a time, where that has the longer stride, or is streamed to.
+  if (way == Way::kStream || to_stride > std::abs(from_stride)) {
     const auto by_rows = [&](auto streams) MSELOSS_INLINE {
       for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
         for_each_panel(d, columns, [&](auto part, size_t j) MSELOSS_INLINE {

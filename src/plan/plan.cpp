@@ -22,7 +22,7 @@ void align_strides(const View& view, const BroadcastShape& shape, int64_t* strid
 }
 
 Layout classify(const Plan& plan) {
-  constexpr int64_t kRowBytes = 64;  // shorter rows are cheaper through tiles
+  constexpr int64_t kRowBytes = 64;
   if (plan.numel == 0) return Layout::kEmpty;
   const int inner = std::max(plan.rank - 1, 0);
   bool unit = true, same_dtype = true;

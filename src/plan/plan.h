@@ -17,7 +17,7 @@ enum Operand : uint8_t { kGradOutput, kInput, kTarget, kOut, kOut2, kOperands };
 enum class Layout : uint8_t {
   kEmpty,    // no elements
   kDense,    // one dimension, every operand of stride 0 or 1
-  kRows,     // inner stride 0 or 1 for every operand, inner extent long enough to be read in place
+  kRows,     // inner stride 0 or 1 for every operand, an inner extent of a cache line or more
   kGeneral,  // boxes: operands that cannot be read in place go through tiles
 };
 
