@@ -111,6 +111,7 @@ void fill_elementwise(Kernels* kernels) {
       kernels->loss[i][width] = &loss<N, decltype(d)>;
     };
     constexpr size_t kElements = 16 / sizeof(typename S::Memory), kMost = hn::MaxLanes(hn::ScalableTag<T>());
+    // Of a half type one compute vector, where the target has it that long; else a pack of two.
     const auto up_to = [&]<size_t kCount>(int width, std::integral_constant<size_t, kCount>) {
       if constexpr (kCount <= kMost) {
         of_width(width, Unpacked<S>(), hn::CappedTag<T, kCount>());

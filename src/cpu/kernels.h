@@ -28,7 +28,7 @@ struct Rows {
 
 inline constexpr int kDTypes = 4;  // indexed by DType
 
-// Vectors of 16, of 32 and of as many bytes as the target has.
+// Kernels for vectors of 16, of 32 and of as many bytes of the operands as the target has.
 inline constexpr int kWidths = 3;
 inline int width_of(size_t row_bytes) { return row_bytes < 32 ? 0 : row_bytes < 64 ? 1 : 2; }
 
@@ -42,8 +42,8 @@ struct Piece {
 enum class Way : uint8_t { kGather, kScatter, kStream };
 
 struct Kernels {
-  // out = ((input - target) * scale) * grad_output; by width_of(bytes of a row): a row shorter than the
-  // vectors costs as much as many.
+  // out = ((input - target) * scale) * grad_output; by width_of(bytes of a row): one that is
+  // shorter than the vectors goes through a buffer, which costs as much as several vectors.
   void (*grad[kDTypes][kWidths])(const Rows&);
   // The same, past the caches.
   void (*grad_streaming[kDTypes])(const Rows&);
