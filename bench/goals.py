@@ -97,6 +97,7 @@ def call_overhead(cases: Cases) -> list[Value]:
     return [(c["id"], (seconds(c, name) - seconds(core[0])) * 1e6) for c in python if core]
 
 
+ONE_TRANSPOSED = ("target_transposed", "input_transposed", "out_transposed")
 MEM = tuple(f"grad/{d}/dense/mem" for d in ALL)
 LAYOUTS = tuple(
     f"grad/{d}/target_{k}/4096x4096" for d in ("f32", "f16") for k in ("row", "transposed")
@@ -150,7 +151,7 @@ GOALS: list[Goal] = [
             c,
             "transposed",
             ("f32",),
-            ("target_transposed", "input_transposed", "out_transposed"),
+            ONE_TRANSPOSED,
             "square",
             "4096x4096",
         ),
@@ -164,7 +165,7 @@ GOALS: list[Goal] = [
             c,
             "transposed",
             HALVES,
-            ("target_transposed", "input_transposed", "out_transposed"),
+            ONE_TRANSPOSED,
             "square",
             "4096x4096",
         ),

@@ -152,8 +152,7 @@ Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opti
   // A sweep may leave out operands of its plan: the sum alone writes nothing.
   const bool writes = sweep != Sweep::kFastSum && sweep != Sweep::kExactSum;
   const int operands = plan.operands & (writes ? ~0 : 1 << kInput | 1 << kTarget);
-  const bool walkable = plan.rank != 0 || plan.layout == Layout::kDense;
-  if (operands == plan.operands && walkable) return start(plan, buffers, sweep, options, sum);
+  if (operands == plan.operands && !lacks_dimension(plan)) return start(plan, buffers, sweep, options, sum);
   Plan part = plan;
   part.operands = static_cast<uint8_t>(operands);
   give_dimension(&part);

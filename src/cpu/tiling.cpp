@@ -10,9 +10,12 @@
 namespace mseloss::cpu {
 namespace {
 
-int64_t volume_of(const Plan& plan, const int64_t* box) {
+constexpr int64_t kLineBytes = 64;
+
+// Of a box's dimensions first..last-1.
+int64_t volume_of(const int64_t* box, int first, int last) {
   int64_t volume = 1;
-  for (int d = 0; d < plan.rank; ++d) volume *= box[d];
+  for (int d = first; d < last; ++d) volume *= box[d];
   return volume;
 }
 
@@ -60,13 +63,13 @@ void choose_box(const Plan& plan, Tiling* tiling) {
     for (int o = 0; o < kOperands; ++o) {
       if (moves_inside(plan, o)) cover(plan, o, width, box);
     }
-    if (volume_of(plan, box) <= budget) break;
+    if (volume_of(box, 0, plan.rank) <= budget) break;
   }
   // The rest of the budget goes to the innermost dimensions, in equal boxes, which are whole cache lines
   // where that makes no great difference.
-  const int64_t line = 64 / size;
+  const int64_t line = kLineBytes / size;
   for (int d = plan.rank; d-- > 0;) {
-    const int64_t most = std::min(plan.extent[d], budget / (volume_of(plan, box) / box[d]));
+    const int64_t most = std::min(plan.extent[d], budget / (volume_of(box, 0, plan.rank) / box[d]));
     const int64_t count = (plan.extent[d] + most - 1) / most;
     box[d] = (plan.extent[d] + count - 1) / count;
     if (count > 1 && box[d] >= 4 * line) {
@@ -87,16 +90,10 @@ int first_run_dimension(const Plan& plan, const Tiling& tiling, int operand) {
   return d;
 }
 
-int64_t volume_of(const Tiling& tiling, int first, int last) {
-  int64_t volume = 1;
-  for (int d = first; d < last; ++d) volume *= tiling.box[d];
-  return volume;
-}
-
 // Whether an output whose runs begin at dimension `first` is written in whole cache lines, if it begins with
 // one.
 bool whole_lines(const Plan& plan, const Tiling& tiling, int first) {
-  const int64_t line = 64 / size_of(plan.dtype);
+  const int64_t line = kLineBytes / size_of(plan.dtype);
   if (first == plan.rank || tiling.box[first] * plan.stride[kOut][first] % line != 0) return false;
   for (int d = 0; d < first; ++d) {
     if (plan.stride[kOut][d] % line != 0) return false;
@@ -113,11 +110,11 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
   const int64_t size = size_of(plan.dtype);
   int first[kOperands];
   std::fill_n(first, kOperands, plan.rank);
-  const auto run_bytes = [&](int d) { return volume_of(*tiling, d, plan.rank) * size; };
+  const auto run_bytes = [&](int d) { return volume_of(tiling->box, d, plan.rank) * size; };
   for_each_operand(plan, [&](int o) {
     first[o] = first_run_dimension(plan, *tiling, o);
     // Copies visit the operand's cache lines in its own order, rows in the box's.
-    if (first[o] == 0 || first[o] == plan.rank || run_bytes(first[o]) >= kDirectSumBytes) return;
+    if (first[o] == 0 || first[o] == plan.rank || run_bytes(first[o]) >= kLineBytes) return;
     if (std::abs(plan.stride[o][first[o] - 1]) * size > kNearBytes) first[o] = plan.rank;
   });
   const auto cost = [&](int run) {
@@ -126,11 +123,11 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
       if (first[o] <= run) {
         if (run > 0 && !moves_inside(plan, o)) row += kStandingCost;
       } else {
-        const int64_t pieces = moves_inside(plan, o) ? volume_of(*tiling, 0, first[o]) : 1;
+        const int64_t pieces = moves_inside(plan, o) ? volume_of(tiling->box, 0, first[o]) : 1;
         copies += pieces * kPieceCost + tiling->volume * size;
       }
     });
-    return volume_of(*tiling, 0, run) * row + copies;
+    return volume_of(tiling->box, 0, run) * row + copies;
   };
   // For the sake of long runs in an output that is to be streamed, others with shorter ones go through tiles.
   const int64_t stream_run = whole_lines(plan, *tiling, first[kOut]) ? kStreamRunBytes : kStreamOddRunBytes;
@@ -148,7 +145,7 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
   for_each_operand(plan, [&](int o) { tiling->direct[o] = first[o] <= tiling->run; });
   tiling->stream_runs = tiling->stream_runs && tiling->direct[kOut];
   // Long rows of a tile at distances of an odd number of cache lines: they share no sets of a cache.
-  const int64_t line = 64 / size, row = tiling->box[plan.rank - 1];
+  const int64_t line = kLineBytes / size, row = tiling->box[plan.rank - 1];
   if (plan.rank > 1 && tiling->run == plan.rank - 1 && row >= 4 * line) {
     tiling->padding = row / line % 2 == 0 ? line : 2 * line;
   }
@@ -157,7 +154,7 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
 }  // namespace
 
 void give_dimension(Plan* plan) {
-  if (plan->layout == Layout::kDense || plan->rank != 0) return;
+  if (!lacks_dimension(*plan)) return;
   plan->rank = 1;
   plan->extent[0] = 1;
   for (auto& strides : plan->stride) strides[0] = 0;
@@ -166,7 +163,7 @@ void give_dimension(Plan* plan) {
 Tiling make_tiling(const Plan& plan, bool stream) {
   Tiling tiling{};
   choose_box(plan, &tiling);
-  tiling.volume = volume_of(plan, tiling.box);
+  tiling.volume = volume_of(tiling.box, 0, plan.rank);
   tiling.total = 1;
   for (int d = 0; d < plan.rank; ++d) {
     tiling.boxes[d] = (plan.extent[d] + tiling.box[d] - 1) / tiling.box[d];

@@ -34,7 +34,8 @@ struct Tiling {
   int run;                  // dimensions run..rank-1 of a box are one run for every direct operand
 };
 
-// One element that is not dense has no dimension to make boxes of: gives it one.
+// One element that is not dense has no dimension to make boxes of; give_dimension() gives it one.
+inline bool lacks_dimension(const Plan& plan) { return plan.rank == 0 && plan.layout != Layout::kDense; }
 void give_dimension(Plan* plan);
 
 // `stream`: the output goes past the caches where that pays. The plan's rank is at least 1.
