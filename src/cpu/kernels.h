@@ -67,6 +67,11 @@ struct Kernels {
                    size_t columns);
   // to[i * columns + j] = from[j * from_stride + i], i < rows, j < columns <= kMaxSplit; by log2(size) - 1.
   void (*merge[3])(const void* from, ptrdiff_t from_stride, void* to, size_t rows, size_t columns);
+  // For each piece, to[i] = from[i * stride], i < n, 1 < stride <= most_stride; by log2(size) - 1.
+  void (*take[3])(const Piece* pieces, size_t count, const void* from, ptrdiff_t stride, void* to, size_t n);
+  // The other way round: to[i * stride] = from[i].
+  void (*give[3])(const Piece* pieces, size_t count, const void* from, void* to, ptrdiff_t stride, size_t n);
+  ptrdiff_t most_stride[3];
   // For each piece, `bytes` bytes.
   void (*copy_runs)(const Piece* pieces, size_t count, const void* from, void* to, size_t bytes, Way way);
   // to[i * pitch + j] = from[i], i < rows, j < n, n >= 2; by log2(size) - 1. `from` may be the last elements

@@ -104,15 +104,18 @@ void copy_runs(const Piece* pieces, size_t count, const void* from_bytes, void* 
   }
 }
 
-// Rows of at least a vector each.
-template <class D>
-HWY_INLINE void spread_long(D d, const hn::TFromD<D>* from, hn::TFromD<D>* to, size_t rows, size_t n,
+// Rows of at least a vector each; without kLong of at most two.
+template <bool kLong, class D>
+HWY_INLINE void spread_rows(D d, const hn::TFromD<D>* from, hn::TFromD<D>* to, size_t rows, size_t n,
                             size_t pitch) {
+#pragma GCC unroll 4
   for (size_t r = 0; r < rows; ++r, to += pitch) {
     hn::TFromD<D> element;
     std::memcpy(&element, from + r, sizeof(element));
     const auto copies = hn::Set(d, element);
-    for (size_t i = 0; i + hn::Lanes(d) < n; i += hn::Lanes(d)) hn::StoreU(copies, d, to + i);
+    hn::StoreU(copies, d, to);
+    for (size_t i = hn::Lanes(d); kLong && i + hn::Lanes(d) < n; i += hn::Lanes(d))
+      hn::StoreU(copies, d, to + i);
     hn::StoreU(copies, d, to + n - hn::Lanes(d));
   }
 }
@@ -123,11 +126,16 @@ void spread(const void* from_bytes, void* to_bytes, size_t rows, size_t n, size_
   T* to = static_cast<T*>(to_bytes);
 #if HWY_TARGET != HWY_SCALAR
   constexpr size_t kBlock = kBlockBytes / sizeof(T);
-  if (n * sizeof(T) >= 512) return spread_long(hn::CappedTag<T, 4 * kBlock>(), from, to, rows, n, pitch);
-  if (n * sizeof(T) >= 32) return spread_long(hn::CappedTag<T, 2 * kBlock>(), from, to, rows, n, pitch);
-  if (n * sizeof(T) >= 16 && n != pitch)
-    return spread_long(hn::FixedTag<T, kBlock>(), from, to, rows, n, pitch);
-  if (n == pitch) {
+  const hn::FixedTag<T, kBlock> d16;
+  const hn::CappedTag<T, 2 * kBlock> d32;
+  const hn::CappedTag<T, 4 * kBlock> d64;
+  if (n >= 2 * kBlock) {
+    if (n >= 2 * hn::Lanes(d64)) return spread_rows<true>(d64, from, to, rows, n, pitch);
+    if (n >= hn::Lanes(d64)) return spread_rows<false>(d64, from, to, rows, n, pitch);
+    return spread_rows<false>(d32, from, to, rows, n, pitch);
+  }
+  if (n >= kBlock && n != pitch) return spread_rows<false>(d16, from, to, rows, n, pitch);
+  if (n == pitch && n >= 2) {
     const hn::FixedTag<uint8_t, kBlockBytes> d;
     const auto* table = kSpreadTables<sizeof(T)>.bytes + SpreadTables<sizeof(T)>::first(n);
     const auto period = [&](const T* block, size_t r, auto blocks) MSELOSS_INLINE {

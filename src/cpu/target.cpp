@@ -15,6 +15,7 @@ namespace mseloss {
 namespace cpu {
 
 void fill_elementwise_kernels(Kernels* kernels, size_t target);
+void fill_interleave_kernels(Kernels* kernels, size_t target);
 void fill_runs_kernels(Kernels* kernels, size_t target);
 void fill_sum_kernels(Kernels* kernels, size_t target);
 void fill_transpose_kernels(Kernels* kernels, size_t target);
@@ -43,6 +44,7 @@ struct Targets {
       Target& entry = entries[count++];
       entry.name = hwy::TargetName(bit);
       fill_elementwise_kernels(&entry.kernels, only.GetIndex());
+      fill_interleave_kernels(&entry.kernels, only.GetIndex());
       fill_runs_kernels(&entry.kernels, only.GetIndex());
       fill_sum_kernels(&entry.kernels, only.GetIndex());
       fill_transpose_kernels(&entry.kernels, only.GetIndex());

@@ -7,10 +7,14 @@
 namespace mseloss::cpu {
 namespace {
 
-constexpr int64_t kRepeatBytes = 256;  // less is cheaper piece by piece
-constexpr int64_t kLongRow = 64;       // elements; a row that is worth a loop of its own
-constexpr int64_t kSmallPlane = 32;    // elements; less is cheaper one by one
-constexpr int64_t kSplitRow = 16;      // elements; shorter rows are not worth being taken apart
+// Elements, but for bytes.
+constexpr int64_t kRepeatBytes = 256;             // less is cheaper piece by piece
+constexpr int64_t kSmallPlane = 32;               // less is cheaper one by one
+constexpr int64_t kSplitRow = 16;                 // a shorter one is not worth being taken apart
+constexpr int64_t kSpacedSide = 8;                // of a plane to be turned
+constexpr int64_t kShortLine = 4, kLongLine = 8;  // of a loop
+constexpr int64_t kStageRowBytes = 512, kStageBytes = 16 * 1024;
+constexpr int64_t kLineBytes = 64, kAheadBytes = 8192;
 
 // Calls f(T()) with the unsigned integer type of `size` bytes.
 template <class F>
@@ -20,22 +24,28 @@ void with_element(int64_t size, F f) {
   return f(uint64_t());
 }
 
-// Rows x columns elements. Strides in elements.
+// Rows x columns elements. Strides in bytes.
 struct Plane {
   ptrdiff_t from_row, from_column, to_row, to_column;
   int64_t rows, columns;
 };
 
+// What is asked for while a row of a plane is copied: so many lines, a step apart; in bytes.
+struct Ahead {
+  ptrdiff_t row, step;
+  int64_t lines;
+};
+
+// Inlined, its loops would be short of registers.
 template <class T>
-void copy_plane(const char* from, char* to, const Plane& plane) {
-  constexpr ptrdiff_t kSize = sizeof(T);
-  const ptrdiff_t from_step = plane.from_column * kSize, to_step = plane.to_column * kSize;
-  for (int64_t i = 0; i < plane.rows; ++i) {
-    const char* source = from + i * plane.from_row * kSize;
-    char* sink = to + i * plane.to_row * kSize;
+[[gnu::noinline]] void copy_plane(const char* from, char* to, Plane plane, const char* later, Ahead ahead) {
+  for (int64_t i = 0; i < plane.rows; ++i, later += ahead.row) {
+    for (int64_t k = 0; k < ahead.lines; ++k) __builtin_prefetch(later + k * ahead.step);
+    const char* source = from + i * plane.from_row;
+    char* sink = to + i * plane.to_row;
 #pragma GCC unroll 4
-    for (int64_t j = 0; j < plane.columns; ++j, source += from_step, sink += to_step) {
-      std::memcpy(sink, source, kSize);
+    for (int64_t j = 0; j < plane.columns; ++j, source += plane.from_column, sink += plane.to_column) {
+      std::memcpy(sink, source, sizeof(T));
     }
   }
 }
@@ -55,17 +65,17 @@ void TileCopy::prepare(Way way, int rank, const int64_t* extent, const int64_t* 
   int64_t compact[kMaxRank];
   rank = find_repetition(rank, extent, operand, tile, compact);
   merge_dimensions(rank, extent, operand, compact);
-  kind_ = choose_kind();
-  const bool plane = kind_ == Kind::kPlane || kind_ == Kind::kTurn;
-  others_count_ = 0;
-  for (int d = kind_ == Kind::kElement ? 0 : 1; d < rank_; ++d) {
-    if (!plane || d != row_) others_[others_count_++] = dims_[d];
+  choose_piece();
+  CopyDimension others[kMaxRank];
+  int count = 0;
+  for (int d = 0; d < rank_; ++d) {
+    if (d == column_ || d == row_) continue;
+    // Pieces that share the operand's cache lines follow each other.
+    int at = count++;
+    for (; at > 0 && operand_distance(others[at - 1]) > operand_distance(dims_[d]); --at) others[at] = others[at - 1];
+    others[at] = dims_[d];
   }
-  // Pieces that share the operand's cache lines follow each other.
-  std::sort(others_, others_ + others_count_, [&](const Dimension& a, const Dimension& b) {
-    return operand_distance(a) < operand_distance(b);
-  });
-  list_pieces();
+  pieces_.list(others, count, size_);
 }
 
 // An operand that stands still along the tile's innermost dimensions is gathered without them, to the end of
@@ -91,13 +101,13 @@ void TileCopy::merge_dimensions(int rank, const int64_t* extent, const int64_t* 
   rank_ = repeats_ = 0;
   for (int d = rank; d-- > 0;) {
     if (extent[d] == 1) continue;
-    Dimension next{extent[d], operand[d], tile[d]};
+    CopyDimension next{extent[d], operand[d], tile[d]};
     if (operand[d] == 0 && tile[d] > 1 && extent[d] * tile[d] * size_ >= kRepeatBytes) {
       repeat_[repeats_++] = next;
       continue;
     }
     if (way_ != Way::kGather) std::swap(next.from, next.to);
-    Dimension* last = rank_ == 0 ? nullptr : &dims_[rank_ - 1];
+    CopyDimension* last = rank_ == 0 ? nullptr : &dims_[rank_ - 1];
     if (last != nullptr && last->from * last->extent == next.from && last->to * last->extent == next.to) {
       last->extent *= next.extent;
     } else {
@@ -107,145 +117,178 @@ void TileCopy::merge_dimensions(int rank, const int64_t* extent, const int64_t* 
   if (rank_ == 0) dims_[rank_++] = {1, 1, 1};
 }
 
-// Every second, third or fourth element.
-bool TileCopy::splits_rows(const Dimension& column) {
-  return column.to == 1 && column.from > 1 && column.from <= kMaxSplit && column.extent >= kSplitRow;
+ptrdiff_t TileCopy::operand_stride(const CopyDimension& dimension) const {
+  return way_ == Way::kGather ? dimension.from : dimension.to;
 }
 
-ptrdiff_t TileCopy::operand_distance(const Dimension& dimension) const {
-  return std::abs(way_ == Way::kGather ? dimension.from : dimension.to);
+ptrdiff_t TileCopy::operand_distance(const CopyDimension& dimension) const {
+  return std::abs(operand_stride(dimension));
 }
 
-TileCopy::Kind TileCopy::choose_kind() {
-  row_ = 0;
+// Whether the operand has an element at every second, third, ... place, and enough of them.
+bool TileCopy::is_spaced(const CopyDimension& dimension) const {
+  const ptrdiff_t stride = operand_stride(dimension);
+  return stride > 1 && stride <= kernels().most_stride[size_ / 4] && dimension.extent >= 2 * size_;
+}
+
+void TileCopy::choose_piece() {
+  column_ = 0;
+  row_ = -1;
+  const CopyDimension& column = dims_[0];
+  if (column.from == 1 && column.to == 1) {
+    kind_ = Kind::kRun;
+    return;
+  }
+  if ((way_ == Way::kGather ? column.to : column.from) != 1) return choose_plane();
+  int near = 0;
   for (int d = 1; d < rank_; ++d) {
     const ptrdiff_t distance = operand_distance(dims_[d]);
-    if (distance != 0 && (row_ == 0 || distance < operand_distance(dims_[row_]))) row_ = d;
+    if (distance != 0 && (near == 0 || distance < operand_distance(dims_[near]))) near = d;
   }
-  const Dimension& column = dims_[0];
-  if (column.from == 1 && column.to == 1) return Kind::kRun;
-  const Dimension& row = dims_[row_];
-  if (row_ != 0 && row.extent * column.extent >= kSmallPlane &&
-      ((row.from == 1 && column.to == 1) || (row.to == 1 && column.from == 1))) {
-    return Kind::kTurn;
+  const CopyDimension& row = dims_[near];
+  if (near != 0 && operand_stride(row) == 1 && row.extent * column.extent >= kSmallPlane) {
+    kind_ = Kind::kTurn;
+    row_ = near;
+  } else if (is_spaced(column)) {
+    kind_ = Kind::kSpaced;
+  } else if (near != 0 && size_ < 8 && std::min(row.extent, column.extent) >= kSpacedSide && is_spaced(row)) {
+    kind_ = Kind::kTurnSpaced;
+    row_ = near;
+  } else {
+    choose_plane();
   }
-  return splits_rows(column) || column.extent >= kLongRow ? Kind::kPlane : Kind::kElement;
 }
 
-// The places of as many pieces as fit.
-void TileCopy::list_pieces() {
-  int64_t count = 1;
-  pieces_[0] = {0, 0};
-  const auto add = [&](const Dimension& dimension, int64_t extent) {
-    for (int64_t k = 1; k < extent; ++k) {
-      for (int64_t i = 0; i < count; ++i) {
-        pieces_[k * count + i] = {pieces_[i].from + k * dimension.from * size_,
-                                  pieces_[i].to + k * dimension.to * size_};
+// The inner loop along the operand's shortest stride, for the sake of its cache lines, if that is not too
+// short a loop; the outer one along the nearest dimension that is long, or the longest.
+void TileCopy::choose_plane() {
+  kind_ = Kind::kPlane;
+  column_ = -1;
+  for (int d = 0; d < rank_; ++d) {
+    const ptrdiff_t distance = operand_distance(dims_[d]);
+    if (distance != 0 && (column_ < 0 || distance < operand_distance(dims_[column_]))) column_ = d;
+  }
+  const auto best = [&](int other) {
+    int found = -1;
+    for (int d = 0; d < rank_; ++d) {
+      if (d == other) continue;
+      const CopyDimension& dimension = dims_[d];
+      if (found < 0) {
+        found = d;
+      } else if (std::min(dimension.extent, dims_[found].extent) >= kLongLine) {
+        if (operand_distance(dimension) < operand_distance(dims_[found])) found = d;
+      } else if (dimension.extent > dims_[found].extent) {
+        found = d;
       }
     }
-    count *= extent;
+    return found;
   };
-  for (listed_ = 0; listed_ < others_count_; ++listed_) {
-    const Dimension& dimension = others_[listed_];
-    inner_ = count;
-    if (dimension.extent > kPieces / count) {
-      chunk_ = kPieces / count;
-      return add(dimension, chunk_);
-    }
-    add(dimension, dimension.extent);
-  }
-  inner_ = count;
-  chunk_ = 1;
-}
-
-// Calls f(from, to), in elements, for every index of the dimensions from `first` to `last`.
-template <class F>
-void TileCopy::for_each_index(const Dimension* first, const Dimension* last, F f) {
-  int64_t index[kMaxRank] = {};
-  ptrdiff_t from = 0, to = 0;
-  for (;;) {
-    f(from, to);
-    const Dimension* d = first;
-    for (; d < last; ++d) {
-      from += d->from;
-      to += d->to;
-      if (++index[d - first] < d->extent) break;
-      from -= d->from * d->extent;
-      to -= d->to * d->extent;
-      index[d - first] = 0;
-    }
-    if (d >= last) return;
-  }
-}
-
-// Calls f(count, from, to): so many pieces of the list, from there, in bytes.
-template <class F>
-void TileCopy::for_each_list(F f) const {
-  const Dimension part = listed_ < others_count_ ? others_[listed_] : Dimension{1, 0, 0};
-  for_each_index(others_ + std::min(listed_ + 1, others_count_), others_ + others_count_,
-                 [&](ptrdiff_t from, ptrdiff_t to) {
-                   for (int64_t k = 0; k < part.extent; k += chunk_) {
-                     f(std::min(chunk_, part.extent - k) * inner_, (from + k * part.from) * size_,
-                       (to + k * part.to) * size_);
-                   }
-                 });
-}
-
-// Calls f(from, to) for each piece.
-template <class F>
-void TileCopy::for_each_piece(const char* from, char* to, F f) const {
-  for_each_list([&](int64_t count, ptrdiff_t from_list, ptrdiff_t to_list) {
-    for (int64_t i = 0; i < count; ++i) f(from + from_list + pieces_[i].from, to + to_list + pieces_[i].to);
-  });
+  if (column_ < 0 || dims_[column_].extent < kShortLine) column_ = best(-1);
+  row_ = best(column_);
 }
 
 void TileCopy::copy_runs(const char* from, char* to) const {
   const auto bytes = static_cast<size_t>(dims_[0].extent * size_);
-  for_each_list([&](int64_t count, ptrdiff_t from_list, ptrdiff_t to_list) {
-    kernels().copy_runs(pieces_, static_cast<size_t>(count), from + from_list, to + to_list, bytes, way_);
+  pieces_.for_each_list([&](const Piece* pieces, size_t count, ptrdiff_t source, ptrdiff_t sink) {
+    kernels().copy_runs(pieces, count, from + source, to + sink, bytes, way_);
   });
 }
 
-void TileCopy::copy_planes(const char* from, char* to) const {
-  const Dimension row = row_ == 0 ? Dimension{1, 0, 0} : dims_[row_], column = dims_[0];
-  if (splits_rows(column)) {
-    return for_each_piece(from, to, [&](const char* a, char* b) {
-      for (int64_t i = 0; i < row.extent; ++i) {
-        kernels().split[size_ / 4](a + i * row.from * size_, column.from, b + i * row.to * size_, row.to, 1,
-                                   static_cast<size_t>(column.extent));
-      }
-    });
+void TileCopy::move_spaced(const Piece* pieces, size_t count, const char* from, char* to,
+                           const CopyDimension& spaced, int64_t n) const {
+  if (way_ == Way::kGather) {
+    kernels().take[size_ / 4](pieces, count, from, spaced.from, to, static_cast<size_t>(n));
+  } else {
+    kernels().give[size_ / 4](pieces, count, from, to, spaced.to, static_cast<size_t>(n));
   }
-  Plane plane{row.from, column.from, row.to, column.to, row.extent, column.extent};
-  // The inner loop runs along the operand's shorter stride, for the sake of its cache lines, if that is long.
-  if (row.extent * size_ >= 16 && operand_distance(row) < operand_distance(column)) {
-    plane = {column.from, row.from, column.to, row.to, column.extent, row.extent};
-  }
-  with_element(size_, [&](auto element) {
-    for_each_piece(from, to, [&](const char* a, char* b) { copy_plane<decltype(element)>(a, b, plane); });
+}
+
+void TileCopy::copy_spaced(const char* from, char* to) const {
+  pieces_.for_each_list([&](const Piece* pieces, size_t count, ptrdiff_t source, ptrdiff_t sink) {
+    move_spaced(pieces, count, from + source, to + sink, dims_[0], dims_[0].extent);
   });
 }
 
 void TileCopy::turn_planes(const char* from, char* to) const {
   // Along i the one side is contiguous, along j the other.
-  const bool by_row = dims_[row_].from == 1 && dims_[0].to == 1;
-  const Dimension i = by_row ? dims_[row_] : dims_[0], j = by_row ? dims_[0] : dims_[row_];
+  const bool gather = way_ == Way::kGather;
+  const CopyDimension i = dims_[gather ? row_ : 0], j = dims_[gather ? 0 : row_];
   const auto rows = static_cast<size_t>(i.extent), columns = static_cast<size_t>(j.extent);
   const int log2 = size_ / 4;
   if (j.from > 1 && j.from <= kMaxSplit && i.extent <= j.from && j.extent >= kSplitRow) {
-    return for_each_piece(
-        from, to, [&](const char* a, char* b) { kernels().split[log2](a, j.from, b, i.to, rows, columns); });
+    return pieces_.for_each([&](ptrdiff_t source, ptrdiff_t sink) {
+      kernels().split[log2](from + source, j.from, to + sink, i.to, rows, columns);
+    });
   }
   if (i.to == j.extent && j.extent > 1 && j.extent <= kMaxSplit && i.extent >= kSplitRow) {
-    return for_each_piece(
-        from, to, [&](const char* a, char* b) { kernels().merge[log2](a, j.from, b, rows, columns); });
+    return pieces_.for_each([&](ptrdiff_t source, ptrdiff_t sink) {
+      kernels().merge[log2](from + source, j.from, to + sink, rows, columns);
+    });
   }
   ptrdiff_t last = 1;
   for (int d = 0; d < rank_; ++d) last += std::max<ptrdiff_t>(dims_[d].from, 0) * (dims_[d].extent - 1);
   const char* const end = from + last * size_;
-  for_each_list([&](int64_t count, ptrdiff_t from_list, ptrdiff_t to_list) {
-    kernels().transpose[log2](pieces_, static_cast<size_t>(count), from + from_list, j.from, to + to_list,
-                              i.to, rows, columns, end, way_);
+  pieces_.for_each_list([&](const Piece* pieces, size_t count, ptrdiff_t source, ptrdiff_t sink) {
+    kernels().transpose[log2](pieces, count, from + source, j.from, to + sink, i.to, rows, columns, end,
+                              way_);
+  });
+}
+
+// By way of a stage, in which the operand's elements are neighbours.
+void TileCopy::turn_spaced_planes(const char* from, char* to) const {
+  const CopyDimension row = dims_[row_], column = dims_[0];
+  const int64_t rows = std::min(row.extent, kStageRowBytes / size_), pitch = rows + kLineBytes / size_;
+  const int64_t columns = std::min(column.extent, kStageBytes / size_ / pitch);
+  const bool gather = way_ == Way::kGather;
+  alignas(kLineBytes) char stage[kStageBytes];
+  Piece spaced[kStageBytes / kLineBytes];
+  for (int64_t k = 0; k < columns; ++k) {
+    const ptrdiff_t staged = k * pitch * size_;
+    spaced[k] = gather ? Piece{k * column.from * size_, staged} : Piece{staged, k * column.to * size_};
+  }
+  const auto block = [&](const char* source, char* sink, int64_t m, int64_t n) {
+    const Piece whole{0, 0};
+    const auto turn = kernels().transpose[size_ / 4];
+    const auto i = static_cast<size_t>(m), j = static_cast<size_t>(n);
+    if (gather) {
+      move_spaced(spaced, j, source, stage, row, m);
+      turn(&whole, 1, stage, pitch, sink, row.to, i, j, stage + kStageBytes, way_);
+    } else {
+      const char* const end = source + ((m - 1) * row.from + n) * size_;
+      turn(&whole, 1, source, row.from, stage, pitch, j, i, end, way_);
+      move_spaced(spaced, j, stage, sink, row, m);
+    }
+  };
+  pieces_.for_each([&](ptrdiff_t source, ptrdiff_t sink) {
+    for (int64_t i = 0; i < row.extent; i += rows) {
+      for (int64_t j = 0; j < column.extent; j += columns) {
+        block(from + source + (i * row.from + j * column.from) * size_,
+              to + sink + (i * row.to + j * column.to) * size_, std::min(rows, row.extent - i),
+              std::min(columns, column.extent - j));
+      }
+    }
+  });
+}
+
+void TileCopy::copy_planes(const char* from, char* to) const {
+  const CopyDimension column = dims_[column_], outer = row();
+  const Plane plane{outer.from * size_, column.from * size_, outer.to * size_,
+                    column.to * size_,  outer.extent,        column.extent};
+  // Of the operand, of rows further on.
+  Ahead ahead{operand_stride(outer) * size_, operand_stride(column) * size_, column.extent};
+  if (std::abs(ahead.step) < kLineBytes) {
+    ahead.lines = (std::abs(ahead.step) * column.extent + kLineBytes - 1) / kLineBytes;
+    ahead.step = ahead.step < 0 ? -kLineBytes : kLineBytes;
+  } else if (std::abs(ahead.step) > std::abs(ahead.row)) {
+    ahead.lines = 0;  // it comes soon enough, line by line
+  }
+  const ptrdiff_t distance =
+      ahead.lines == 0 ? 0 : ahead.row * (kAheadBytes / (kLineBytes * ahead.lines) + 1);
+  with_element(size_, [&](auto element) {
+    pieces_.for_each([&](ptrdiff_t source, ptrdiff_t sink) {
+      const char* later = (way_ == Way::kGather ? from + source : to + sink) + distance;
+      copy_plane<decltype(element)>(from + source, to + sink, plane, later, ahead);
+    });
   });
 }
 
@@ -255,7 +298,7 @@ void TileCopy::repeat(char* tile) const {
     const int64_t block = repeat_[r].to * size_, all = block * repeat_[r].extent;
     int outer = 0;
     while (outer < rank_ && dims_[outer].to < repeat_[r].to) ++outer;
-    for_each_index(dims_ + outer, dims_ + rank_, [&](ptrdiff_t, ptrdiff_t at) {
+    for_each_index(dims_ + outer, rank_ - outer, [&](ptrdiff_t, ptrdiff_t at) {
       char* first = tile + at * size_;
       for (int64_t done = block; done < all; done *= 2) {
         std::memcpy(first + done, first, static_cast<size_t>(std::min(done, all - done)));
@@ -274,19 +317,20 @@ void TileCopy::copy(const char* from, char* tile) const {
   if (copies_ > 1 && one_run) return spread(from, tile);
   char* to = tile + rows_ * (pitch_ - 1) * size_;
   switch (kind_) {
-    case Kind::kElement:
-      with_element(size_, [&](auto element) {
-        for_each_piece(from, to, [](const char* a, char* b) { std::memcpy(b, a, sizeof(element)); });
-      });
-      break;
     case Kind::kRun:
       copy_runs(from, to);
       break;
-    case Kind::kPlane:
-      copy_planes(from, to);
+    case Kind::kSpaced:
+      copy_spaced(from, to);
       break;
     case Kind::kTurn:
       turn_planes(from, to);
+      break;
+    case Kind::kTurnSpaced:
+      turn_spaced_planes(from, to);
+      break;
+    case Kind::kPlane:
+      copy_planes(from, to);
       break;
   }
   repeat(to);

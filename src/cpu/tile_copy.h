@@ -1,7 +1,7 @@
 // Copies one operand's part of a box into its tile, or back.
 #pragma once
 
-#include "cpu/kernels.h"
+#include "cpu/pieces.h"
 #include "plan/plan.h"
 
 namespace mseloss::cpu {
@@ -19,35 +19,31 @@ class TileCopy {
   void copy(const char* from, char* to) const;
 
  private:
-  struct Dimension {
-    int64_t extent;
-    ptrdiff_t from, to;
-  };
-  // A box is copied in pieces of one kind, at places that are listed once.
+  // A box is copied in pieces of one kind, each of dims_[column_] and dims_[row_].
   enum class Kind : uint8_t {
-    kElement,
-    kRun,    // dims_[0], contiguous on both sides
-    kPlane,  // dims_[0] and dims_[row_]
-    kTurn,   // the same, contiguous along one on one side and along the other on the other
+    kRun,         // a column, contiguous on both sides
+    kSpaced,      // a column, contiguous in the tile and nearly so in the operand
+    kTurn,        // contiguous along the one on one side and along the other on the other
+    kTurnSpaced,  // the same, nearly contiguous in the operand
+    kPlane,       // element by element
   };
-  static constexpr int kPieces = 256;  // listed: 4 KiB
 
   int find_repetition(int rank, const int64_t* extent, const int64_t* operand, const int64_t* tile,
                       int64_t* compact);
   void merge_dimensions(int rank, const int64_t* extent, const int64_t* operand, const int64_t* tile);
-  ptrdiff_t operand_distance(const Dimension& dimension) const;  // between neighbours along it
-  static bool splits_rows(const Dimension& column);
-  Kind choose_kind();
-  void list_pieces();
-  template <class F>
-  static void for_each_index(const Dimension* first, const Dimension* last, F f);
-  template <class F>
-  void for_each_list(F f) const;
-  template <class F>
-  void for_each_piece(const char* from, char* to, F f) const;
+  void choose_piece();
+  void choose_plane();
+  ptrdiff_t operand_stride(const CopyDimension& dimension) const;
+  ptrdiff_t operand_distance(const CopyDimension& dimension) const;  // between neighbours along it
+  bool is_spaced(const CopyDimension& dimension) const;
+  CopyDimension row() const { return row_ < 0 ? CopyDimension{1, 0, 0} : dims_[row_]; }
   void copy_runs(const char* from, char* to) const;
-  void copy_planes(const char* from, char* to) const;
+  void move_spaced(const Piece* pieces, size_t count, const char* from, char* to, const CopyDimension& spaced,
+                   int64_t n) const;
+  void copy_spaced(const char* from, char* to) const;
   void turn_planes(const char* from, char* to) const;
+  void turn_spaced_planes(const char* from, char* to) const;
+  void copy_planes(const char* from, char* to) const;
   void repeat(char* tile) const;
   void spread(const char* from, char* tile) const;
 
@@ -56,16 +52,12 @@ class TileCopy {
   int size_;
   Way way_;
   Kind kind_;
-  int64_t rows_, copies_, pitch_;  // of each element gathered, so many copies, at so many elements' distance
-  int rank_, repeats_;             // of what is left when neighbours on both sides are merged
-  Dimension dims_[kMaxRank];       // innermost of the tile first
-  Dimension repeat_[kMaxRank];     // dimensions whose blocks are copied inside the tile
-  int row_;                        // the dimension of dims_ along which the operand is most nearly contiguous
-  Dimension others_[kMaxRank];     // those that a piece does not have: the first of them listed,
-  int others_count_, listed_;
-  int64_t chunk_;  // and of the next so many indices, each of
-  int64_t inner_;  // so many pieces
-  Piece pieces_[kPieces];
+  int64_t rows_, copies_, pitch_;   // of each element gathered, so many copies, at so many elements' distance
+  int rank_, repeats_;              // of what is left when neighbours on both sides are merged
+  CopyDimension dims_[kMaxRank];    // innermost of the tile first
+  CopyDimension repeat_[kMaxRank];  // dimensions whose blocks are copied inside the tile
+  int column_, row_;                // the row is -1 where a piece has none
+  Pieces pieces_;                   // along the other dimensions
 };
 
 }  // namespace mseloss::cpu

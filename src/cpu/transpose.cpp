@@ -249,75 +249,7 @@ void transpose(const Piece* pieces, size_t count, const void* from, ptrdiff_t fr
   }
 }
 
-constexpr size_t kSplitAhead = 8192;  // bytes
-
-// The same for rows that lie closely interleaved: loads that take them apart.
-template <class T>
-void split(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, ptrdiff_t to_stride, size_t rows,
-           size_t columns) {
-  const T* from = static_cast<const T*>(from_bytes);
-  T* to = static_cast<T*>(to_bytes);
-  size_t j = 0;
-#if HWY_TARGET != HWY_SCALAR
-  const hn::ScalableTag<T> d;
-  const size_t lanes = hn::Lanes(d);
-  // Behind a long row comes, most often, what the next box wants.
-  const size_t ahead =
-      (columns * from_stride * sizeof(T) < kSplitAhead ? kSplitAhead / 4 : kSplitAhead) / sizeof(T);
-  // The last column is left out: behind it there may be nothing to load.
-  for (; j + lanes < columns; j += lanes) {
-    hn::Vec<decltype(d)> v[kMaxSplit];
-    const T* at = from + static_cast<ptrdiff_t>(j) * from_stride;
-    for (ptrdiff_t k = 0; k < from_stride; ++k) hwy::Prefetch(at + ahead + k * lanes);
-    if (from_stride == 2) {
-      hn::LoadInterleaved2(d, at, v[0], v[1]);
-    } else if (from_stride == 3) {
-      hn::LoadInterleaved3(d, at, v[0], v[1], v[2]);
-    } else {
-      hn::LoadInterleaved4(d, at, v[0], v[1], v[2], v[3]);
-    }
-    for (size_t i = 0; i < rows; ++i) hn::StoreU(v[i], d, to + static_cast<ptrdiff_t>(i) * to_stride + j);
-  }
-#endif
-  move_rest(from, from_stride, to, to_stride, 0, rows, j, columns);
-}
-
-// The other way round: rows become closely interleaved columns.
-template <class T>
-void merge(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, size_t rows, size_t columns) {
-  const T* from = static_cast<const T*>(from_bytes);
-  T* to = static_cast<T*>(to_bytes);
-  size_t i = 0;
-#if HWY_TARGET != HWY_SCALAR
-  const hn::ScalableTag<T> d;
-  const size_t lanes = hn::Lanes(d);
-  for (; i + lanes <= rows; i += lanes) {
-    hn::Vec<decltype(d)> v[kMaxSplit];
-    for (size_t j = 0; j < columns; ++j) {
-      const T* at = from + static_cast<ptrdiff_t>(j) * from_stride + i;
-      hwy::Prefetch(at + kSplitAhead / sizeof(T));
-      v[j] = hn::LoadU(d, at);
-    }
-    T* sink = to + i * columns;
-    if (columns == 2) {
-      hn::StoreInterleaved2(v[0], v[1], d, sink);
-    } else if (columns == 3) {
-      hn::StoreInterleaved3(v[0], v[1], v[2], d, sink);
-    } else {
-      hn::StoreInterleaved4(v[0], v[1], v[2], v[3], d, sink);
-    }
-  }
-#endif
-  move_rest(from, from_stride, to, static_cast<ptrdiff_t>(columns), i, rows, 0, columns);
-}
-
 void fill_transpose(Kernels* kernels) {
-  kernels->merge[0] = &merge<uint16_t>;
-  kernels->merge[1] = &merge<uint32_t>;
-  kernels->merge[2] = &merge<uint64_t>;
-  kernels->split[0] = &split<uint16_t>;
-  kernels->split[1] = &split<uint32_t>;
-  kernels->split[2] = &split<uint64_t>;
   kernels->transpose[0] = &transpose<uint16_t>;
   kernels->transpose[1] = &transpose<uint32_t>;
   kernels->transpose[2] = &transpose<uint64_t>;
