@@ -179,7 +179,7 @@ class Operand {
     int64_t step = 1, low = 0, high = 0;
     for (size_t k : order) {
       const int64_t extent = shape_[k];
-      if (gaps && random.chance(50)) step *= random.range(1, 3);
+      if (gaps && random.chance(50)) step *= random.range(1, step == 1 ? 9 : 3);
       strides_[k] = flips && random.chance(60) ? -step : step;
       if (zeros && random.chance(50)) strides_[k] = 0;
       if (strides_[k] != 0 && extent > 1) step *= extent;

@@ -27,6 +27,7 @@ TEST(Target, SupportedTargets_HoldWhatTheProcessorHas) {
   const bool avx3 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   EXPECT_EQ(set.count("AVX3") != 0, avx3);
+  EXPECT_EQ(set.count("AVX3_BF16") != 0, avx3 && __builtin_cpu_supports("avx512bf16"));
 #endif
 }
 

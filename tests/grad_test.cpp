@@ -228,6 +228,19 @@ TEST_P(Gradient, OperandsBesideUnmappedPages_AreReadAndWrittenOnlyWhereTheyAre) 
                                     {place(3, 19 * n), dtype(), rows}, options)
                           .ok());
         }
+        // Every second, third, ... element of rows, and of columns beside dense operands.
+        const int64_t spacing = 2 + n % 8;
+        for (const auto& [extents, unit] :
+             {std::pair{Shape{n}, Shape{1}}, std::pair{Shape{9, n}, Shape{1, 9}}}) {
+          const int64_t count = oracle::count_of(extents), reach = (count - 1) * spacing + 1;
+          if (n == 0 || reach * static_cast<int64_t>(size) > 4096) continue;
+          Shape strides = unit;
+          for (int64_t& stride : strides) stride *= spacing;
+          const auto spaced = [&](int i) { return Tensor{place(i, reach), dtype(), extents, strides}; };
+          const auto dense = [&](int i) { return Tensor{place(i, count), dtype(), extents}; };
+          ASSERT_TRUE(mseloss::grad(spaced(0), spaced(1), spaced(2), reduction(), dense(3), options).ok());
+          ASSERT_TRUE(mseloss::grad(dense(0), dense(1), dense(2), reduction(), spaced(3), options).ok());
+        }
         // Transposed: element (0, 0) starts the memory, columns are contiguous.
         const Shape columns{1, n};
         if (3 * n * static_cast<int64_t>(size) > 4096 || n == 0) continue;

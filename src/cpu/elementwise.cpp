@@ -100,8 +100,8 @@ void convert(const void* from, void* to, size_t n) {
   std::memcpy(sink + i, out, (n - i) * sizeof(out[0]));
 }
 
-void fill_elementwise(Kernels* kernels) {
-  for_each_storage([&](DType dtype, auto storage) {
+void fill_elementwise(Kernels* kernels, bool rounds_bfloat16) {
+  for_each_storage(rounds_bfloat16, [&](DType dtype, auto storage) {
     using S = decltype(storage);
     const int i = static_cast<int>(dtype);
     using T = typename S::Compute;
@@ -123,7 +123,7 @@ void fill_elementwise(Kernels* kernels) {
     up_to(1, std::integral_constant<size_t, 2 * kElements>());
     of_width(2, S(), hn::ScalableTag<T>());
     kernels->grad_streaming[i] = &grad<S, Store::kStreaming, hn::ScalableTag<T>>;
-    for_each_storage([&](DType to, auto to_storage) {
+    for_each_storage(rounds_bfloat16, [&](DType to, auto to_storage) {
       kernels->convert[i][static_cast<int>(to)] = &convert<S, decltype(to_storage)>;
     });
   });
@@ -135,8 +135,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace mseloss::cpu {
 HWY_EXPORT(fill_elementwise);
-void fill_elementwise_kernels(Kernels* kernels, size_t target) {
-  HWY_DISPATCH_TABLE(fill_elementwise)[target](kernels);
+void fill_elementwise_kernels(Kernels* kernels, size_t target, bool rounds_bfloat16) {
+  HWY_DISPATCH_TABLE(fill_elementwise)[target](kernels, rounds_bfloat16);
 }
 }  // namespace mseloss::cpu
 #endif

@@ -255,12 +255,43 @@ struct Float16Bits {
 #endif
 };
 
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+// Where the processor has an instruction that rounds two vectors. It takes subnormals for zeros: those go the
+// other way.
+struct RoundedBFloat16Bits : BFloat16Bits {
+  template <class D>
+  static HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> narrow_pack(D d, const hn::Vec<D>* v) {
+    if constexpr (hn::MaxLanes(d) == 16) {
+      constexpr int kSubnormal = 0x20;
+      const bool none = _kortestz_mask16_u8(_mm512_fpclass_ps_mask(v[0].raw, kSubnormal),
+                                            _mm512_fpclass_ps_mask(v[1].raw, kSubnormal));
+      if (HWY_LIKELY(none)) {
+        alignas(64) static constexpr uint16_t kEvenOdd[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                              21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                              11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+        __m512i halves;
+        asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(halves) : "v"(v[1].raw), "v"(v[0].raw));
+        return hn::Vec<hn::Repartition<uint16_t, D>>{
+            _mm512_permutexvar_epi16(_mm512_load_si512(kEvenOdd), halves)};
+      }
+    }
+    return BFloat16Bits::narrow_pack(d, v);
+  }
+};
+#else
+using RoundedBFloat16Bits = BFloat16Bits;
+#endif
+
 // Calls f with the storage of each dtype, in DType's order.
 template <class F>
-HWY_INLINE void for_each_storage(F f) {
+HWY_INLINE void for_each_storage(bool rounds_bfloat16, F f) {
   f(DType::kFloat32, Same<float>());
   f(DType::kFloat16, Half<Float16Bits>());
-  f(DType::kBFloat16, Half<BFloat16Bits>());
+  if (rounds_bfloat16) {
+    f(DType::kBFloat16, Half<RoundedBFloat16Bits>());
+  } else {
+    f(DType::kBFloat16, Half<BFloat16Bits>());
+  }
   f(DType::kFloat64, Same<double>());
 }
 

@@ -16,14 +16,14 @@
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
-// Compute vectors a round: enough to hide the latency of an addition.
-inline constexpr int kVectors = 4;
+// Compute vectors a round of a sum: enough to hide the latency of an addition. And packs a round of others.
+inline constexpr int kVectors = 4, kPacks = 4;
 
 // The largest number of elements in a pack, and in a round.
 template <class S>
 inline constexpr size_t kMaxPack = S::kPack* hn::MaxLanes(hn::ScalableTag<typename S::Compute>());
 template <class S>
-inline constexpr size_t kMaxRound = kVectors / S::kPack* kMaxPack<S>;
+inline constexpr size_t kMaxRound = kPacks* kMaxPack<S>;
 
 // How far ahead of its loads a sweep asks for memory: where half types are widened, the processor's own
 // prefetchers alone leave a fifth of the bandwidth unused (docs/performance.md).
@@ -97,7 +97,7 @@ HWY_INLINE Source<S> source_of(const Rows& rows, int input, size_t r, Copies<S>*
 enum class Store { kNone, kCached, kStreaming };
 
 // Calls f(k, from) for each compute vector of a row, where from(source) is that source's part of it and k, a
-// constant below kVectors, its place in the round, and stores what f returns. With kOnce every element is
+// constant, its place in the round, and stores what f returns. With kOnce every element is
 // seen once, and the ends of the row go through buffers, in which zeros follow; else the last whole pack, and
 // before aligned stores the first, may overlap others.
 template <class S, Store kStore, bool kOnce, class D, class F>
@@ -119,7 +119,7 @@ HWY_INLINE void sweep(D d, void* to, size_t n, const F& f) {
             [&](auto part, const auto& source) MSELOSS_INLINE { return source.load_pack(part, d, i, 0); });
   };
   const auto packs = [&]<int kCount>(Part<kCount>, size_t i) MSELOSS_INLINE {
-    V v[kVectors];
+    V v[kCount * S::kPack];
     unrolled<kCount>([&]<int k>(Part<k>) MSELOSS_INLINE {
       compute(Part<k * S::kPack>(), v + k * S::kPack,
               [&](auto part, const auto& source) MSELOSS_INLINE { return source.load_pack(part, d, i, k); });
@@ -147,10 +147,10 @@ HWY_INLINE void sweep(D d, void* to, size_t n, const F& f) {
     const size_t past = reinterpret_cast<uintptr_t>(out) / sizeof(Memory) % pack;
     head = HWY_MIN(n, (pack - past) % pack);
   }
-  constexpr Part<kVectors / S::kPack> kRound;
+  constexpr Part<kOnce ? kVectors / S::kPack : kPacks> kRound;
   const bool by_packs = !kOnce && n >= pack;
   // Both ends are computed before anything is stored, which may be over their own inputs.
-  V first[S::kPack], last[S::kPack];
+  V first[S::kPack] = {}, last[S::kPack] = {};
   const bool has_last = by_packs && (n - head) % pack != 0;
   if (by_packs) {
     if (head != 0) one(first, 0);

@@ -257,8 +257,8 @@ void exact_sum(const Rows& rows, uint64_t* limb_array, double* special) {
   }
 }
 
-void fill_sums(Kernels* kernels) {
-  for_each_storage([&](DType dtype, auto storage) {
+void fill_sums(Kernels* kernels, bool rounds_bfloat16) {
+  for_each_storage(rounds_bfloat16, [&](DType dtype, auto storage) {
     using S = decltype(storage);
     const int i = static_cast<int>(dtype);
     kernels->sum[i] = &sum<S>;
@@ -274,6 +274,6 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace mseloss::cpu {
 HWY_EXPORT(fill_sums);
-void fill_sum_kernels(Kernels* kernels, size_t target) { HWY_DISPATCH_TABLE(fill_sums)[target](kernels); }
+void fill_sum_kernels(Kernels* kernels, size_t target, bool rounds_bfloat16) { HWY_DISPATCH_TABLE(fill_sums)[target](kernels, rounds_bfloat16); }
 }  // namespace mseloss::cpu
 #endif

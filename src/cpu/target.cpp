@@ -14,10 +14,10 @@
 namespace mseloss {
 namespace cpu {
 
-void fill_elementwise_kernels(Kernels* kernels, size_t target);
+void fill_elementwise_kernels(Kernels* kernels, size_t target, bool rounds_bfloat16);
 void fill_interleave_kernels(Kernels* kernels, size_t target);
 void fill_runs_kernels(Kernels* kernels, size_t target);
-void fill_sum_kernels(Kernels* kernels, size_t target);
+void fill_sum_kernels(Kernels* kernels, size_t target, bool rounds_bfloat16);
 void fill_transpose_kernels(Kernels* kernels, size_t target);
 
 namespace {
@@ -39,21 +39,29 @@ struct Targets {
     // must not throw.
     for (int64_t rest = hwy::SupportedTargets() & HWY_TARGETS; rest != 0; rest &= rest - 1) {
       const int64_t bit = rest & -rest;
-      hwy::ChosenTarget only;
-      only.Update(bit);
-      Target& entry = entries[count++];
-      entry.name = hwy::TargetName(bit);
-      fill_elementwise_kernels(&entry.kernels, only.GetIndex());
-      fill_interleave_kernels(&entry.kernels, only.GetIndex());
-      fill_runs_kernels(&entry.kernels, only.GetIndex());
-      fill_sum_kernels(&entry.kernels, only.GetIndex());
-      fill_transpose_kernels(&entry.kernels, only.GetIndex());
-      if (count > 1) std::strncat(names, " ", sizeof(names) - std::strlen(names) - 1);
-      std::strncat(names, entry.name, sizeof(names) - std::strlen(names) - 1);
+#if HWY_ARCH_X86
+      if (bit == HWY_AVX3 && __builtin_cpu_supports("avx512bf16")) add("AVX3_BF16", bit, true);
+#endif
+      add(hwy::TargetName(bit), bit, false);
     }
     chosen = &entries[0];
     // An unknown name is ignored here, where nobody could be told; info and target() show what runs.
     if (const char* wanted = std::getenv("MSELOSS_TARGET")) choose(wanted);
+  }
+
+  void add(const char* name, int64_t bit, bool rounds_bfloat16) {
+    hwy::ChosenTarget only;
+    only.Update(bit);
+    const size_t target = only.GetIndex();
+    Target& entry = entries[count++];
+    entry.name = name;
+    fill_elementwise_kernels(&entry.kernels, target, rounds_bfloat16);
+    fill_interleave_kernels(&entry.kernels, target);
+    fill_runs_kernels(&entry.kernels, target);
+    fill_sum_kernels(&entry.kernels, target, rounds_bfloat16);
+    fill_transpose_kernels(&entry.kernels, target);
+    if (count > 1) std::strncat(names, " ", sizeof(names) - std::strlen(names) - 1);
+    std::strncat(names, name, sizeof(names) - std::strlen(names) - 1);
   }
 
   bool choose(const char* name) {
