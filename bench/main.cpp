@@ -124,7 +124,8 @@ class Lab {
     for (int i = 0; i < 3; ++i) from_[i] = arenas_[p.c.op == Op::kLoss ? (i + 1) % 3 : i]->data();
     if (p.c.op == Op::kFused) from_[0] = arenas_[kY]->data();
     char* out = moved.writes != 0 ? arenas_[kOut]->data() : nullptr;
-    const int single = bytes <= (4 << 20) ? 1 : most;  // where a second thread may not pay
+    // Where a second thread may not pay, or is asked about.
+    const int single = bytes <= (4 << 20) || p.c.one_thread ? 1 : most;
     for (int threads = single; threads <= most; threads = threads == most ? most + 1 : most) {
       for (const bool past : {false, true}) {
         if (past && (out == nullptr || bytes < (1 << 20))) continue;

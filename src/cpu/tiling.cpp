@@ -185,10 +185,21 @@ int thread_count(const Plan& plan, const Options& options) {
   return static_cast<int>(std::clamp<int64_t>(plan.numel * bytes / kGrainBytes, 1, most));
 }
 
+// docs/performance.md has the measurements: beside fewer than two operands of its size a large output is
+// better off in the last-level cache, as long as that holds them all.
 bool streams(const Plan& plan, const Options& options) {
-  constexpr int64_t kStreamBytes = 8 << 20;  // docs/performance.md has the measurement
+  constexpr double kStreamBytes = 8 << 20, kCacheBytes = 40 << 20;
   if (!has(plan, kOut) || options.store == Options::Store::kCached) return false;
-  return options.store == Options::Store::kStreaming || plan.numel >= kStreamBytes / size_of(plan.dtype);
+  if (options.store == Options::Store::kStreaming) return true;
+  double bytes[kOperands] = {}, all = 0;
+  for_each_operand(plan, [&](int o) {
+    bytes[o] = size_of(plan.dtypes[o]);
+    for (int d = 0; d < plan.rank; ++d) {
+      if (plan.stride[o][d] != 0) bytes[o] *= static_cast<double>(plan.extent[d]);
+    }
+    all += bytes[o];
+  });
+  return bytes[kOut] >= kStreamBytes && (all >= 3 * bytes[kOut] || all >= kCacheBytes);
 }
 
 std::string explain(const Plan& given, const Options& options) {
