@@ -188,9 +188,11 @@ int thread_count(const Plan& plan, const Options& options) {
 // docs/performance.md has the measurements: beside fewer than two operands of its size a large output is
 // better off in the last-level cache, as long as that holds them all.
 bool streams(const Plan& plan, const Options& options) {
-  constexpr double kStreamBytes = 8 << 20, kCacheBytes = 40 << 20;
+  constexpr int64_t kStreamBytes = 8 << 20;
+  constexpr double kCacheBytes = 40 << 20;
   if (!has(plan, kOut) || options.store == Options::Store::kCached) return false;
   if (options.store == Options::Store::kStreaming) return true;
+  if (plan.numel < kStreamBytes / size_of(plan.dtype)) return false;
   double bytes[kOperands] = {}, all = 0;
   for_each_operand(plan, [&](int o) {
     bytes[o] = size_of(plan.dtypes[o]);
@@ -199,7 +201,7 @@ bool streams(const Plan& plan, const Options& options) {
     }
     all += bytes[o];
   });
-  return bytes[kOut] >= kStreamBytes && (all >= 3 * bytes[kOut] || all >= kCacheBytes);
+  return all >= 3 * bytes[kOut] || all >= kCacheBytes;
 }
 
 std::string explain(const Plan& given, const Options& options) {
