@@ -58,8 +58,8 @@ MSELOSS_API std::string explain(const ConstTensor& grad_output, const ConstTenso
 
 MSELOSS_API const char* version();
 // The instruction-set target in use: "AVX3_BF16" (AVX-512 with bfloat16), "AVX3" (AVX-512), "AVX2", "SSE4",
-// ..., and all that this processor can run, best first, separated by spaces. The environment variable MSELOSS_TARGET, read once, or set_target()
-// choose another.
+// ..., and all that this processor can run, best first, separated by spaces. The environment variable
+// MSELOSS_TARGET, read once, or set_target() choose another.
 MSELOSS_API const char* target();
 MSELOSS_API const char* supported_targets();
 MSELOSS_API Status set_target(const char* name);  // null: the best one; kTarget when this processor cannot

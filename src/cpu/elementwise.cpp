@@ -123,7 +123,7 @@ void fill_elementwise(Kernels* kernels, bool rounds_bfloat16) {
     up_to(1, std::integral_constant<size_t, 2 * kElements>());
     of_width(2, S(), hn::ScalableTag<T>());
     kernels->grad_streaming[i] = &grad<S, Store::kStreaming, hn::ScalableTag<T>>;
-    for_each_storage(rounds_bfloat16, [&](DType to, auto to_storage) {
+    for_each_storage(false, [&](DType to, auto to_storage) {
       kernels->convert[i][static_cast<int>(to)] = &convert<S, decltype(to_storage)>;
     });
   });

@@ -104,8 +104,8 @@ HWY_INLINE hn::Vec<D> lookup(D d, hn::Vec<D> v, const hn::TFromD<D>* index) {
   }
 }
 
-// How a row of n elements is covered by vectors of `each`, the last of `rest`: lanes on its side with spaces
-// between them (`spaced`, up to the last of them, or `places`, only they), and on the other.
+// How a row of n elements is covered by vectors of `each`, the last of `rest`: the lanes that have them where
+// they are spaced, and where they are dense.
 template <class D>
 struct Cover {
   const Spaced<hn::TFromD<D>>& table;
@@ -116,8 +116,8 @@ struct Cover {
       : table(kSpaced<hn::TFromD<D>>[stride]),
         whole((n - 1) / table.each * table.each),
         rest(n - whole),
-        spaced(hn::FirstN(d, (table.each - 1) * stride + 1)),
-        rest_spaced(hn::FirstN(d, (rest - 1) * stride + 1)),
+        spaced(hn::LoadMaskBits(d, table.places)),
+        rest_spaced(hn::And(spaced, hn::FirstN(d, (rest - 1) * stride + 1))),
         dense(hn::FirstN(d, table.each)),
         rest_dense(hn::FirstN(d, rest)) {}
 };
@@ -149,8 +149,6 @@ HWY_INLINE void give_by_masks(D d, const Piece* pieces, size_t count, const char
                               size_t stride, size_t n) {
   using T = hn::TFromD<D>;
   const Cover cover(d, stride, n);
-  const auto places = hn::LoadMaskBits(d, cover.table.places),
-             rest_places = hn::And(places, cover.rest_spaced);
   const Ahead ahead(n * stride * sizeof(T));
   for (const Piece* p = pieces; p != pieces + count; ++p) {
     const T* a = reinterpret_cast<const T*>(from + p->from);
@@ -161,11 +159,11 @@ HWY_INLINE void give_by_masks(D d, const Piece* pieces, size_t count, const char
     for (; i < cover.whole; i += cover.table.each) {
       hwy::Prefetch(later + i * stride);
       const auto v = hn::MaskedLoad(cover.dense, d, a + i);
-      hn::BlendedStore(lookup(d, v, cover.table.give), places, d, b + i * stride);
+      hn::BlendedStore(lookup(d, v, cover.table.give), cover.spaced, d, b + i * stride);
     }
     hwy::Prefetch(later + i * stride);
     const auto v = hn::MaskedLoad(cover.rest_dense, d, a + i);
-    hn::BlendedStore(lookup(d, v, cover.table.give), rest_places, d, b + i * stride);
+    hn::BlendedStore(lookup(d, v, cover.table.give), cover.rest_spaced, d, b + i * stride);
   }
 }
 #endif

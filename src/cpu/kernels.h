@@ -67,7 +67,8 @@ struct Kernels {
                    size_t columns);
   // to[i * columns + j] = from[j * from_stride + i], i < rows, j < columns <= kMaxSplit; by log2(size) - 1.
   void (*merge[3])(const void* from, ptrdiff_t from_stride, void* to, size_t rows, size_t columns);
-  // For each piece, to[i] = from[i * stride], i < n, 1 < stride <= most_stride; by log2(size) - 1.
+  // For each piece, to[i] = from[i * stride], i < n, 1 < stride <= most_stride; by log2(size) - 1. May read,
+  // and drop, what lies between the elements.
   void (*take[3])(const Piece* pieces, size_t count, const void* from, ptrdiff_t stride, void* to, size_t n);
   // The other way round: to[i * stride] = from[i].
   void (*give[3])(const Piece* pieces, size_t count, const void* from, void* to, ptrdiff_t stride, size_t n);

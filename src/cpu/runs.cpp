@@ -108,7 +108,6 @@ void copy_runs(const Piece* pieces, size_t count, const void* from_bytes, void* 
 template <bool kLong, class D>
 HWY_INLINE void spread_rows(D d, const hn::TFromD<D>* from, hn::TFromD<D>* to, size_t rows, size_t n,
                             size_t pitch) {
-#pragma GCC unroll 4
   for (size_t r = 0; r < rows; ++r, to += pitch) {
     hn::TFromD<D> element;
     std::memcpy(&element, from + r, sizeof(element));

@@ -274,6 +274,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace mseloss::cpu {
 HWY_EXPORT(fill_sums);
-void fill_sum_kernels(Kernels* kernels, size_t target, bool rounds_bfloat16) { HWY_DISPATCH_TABLE(fill_sums)[target](kernels, rounds_bfloat16); }
+void fill_sum_kernels(Kernels* kernels, size_t target, bool rounds_bfloat16) {
+  HWY_DISPATCH_TABLE(fill_sums)[target](kernels, rounds_bfloat16);
+}
 }  // namespace mseloss::cpu
 #endif

@@ -13,7 +13,7 @@ constexpr int64_t kSmallPlane = 32;               // less is cheaper one by one
 constexpr int64_t kSplitRow = 16;                 // a shorter one is not worth being taken apart
 constexpr int64_t kSpacedSide = 8;                // of a plane to be turned
 constexpr int64_t kShortLine = 4, kLongLine = 8;  // of a loop
-constexpr int64_t kStageRowBytes = 512, kStageBytes = 16 * 1024;
+constexpr int64_t kStageRowBytes = 512, kStageBytes = 18 * 1024;
 constexpr int64_t kLineBytes = 64, kAheadBytes = 8192;
 
 // Calls f(T()) with the unsigned integer type of `size` bytes.
@@ -58,6 +58,7 @@ bool TileCopy::fits(int rank, const int64_t* extent) const {
 
 void TileCopy::prepare(Way way, int rank, const int64_t* extent, const int64_t* operand, const int64_t* tile,
                        int size) {
+  kernels_ = &kernels();
   box_rank_ = rank;
   std::copy_n(extent, rank, box_);
   size_ = size;
@@ -72,7 +73,8 @@ void TileCopy::prepare(Way way, int rank, const int64_t* extent, const int64_t* 
     if (d == column_ || d == row_) continue;
     // Pieces that share the operand's cache lines follow each other.
     int at = count++;
-    for (; at > 0 && operand_distance(others[at - 1]) > operand_distance(dims_[d]); --at) others[at] = others[at - 1];
+    for (; at > 0 && operand_distance(others[at - 1]) > operand_distance(dims_[d]); --at)
+      others[at] = others[at - 1];
     others[at] = dims_[d];
   }
   pieces_.list(others, count, size_);
@@ -128,7 +130,7 @@ ptrdiff_t TileCopy::operand_distance(const CopyDimension& dimension) const {
 // Whether the operand has an element at every second, third, ... place, and enough of them.
 bool TileCopy::is_spaced(const CopyDimension& dimension) const {
   const ptrdiff_t stride = operand_stride(dimension);
-  return stride > 1 && stride <= kernels().most_stride[size_ / 4] && dimension.extent >= 2 * size_;
+  return stride > 1 && stride <= kernels_->most_stride[size_ / 4] && dimension.extent >= 2 * size_;
 }
 
 void TileCopy::choose_piece() {
@@ -190,16 +192,16 @@ void TileCopy::choose_plane() {
 void TileCopy::copy_runs(const char* from, char* to) const {
   const auto bytes = static_cast<size_t>(dims_[0].extent * size_);
   pieces_.for_each_list([&](const Piece* pieces, size_t count, ptrdiff_t source, ptrdiff_t sink) {
-    kernels().copy_runs(pieces, count, from + source, to + sink, bytes, way_);
+    kernels_->copy_runs(pieces, count, from + source, to + sink, bytes, way_);
   });
 }
 
 void TileCopy::move_spaced(const Piece* pieces, size_t count, const char* from, char* to,
                            const CopyDimension& spaced, int64_t n) const {
   if (way_ == Way::kGather) {
-    kernels().take[size_ / 4](pieces, count, from, spaced.from, to, static_cast<size_t>(n));
+    kernels_->take[size_ / 4](pieces, count, from, spaced.from, to, static_cast<size_t>(n));
   } else {
-    kernels().give[size_ / 4](pieces, count, from, to, spaced.to, static_cast<size_t>(n));
+    kernels_->give[size_ / 4](pieces, count, from, to, spaced.to, static_cast<size_t>(n));
   }
 }
 
@@ -217,27 +219,27 @@ void TileCopy::turn_planes(const char* from, char* to) const {
   const int log2 = size_ / 4;
   if (j.from > 1 && j.from <= kMaxSplit && i.extent <= j.from && j.extent >= kSplitRow) {
     return pieces_.for_each([&](ptrdiff_t source, ptrdiff_t sink) {
-      kernels().split[log2](from + source, j.from, to + sink, i.to, rows, columns);
+      kernels_->split[log2](from + source, j.from, to + sink, i.to, rows, columns);
     });
   }
   if (i.to == j.extent && j.extent > 1 && j.extent <= kMaxSplit && i.extent >= kSplitRow) {
     return pieces_.for_each([&](ptrdiff_t source, ptrdiff_t sink) {
-      kernels().merge[log2](from + source, j.from, to + sink, rows, columns);
+      kernels_->merge[log2](from + source, j.from, to + sink, rows, columns);
     });
   }
   ptrdiff_t last = 1;
   for (int d = 0; d < rank_; ++d) last += std::max<ptrdiff_t>(dims_[d].from, 0) * (dims_[d].extent - 1);
   const char* const end = from + last * size_;
   pieces_.for_each_list([&](const Piece* pieces, size_t count, ptrdiff_t source, ptrdiff_t sink) {
-    kernels().transpose[log2](pieces, count, from + source, j.from, to + sink, i.to, rows, columns, end,
+    kernels_->transpose[log2](pieces, count, from + source, j.from, to + sink, i.to, rows, columns, end,
                               way_);
   });
 }
 
 // By way of a stage, in which the operand's elements are neighbours.
 void TileCopy::turn_spaced_planes(const char* from, char* to) const {
-  const CopyDimension row = dims_[row_], column = dims_[0];
-  const int64_t rows = std::min(row.extent, kStageRowBytes / size_), pitch = rows + kLineBytes / size_;
+  const CopyDimension line = dims_[row_], column = dims_[0];
+  const int64_t rows = std::min(line.extent, kStageRowBytes / size_), pitch = rows + kLineBytes / size_;
   const int64_t columns = std::min(column.extent, kStageBytes / size_ / pitch);
   const bool gather = way_ == Way::kGather;
   alignas(kLineBytes) char stage[kStageBytes];
@@ -248,22 +250,22 @@ void TileCopy::turn_spaced_planes(const char* from, char* to) const {
   }
   const auto block = [&](const char* source, char* sink, int64_t m, int64_t n) {
     const Piece whole{0, 0};
-    const auto turn = kernels().transpose[size_ / 4];
+    const auto turn = kernels_->transpose[size_ / 4];
     const auto i = static_cast<size_t>(m), j = static_cast<size_t>(n);
     if (gather) {
-      move_spaced(spaced, j, source, stage, row, m);
-      turn(&whole, 1, stage, pitch, sink, row.to, i, j, stage + kStageBytes, way_);
+      move_spaced(spaced, j, source, stage, line, m);
+      turn(&whole, 1, stage, pitch, sink, line.to, i, j, stage + kStageBytes, Way::kScatter);
     } else {
-      const char* const end = source + ((m - 1) * row.from + n) * size_;
-      turn(&whole, 1, source, row.from, stage, pitch, j, i, end, way_);
-      move_spaced(spaced, j, stage, sink, row, m);
+      const char* const end = source + ((m - 1) * line.from + n) * size_;
+      turn(&whole, 1, source, line.from, stage, pitch, j, i, end, Way::kScatter);
+      move_spaced(spaced, j, stage, sink, line, m);
     }
   };
   pieces_.for_each([&](ptrdiff_t source, ptrdiff_t sink) {
-    for (int64_t i = 0; i < row.extent; i += rows) {
+    for (int64_t i = 0; i < line.extent; i += rows) {
       for (int64_t j = 0; j < column.extent; j += columns) {
-        block(from + source + (i * row.from + j * column.from) * size_,
-              to + sink + (i * row.to + j * column.to) * size_, std::min(rows, row.extent - i),
+        block(from + source + (i * line.from + j * column.from) * size_,
+              to + sink + (i * line.to + j * column.to) * size_, std::min(rows, line.extent - i),
               std::min(columns, column.extent - j));
       }
     }
@@ -279,9 +281,9 @@ void TileCopy::copy_planes(const char* from, char* to) const {
   if (std::abs(ahead.step) < kLineBytes) {
     ahead.lines = (std::abs(ahead.step) * column.extent + kLineBytes - 1) / kLineBytes;
     ahead.step = ahead.step < 0 ? -kLineBytes : kLineBytes;
-  } else if (std::abs(ahead.step) > std::abs(ahead.row)) {
-    ahead.lines = 0;  // it comes soon enough, line by line
   }
+  // Where rows lie closer than a row's elements, or in one place, what is further on comes soon enough.
+  if (std::abs(ahead.row) < std::abs(ahead.step)) ahead.lines = 0;
   const ptrdiff_t distance =
       ahead.lines == 0 ? 0 : ahead.row * (kAheadBytes / (kLineBytes * ahead.lines) + 1);
   with_element(size_, [&](auto element) {
@@ -308,7 +310,7 @@ void TileCopy::repeat(char* tile) const {
 }
 
 void TileCopy::spread(const char* from, char* tile) const {
-  kernels().spread[size_ / 4](from, tile, static_cast<size_t>(rows_), static_cast<size_t>(copies_),
+  kernels_->spread[size_ / 4](from, tile, static_cast<size_t>(rows_), static_cast<size_t>(copies_),
                               static_cast<size_t>(pitch_));
 }
 

@@ -47,6 +47,7 @@ class TileCopy {
   void repeat(char* tile) const;
   void spread(const char* from, char* tile) const;
 
+  const Kernels* kernels_;  // of the target that was in use when the pieces were chosen
   int box_rank_ = -1;
   int64_t box_[kMaxRank];
   int size_;

@@ -5,7 +5,6 @@
 #define HWY_TARGET_INCLUDE "cpu/transpose.cpp"
 #include <hwy/foreach_target.h>
 
-#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <cstdlib>
