@@ -108,15 +108,21 @@ void copy_runs(const Piece* pieces, size_t count, const void* from_bytes, void* 
 template <bool kLong, class D>
 HWY_INLINE void spread_rows(D d, const hn::TFromD<D>* from, hn::TFromD<D>* to, size_t rows, size_t n,
                             size_t pitch) {
-  for (size_t r = 0; r < rows; ++r, to += pitch) {
+  const auto row = [&](size_t r) MSELOSS_INLINE {
     hn::TFromD<D> element;
     std::memcpy(&element, from + r, sizeof(element));
     const auto copies = hn::Set(d, element);
-    hn::StoreU(copies, d, to);
+    auto* out = to + r * pitch;
+    hn::StoreU(copies, d, out);
     for (size_t i = hn::Lanes(d); kLong && i + hn::Lanes(d) < n; i += hn::Lanes(d))
-      hn::StoreU(copies, d, to + i);
-    hn::StoreU(copies, d, to + n - hn::Lanes(d));
+      hn::StoreU(copies, d, out + i);
+    hn::StoreU(copies, d, out + n - hn::Lanes(d));
+  };
+  size_t r = 0;
+  for (; !kLong && r + 4 <= rows; r += 4) {
+    for (size_t k = 0; k < 4; ++k) row(r + k);
   }
+  for (; r < rows; ++r) row(r);
 }
 
 template <class T>
