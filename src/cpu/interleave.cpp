@@ -18,7 +18,7 @@
 #define MSELOSS_INTERLEAVE_CPP_
 namespace mseloss::cpu {
 
-// Elements of a row in a vector of 64 bytes, one at every kStride-th lane.
+// Elements of a row in a vector of 64 bytes, one at every second, third, ... lane.
 template <class T>
 struct Spaced {
   static constexpr size_t kLanes = 64 / sizeof(T), kMost = kLanes / 4;  // strides; fewer elements do not pay
@@ -122,25 +122,28 @@ struct Cover {
         rest_dense(hn::FirstN(d, rest)) {}
 };
 
+// Calls f(i, spaced, dense) for each vector of a row, from element i on.
+template <class D, class F>
+HWY_INLINE void for_each_vector(const Cover<D>& cover, const F& f) {
+  for (size_t i = 0; i < cover.whole; i += cover.table.each) f(i, cover.spaced, cover.dense);
+  f(cover.whole, cover.rest_spaced, cover.rest_dense);
+}
+
 template <class D>
 HWY_INLINE void take_by_masks(D d, const Piece* pieces, size_t count, const char* from, size_t stride,
                               char* to, size_t n) {
   using T = hn::TFromD<D>;
-  const Cover cover(d, stride, n);
+  const Cover<D> cover(d, stride, n);
   const Ahead ahead(n * stride * sizeof(T));
   for (const Piece* p = pieces; p != pieces + count; ++p) {
     const T* a = reinterpret_cast<const T*>(from + p->from);
     T* b = reinterpret_cast<T*>(to + p->to);
     const T* later = reinterpret_cast<const T*>(from + ahead.of(p, pieces + count, &Piece::from));
-    size_t i = 0;
-    for (; i < cover.whole; i += cover.table.each) {
+    for_each_vector(cover, [&](size_t i, auto spaced, auto dense) MSELOSS_INLINE {
       hwy::Prefetch(later + i * stride);
-      const auto v = hn::MaskedLoad(cover.spaced, d, a + i * stride);
-      hn::BlendedStore(lookup(d, v, cover.table.take), cover.dense, d, b + i);
-    }
-    hwy::Prefetch(later + i * stride);
-    const auto v = hn::MaskedLoad(cover.rest_spaced, d, a + i * stride);
-    hn::BlendedStore(lookup(d, v, cover.table.take), cover.rest_dense, d, b + i);
+      const auto v = hn::MaskedLoad(spaced, d, a + i * stride);
+      hn::BlendedStore(lookup(d, v, cover.table.take), dense, d, b + i);
+    });
   }
 }
 
@@ -148,22 +151,17 @@ template <class D>
 HWY_INLINE void give_by_masks(D d, const Piece* pieces, size_t count, const char* from, char* to,
                               size_t stride, size_t n) {
   using T = hn::TFromD<D>;
-  const Cover cover(d, stride, n);
+  const Cover<D> cover(d, stride, n);
   const Ahead ahead(n * stride * sizeof(T));
   for (const Piece* p = pieces; p != pieces + count; ++p) {
     const T* a = reinterpret_cast<const T*>(from + p->from);
     T* b = reinterpret_cast<T*>(to + p->to);
-    // A store by a mask to a line that is not cached is slow.
     const T* later = reinterpret_cast<const T*>(to + ahead.of(p, pieces + count, &Piece::to));
-    size_t i = 0;
-    for (; i < cover.whole; i += cover.table.each) {
-      hwy::Prefetch(later + i * stride);
-      const auto v = hn::MaskedLoad(cover.dense, d, a + i);
-      hn::BlendedStore(lookup(d, v, cover.table.give), cover.spaced, d, b + i * stride);
-    }
-    hwy::Prefetch(later + i * stride);
-    const auto v = hn::MaskedLoad(cover.rest_dense, d, a + i);
-    hn::BlendedStore(lookup(d, v, cover.table.give), cover.rest_spaced, d, b + i * stride);
+    for_each_vector(cover, [&](size_t i, auto spaced, auto dense) MSELOSS_INLINE {
+      hwy::Prefetch(later + i * stride);  // a store by a mask to a line that is not cached is slow
+      const auto v = hn::MaskedLoad(dense, d, a + i);
+      hn::BlendedStore(lookup(d, v, cover.table.give), spaced, d, b + i * stride);
+    });
   }
 }
 #endif
