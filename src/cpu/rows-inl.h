@@ -25,9 +25,10 @@ inline constexpr size_t kMaxPack = S::kPack* hn::MaxLanes(hn::ScalableTag<typena
 template <class S>
 inline constexpr size_t kMaxRound = kPacks* kMaxPack<S>;
 
-// How far ahead of its loads a sweep of a half type asks for memory: a Xeon's own prefetchers alone left a
-// fifth of the bandwidth unused. A Zen 5's do better alone: float32 from L3 takes a fifth longer with it.
-inline constexpr size_t kPrefetchBytes = 2048;
+// How far ahead of its loads a sweep asks for memory, of half types and of shorter rows: a Xeon's own
+// prefetchers alone left a fifth of half types' bandwidth unused, and any start anew with each row. In long
+// rows of other types they do better alone: float32 from L3 takes a Zen 5 a fifth longer with it.
+inline constexpr size_t kPrefetchBytes = 2048, kLongRowBytes = 16384;
 
 // A round of the one element that stands for all of an input.
 template <class S>
@@ -61,13 +62,11 @@ class Source {
     return S::load(d, from_ + (i & mask_));
   }
   // A part of pack k of the round that begins at element i.
-  template <class P, class D>
+  template <bool kPrefetch, class P, class D>
   HWY_INLINE hn::Vec<D> load_pack(P part, D d, size_t i, size_t k) const {
     const Memory* at = from_ + (i & mask_) + k * S::kPack * hn::Lanes(d);
     const bool new_line = k * S::kPack * hn::Lanes(d) * sizeof(Memory) % 64 == 0;
-    if (P::value == 0 && new_line && sizeof(Memory) < sizeof(typename S::Compute)) {
-      hwy::Prefetch(at + kPrefetchBytes / sizeof(Memory));
-    }
+    if (kPrefetch && P::value == 0 && new_line) hwy::Prefetch(at + kPrefetchBytes / sizeof(Memory));
     return S::load_pack(part, d, at);
   }
   // `count` elements from element i on, and zeros behind them.
@@ -117,14 +116,17 @@ HWY_INLINE void sweep(D d, void* to, size_t n, const F& f) {
     });
   };
   const auto one = [&](V* v, size_t i) MSELOSS_INLINE {
-    compute(Part<0>(), v,
-            [&](auto part, const auto& source) MSELOSS_INLINE { return source.load_pack(part, d, i, 0); });
+    compute(Part<0>(), v, [&](auto part, const auto& source) MSELOSS_INLINE {
+      return source.template load_pack<false>(part, d, i, 0);
+    });
   };
-  const auto packs = [&]<int kCount>(Part<kCount>, size_t i) MSELOSS_INLINE {
+  const auto packs = [&]<bool kPrefetch, int kCount>(std::bool_constant<kPrefetch>, Part<kCount>,
+                                                     size_t i) MSELOSS_INLINE {
     V v[kCount * S::kPack];
     unrolled<kCount>([&]<int k>(Part<k>) MSELOSS_INLINE {
-      compute(Part<k * S::kPack>(), v + k * S::kPack,
-              [&](auto part, const auto& source) MSELOSS_INLINE { return source.load_pack(part, d, i, k); });
+      compute(Part<k * S::kPack>(), v + k * S::kPack, [&](auto part, const auto& source) MSELOSS_INLINE {
+        return source.template load_pack<kPrefetch>(part, d, i, k);
+      });
     });
     if constexpr (kStore == Store::kNone) return;
     unrolled<kCount>([&]<int k>(Part<k>) MSELOSS_INLINE {
@@ -161,8 +163,15 @@ HWY_INLINE void sweep(D d, void* to, size_t n, const F& f) {
     end(0, head);
   }
   size_t i = head;
-  for (; i + kRound * pack <= n; i += kRound * pack) packs(kRound, i);
-  for (; i + pack <= n; i += pack) packs(Part<1>(), i);
+  const auto whole_packs = [&](auto prefetch) MSELOSS_INLINE {
+    for (; i + kRound * pack <= n; i += kRound * pack) packs(prefetch, kRound, i);
+    for (; i + pack <= n; i += pack) packs(prefetch, Part<1>(), i);
+  };
+  if (sizeof(Memory) == sizeof(typename S::Compute) && n * sizeof(Memory) >= kLongRowBytes) {
+    whole_packs(std::false_type());
+  } else {
+    whole_packs(std::true_type());
+  }
   if constexpr (kStore != Store::kNone) {
     if (by_packs) {
       if (head != 0) S::template store_pack<false>(d, first, out);

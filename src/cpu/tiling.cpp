@@ -189,7 +189,7 @@ int thread_count(const Plan& plan, const Options& options) {
 // better off in the last-level cache, as long as that holds them all.
 bool streams(const Plan& plan, const Options& options) {
   constexpr int64_t kStreamBytes = 8 << 20;
-  constexpr double kCacheBytes = 40 << 20;
+  constexpr double kCacheBytes = 28 << 20;
   if (!has(plan, kOut) || options.store == Options::Store::kCached) return false;
   if (options.store == Options::Store::kStreaming) return true;
   if (plan.numel < kStreamBytes / size_of(plan.dtype)) return false;
