@@ -278,20 +278,17 @@ struct RoundedBFloat16Bits : BFloat16Bits {
     return BFloat16Bits::narrow_pack(d, v);
   }
 };
-#else
-using RoundedBFloat16Bits = BFloat16Bits;
 #endif
 
-// Calls f with the storage of each dtype, in DType's order.
+// Calls f with the storage of each dtype, in DType's order; of bfloat16 again with the one that is faster.
 template <class F>
-HWY_INLINE void for_each_storage(bool rounds_bfloat16, F f) {
+HWY_INLINE void for_each_storage([[maybe_unused]] bool rounds_bfloat16, F f) {
   f(DType::kFloat32, Same<float>());
   f(DType::kFloat16, Half<Float16Bits>());
-  if (rounds_bfloat16) {
-    f(DType::kBFloat16, Half<RoundedBFloat16Bits>());
-  } else {
-    f(DType::kBFloat16, Half<BFloat16Bits>());
-  }
+  f(DType::kBFloat16, Half<BFloat16Bits>());
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+  if (rounds_bfloat16) f(DType::kBFloat16, Half<RoundedBFloat16Bits>());
+#endif
   f(DType::kFloat64, Same<double>());
 }
 

@@ -133,18 +133,14 @@ void TileCopy::choose_plane() {
     const ptrdiff_t distance = operand_distance(dims_[d]);
     if (distance != 0 && (column_ < 0 || distance < operand_distance(dims_[column_]))) column_ = d;
   }
+  const auto better = [&](const CopyDimension& a, const CopyDimension& b) {
+    if (std::min(a.extent, b.extent) < kLongLine) return a.extent > b.extent;
+    return operand_distance(a) < operand_distance(b);
+  };
   const auto best = [&](int other) {
     int found = -1;
     for (int d = 0; d < rank_; ++d) {
-      if (d == other) continue;
-      const CopyDimension& dimension = dims_[d];
-      if (found < 0) {
-        found = d;
-      } else if (std::min(dimension.extent, dims_[found].extent) >= kLongLine) {
-        if (operand_distance(dimension) < operand_distance(dims_[found])) found = d;
-      } else if (dimension.extent > dims_[found].extent) {
-        found = d;
-      }
+      if (d != other && (found < 0 || better(dims_[d], dims_[found]))) found = d;
     }
     return found;
   };
