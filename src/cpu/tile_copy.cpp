@@ -1,8 +1,8 @@
 // Which pieces a box is copied in.
+#include "cpu/tile_copy.h"
+
 #include <algorithm>
 #include <cstdlib>
-
-#include "cpu/tile_copy.h"
 
 namespace mseloss::cpu {
 namespace {

@@ -1,9 +1,9 @@
 // How each kind of piece is moved.
+#include "cpu/tile_copy.h"
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-
-#include "cpu/tile_copy.h"
 
 namespace mseloss::cpu {
 namespace {
