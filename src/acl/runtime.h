@@ -1,6 +1,9 @@
 // Contexts, streams and events, as the acl and aclnn functions see them.
 #pragma once
 
+#include <pthread.h>
+#include <sys/types.h>
+
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -46,9 +49,9 @@ struct Task {
   Task* next = nullptr;
 };
 
-// A queue with at most one worker thread, started by the first task that cannot run at once. `mutex` guards
-// all but what is constant; it is taken before progress().mutex, never after. The worker keeps the task that
-// it runs at the head, so that an empty queue means idle.
+// A queue with at most one worker thread, started by the first task that cannot run at once and joined by
+// whoever destroys the stream. `mutex` guards all but what is constant; it is taken before progress().mutex,
+// never after. The worker keeps the task that it runs at the head, so that an empty queue means idle.
 struct Stream {
   Stream(void* context_handle, Contexts::Pin context_pin) noexcept
       : context(context_handle), owner(std::move(context_pin)) {}
@@ -58,7 +61,8 @@ struct Stream {
   std::condition_variable changed;
   Task* head = nullptr;
   Task* tail = nullptr;
-  bool has_worker = false;
+  pthread_t worker;
+  pid_t worker_process = 0;  // that started it; 0 before. A forked child has the stream but not the worker
   std::atomic<bool> closing{false};
   aclError failure = ACL_SUCCESS;  // of a queued task, until someone synchronises
   void* self = nullptr;

@@ -1,6 +1,8 @@
 // Queues and their workers.
+#include <pthread.h>
+#include <unistd.h>
+
 #include <memory>
-#include <thread>
 
 #include "acl/runtime.h"
 
@@ -28,35 +30,40 @@ bool wait_for_event(Stream& stream, const Task& task) noexcept {
   return passed();
 }
 
-void work(const Streams::Pin& stream) noexcept {
-  std::unique_lock lock(stream->mutex);
+void work(Stream& stream) noexcept {
+  std::unique_lock lock(stream.mutex);
   for (bool dropping = false;;) {
-    stream->changed.wait(lock, [&] { return stream->head != nullptr || stream->closing; });
-    if (stream->head == nullptr) return;
-    Task& task = *stream->head;
+    stream.changed.wait(lock, [&] { return stream.head != nullptr || stream.closing; });
+    if (stream.head == nullptr) return;
+    Task& task = *stream.head;
     lock.unlock();
     aclError failure = ACL_SUCCESS;
-    dropping = dropping || !wait_for_event(*stream, task);
+    dropping = dropping || !wait_for_event(stream, task);
     if (dropping) {
       task.abandon();
     } else {
       failure = task.run();
     }
     lock.lock();
-    if (stream->failure == ACL_SUCCESS) stream->failure = failure;
-    pop_head(*stream);
-    stream->changed.notify_all();
+    if (stream.failure == ACL_SUCCESS) stream.failure = failure;
+    pop_head(stream);
+    stream.changed.notify_all();
   }
 }
 
-// Detached: the thread ends by itself when the stream closes, and its pin keeps the stream until then.
-bool start_worker(const Stream& stream) noexcept {
-  try {
-    std::thread([pin = streams.acquire(stream.self)] { work(pin); }).detach();
-    return true;
-  } catch (...) {
-    return false;
-  }
+bool start_worker(Stream& stream) noexcept {
+  const auto body = [](void* self) -> void* {
+    work(*static_cast<Stream*>(self));
+    return nullptr;
+  };
+  if (pthread_create(&stream.worker, nullptr, body, &stream) != 0) return false;
+  stream.worker_process = getpid();
+  return true;
+}
+
+// Whoever destroys the stream waits here, so that no thread of ours outlives what it works for.
+void end_worker(const Stream& stream) noexcept {
+  if (stream.worker_process == getpid()) pthread_join(stream.worker, nullptr);
 }
 
 bool stuck(const Stream& stream) noexcept {
@@ -106,10 +113,9 @@ aclError enqueue(const Streams::Pin& stream, Task* task) noexcept {
     task->abandon();
     return ACL_ERROR_RT_PARAM_INVALID;
   }
-  if (!stream->has_worker) {
-    stream->has_worker = start_worker(*stream);
-    // Without a worker the queue is empty, so work that waits for nothing may as well run here.
-    if (!stream->has_worker) return task->event == nullptr ? task->run() : ACL_ERROR_RT_MEMORY_ALLOCATION;
+  // Without a worker the queue is empty, so work that waits for nothing may as well run here.
+  if (stream->worker_process == 0 && !start_worker(*stream)) {
+    return task->event == nullptr ? task->run() : ACL_ERROR_RT_MEMORY_ALLOCATION;
   }
   (stream->tail != nullptr ? stream->tail->next : stream->head) = owned.release();
   stream->tail = task;
@@ -172,6 +178,7 @@ bool destroy_stream(void* handle) noexcept {
   }
   stream->changed.notify_all();
   progress().changed.notify_all();
+  end_worker(*stream);
   unlink(*stream->owner, *stream);
   return true;
 }
