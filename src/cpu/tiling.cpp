@@ -90,17 +90,6 @@ int first_run_dimension(const Plan& plan, const Tiling& tiling, int operand) {
   return d;
 }
 
-// Whether an output whose runs begin at dimension `first` is written in whole cache lines, if it begins with
-// one.
-bool whole_lines(const Plan& plan, const Tiling& tiling, int first) {
-  const int64_t line = kLineBytes / size_of(plan.dtype);
-  if (first == plan.rank || tiling.box[first] * plan.stride[kOut][first] % line != 0) return false;
-  for (int d = 0; d < first; ++d) {
-    if (plan.stride[kOut][d] % line != 0) return false;
-  }
-  return true;
-}
-
 // The kernels' rows are dimensions run..rank-1 of a box: operands with shorter runs go through tiles. Where
 // they begin is a matter of cost: of each row, and of the copies that longer rows need.
 void choose_rows(const Plan& plan, Tiling* tiling) {
@@ -130,10 +119,10 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
     return volume_of(tiling->box, 0, run) * row + copies;
   };
   // For the sake of long runs in an output that is to be streamed, others with shorter ones go through tiles.
-  const int64_t stream_run = whole_lines(plan, *tiling, first[kOut]) ? kStreamRunBytes : kStreamOddRunBytes;
-  tiling->stream_runs = tiling->stream && first[kOut] < plan.rank && run_bytes(first[kOut]) >= stream_run;
+  tiling->stream_runs =
+      tiling->stream && first[kOut] < plan.rank && run_bytes(first[kOut]) >= kStreamRunBytes;
   const bool sums = plan.op != Op::kGrad && plan.reduction != Reduction::kNone;
-  const int64_t shortest = tiling->stream_runs ? stream_run : sums ? kDirectSumBytes : kDirectBytes;
+  const int64_t shortest = tiling->stream_runs ? kStreamRunBytes : sums ? kDirectSumBytes : kDirectBytes;
   int64_t least = cost(0);
   for_each_operand(plan, [&](int o) {
     if (first[o] == 0 || first[o] == plan.rank || run_bytes(first[o]) < shortest) return;

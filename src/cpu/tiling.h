@@ -18,9 +18,8 @@ inline constexpr int64_t kSegmentBytes =
 inline constexpr int64_t kSharedBytes = 128;  // two cache lines, which prefetchers fetch together
 // Shorter runs are cheaper through a tile; the sums' kernels want whole vectors.
 inline constexpr int64_t kDirectBytes = 16, kDirectSumBytes = 64;
-// Streamed runs of less lose more at their ends, in cache lines stored in two ways, than they gain.
-inline constexpr int64_t kStreamOddRunBytes = 8192;
-inline constexpr int64_t kStreamRunBytes = 1024;  // runs of whole cache lines
+// Streamed runs of less lose more at their ends, which go through the caches, than they gain.
+inline constexpr int64_t kStreamRunBytes = 256;
 
 struct Tiling {
   int64_t box[kMaxRank];    // extents of a box
