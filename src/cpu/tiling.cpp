@@ -175,10 +175,11 @@ int thread_count(const Plan& plan, const Options& options) {
 }
 
 // docs/performance.md has the measurements: beside fewer than two operands of its size a large output is
-// better off in the last-level cache, as long as that holds them all.
+// better off in the last-level cache, as long as that holds them all, which it does less well if they are
+// not visited in the order of their addresses.
 bool streams(const Plan& plan, const Options& options) {
   constexpr int64_t kStreamBytes = 8 << 20;
-  constexpr double kCacheBytes = 28 << 20;
+  constexpr double kCacheBytes = 28 << 20, kGeneralCacheBytes = 18 << 20;
   if (!has(plan, kOut) || options.store == Options::Store::kCached) return false;
   if (options.store == Options::Store::kStreaming) return true;
   if (plan.numel < kStreamBytes / size_of(plan.dtype)) return false;
@@ -190,7 +191,8 @@ bool streams(const Plan& plan, const Options& options) {
     }
     all += bytes[o];
   });
-  return all >= 3 * bytes[kOut] || all >= kCacheBytes;
+  return all >= 3 * bytes[kOut] ||
+         all >= (plan.layout == Layout::kGeneral ? kGeneralCacheBytes : kCacheBytes);
 }
 
 std::string explain(const Plan& given, const Options& options) {
