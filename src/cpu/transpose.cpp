@@ -200,14 +200,23 @@ HWY_INLINE void transpose_narrow(D block, const hn::TFromD<D>* from, ptrdiff_t f
 }
 #endif
 
+// Calls f with the widest part of d that has at most `columns` lanes; no part if there is none.
+template <class D, class F>
+HWY_INLINE bool with_part(D d, size_t columns, const F& f) {
+  if (hn::Lanes(d) <= columns) {
+    f(d);
+    return true;
+  }
+  if constexpr (hn::MaxLanes(d) * sizeof(hn::TFromD<D>) > 16) return with_part(hn::Half<D>(), columns, f);
+  return false;
+}
+
 // One piece.
 template <class T>
 HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, size_t rows,
                                 size_t columns, const T* next, const T* from_end, Way way) {
   size_t done = 0;
 #if HWY_TARGET != HWY_SCALAR
-  const hn::ScalableTag<T> d;
-  const hn::FixedTag<T, 16 / sizeof(T)> block;
   constexpr size_t kBlock = 16 / sizeof(T);
   size_t whole = columns;  // of which a block of rows can be read
   if (rows < kBlock) {
@@ -215,13 +224,13 @@ HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptr
     const ptrdiff_t last = static_cast<ptrdiff_t>(columns - 1) * from_stride;
     if (room < HWY_MAX(last, 0)) whole = room < 0 || from_stride <= 0 ? 0 : room / from_stride + 1;
   }
-  if (whole >= hn::Lanes(d)) {
-    transpose_panels(d, from, from_stride, to, to_stride, rows, whole, next, way);
-    done = whole;
-  } else if (whole >= kBlock) {
-    transpose_panels(block, from, from_stride, to, to_stride, rows, whole, next, way);
+  const bool by_panels = with_part(hn::ScalableTag<T>(), whole, [&](auto part) MSELOSS_INLINE {
+    transpose_panels(part, from, from_stride, to, to_stride, rows, whole, next, way);
+  });
+  if (by_panels) {
     done = whole;
   } else if (whole > 1 && rows >= 4) {
+    const hn::FixedTag<T, kBlock> block;
     if (whole * sizeof(T) >= 8) {
       transpose_narrow<8>(block, from, from_stride, to, to_stride, rows, whole);
     } else {

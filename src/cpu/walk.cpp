@@ -113,21 +113,26 @@ class Walk {
     }
     run.out_pitch = pitch(kOut);
     run.loss_pitch = pitch(kOut2);
+    char* at[kOperands];
+    int64_t step[kMaxRank][kOperands];  // bytes from one row's beginning to the next along each dimension
+    for (int o = 0; o < kOperands; ++o) {
+      at[o] = has(plan_, o) ? place_of(o) : nullptr;
+      for (int d = 0; d < row; ++d) step[d][o] = has(plan_, o) ? strides_of(o)[d] * size : 0;
+    }
     int64_t index[kMaxRank] = {};
     for (;;) {
-      char* at[kOperands] = {};
-      for (int o = 0; o < kOperands; ++o) {
-        if (!has(plan_, o)) continue;
-        int64_t offset = 0;
-        for (int d = 0; d < row; ++d) offset += index[d] * strides_of(o)[d];
-        at[o] = place_of(o) + offset * size;
-      }
       std::copy_n(at, 3, run.in);
       run.out = at[kOut];
       run.loss = at[kOut2];
       worker_(run);
       int d = row - 1;
-      for (; d >= 0 && ++index[d] == extent_[d]; --d) index[d] = 0;
+      for (; d >= 0; --d) {
+        const bool more = ++index[d] < extent_[d];
+        const int64_t steps = more ? 1 : 1 - extent_[d];
+        for (int o = 0; o < kOperands; ++o) at[o] += steps * step[d][o];
+        if (more) break;
+        index[d] = 0;
+      }
       if (d < 0) return;
     }
   }
