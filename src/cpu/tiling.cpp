@@ -94,7 +94,7 @@ int first_run_dimension(const Plan& plan, const Tiling& tiling, int operand) {
 // they begin is a matter of cost: of each row, and of the copies that longer rows need.
 void choose_rows(const Plan& plan, Tiling* tiling) {
   // As bytes that could be copied from L1 to L1 meanwhile; fitted to rows of 8 to 130 bytes on a Zen 5.
-  constexpr int64_t kRowCost = 200, kStandingCost = 128, kPieceCost = 40;
+  constexpr int64_t kRowCost = 200, kStandingCost = 80, kPieceCost = 40;
   constexpr int64_t kNearBytes = 256;  // between short rows that are read where they are
   const int64_t size = size_of(plan.dtype);
   int first[kOperands];
