@@ -27,8 +27,9 @@ inline constexpr size_t kMaxRound = kPacks* kMaxPack<S>;
 
 // How far ahead of its loads a sweep asks for memory, of half types and of shorter rows: a Xeon's own
 // prefetchers alone left a fifth of half types' bandwidth unused, and any start anew with each row. In long
-// rows of other types they do better alone: float32 from L3 takes a Zen 5 a fifth longer with it.
-inline constexpr size_t kPrefetchBytes = 2048, kLongRowBytes = 16384;
+// rows of other types they do better alone: float32 from L3 takes a Zen 5 a fifth longer with it. Half types
+// that are streamed come from further away.
+inline constexpr size_t kAheadBytes = 2048, kHalfStreamingAheadBytes = 8192, kLongRowBytes = 16384;
 
 // A round of the one element that stands for all of an input.
 template <class S>
@@ -62,11 +63,11 @@ class Source {
     return S::load(d, from_ + (i & mask_));
   }
   // A part of pack k of the round that begins at element i.
-  template <bool kPrefetch, class P, class D>
+  template <size_t kAhead, class P, class D>
   HWY_INLINE hn::Vec<D> load_pack(P part, D d, size_t i, size_t k) const {
     const Memory* at = from_ + (i & mask_) + k * S::kPack * hn::Lanes(d);
     const bool new_line = k * S::kPack * hn::Lanes(d) * sizeof(Memory) % 64 == 0;
-    if (kPrefetch && P::value == 0 && new_line) hwy::Prefetch(at + kPrefetchBytes / sizeof(Memory));
+    if (kAhead != 0 && P::value == 0 && new_line) hwy::Prefetch(at + kAhead / sizeof(Memory));
     return S::load_pack(part, d, at);
   }
   // `count` elements from element i on, and zeros behind them.
@@ -117,15 +118,14 @@ HWY_INLINE void sweep(D d, void* to, size_t n, const F& f) {
   };
   const auto one = [&](V* v, size_t i) MSELOSS_INLINE {
     compute(Part<0>(), v, [&](auto part, const auto& source) MSELOSS_INLINE {
-      return source.template load_pack<false>(part, d, i, 0);
+      return source.template load_pack<0>(part, d, i, 0);
     });
   };
-  const auto packs = [&]<bool kPrefetch, int kCount>(std::bool_constant<kPrefetch>, Part<kCount>,
-                                                     size_t i) MSELOSS_INLINE {
+  const auto packs = [&]<int kAhead, int kCount>(Part<kAhead>, Part<kCount>, size_t i) MSELOSS_INLINE {
     V v[kCount * S::kPack];
     unrolled<kCount>([&]<int k>(Part<k>) MSELOSS_INLINE {
       compute(Part<k * S::kPack>(), v + k * S::kPack, [&](auto part, const auto& source) MSELOSS_INLINE {
-        return source.template load_pack<kPrefetch>(part, d, i, k);
+        return source.template load_pack<kAhead>(part, d, i, k);
       });
     });
     if constexpr (kStore == Store::kNone) return;
@@ -166,14 +166,16 @@ HWY_INLINE void sweep(D d, void* to, size_t n, const F& f) {
     end(0, head);
   }
   size_t i = head;
-  const auto whole_packs = [&](auto prefetch) MSELOSS_INLINE {
-    for (; i + kRound * pack <= n; i += kRound * pack) packs(prefetch, kRound, i);
-    for (; i + pack <= n; i += pack) packs(prefetch, Part<1>(), i);
+  const auto whole_packs = [&](auto ahead) MSELOSS_INLINE {
+    for (; i + kRound * pack <= n; i += kRound * pack) packs(ahead, kRound, i);
+    for (; i + pack <= n; i += pack) packs(ahead, Part<1>(), i);
   };
-  if (sizeof(Memory) == sizeof(typename S::Compute) && n * sizeof(Memory) >= kLongRowBytes) {
-    whole_packs(std::false_type());
+  constexpr bool kHalf = sizeof(Memory) < sizeof(typename S::Compute);
+  constexpr Part<kHalf && kStore == Store::kStreaming ? kHalfStreamingAheadBytes : kAheadBytes> kAhead;
+  if (!kHalf && n * sizeof(Memory) >= kLongRowBytes) {
+    whole_packs(Part<0>());
   } else {
-    whole_packs(std::true_type());
+    whole_packs(kAhead);
   }
   if constexpr (kStore != Store::kNone) {
     if (by_packs && kStore == Store::kStreaming) {
