@@ -28,8 +28,8 @@ inline constexpr size_t kMaxRound = kPacks* kMaxPack<S>;
 // How far ahead of its loads a sweep asks for memory, of half types and of shorter rows: a Xeon's own
 // prefetchers alone left a fifth of half types' bandwidth unused, and any start anew with each row. In long
 // rows of other types they do better alone: float32 from L3 takes a Zen 5 a fifth longer with it. Half types
-// that are streamed come from further away.
-inline constexpr size_t kAheadBytes = 2048, kHalfStreamingAheadBytes = 8192, kLongRowBytes = 16384;
+// look further ahead where no stores to the caches are in the way: sums from L3 are 1.3 times as fast for it.
+inline constexpr size_t kAheadBytes = 2048, kFarAheadBytes = 8192, kLongRowBytes = 16384;
 
 // A round of the one element that stands for all of an input.
 template <class S>
@@ -171,7 +171,7 @@ HWY_INLINE void sweep(D d, void* to, size_t n, const F& f) {
     for (; i + pack <= n; i += pack) packs(ahead, Part<1>(), i);
   };
   constexpr bool kHalf = sizeof(Memory) < sizeof(typename S::Compute);
-  constexpr Part<kHalf && kStore == Store::kStreaming ? kHalfStreamingAheadBytes : kAheadBytes> kAhead;
+  constexpr Part<kHalf && kStore != Store::kCached ? kFarAheadBytes : kAheadBytes> kAhead;
   if (!kHalf && n * sizeof(Memory) >= kLongRowBytes) {
     whole_packs(Part<0>());
   } else {
