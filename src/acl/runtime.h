@@ -62,7 +62,7 @@ struct Stream {
   Task* head = nullptr;
   Task* tail = nullptr;
   pthread_t worker;
-  pid_t worker_process = 0;  // that started it; 0 before. A forked child has the stream but not the worker
+  pid_t worker_process = 0;  // that started it; 0 before
   std::atomic<bool> closing{false};
   aclError failure = ACL_SUCCESS;  // of a queued task, until someone synchronises
   void* self = nullptr;

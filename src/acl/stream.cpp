@@ -63,7 +63,15 @@ bool start_worker(Stream& stream) noexcept {
 
 // Whoever destroys the stream waits here, so that no thread of ours outlives what it works for.
 void end_worker(const Stream& stream) noexcept {
-  if (stream.worker_process == getpid()) pthread_join(stream.worker, nullptr);
+  if (stream.worker_process != 0) pthread_join(stream.worker, nullptr);
+}
+
+// A forked child has its parent's streams, but neither their workers nor those who waited: they would be
+// waited for at the end of `changed`.
+void forget_parent(Stream& stream) noexcept {
+  if (stream.worker_process == 0 || stream.worker_process == getpid()) return;
+  new (&stream.changed) std::condition_variable;
+  stream.worker_process = 0;
 }
 
 bool stuck(const Stream& stream) noexcept {
@@ -113,6 +121,7 @@ aclError enqueue(const Streams::Pin& stream, Task* task) noexcept {
     task->abandon();
     return ACL_ERROR_RT_PARAM_INVALID;
   }
+  if (stream->head == nullptr) forget_parent(*stream);
   // Without a worker the queue is empty, so work that waits for nothing may as well run here.
   if (stream->worker_process == 0 && !start_worker(*stream)) {
     return task->event == nullptr ? task->run() : ACL_ERROR_RT_MEMORY_ALLOCATION;
@@ -171,6 +180,10 @@ void* create_stream(void* context) noexcept {
 bool destroy_stream(void* handle) noexcept {
   const auto stream = streams.acquire(handle);
   if (!stream || !streams.retire(handle)) return false;
+  {
+    const std::lock_guard lock(stream->mutex);
+    forget_parent(*stream);
+  }
   drain(*stream);
   {
     const std::scoped_lock lock(stream->mutex, progress().mutex);

@@ -121,7 +121,8 @@ HWY_INLINE void sweep(D d, void* to, size_t n, const F& f) {
       return source.template load_pack<0>(part, d, i, 0);
     });
   };
-  const auto packs = [&]<int kAhead, int kCount>(Part<kAhead>, Part<kCount>, size_t i) MSELOSS_INLINE {
+  const auto packs = [&]<int kAhead, int kCount, bool kStreams>(
+                         Part<kAhead>, Part<kCount>, std::bool_constant<kStreams>, size_t i) MSELOSS_INLINE {
     V v[kCount * S::kPack];
     unrolled<kCount>([&]<int k>(Part<k>) MSELOSS_INLINE {
       compute(Part<k * S::kPack>(), v + k * S::kPack, [&](auto part, const auto& source) MSELOSS_INLINE {
@@ -130,7 +131,7 @@ HWY_INLINE void sweep(D d, void* to, size_t n, const F& f) {
     });
     if constexpr (kStore == Store::kNone) return;
     unrolled<kCount>([&]<int k>(Part<k>) MSELOSS_INLINE {
-      S::template store_pack<kStore == Store::kStreaming>(d, v + k * S::kPack, out + i + k * pack);
+      S::template store_pack<kStreams>(d, v + k * S::kPack, out + i + k * pack);
     });
   };
   // `count` elements of a pack, the first of which is its own number `from`, to element i on.
@@ -166,20 +167,34 @@ HWY_INLINE void sweep(D d, void* to, size_t n, const F& f) {
     end(0, head);
   }
   size_t i = head;
-  const auto whole_packs = [&](auto ahead) MSELOSS_INLINE {
-    for (; i + kRound * pack <= n; i += kRound * pack) packs(ahead, kRound, i);
-    for (; i + pack <= n; i += pack) packs(ahead, Part<1>(), i);
+  const auto whole_packs = [&](auto distance) MSELOSS_INLINE {
+    constexpr std::bool_constant<kStore == Store::kStreaming> kStreams;
+    constexpr std::false_type kCached;
+    size_t lines_end = n;
+    if constexpr (kStreams) {
+      // A line that is half streamed and then written to through the caches costs half a microsecond: so
+      // whole lines are streamed, and only they.
+      constexpr size_t kLine = 64 / sizeof(Memory);
+      const size_t past = reinterpret_cast<uintptr_t>(out) / sizeof(Memory) % kLine;
+      const size_t lines_begin = (kLine - past) % kLine;
+      lines_end = n - HWY_MIN(n, (past + n) % kLine);
+      for (; i < lines_begin && i + pack <= n; i += pack) packs(distance, Part<1>(), kCached, i);
+    }
+    for (; i + kRound * pack <= lines_end; i += kRound * pack) packs(distance, kRound, kStreams, i);
+    for (; i + pack <= lines_end; i += pack) packs(distance, Part<1>(), kStreams, i);
+    if constexpr (kStreams) {
+      for (; i + pack <= n; i += pack) packs(distance, Part<1>(), kCached, i);
+    }
   };
   constexpr bool kHalf = sizeof(Memory) < sizeof(typename S::Compute);
-  constexpr Part<kHalf && kStore != Store::kCached ? kFarAheadBytes : kAheadBytes> kAhead;
+  constexpr Part<kHalf && kStore != Store::kCached ? kFarAheadBytes : kAheadBytes> kDistance;
   if (!kHalf && n * sizeof(Memory) >= kLongRowBytes) {
     whole_packs(Part<0>());
   } else {
-    whole_packs(kAhead);
+    whole_packs(kDistance);
   }
   if constexpr (kStore != Store::kNone) {
     if (by_packs && kStore == Store::kStreaming) {
-      // A line that is half streamed and then written to through the caches costs half a microsecond.
       const size_t rest = (n - head) % pack;
       if (head != 0) store_some(first, 0, 0, head);
       if (has_last) store_some(last, n - rest, pack - rest, rest);

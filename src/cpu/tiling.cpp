@@ -175,8 +175,8 @@ int thread_count(const Plan& plan, const Options& options) {
 }
 
 // docs/performance.md has the measurements: beside fewer than two operands of its size a large output is
-// better off in the last-level cache, as long as that holds them all, which it does less well if they are
-// not visited in the order of their addresses.
+// better off in the last-level cache, as long as that holds them all, which it does less well in general
+// layouts, most of which do not visit every operand in the order of its addresses.
 bool streams(const Plan& plan, const Options& options) {
   constexpr int64_t kStreamBytes = 8 << 20;
   constexpr double kCacheBytes = 28 << 20, kGeneralCacheBytes = 18 << 20;

@@ -198,9 +198,9 @@ HWY_INLINE void transpose_narrow(D block, const hn::TFromD<D>* from, ptrdiff_t f
     if (i == last) return;
   }
 }
-#endif
 
-// Calls f with the widest part of d that has at most `columns` lanes; no part if there is none.
+// Calls f with the widest part of d that has at most `columns` lanes. False, without a call, if there is
+// none.
 template <class D, class F>
 HWY_INLINE bool with_part(D d, size_t columns, const F& f) {
   if (hn::Lanes(d) <= columns) {
@@ -210,6 +210,7 @@ HWY_INLINE bool with_part(D d, size_t columns, const F& f) {
   if constexpr (hn::MaxLanes(d) * sizeof(hn::TFromD<D>) > 16) return with_part(hn::Half<D>(), columns, f);
   return false;
 }
+#endif
 
 // One piece.
 template <class T>

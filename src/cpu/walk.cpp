@@ -114,7 +114,7 @@ class Walk {
     run.out_pitch = pitch(kOut);
     run.loss_pitch = pitch(kOut2);
     char* at[kOperands];
-    int64_t step[kMaxRank][kOperands];  // bytes from one row's beginning to the next along each dimension
+    int64_t step[kMaxRank][kOperands];  // bytes from one plane of rows to the next along each dimension
     for (int o = 0; o < kOperands; ++o) {
       at[o] = has(plan_, o) ? place_of(o) : nullptr;
       for (int d = 0; d < row; ++d) step[d][o] = has(plan_, o) ? strides_of(o)[d] * size : 0;

@@ -1,4 +1,7 @@
 // Order, asynchrony and events.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <cstring>
 #include <thread>
@@ -255,6 +258,31 @@ TEST_F(Streams, EventDestroyedBeforeAnyRecord_LetsItsWaitersGo) {
   EXPECT_EQ(aclrtDestroyEvent(event), ACL_SUCCESS);
   EXPECT_EQ(aclrtSynchronizeStream(stream), ACL_SUCCESS);
   EXPECT_EQ(byte, 1);
+}
+
+TEST_F(Streams, ForkedChild_UsesAndDestroysItsParents) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer lets no child of many threads start one";
+#endif
+  std::vector<char> memory(kLarge);
+  cann::Stream other;
+  for (const aclrtStream each : std::initializer_list<aclrtStream>{stream, other}) {
+    ASSERT_EQ(aclrtMemsetAsync(memory.data(), kLarge, 1, kLarge, each), ACL_SUCCESS);
+    ASSERT_EQ(aclrtSynchronizeStream(each), ACL_SUCCESS);
+  }
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    const bool works = aclrtMemsetAsync(memory.data(), kLarge, 2, kLarge, stream) == ACL_SUCCESS &&
+                       aclrtSynchronizeStream(stream) == ACL_SUCCESS && memory[kLarge - 1] == 2;
+    const bool ends = aclrtDestroyStream(stream) == ACL_SUCCESS && aclrtDestroyStream(other) == ACL_SUCCESS;
+    _exit(works && ends ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_EQ(memory[0], 1);
 }
 
 }  // namespace
