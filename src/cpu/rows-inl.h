@@ -101,7 +101,7 @@ enum class Store { kNone, kCached, kStreaming };
 // Calls f(k, from) for each compute vector of a row, where from(source) is that source's part of it and k, a
 // constant, its place in the round, and stores what f returns. With kOnce every element is seen once, and the
 // ends of the row go through buffers, in which zeros follow; else the last whole pack, and before aligned
-// stores the first, may overlap others.
+// stores the first, may overlap others, though nothing is stored over what has been streamed.
 template <class S, Store kStore, bool kOnce, class D, class F>
 HWY_INLINE void sweep(D d, void* to, size_t n, const F& f) {
   using Memory = typename S::Memory;
