@@ -1,8 +1,9 @@
-"""Writes a result's tables into the README (both languages) and docs/performance.md.
+"""Writes the tables of a result into the READMEs and the pages of docs/.
 
     report.py RESULT ROOT
 
-Replaces what stands between <!-- NAME:begin --> and <!-- NAME:end -->; NAME is `table` in the README.
+A page says where each table goes: the text between <!-- NAME:begin --> and <!-- NAME:end --> is replaced. NAME is
+a key of tables.TABLES, or `table` in a README. Exit status 1 when a page has a marker for which there is no table.
 """
 
 import pathlib
@@ -13,29 +14,37 @@ import lab
 import readme_table
 import tables
 
-
-def replace(path: pathlib.Path, name: str, content: str) -> bool:
-    if not path.exists():
-        return False
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    text = path.read_text()
-    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    if pattern.search(text) is None:
-        return False
-    path.write_text(pattern.sub(lambda _: f"{begin}\n{content.strip()}\n{end}", text))
-    return True
+MARKED = re.compile(r"(<!-- (\w+):begin -->\n).*?(<!-- \2:end -->)", re.DOTALL)
 
 
-def main() -> None:
+def main() -> int:
     result, root = lab.load(sys.argv[1]), pathlib.Path(sys.argv[2])
-    for language, name in (("en", "README.md"), ("zh", "README.zh-CN.md")):
-        done = replace(root / name, "table", readme_table.readme(result, language))
-        print(f"{name}: {'written' if done else 'has no place for the table'}")
-    page = root / "docs" / "performance.md"
-    for name, make in tables.PERFORMANCE.items():
-        if not replace(page, name, make(result)):
-            print(f"{page.name}: has no place for {name}")
+    unplaced, unknown = set(tables.TABLES), set()
+    for page in sorted([*root.glob("README*.md"), *root.glob("docs/*.md")]):
+        language = "zh" if page.name.endswith(".zh-CN.md") else "en"
+
+        def fill(match: re.Match, page=page, language=language) -> str:
+            begin, name, end = match.groups()
+            if name == "table":
+                content = readme_table.readme(result, language)
+            elif name in tables.TABLES:
+                content = tables.TABLES[name](result)
+                unplaced.discard(name)
+            else:
+                unknown.add(f"{page.relative_to(root)}: there is no table {name}")
+                return match.group()
+            return f"{begin}{content.strip()}\n{end}"
+
+        text = page.read_text(encoding="utf-8")
+        filled, count = MARKED.subn(fill, text)
+        if count:
+            page.write_text(filled, encoding="utf-8")
+            print(f"{page.relative_to(root)}: {count} tables")
+    for name in sorted(unplaced):
+        print(f"no page has a place for the table {name}")
+    print(*sorted(unknown), sep="\n", end="\n" if unknown else "", file=sys.stderr)
+    return int(bool(unknown))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

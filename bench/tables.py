@@ -222,7 +222,7 @@ def instructions(_: dict) -> str:
     return table(["call", "instructions"], [[k, str(v)] for k, v in budget["instructions"].items()])
 
 
-PERFORMANCE = {
+TABLES = {
     "instructions": instructions,
     "goals": lambda result: table(goals.HEAD, goals.rows(result)),
     "machine": machine,
