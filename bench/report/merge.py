@@ -8,7 +8,7 @@ import pathlib
 import re
 import sys
 
-import lab
+import result as results
 
 
 def merge(core: dict, peers: dict | None, fork_join: dict | None) -> dict:
@@ -34,7 +34,7 @@ def main() -> None:
     out, *parts = sys.argv[1:]
     loaded = [json.loads(p.read_text()) if p.exists() else None for p in map(pathlib.Path, parts)]
     core, peers, fork_join = (*loaded, None, None)[:3]
-    lab.save(merge(core, peers, fork_join), out)
+    results.save(merge(core, peers, fork_join), out)
     print(f"{out}; as the official result: bench/results/{name_of(core['machine']['cpu'])}.json")
 
 

@@ -1,4 +1,4 @@
-#include "bench/ceiling.h"
+#include "bench/contenders/ceiling.h"
 
 #include <algorithm>
 #include <string_view>

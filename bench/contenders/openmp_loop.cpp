@@ -1,4 +1,4 @@
-#include "bench/baseline.h"
+#include "bench/contenders/openmp_loop.h"
 
 #include <cmath>
 #include <cstring>

@@ -9,7 +9,7 @@ moods, can be set side by side. Exit status 1 when a case became slower.
 
 import argparse
 
-import lab
+import result as results
 
 LEAST = 0.05
 
@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("after")
     parser.add_argument("--all", action="store_true", help="unchanged cases too")
     arguments = parser.parse_args()
-    before, after = lab.load(arguments.before), lab.load(arguments.after)
+    before, after = results.load(arguments.before), results.load(arguments.after)
     for result in (before, after):
         print(
             f"{result['commit'][:10]}  {result['machine']['cpu']}, {result['form']}, {result['start']}"
@@ -37,7 +37,7 @@ def main() -> int:
         other = old.pop((case["id"], case.get("n")), None)
         if other is None or "seconds" not in case:
             continue
-        ours, theirs = lab.ceiling(case), lab.ceiling(other)
+        ours, theirs = results.ceiling(case), results.ceiling(other)
         both = ours is not None and theirs is not None
         m0, low0, high0 = interval(other, theirs if both else None)
         m1, low1, high1 = interval(case, ours if both else None)

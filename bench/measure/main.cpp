@@ -8,13 +8,13 @@
 #include <fstream>
 #include <memory>
 
-#include "bench/aclnn.h"
-#include "bench/baseline.h"
-#include "bench/ceiling.h"
-#include "bench/check.h"
-#include "bench/measure.h"
-#include "bench/memory.h"
-#include "bench/record.h"
+#include "bench/contenders/aclnn_call.h"
+#include "bench/contenders/ceiling.h"
+#include "bench/contenders/openmp_loop.h"
+#include "bench/measure/check.h"
+#include "bench/measure/memory.h"
+#include "bench/measure/record.h"
+#include "bench/measure/timing.h"
 
 namespace bench {
 namespace {

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-BUDGET = pathlib.Path(__file__).with_name("instruction_budget.json")
+BUDGET = pathlib.Path(__file__).with_name("budget.json")
 SKIP = 77  # what ctest takes as skipped
 
 

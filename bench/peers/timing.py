@@ -1,9 +1,7 @@
-"""What the laboratory's scripts share: timing in turns, as measure.cpp does it, and result files."""
+"""Times contenders in turns, as measure/timing.cpp does."""
 
 import datetime
-import json
 import os
-import pathlib
 import statistics
 import time
 from collections.abc import Callable
@@ -58,26 +56,3 @@ def measure(contenders: dict[str, Callable[[], object]], seconds: float) -> dict
 def stamp() -> str:
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return f"{now}, load {os.getloadavg()[0]:.2f}"
-
-
-def load(path: str | os.PathLike) -> dict:
-    return json.loads(pathlib.Path(path).read_text())
-
-
-def save(result: dict, path: str | os.PathLike) -> None:
-    """One case a line, so that two results differ in readable places."""
-    head = {k: v for k, v in result.items() if k != "cases"}
-    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in result["cases"])
-    text = json.dumps(head, indent=1)[:-2] + ',\n "cases": [\n' + lines + "\n]}\n"
-    pathlib.Path(path).write_text(text)
-
-
-def ceiling(case: dict) -> float | None:
-    """Seconds of the fastest streaming loop over the case's bytes."""
-    times = [t["median"] for name, t in case["seconds"].items() if name.startswith("ceiling")]
-    return min(times, default=None)
-
-
-def ratio(case: dict) -> float | None:
-    best = ceiling(case)
-    return None if best is None else best / case["seconds"]["mseloss"]["median"]

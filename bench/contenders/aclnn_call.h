@@ -3,7 +3,7 @@
 
 #include <functional>
 
-#include "bench/case.h"
+#include "bench/cases/case.h"
 
 namespace bench {
 

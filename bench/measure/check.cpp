@@ -1,10 +1,10 @@
-#include "bench/check.h"
+#include "bench/measure/check.h"
 
 #include <atomic>
 #include <bit>
 #include <cmath>
 
-#include "bench/memory.h"
+#include "bench/measure/memory.h"
 #include "tests/oracle.h"
 
 namespace bench {

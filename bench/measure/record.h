@@ -3,8 +3,8 @@
 
 #include <sstream>
 
-#include "bench/case.h"
-#include "bench/measure.h"
+#include "bench/cases/case.h"
+#include "bench/measure/timing.h"
 
 namespace bench {
 

@@ -10,15 +10,15 @@ import pathlib
 import re
 import sys
 
-import lab
 import readme_table
+import result as results
 import tables
 
 MARKED = re.compile(r"(<!-- (\w+):begin -->\n).*?(<!-- \2:end -->)", re.DOTALL)
 
 
 def main() -> int:
-    result, root = lab.load(sys.argv[1]), pathlib.Path(sys.argv[2])
+    result, root = results.load(sys.argv[1]), pathlib.Path(sys.argv[2])
     unplaced, unknown = set(tables.TABLES), set()
     for page in sorted([*root.glob("README*.md"), *root.glob("docs/*.md")]):
         language = "zh" if page.name.endswith(".zh-CN.md") else "en"

@@ -3,8 +3,8 @@
 import pathlib
 import sys
 
-import lab
 import matplotlib as mpl
+import result as results
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -91,7 +91,7 @@ def speed(result: dict, path: pathlib.Path) -> None:
         def gigabytes(row, seconds):
             return row["bytes"] / seconds * 1e-9
 
-        ceilings = [(s, gigabytes(r, lab.ceiling(r))) for s, r in zip(size, own, strict=True)]
+        ceilings = [(s, gigabytes(r, results.ceiling(r))) for s, r in zip(size, own, strict=True)]
         axis.plot(
             *zip(*ceilings, strict=True), "--", color="black", label="ceiling: plain streaming loop"
         )
@@ -115,9 +115,9 @@ def ratios(result: dict, path: pathlib.Path) -> None:
     for i, group in enumerate(groups):
         for k, dtype in enumerate(NAMES):
             values = [
-                lab.ratio(c)
+                results.ratio(c)
                 for c in of(result, group)
-                if c["dtype"] == dtype and memory_bound(c) and lab.ratio(c) is not None
+                if c["dtype"] == dtype and memory_bound(c) and results.ratio(c) is not None
             ]
             y = [i + 0.17 * (k - 1.5)] * len(values)
             label = NAMES[dtype] if i == 0 else None
@@ -237,9 +237,9 @@ def sweep(result: dict, path: pathlib.Path) -> None:
     if not rows:
         return
     figure, axis = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
-    ours = sorted(lab.ratio(r) for r in rows)
+    ours = sorted(results.ratio(r) for r in rows)
     loop = sorted(
-        lab.ceiling(r) / r["seconds"]["OpenMP loop"]["median"]
+        results.ceiling(r) / r["seconds"]["OpenMP loop"]["median"]
         for r in rows
         if "OpenMP loop" in r["seconds"]
     )
@@ -257,7 +257,7 @@ def sweep(result: dict, path: pathlib.Path) -> None:
 
 
 def main() -> None:
-    result, folder = lab.load(sys.argv[1]), pathlib.Path(sys.argv[2])
+    result, folder = results.load(sys.argv[1]), pathlib.Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     setup()
     for draw in (speed, ratios, layouts, steps, stores, sweep):

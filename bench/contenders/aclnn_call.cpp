@@ -1,4 +1,4 @@
-#include "bench/aclnn.h"
+#include "bench/contenders/aclnn_call.h"
 
 #if MSELOSS_BENCH_ACL
 #include <cstdio>

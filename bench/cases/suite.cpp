@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <random>
 
-#include "bench/case.h"
+#include "bench/cases/case.h"
 
 namespace bench {
 namespace {

@@ -1,4 +1,4 @@
-#include "bench/record.h"
+#include "bench/measure/record.h"
 
 #include <sys/utsname.h>
 

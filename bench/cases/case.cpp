@@ -1,4 +1,4 @@
-#include "bench/case.h"
+#include "bench/cases/case.h"
 
 #include <algorithm>
 #include <cstdlib>

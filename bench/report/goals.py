@@ -4,7 +4,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator
 
-import lab
+import result as results
 
 Value = tuple[str, float]  # case, number
 HALVES = ("f16", "bf16")
@@ -36,7 +36,7 @@ def over(cases: Iterator[dict], name: str) -> list[Value]:
 
 
 def ceiling(cases: Iterator[dict]) -> list[Value]:
-    return [(c["id"], lab.ratio(c)) for c in cases]
+    return [(c["id"], results.ratio(c)) for c in cases]
 
 
 def dense(cases: Cases, op: str, size: str, dtypes: tuple = ALL) -> Iterator[dict]:
@@ -53,7 +53,7 @@ def against(
     for dtype in dtypes:
         for plain in cases.get(group, f"grad/{dtype}/{base}/{size}"):
             for case in cases.get(group, *(f"grad/{dtype}/{kind}/{size}" for kind in kinds)):
-                ratios = lab.ratio(case), lab.ratio(plain)
+                ratios = results.ratio(case), results.ratio(plain)
                 if None not in ratios:
                     values.append((case["id"], ratios[0] / ratios[1]))
     return values
@@ -302,7 +302,7 @@ HEAD = ["", "goal", "median", "worst", "which", "met"]
 
 
 def main() -> None:
-    for line in rows(lab.load(sys.argv[1])):
+    for line in rows(results.load(sys.argv[1])):
         print("{:44} {:28} {:>12} {:>8} {:42} {}".format(*line))
 
 

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable, Iterable
 
 import goals
-import lab
+import result as results
 
 NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "f64": "float64"}
 
@@ -42,11 +42,11 @@ def time_of(seconds: float | None) -> str:
 
 def ratio_of(case: dict | None, spread: bool = False) -> str:
     """Speed against the ceiling; with its quartiles where asked."""
-    if case is None or lab.ratio(case) is None:
+    if case is None or results.ratio(case) is None:
         return ""
-    text = f"{lab.ratio(case):.2f}"
+    text = f"{results.ratio(case):.2f}"
     if spread:
-        best, ours = lab.ceiling(case), case["seconds"]["mseloss"]
+        best, ours = results.ceiling(case), case["seconds"]["mseloss"]
         text += f" ({best / ours['q3']:.2f} to {best / ours['q1']:.2f})"
     return text
 
@@ -129,10 +129,10 @@ def misaligned(result: dict) -> str:
 
 
 def sweep(result: dict) -> str:
-    cases = sorted(of(result, "sweep"), key=lab.ratio)
+    cases = sorted(of(result, "sweep"), key=results.ratio)
     if not cases:
         return ""
-    values = [lab.ratio(c) for c in cases]
+    values = [results.ratio(c) for c in cases]
     tenth, middle = values[len(values) // 10], values[len(values) // 2]
     below = sum(v < 0.5 for v in values)
     text = (
@@ -217,7 +217,7 @@ def fork_join(result: dict) -> str:
 
 
 def instructions(_: dict) -> str:
-    path = pathlib.Path(__file__).with_name("instruction_budget.json")
+    path = pathlib.Path(__file__).resolve().parents[1] / "instructions" / "budget.json"
     budget = json.loads(path.read_text())
     return table(["call", "instructions"], [[k, str(v)] for k, v in budget["instructions"].items()])
 

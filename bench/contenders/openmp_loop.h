@@ -1,7 +1,7 @@
 // The loop a C++ user would write: OpenMP, -O3 -march=native, no other care.
 #pragma once
 
-#include "bench/check.h"
+#include "bench/measure/check.h"
 
 namespace bench {
 

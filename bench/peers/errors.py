@@ -7,7 +7,7 @@ import mseloss
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from data import MEAN, NUMPY, TORCH, tensor
+from tensors import MEAN, NUMPY, TORCH, tensor
 
 
 def relative_error(actual, exact) -> float:

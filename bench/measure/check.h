@@ -1,7 +1,7 @@
 // The gate: a case whose result is not right to the bit is not timed.
 #pragma once
 
-#include "bench/case.h"
+#include "bench/cases/case.h"
 
 namespace bench {
 

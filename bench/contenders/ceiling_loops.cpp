@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "bench/ceiling.h"
+#include "bench/contenders/ceiling.h"
 
 namespace bench {
 namespace {

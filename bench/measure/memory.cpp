@@ -1,4 +1,4 @@
-#include "bench/memory.h"
+#include "bench/measure/memory.h"
 
 #include <sys/mman.h>
 
