@@ -1,7 +1,6 @@
 #include "bench/cases/case.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <numeric>
 
 namespace bench {
@@ -32,7 +31,7 @@ View pitched(Shape shape, int64_t pitch) {
   return view;
 }
 
-View every(Shape shape, int64_t step) {
+View strided(Shape shape, int64_t step) {
   View view = dense(std::move(shape));
   for (int64_t& stride : view.strides) stride *= step;
   return view;
@@ -49,12 +48,38 @@ bool Case::present(int operand) const {
   return operand != kOut || op != Op::kLoss || reduction == Reduction::kNone;
 }
 
+Case make_case(std::string group, Op op, DType dtype, const std::string& layout_and_size, View g, View x,
+               View y, View out) {
+  constexpr const char* kOps[] = {"grad", "loss", "fused"};
+  Case c;
+  c.group = std::move(group);
+  c.id = std::string(kOps[static_cast<int>(op)]) + "/" + short_name(dtype) + "/" + layout_and_size;
+  c.op = op;
+  c.dtype = dtype;
+  c.view[kG] = std::move(g);
+  c.view[kX] = std::move(x);
+  c.view[kY] = std::move(y);
+  c.view[kOut] = std::move(out);
+  return c;
+}
+
 const char* short_name(DType dtype) {
   constexpr const char* kNames[] = {"f32", "f16", "bf16", "f64"};
   return kNames[static_cast<int>(dtype)];
 }
 
-int64_t reach(const View& view, DType dtype) {
+BroadcastStrides broadcast_strides(const Case& c) {
+  BroadcastStrides strides{};
+  for (int o = 0; o < kOperands; ++o) {
+    const View& view = c.view[o];
+    const size_t missing = c.shape().size() - view.shape.size();
+    for (size_t d = 0; d < view.shape.size(); ++d)
+      strides.of[o][missing + d] = view.shape[d] == 1 ? 0 : view.strides[d];
+  }
+  return strides;
+}
+
+int64_t required_bytes(const View& view, DType dtype) {
   int64_t last = view.offset;
   for (size_t d = 0; d < view.shape.size(); ++d) last += view.strides[d] * (view.shape[d] - 1);
   return (last + 1) * mseloss::size_of(dtype);
@@ -62,22 +87,22 @@ int64_t reach(const View& view, DType dtype) {
 
 namespace {
 
-// Bytes in the cache lines that the view touches: lines of its runs along the smallest stride, but no more
-// than all between its first element and its last.
-int64_t line_bytes(const View& view, DType dtype) {
+// Bytes in the cache lines that the view touches, estimated from its rows along the smallest stride and
+// limited to the distance from its first to its last element.
+int64_t cache_line_bytes(const View& view, DType dtype) {
   constexpr int64_t kLine = 64;
   const int64_t size = mseloss::size_of(dtype);
-  int64_t runs = 1, smallest = INT64_MAX, extent = 1;
+  int64_t rows = 1, stride = INT64_MAX, extent = 1;
   for (size_t d = 0; d < view.shape.size(); ++d) {
     if (view.shape[d] == 1) continue;
-    runs *= view.shape[d];
-    if (view.strides[d] < smallest) smallest = view.strides[d], extent = view.shape[d];
+    rows *= view.shape[d];
+    if (view.strides[d] < stride) stride = view.strides[d], extent = view.shape[d];
   }
-  runs /= extent;
-  const int64_t run =
-      extent == 1 ? size : std::min(extent * kLine, ((extent - 1) * smallest + 1) * size + kLine / 2);
-  const int64_t span = reach(view, dtype) - view.offset * size;
-  return std::min(span, runs * run);
+  rows /= extent;
+  const int64_t row =
+      extent == 1 ? size : std::min(extent * kLine, ((extent - 1) * stride + 1) * size + kLine / 2);
+  const int64_t span = required_bytes(view, dtype) - view.offset * size;
+  return std::min(span, rows * row);
 }
 
 }  // namespace
@@ -85,7 +110,7 @@ int64_t line_bytes(const View& view, DType dtype) {
 Traffic traffic(const Case& c) {
   int64_t bytes[kOperands] = {}, most = 0;
   for (int o = 0; o < kOperands; ++o) {
-    if (c.present(o)) bytes[o] = line_bytes(c.view[o], c.dtype);
+    if (c.present(o)) bytes[o] = cache_line_bytes(c.view[o], c.dtype);
     most = std::max(most, bytes[o]);
   }
   Traffic result;

@@ -1,4 +1,4 @@
-// One thing to measure: an operator on operands of stated layouts.
+// A benchmark case: an operator on operands with given layouts.
 #pragma once
 
 #include <cstdint>
@@ -15,18 +15,19 @@ using Shape = std::vector<int64_t>;
 
 enum class Op : uint8_t { kGrad, kLoss, kFused };
 
-// By position, as everywhere in this folder.
+// grad_output, input, target, grad_input (or the elementwise loss)
 enum Operand : int { kG, kX, kY, kOut, kOperands };
 
 struct View {
-  Shape shape, strides;  // strides in elements, of the same rank
-  int64_t offset = 0;    // in elements, from the arena's first
+  Shape shape, strides;  // strides in elements, same rank as shape
+  int64_t offset = 0;    // first element, in elements from the start of the arena
 };
 
 View dense(Shape shape);
-View permuted(const Shape& shape, const std::vector<int>& order);  // dimensions in memory, outermost first
-View pitched(Shape shape, int64_t pitch);                          // innermost rows `pitch` elements apart
-View every(Shape shape, int64_t step);                             // every step-th column of a wider tensor
+View permuted(const Shape& shape,
+              const std::vector<int>& order);  // order: dimensions in memory, outermost first
+View pitched(Shape shape, int64_t pitch);      // row pitch in elements
+View strided(Shape shape, int64_t step);       // all strides multiplied by `step`
 
 struct Case {
   std::string id, group;
@@ -35,30 +36,47 @@ struct Case {
   Reduction reduction = Reduction::kMean;
   View view[kOperands];
   mseloss::Options options;
-  bool plain_sum = false;   // compare with a float64 sum of squares instead of a reading loop
-  bool one_thread = false;  // time one thread as well
-  const char* target = nullptr;
-  double seconds = 0.5;  // to spend, about
+  std::string target;       // instruction-set target; empty: the best one
+  bool plain_sum = false;   // also time a plain float64 sum of squared differences
+  bool one_thread = false;  // also time one thread
+  double seconds = 0.5;     // approximate time budget of the measurement
 
+  // The broadcast shape; view[kOut] holds it even if the operator writes no elementwise output.
+  const Shape& shape() const { return view[kOut].shape; }
   int64_t numel() const;
-  Shape shape() const { return view[kOut].shape; }
   bool present(int operand) const;
 };
 
+struct Pointers {
+  const char* in[3];  // grad_output, input, target
+  char* out;          // grad_input, or the elementwise loss
+  char* loss;         // 0-dimensional, of the case's dtype
+};
+
+Case make_case(std::string group, Op op, DType dtype, const std::string& layout_and_size, View g, View x,
+               View y, View out);
+
 const char* short_name(DType dtype);  // "f32"
 
-// What memory has to move for the case: streams of at least a sixteenth of the largest, in cache lines
-// touched.
+// Strides of each operand in the dimensions of the case's shape: 0 where it broadcasts.
+struct BroadcastStrides {
+  int64_t of[kOperands][mseloss::kMaxRank];
+};
+BroadcastStrides broadcast_strides(const Case& c);
+
+// Memory traffic of a case. Operands with less than a sixteenth of the largest operand's bytes do not count
+// as streams.
 struct Traffic {
   int reads = 0, writes = 0;
-  int64_t bytes = 0;  // of all operands together
+  int64_t bytes = 0;  // in the cache lines that all operands touch
+  int streams() const { return reads + writes; }
 };
 Traffic traffic(const Case& c);
 
-// The bytes an arena needs for the operand.
-int64_t reach(const View& view, DType dtype);
+// Size of the smallest arena that holds the view.
+int64_t required_bytes(const View& view, DType dtype);
 
-std::vector<Case> all_cases(bool quick);
-std::vector<Case> random_layouts(int count, unsigned seed);
+std::vector<Case> fixed_cases(bool quick);
+std::vector<Case> random_cases(int count, unsigned seed);
 
 }  // namespace bench

@@ -1,6 +1,5 @@
-// What the laboratory measures. Identifiers: operator/dtype/layout/size.
-#include <algorithm>
-#include <random>
+// The fixed cases of the benchmark suite. Identifiers: operator/dtype/layout/size.
+#include <sstream>
 
 #include "bench/cases/case.h"
 
@@ -9,58 +8,37 @@ namespace {
 
 constexpr DType kAll[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat64};
 
-Case make(std::string group, Op op, DType dtype, const std::string& rest, View g, View x, View y, View out) {
-  Case c;
-  constexpr const char* kOps[] = {"grad", "loss", "fused"};
-  c.group = std::move(group);
-  c.id = std::string(kOps[static_cast<int>(op)]) + "/" + short_name(dtype) + "/" + rest;
-  c.op = op;
-  c.dtype = dtype;
-  c.view[kG] = std::move(g);
-  c.view[kX] = std::move(x);
-  c.view[kY] = std::move(y);
-  c.view[kOut] = std::move(out);
-  return c;
-}
+View scalar() { return {}; }
 
-View one() { return {}; }
-
-Case dense_case(const std::string& group, Op op, DType dtype, const std::string& rest, int64_t n,
+Case dense_case(const std::string& group, Op op, DType dtype, const std::string& layout_and_size, int64_t n,
                 bool scalar_g) {
   const View all = dense({n});
-  return make(group, op, dtype, rest, scalar_g ? one() : all, all, all, all);
-}
-
-// Working sets, of all operands together for the caches, of each operand for memory.
-struct Size {
-  const char* name;
-  int64_t total, each;
-};
-constexpr Size kSizes[] = {{"L2", 1 << 20, 0}, {"L3", 32 << 20, 0}, {"mem", 0, 256 << 20}};
-constexpr Size kQuickSizes[] = {{"L2", 1 << 20, 0}, {"L3", 32 << 20, 0}, {"mem", 0, 64 << 20}};
-
-int64_t elements(const Size& size, DType dtype, int operands) {
-  const int64_t bytes = size.each != 0 ? size.each : size.total / operands;
-  return bytes / mseloss::size_of(dtype) / 1024 * 1024;
+  return make_case(group, op, dtype, layout_and_size, scalar_g ? scalar() : all, all, all, all);
 }
 
 void add_dense(std::vector<Case>* cases, bool quick) {
-  for (const Size& size : quick ? kQuickSizes : kSizes) {
+  // Working sets: bytes of all operands together for the caches, of each operand for memory.
+  const struct {
+    const char* name;
+    int64_t total, each;
+  } sizes[] = {{"L2", 1 << 20, 0}, {"L3", 32 << 20, 0}, {"mem", 0, quick ? 64 << 20 : 256 << 20}};
+  for (const auto& size : sizes) {
+    const bool memory = size.each != 0;
     for (const DType dtype : kAll) {
-      const auto add = [&](Op op, const std::string& kind, int operands, bool scalar_g) {
-        const std::string rest = kind + "/" + size.name;
-        cases->push_back(dense_case("dense", op, dtype, rest, elements(size, dtype, operands), scalar_g));
+      const auto add = [&](Op op, const std::string& kind, int operands, bool scalar_g) -> Case& {
+        const int64_t bytes = memory ? size.each : size.total / operands;
+        const int64_t n = bytes / mseloss::size_of(dtype) / 1024 * 1024;
+        cases->push_back(dense_case("dense", op, dtype, kind + "/" + size.name, n, scalar_g));
         cases->back().one_thread = true;
-        cases->back().seconds = size.each != 0 ? 1.2 : 0.4;
+        cases->back().seconds = memory ? 1.2 : 0.4;
+        return cases->back();
       };
       add(Op::kGrad, "dense", 4, false);
       add(Op::kGrad, "dense_scalar_grad", 3, true);
-      add(Op::kLoss, "mean", 2, true);
-      cases->back().plain_sum = true;
+      add(Op::kLoss, "mean", 2, true).plain_sum = true;
       add(Op::kFused, "mean", 3, true);
-      if (std::string(size.name) == "L2" || (quick && size.each != 0)) continue;
-      add(Op::kLoss, "mean_exact", 2, true);
-      cases->back().options.exact = true;
+      if (std::string(size.name) == "L2" || (quick && memory)) continue;
+      add(Op::kLoss, "mean_exact", 2, true).options.exact = true;
     }
   }
 }
@@ -84,8 +62,8 @@ void add_broadcast(std::vector<Case>* cases, bool quick) {
       const View all = dense({m, n}), row = dense({1, n}), column = dense({m, 1});
       const std::string size = "/" + std::to_string(m) + "x" + std::to_string(n);
       const auto add = [&](const char* kind, View g, View x, View y) {
-        cases->push_back(
-            make("broadcast", Op::kGrad, dtype, kind + size, std::move(g), std::move(x), std::move(y), all));
+        cases->push_back(make_case("broadcast", Op::kGrad, dtype, kind + size, std::move(g), std::move(x),
+                                   std::move(y), all));
       };
       add("target_row", all, all, row);
       add("input_row", all, row, all);
@@ -93,7 +71,7 @@ void add_broadcast(std::vector<Case>* cases, bool quick) {
       add("input_column", all, column, all);
       add("grad_row", row, all, all);
       add("grad_column", column, all, all);
-      add("target_scalar", all, all, one());
+      add("target_scalar", all, all, scalar());
     }
   }
 }
@@ -101,17 +79,17 @@ void add_broadcast(std::vector<Case>* cases, bool quick) {
 void add_transposed(std::vector<Case>* cases, bool quick) {
   for (const DType dtype : kAll) {
     if (quick && dtype != DType::kFloat32 && dtype != DType::kFloat16) continue;
-    const View all = dense({4096, 4096}), turned = permuted({4096, 4096}, {1, 0});
+    const View all = dense({4096, 4096}), transposed = permuted({4096, 4096}, {1, 0});
     const auto add = [&](const char* kind, View g, View x, View y, View out) {
-      cases->push_back(make("transposed", Op::kGrad, dtype, std::string(kind) + "/4096x4096", std::move(g),
-                            std::move(x), std::move(y), std::move(out)));
+      cases->push_back(make_case("transposed", Op::kGrad, dtype, std::string(kind) + "/4096x4096",
+                                 std::move(g), std::move(x), std::move(y), std::move(out)));
       cases->back().seconds = 0.8;
     };
     add("square", all, all, all, all);
-    add("target_transposed", all, all, turned, all);
-    add("input_transposed", all, turned, all, all);
-    add("out_transposed", all, all, all, turned);
-    add("all_transposed", turned, turned, turned, turned);
+    add("target_transposed", all, all, transposed, all);
+    add("input_transposed", all, transposed, all, all);
+    add("out_transposed", all, all, all, transposed);
+    add("all_transposed", transposed, transposed, transposed, transposed);
     add("target_row", all, all, dense({1, 4096}), all);
     add("target_column", all, all, dense({4096, 1}), all);
   }
@@ -122,7 +100,7 @@ void add_permuted(std::vector<Case>* cases, bool quick) {
     if (quick && dtype != DType::kFloat32) continue;
     const auto add = [&](const std::string& kind, const Shape& shape, const std::vector<int>& order) {
       const View all = dense(shape);
-      cases->push_back(make("permuted", Op::kGrad, dtype, kind, all, all, permuted(shape, order), all));
+      cases->push_back(make_case("permuted", Op::kGrad, dtype, kind, all, all, permuted(shape, order), all));
     };
     add("target_nhwc/32x64x56x56", {32, 64, 56, 56}, {0, 2, 3, 1});
     add("target_nhwc/64x3x224x224", {64, 3, 224, 224}, {0, 2, 3, 1});
@@ -141,8 +119,8 @@ void add_strided(std::vector<Case>* cases, bool quick) {
   for (const DType dtype : {DType::kFloat32, DType::kFloat16}) {
     if (quick && dtype != DType::kFloat32) continue;
     const auto add = [&](const std::string& kind, View g, View x, View y, View out) {
-      cases->push_back(
-          make("strided", Op::kGrad, dtype, kind, std::move(g), std::move(x), std::move(y), std::move(out)));
+      cases->push_back(make_case("strided", Op::kGrad, dtype, kind, std::move(g), std::move(x), std::move(y),
+                                 std::move(out)));
       cases->back().seconds = 0.4;
     };
     for (const int64_t n : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33}) {
@@ -151,7 +129,7 @@ void add_strided(std::vector<Case>* cases, bool quick) {
       add("inner/" + std::to_string(n), all, all, all, all);
     }
     const Shape shape{4096, 4096};
-    const View all = dense(shape), second = every(shape, 2);
+    const View all = dense(shape), second = strided(shape, 2);
     add("second_column/target", all, all, second, all);
     add("second_column/inputs", second, second, second, all);
     add("second_column/all", second, second, second, second);
@@ -194,30 +172,23 @@ void add_tiny(std::vector<Case>* cases) {
 void add_store(std::vector<Case>* cases) {
   using Store = mseloss::Options::Store;
   for (int64_t mib = 1; mib <= 256; mib *= 2) {
-    for (const bool past : {false, true}) {
+    for (const bool non_temporal : {false, true}) {
       const std::string rest =
-          std::string("store_") + (past ? "streaming/" : "cached/") + std::to_string(mib) + "MiB";
+          std::string("store_") + (non_temporal ? "non_temporal/" : "cached/") + std::to_string(mib) + "MiB";
       cases->push_back(dense_case("store", Op::kGrad, DType::kFloat32, rest, mib << 18, true));
-      cases->back().options.store = past ? Store::kStreaming : Store::kCached;
+      cases->back().options.store = non_temporal ? Store::kStreaming : Store::kCached;
       cases->back().seconds = 0.5;
     }
   }
 }
 
 void add_targets(std::vector<Case>* cases) {
-  static const std::string names = mseloss::supported_targets();
-  static std::vector<std::string> targets;
-  targets.clear();
-  for (size_t first = 0; first < names.size();) {
-    const size_t last = std::min(names.find(' ', first), names.size());
-    targets.push_back(names.substr(first, last - first));
-    first = last + 1;
-  }
-  for (const std::string& target : targets) {
+  std::istringstream targets(mseloss::supported_targets());
+  for (std::string target; targets >> target;) {
     const auto add = [&](Case c) {
       c.id += "/" + target;
       c.group = "targets";
-      c.target = target.c_str();
+      c.target = target;
       c.seconds = 0.25;
       cases->push_back(std::move(c));
     };
@@ -228,15 +199,15 @@ void add_targets(std::vector<Case>* cases) {
       add(dense_case("", Op::kLoss, dtype, "mean/64MiB", (64 << 20) / size, true));
       add(dense_case("", Op::kFused, dtype, "mean/64MiB", (64 << 20) / size, true));
       const View all = dense({2048, 2048});
-      add(make("", Op::kGrad, dtype, "target_transposed/2048x2048", all, all, permuted({2048, 2048}, {1, 0}),
-               all));
+      add(make_case("", Op::kGrad, dtype, "target_transposed/2048x2048", all, all,
+                    permuted({2048, 2048}, {1, 0}), all));
     }
   }
 }
 
 }  // namespace
 
-std::vector<Case> all_cases(bool quick) {
+std::vector<Case> fixed_cases(bool quick) {
   std::vector<Case> cases;
   add_dense(&cases, quick);
   add_transposed(&cases, quick);
@@ -252,54 +223,6 @@ std::vector<Case> all_cases(bool quick) {
   }
   if (quick) {
     for (Case& c : cases) c.seconds = 0.02;
-  }
-  return cases;
-}
-
-std::vector<Case> random_layouts(int count, unsigned seed) {
-  std::mt19937_64 random(seed);
-  const auto below = [&](int64_t n) { return static_cast<int64_t>(random() % static_cast<uint64_t>(n)); };
-  std::vector<Case> cases;
-  while (static_cast<int>(cases.size()) < count) {
-    // Extents of all sizes with 1 to 4 M elements together.
-    const auto rank = static_cast<size_t>(1 + below(5));
-    Shape shape(rank, 1);
-    const int64_t wanted = 1 << (20 + below(3));
-    for (int64_t left = wanted; left > 1;) {
-      const auto d = static_cast<size_t>(below(static_cast<int64_t>(rank)));
-      const int64_t factor = std::min<int64_t>(left, 2 + below(7));
-      shape[d] *= factor;
-      left /= factor;
-    }
-    const auto view = [&](bool writes) {
-      std::vector<int> order(rank);
-      for (size_t i = 0; i < rank; ++i) order[i] = static_cast<int>(i);
-      if (below(2) == 0) std::shuffle(order.begin(), order.end(), random);
-      Shape own = shape, memory = shape;
-      for (size_t d = 0; d < rank; ++d) {
-        if (!writes && below(4) == 0) own[d] = memory[d] = 1;
-        if (below(8) == 0) memory[d] += 1 + below(5);  // a slice of something wider
-      }
-      View v = permuted(memory, order);
-      v.shape = own;
-      if (below(10) == 0) {
-        for (int64_t& stride : v.strides) stride *= 2;
-      }
-      return v;
-    };
-    const DType dtype = kAll[below(4)];
-    Case c = make("sweep", Op::kGrad, dtype, "sweep/" + std::to_string(cases.size()), view(false),
-                  view(false), view(false), view(true));
-    c.reduction = below(2) == 0 ? Reduction::kMean : Reduction::kNone;
-    c.seconds = 0.02;
-    // The three inputs may broadcast to less than the output's shape: then input gets all of it.
-    for (size_t d = 0; d < rank; ++d) {
-      if (c.view[kG].shape[d] == 1 && c.view[kX].shape[d] == 1 && c.view[kY].shape[d] == 1)
-        c.view[kX] = dense(shape);
-    }
-    bool fits = true;
-    for (const View& v : c.view) fits = fits && reach(v, dtype) <= (256 << 20);
-    if (fits) cases.push_back(std::move(c));
   }
   return cases;
 }

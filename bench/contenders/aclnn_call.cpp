@@ -33,7 +33,7 @@ std::function<void()> aclnn_call(DType dtype) {
   const aclDataType type = dtype == DType::kFloat32   ? ACL_FLOAT
                            : dtype == DType::kFloat16 ? ACL_FLOAT16
                                                       : ACL_BF16;
-  // Kept to the end of the process.
+  // Never destroyed: the call may run until the process ends.
   aclTensor *g = tensor(type), *x = tensor(type), *y = tensor(type), *out = tensor(type);
   return [=] {
     uint64_t bytes = 0;

@@ -1,4 +1,4 @@
-// The two-phase call as a program for an NPU makes it.
+// The two-phase aclnn call, as a program written for an NPU makes it.
 #pragma once
 
 #include <functional>
@@ -7,8 +7,8 @@
 
 namespace bench {
 
-// Both phases of aclnnMseLossBackward on 16 elements, and the wait for the stream; empty where the library
-// was built without CANN's host API, or when setting up failed.
+// Both phases of aclnnMseLossBackward on 16 elements and the stream synchronisation. Empty if the library was
+// built without CANN's host API or the setup fails.
 std::function<void()> aclnn_call(DType dtype);
 
 }  // namespace bench

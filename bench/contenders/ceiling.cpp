@@ -6,12 +6,12 @@
 namespace bench {
 
 #if defined(__x86_64__)
-extern const Loops kLoopsSse4, kLoopsAvx2, kLoopsAvx512;
+extern const CeilingLoops kLoopsSse4, kLoopsAvx2, kLoopsAvx512;
 #else
-extern const Loops kLoopsNative;
+extern const CeilingLoops kLoopsNative;
 #endif
 
-const Loops& loops_for(const char* target) {
+const CeilingLoops& ceiling_loops(const char* target) {
 #if defined(__x86_64__)
   const std::string_view name(target);
   if (name.starts_with("AVX3")) return kLoopsAvx512;
@@ -24,13 +24,14 @@ const Loops& loops_for(const char* target) {
 
 namespace {
 
-volatile char g_sink;  // for a result that nothing else needs
+volatile char g_sink;  // keeps results alive
 
-struct Part {
+struct Range {
   size_t first, last;
 };
 
-Part part_of(size_t count, size_t unit, int index, int threads) {
+// The share of thread `index`, cut at multiples of `unit`.
+Range thread_range(size_t count, size_t unit, int index, int threads) {
   const size_t units = (count + unit - 1) / unit;
   const auto cut = [&](int i) { return std::min(count, units * i / threads * unit); };
   return {cut(index), cut(index + 1)};
@@ -38,14 +39,14 @@ Part part_of(size_t count, size_t unit, int index, int threads) {
 
 }  // namespace
 
-void stream(const Loops& loops, int reads, char* const* in, char* out, size_t bytes, bool past_caches,
+void stream(const CeilingLoops& loops, int reads, char* const* in, char* out, size_t bytes, bool non_temporal,
             int threads) {
   bytes = (bytes + 255) / 256 * 256;
   const auto one = [&](int index) {
-    const auto [first, last] = part_of(bytes, 4096, index, threads);
+    const auto [first, last] = thread_range(bytes, 4096, index, threads);
     const char* from[3] = {in[0] + first, in[1] + first, in[2] + first};
     if (out != nullptr) {
-      loops.write[reads][past_caches](from, out + first, last - first);
+      loops.write[reads][non_temporal](from, out + first, last - first);
     } else {
       g_sink = loops.read[reads](from, last - first);
     }
@@ -55,12 +56,12 @@ void stream(const Loops& loops, int reads, char* const* in, char* out, size_t by
   for (int index = 0; index < threads; ++index) one(index);
 }
 
-double sum_of_squares(const Loops& loops, mseloss::DType dtype, const void* x, const void* y, size_t n,
+double sum_of_squares(const CeilingLoops& loops, mseloss::DType dtype, const void* x, const void* y, size_t n,
                       int threads) {
   const auto kernel = loops.squares[static_cast<int>(dtype)];
   const size_t size = static_cast<size_t>(mseloss::size_of(dtype));
   const auto one = [&](int index) {
-    const auto [first, last] = part_of(n, 1024, index, threads);
+    const auto [first, last] = thread_range(n, 1024, index, threads);
     const auto at = [&](const void* p) { return static_cast<const char*>(p) + first * size; };
     return kernel(at(x), at(y), last - first);
   };

@@ -1,4 +1,4 @@
-// Compiled once for each vector width, named by LOOPS: the loops have no choice left but their speed.
+// Compiled once for each vector width; LOOPS is the name of the table.
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -22,9 +22,9 @@ typedef uint64_t Vector __attribute__((vector_size(kWidth), may_alias));
 
 Vector load(const char* from) { return *reinterpret_cast<const Vector*>(from); }
 
-template <bool kPastCaches>
+template <bool kNonTemporal>
 void store(char* to, Vector v) {
-  if constexpr (kPastCaches) {
+  if constexpr (kNonTemporal) {
 #if defined(__AVX512F__)
     return _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(v));
 #elif defined(__AVX2__)
@@ -36,7 +36,7 @@ void store(char* to, Vector v) {
   *reinterpret_cast<Vector*>(to) = v;
 }
 
-// Not zeros: some machines write lines of zeros past the caches twice as fast as others.
+// Never zeros: some machines store zeroed cache lines non-temporally at twice the speed.
 template <int kReads>
 Vector combined(const char* const* in, size_t i) {
   Vector v{};
@@ -45,15 +45,15 @@ Vector combined(const char* const* in, size_t i) {
   return v;
 }
 
-template <int kReads, bool kPastCaches>
+template <int kReads, bool kNonTemporal>
 void write(const char* const* in, char* out, size_t bytes) {
   const char* const from[] = {in[0], in[1], in[2]};
   for (size_t i = 0; i < bytes; i += 4 * kWidth) {
     for (size_t k = 0; k < 4; ++k)
-      store<kPastCaches>(out + i + k * kWidth, combined<kReads>(from, i + k * kWidth));
+      store<kNonTemporal>(out + i + k * kWidth, combined<kReads>(from, i + k * kWidth));
   }
 #if defined(__x86_64__)
-  if constexpr (kPastCaches) _mm_sfence();
+  if constexpr (kNonTemporal) _mm_sfence();
 #endif
 }
 
@@ -71,39 +71,30 @@ char read(const char* const* in, size_t bytes) {
   return folded;
 }
 
-// Built with reassociation allowed: as many accumulators as the compiler likes.
-double squares_f64(const void* x_bytes, const void* y_bytes, size_t n) {
-  const auto* x = static_cast<const double*>(x_bytes);
-  const auto* y = static_cast<const double*>(y_bytes);
-  double sum[64] = {};
-  size_t i = 0;
-  for (; i + 64 <= n; i += 64) {
-    for (size_t k = 0; k < 64; ++k) sum[k] += (x[i + k] - y[i + k]) * (x[i + k] - y[i + k]);
-  }
-  double total = 0;
-  for (const double part : sum) total += part;
-  for (; i < n; ++i) total += (x[i] - y[i]) * (x[i] - y[i]);
-  return total;
-}
-
-struct Float32 {
-  using Memory = float;
-  static void widen(const float* from, float* to) { std::memcpy(to, from, 64 * sizeof(float)); }
+// widen() returns 64 values, in `to` if the type needs a conversion.
+template <class T>
+struct Native {  // float, double
+  using Memory = T;
+  using Wide = T;
+  static const T* widen(const T* from, T*) { return from; }
 };
 
 struct BFloat16 {
   using Memory = uint16_t;
-  static void widen(const uint16_t* from, float* to) {
+  using Wide = float;
+  static const float* widen(const uint16_t* from, float* to) {
     uint32_t bits[64];
     for (size_t k = 0; k < 64; ++k) bits[k] = static_cast<uint32_t>(from[k]) << 16;
     std::memcpy(to, bits, sizeof(bits));
+    return to;
   }
 };
 
 #if defined(__F16C__)
 struct Float16 {
   using Memory = uint16_t;
-  static void widen(const uint16_t* from, float* to) {
+  using Wide = float;
+  static const float* widen(const uint16_t* from, float* to) {
 #if defined(__AVX512F__)
     for (size_t k = 0; k < 64; k += 16) {
       _mm512_storeu_ps(to + k,
@@ -114,6 +105,7 @@ struct Float16 {
       _mm256_storeu_ps(to + k, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + k))));
     }
 #endif
+    return to;
   }
 };
 #endif
@@ -124,9 +116,9 @@ double squares(const void* x_bytes, const void* y_bytes, size_t n) {
   const auto* y = static_cast<const typename S::Memory*>(y_bytes);
   double sum[64] = {};
   for (size_t i = 0; i + 64 <= n; i += 64) {
-    float a[64], b[64];
-    S::widen(x + i, a);
-    S::widen(y + i, b);
+    typename S::Wide x_wide[64], y_wide[64];
+    const auto* a = S::widen(x + i, x_wide);
+    const auto* b = S::widen(y + i, y_wide);
     for (size_t k = 0; k < 64; ++k) {
       const double d = a[k] - b[k];
       sum[k] += d * d;
@@ -139,18 +131,17 @@ double squares(const void* x_bytes, const void* y_bytes, size_t n) {
 
 }  // namespace
 
-extern const Loops LOOPS;
-const Loops LOOPS = {
-    LOOPS_NAME,
+extern const CeilingLoops LOOPS;
+const CeilingLoops LOOPS = {
     {{&write<0, false>, &write<0, true>},
      {&write<1, false>, &write<1, true>},
      {&write<2, false>, &write<2, true>},
      {&write<3, false>, &write<3, true>}},
     {&read<0>, &read<1>, &read<2>, &read<3>},
 #if defined(__F16C__)
-    {&squares<Float32>, &squares<Float16>, &squares<BFloat16>, &squares_f64},
+    {&squares<Native<float>>, &squares<Float16>, &squares<BFloat16>, &squares<Native<double>>},
 #else
-    {&squares<Float32>, nullptr, &squares<BFloat16>, &squares_f64},
+    {&squares<Native<float>>, nullptr, &squares<BFloat16>, &squares<Native<double>>},
 #endif
 };
 

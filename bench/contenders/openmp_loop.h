@@ -1,11 +1,11 @@
-// The loop a C++ user would write: OpenMP, -O3 -march=native, no other care.
+// The loop that a C++ user would write: OpenMP, -O3 -march=native.
 #pragma once
 
-#include "bench/measure/check.h"
+#include "bench/cases/case.h"
 
 namespace bench {
 
-bool has_baseline(const Case& c);  // the compiler has the dtype's arithmetic
-void baseline(const Case& c, const Pointers& at);
+bool has_openmp_loop(const Case& c);  // false without a plain loop, or if the compiler lacks _Float16
+void run_openmp_loop(const Case& c, const Pointers& at);
 
 }  // namespace bench

@@ -10,7 +10,7 @@
 namespace bench {
 namespace {
 
-// The oracle's own encoder takes arbitrary formats and 60 ns a value; these take what a gate can afford.
+// Rounds to nearest even. The oracle's encoder handles any format but takes 60 ns per value, too slow here.
 uint64_t encode(DType dtype, double value) {
   if (dtype == DType::kFloat64) return std::bit_cast<uint64_t>(value);
   const auto bits = std::bit_cast<uint32_t>(static_cast<float>(value));
@@ -22,42 +22,35 @@ uint64_t encode(DType dtype, double value) {
   return sign | (magnitude + 0xfff + (magnitude >> 13 & 1) - 0x38000000) >> 13;
 }
 
-// A stretch of elements along the innermost dimension: where each operand's first lies, and their distances.
-struct Stretch {
-  int64_t first, count;  // of the broadcast shape, row-major
-  int64_t at[kOperands], step[kOperands];
+// Consecutive elements along the innermost dimension.
+struct Segment {
+  int64_t first, count;  // row-major index in the broadcast shape
+  int64_t at[kOperands],
+      step[kOperands];  // offset of the first element and stride of each operand, in elements
 };
 
-// Calls f(stretch) for all elements, stretches in parallel.
+// Calls f(segment) for all elements, in parallel.
 template <class F>
-void for_each_stretch(const Case& c, const F& f) {
+void for_each_segment(const Case& c, const F& f) {
   constexpr int64_t kLongest = 65536;
-  Shape shape = c.shape();
-  if (c.op == Op::kLoss && c.reduction != Reduction::kNone)
-    shape = oracle::broadcast({c.view[kX].shape, c.view[kY].shape});
+  const Shape& shape = c.shape();
   const int last = static_cast<int>(shape.size()) - 1;
-  int64_t strides[kOperands][mseloss::kMaxRank] = {};
-  for (int o = 0; o < kOperands; ++o) {
-    const View& view = c.view[o];
-    const size_t missing = shape.size() - view.shape.size();
-    for (size_t d = 0; d < view.shape.size(); ++d)
-      strides[o][missing + d] = view.shape[d] == 1 ? 0 : view.strides[d];
-  }
+  const BroadcastStrides strides = broadcast_strides(c);
   const int64_t inner = last < 0 ? 1 : shape[last], parts = (inner + kLongest - 1) / kLongest;
-  const int64_t units = oracle::count_of(shape) / inner * parts;
+  const int64_t units = c.numel() / inner * parts;
 #pragma omp parallel for schedule(static)
   for (int64_t unit = 0; unit < units; ++unit) {
-    Stretch s{};
+    Segment s{};
     int64_t rest = unit / parts;
     const int64_t skip = unit % parts * kLongest;
     s.first = rest * inner + skip;
     s.count = std::min(kLongest, inner - skip);
     for (int o = 0; o < kOperands; ++o) {
-      s.step[o] = last < 0 ? 0 : strides[o][last];
+      s.step[o] = last < 0 ? 0 : strides.of[o][last];
       s.at[o] = skip * s.step[o];
     }
     for (int d = last - 1; d >= 0; --d) {
-      for (int o = 0; o < kOperands; ++o) s.at[o] += rest % shape[d] * strides[o][d];
+      for (int o = 0; o < kOperands; ++o) s.at[o] += rest % shape[d] * strides.of[o][d];
       rest /= shape[d];
     }
     f(s);
@@ -65,7 +58,7 @@ void for_each_stretch(const Case& c, const F& f) {
 }
 
 template <class T>
-T value(const Case& c, const Pointers& at, const Stretch& s, int operand, int64_t i) {
+T value(const Case& c, const Pointers& at, const Segment& s, int operand, int64_t i) {
   const int64_t element = s.at[operand] + i * s.step[operand];
   return static_cast<T>(
       oracle::decode(c.dtype, oracle::load(c.dtype, at.in[operand] + element * mseloss::size_of(c.dtype))));
@@ -79,7 +72,7 @@ std::string check_elements(const Case& c, const Pointers& at) {
   const T scale =
       mean ? static_cast<T>(oracle::two_over(static_cast<uint64_t>(count), sizeof(T) == 8 ? 53 : 24)) : 2;
   std::atomic<int64_t> wrong{-1};
-  for_each_stretch(c, [&](const Stretch& s) {
+  for_each_segment(c, [&](const Segment& s) {
     for (int64_t i = 0; i < s.count; ++i) {
       const T d = value<T>(c, at, s, kX, i) - value<T>(c, at, s, kY, i);
       T expected = d * d;
@@ -91,12 +84,12 @@ std::string check_elements(const Case& c, const Pointers& at) {
       if (oracle::load(c.dtype, out) != encode(c.dtype, expected)) wrong = s.first + i;
     }
   });
-  return wrong < 0 ? "" : "element " + std::to_string(wrong) + " is not the scalar chain's";
+  return wrong < 0 ? "" : "element " + std::to_string(wrong) + " differs from the scalar reference";
 }
 
 using Integer = unsigned __int128;
 
-// numerator / divisor * 2^exponent rounded once to the dtype, to nearest even.
+// numerator / divisor * 2^exponent, rounded once to the nearest even value of the dtype.
 uint64_t rounded_quotient(DType dtype, Integer numerator, uint64_t divisor, int exponent) {
   if (numerator == 0) return 0;
   for (; numerator >> 127 == 0; numerator <<= 1) --exponent;
@@ -104,7 +97,8 @@ uint64_t rounded_quotient(DType dtype, Integer numerator, uint64_t divisor, int 
   bool sticky = numerator % divisor != 0;
   while (quotient >> 54 != 0) sticky |= quotient & 1, quotient >>= 1, ++exponent;
   const auto bits = static_cast<uint64_t>(quotient) << 1 | sticky;
-  if (dtype != DType::kFloat64) {  // to odd, with at least two bits more than the dtype, then by encode()
+  if (dtype !=
+      DType::kFloat64) {  // round to odd with at least two extra bits, then encode() rounds correctly
     const int drop = dtype == DType::kFloat32 ? 2 : 31;
     const uint64_t odd = (bits >> drop) | ((bits & ((uint64_t{1} << drop) - 1)) != 0);
     return encode(dtype, std::ldexp(static_cast<double>(odd), exponent - 1 + drop));
@@ -112,12 +106,13 @@ uint64_t rounded_quotient(DType dtype, Integer numerator, uint64_t divisor, int 
   return std::bit_cast<uint64_t>(std::ldexp(static_cast<double>(bits), exponent - 1));
 }
 
-// Every difference is a multiple of the data's grid, so the sum of squares is an integer of its square.
+// Every difference is a multiple of 2^-grid_bits, so the sum of squares is an exact integer in units of its
+// square.
 template <class T>
 std::string check_sum(const Case& c, const Pointers& at) {
   const int bits = grid_bits(c.dtype);
   Integer sum = 0;
-  for_each_stretch(c, [&](const Stretch& s) {
+  for_each_segment(c, [&](const Segment& s) {
     Integer part = 0;
     for (int64_t i = 0; i < s.count; ++i) {
       const T d = value<T>(c, at, s, kX, i) - value<T>(c, at, s, kY, i);
@@ -127,15 +122,14 @@ std::string check_sum(const Case& c, const Pointers& at) {
 #pragma omp critical
     sum += part;
   });
-  const int64_t count = oracle::count_of(oracle::broadcast({c.view[kX].shape, c.view[kY].shape}));
-  const uint64_t divisor = c.reduction == Reduction::kMean ? static_cast<uint64_t>(count) : 1;
+  const uint64_t divisor = c.reduction == Reduction::kMean ? static_cast<uint64_t>(c.numel()) : 1;
   const uint64_t expected = rounded_quotient(c.dtype, sum, divisor, -2 * bits);
-  return oracle::load(c.dtype, at.loss) == expected ? "" : "the loss is not the exact one, rounded";
+  return oracle::load(c.dtype, at.loss) == expected ? "" : "the loss is not correctly rounded";
 }
 
 }  // namespace
 
-std::string difference(const Case& c, const Pointers& at) {
+std::string check(const Case& c, const Pointers& at) {
   const bool wide = c.dtype == DType::kFloat64;
   if (c.op != Op::kGrad && c.reduction != Reduction::kNone) {
     std::string text = wide ? check_sum<double>(c, at) : check_sum<float>(c, at);

@@ -1,17 +1,14 @@
-// The gate: a case whose result is not right to the bit is not timed.
+// The correctness gate: only a case with a bit-exact result is timed.
 #pragma once
+
+#include <string>
 
 #include "bench/cases/case.h"
 
 namespace bench {
 
-struct Pointers {
-  const char* in[3];  // grad_output, input, target
-  char* out;          // grad_input, or the elementwise loss
-  char* loss;         // 0-dimensional, of the case's dtype
-};
-
-// Empty, or what differs first. Scalar, from the definitions, sharing no code with src/.
-std::string difference(const Case& c, const Pointers& at);
+// Compares the result with a scalar reference that shares no code with src/. Returns an error text, or an
+// empty string.
+std::string check(const Case& c, const Pointers& at);
 
 }  // namespace bench

@@ -1,4 +1,4 @@
-// Memory for operands: huge pages where the system has them, touched before anything is timed.
+// Operand memory: huge pages where the system provides them, touched before any timing.
 #pragma once
 
 #include <cstddef>
@@ -22,10 +22,9 @@ class Arena {
   size_t size_;
 };
 
-// Values of a coarse grid in (-2, 2), so that sums of squares fit in 128-bit integers (check.cpp). They
-// repeat after a prime number of elements: an index that is off by a power of two reads a different value.
+// Fills with random multiples of 2^-grid_bits(dtype) in (-2, 2), so that sums of squares fit in 128-bit
+// integers (check.cpp). The period is prime, so that an index off by a power of two reads a different value.
 void fill(const Arena& arena, mseloss::DType dtype, unsigned seed);
-// Values are multiples of 2^-grid_bits(dtype).
 int grid_bits(mseloss::DType dtype);
 
 }  // namespace bench

@@ -68,9 +68,9 @@ void Record::add(const Case& c, const Traffic& moved, const std::vector<Timing>&
   out << "{\"id\":" << quoted(c.id) << ",\"group\":" << quoted(c.group) << ",\"dtype\":\""
       << short_name(c.dtype) << "\",\"n\":" << c.numel() << ",\"bytes\":" << moved.bytes
       << ",\"reads\":" << moved.reads << ",\"writes\":" << moved.writes;
-  if (c.target != nullptr) out << ",\"target\":" << quoted(c.target);
+  if (!c.target.empty()) out << ",\"target\":" << quoted(c.target);
   if (!explain.empty()) out << ",\"explain\":" << quoted(explain);
-  if (c.group == "sweep") {
+  if (c.group == "random") {
     constexpr const char* kNames[] = {"grad_output", "input", "target", "grad_input"};
     for (int o = 0; o < kOperands; ++o) out << ",\"" << kNames[o] << "\":" << quoted(text_of(c.view[o]));
   }
@@ -79,16 +79,16 @@ void Record::add(const Case& c, const Traffic& moved, const std::vector<Timing>&
   for (size_t i = 0; i < timings.size(); ++i) {
     const Timing& t = timings[i];
     out << (i ? "," : "") << quoted(t.name) << ":{\"median\":" << t.median << ",\"q1\":" << t.q1
-        << ",\"q3\":" << t.q3 << ",\"min\":" << t.least << ",\"samples\":" << t.samples
+        << ",\"q3\":" << t.q3 << ",\"min\":" << t.min << ",\"samples\":" << t.samples
         << ",\"calls\":" << t.calls << "}";
     if (t.name == "mseloss") ours = t.median;
     if (t.name.starts_with("ceiling") && (ceiling == 0 || t.median < ceiling)) ceiling = t.median;
   }
   out << "}}";
   entries_.push_back({c.id, c.group, explain, out.str(), ceiling / ours});
-  if (c.group != "sweep") {
+  if (c.group != "random") {
     std::printf("%-44s %10.3f us %8.2f GB/s", c.id.c_str(), ours * 1e6, moved.bytes / ours * 1e-9);
-    if (ceiling != 0) std::printf("  %5.2f of its ceiling", ceiling / ours);
+    if (ceiling != 0) std::printf("  %5.2f of the ceiling", ceiling / ours);
     std::printf("\n");
     std::fflush(stdout);
   }
@@ -107,7 +107,7 @@ void Record::print_worst(const std::string& group, int count) const {
   }
   std::sort(worst.begin(), worst.end(), [](const Entry* a, const Entry* b) { return a->ratio < b->ratio; });
   if (worst.empty()) return;
-  std::printf("%s: %zu layouts, median %.2f of the bytes' ceiling, worst:\n", group.c_str(), worst.size(),
+  std::printf("%s: %zu layouts, median %.2f of the ceiling, lowest:\n", group.c_str(), worst.size(),
               worst[worst.size() / 2]->ratio);
   for (int i = 0; i < count && i < static_cast<int>(worst.size()); ++i) {
     std::printf("  %.3f %s: %s\n", worst[i]->ratio, worst[i]->id.c_str(), worst[i]->explain.c_str());

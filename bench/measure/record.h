@@ -1,4 +1,4 @@
-// Results as JSON, the same form that peers.py writes.
+// Results as JSON, in the format that peers.py also writes.
 #pragma once
 
 #include <sstream>
@@ -14,7 +14,7 @@ class Record {
   void add(const Case& c, const Traffic& moved, const std::vector<Timing>& timings,
            const std::string& explain);
   void fail(const Case& c, const std::string& error);
-  // The slowest of a group against their ceilings, on standard output.
+  // Prints the cases of a group with the lowest ratios to the ceiling.
   void print_worst(const std::string& group, int count) const;
   void write(const std::string& path) const;
 

@@ -5,18 +5,17 @@
 #include <thread>
 
 namespace bench {
+namespace {
+
+// All in seconds.
+constexpr double kMinSample = 500e-6;
+constexpr double kWarmUp = 1000e-6;  // untimed calls before a sample, which wake the contender's threads
+constexpr double kLongCall = 20e-3;  // from here on no warm-up: caches and wake-up times matter little
+constexpr double kSettle = 1200e-6;  // longer than idle OpenMP threads spin (main.cpp)
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
-
-namespace {
-
-constexpr double kSample = 500e-6;  // shortest sample, seconds
-constexpr double kWarm = 1000e-6;   // calls before it, until the contender's sleeping threads have joined
-// Of longer calls, which caches and sleeping threads concern less, each is a sample.
-constexpr double kLong = 20e-3;
-constexpr double kSettle = 1200e-6;  // longer than main.cpp lets idle OpenMP threads spin
 
 double quantile(const std::vector<double>& sorted, double q) {
   const double at = q * static_cast<double>(sorted.size() - 1);
@@ -33,7 +32,7 @@ struct Run {
 
 double sample(const Contender& contender, long calls, bool warm_up) {
   if (warm_up) {
-    for (const double warm = now() + kWarm; now() < warm;) contender.call();
+    for (const double warm = now() + kWarmUp; now() < warm;) contender.call();
   }
   const double start = now();
   for (long i = 0; i < calls; ++i) contender.call();
@@ -46,18 +45,18 @@ double sample(const Contender& contender, long calls, bool warm_up) {
 
 std::vector<Timing> measure(const std::vector<Contender>& contenders, double seconds) {
   std::vector<Run> runs(contenders.size());
-  double round = 0;
+  double repetition = 0;
   for (size_t i = 0; i < contenders.size(); ++i) {
     const Contender& contender = contenders[i];
     contender.call();
     double each = sample(contender, 1, false);
-    if (each < kLong) each = std::min(each, sample(contender, each < kSample ? 16 : 1, true));
-    runs[i].calls = std::max(1L, static_cast<long>(kSample / each));
-    runs[i].warm_up = each < kLong;
-    round += each * static_cast<double>(runs[i].calls) + (runs[i].warm_up ? std::max(kWarm, each) : 0);
-    if (contender.spins) round += kSettle;
+    if (each < kLongCall) each = std::min(each, sample(contender, each < kMinSample ? 16 : 1, true));
+    runs[i].calls = std::max(1L, static_cast<long>(kMinSample / each));
+    runs[i].warm_up = each < kLongCall;
+    repetition += each * static_cast<double>(runs[i].calls) + (runs[i].warm_up ? std::max(kWarmUp, each) : 0);
+    if (contender.spins) repetition += kSettle;
   }
-  const int samples = std::clamp(static_cast<int>(seconds / round), seconds < 0.03 ? 3 : 5, 101);
+  const int samples = std::clamp(static_cast<int>(seconds / repetition), seconds < 0.03 ? 3 : 5, 101);
   for (int s = 0; s < samples; ++s) {
     for (size_t i = 0; i < contenders.size(); ++i)
       runs[i].times.push_back(sample(contenders[i], runs[i].calls, runs[i].warm_up));

@@ -1,4 +1,4 @@
-// Times in turns: every repetition calls each contender, so that what disturbs one disturbs all.
+// Interleaved timing: every repetition calls each contender, so that disturbances affect all of them alike.
 #pragma once
 
 #include <functional>
@@ -10,20 +10,19 @@ namespace bench {
 struct Contender {
   std::string name;
   std::function<void()> call;
-  bool spins = false;  // leaves threads of another pool spinning for a moment
+  bool spins = false;  // its thread pool spins for a moment after the call
 };
 
 struct Timing {
   std::string name;
-  double median = 0, q1 = 0, q3 = 0, least = 0;  // seconds a call
+  double median = 0, q1 = 0, q3 = 0, min = 0;  // seconds per call
   int samples = 0;
-  long calls = 0;  // in a sample
+  long calls = 0;  // per sample
 };
 
-double now();  // seconds
-// About `seconds` in all, 5 repetitions at least (3 where it is less than 0.03). Caches are as the
-// contender's own previous call left them where a call is short (one is made untimed before each sample), and
-// as the others' where it is long.
+// Takes about `seconds` in total, with at least 5 repetitions (3 below 0.03 s). Short calls follow untimed
+// calls of the same contender, which leave their data in the caches; long calls find the caches as the
+// previous contender left them.
 std::vector<Timing> measure(const std::vector<Contender>& contenders, double seconds);
 
 }  // namespace bench

@@ -179,7 +179,7 @@ GOALS: list[Goal] = [
     ),
     ("permuted", 0.5, "of the ceiling", False, lambda c: ceiling(c.group("permuted"))),
     ("strided", 0.5, "of the ceiling", False, lambda c: ceiling(c.group("strided"))),
-    ("random layouts", 1 / 3, "of the ceiling", False, lambda c: ceiling(c.group("sweep"))),
+    ("random layouts", 1 / 3, "of the ceiling", False, lambda c: ceiling(c.group("random"))),
     ("misaligned, odd sizes", 0.95, "x aligned", False, misaligned),
     (
         "gradient of 1 to 64 elements",

@@ -107,7 +107,7 @@ def speed(result: dict, path: pathlib.Path) -> None:
 
 def ratios(result: dict, path: pathlib.Path) -> None:
     """One row a group and dtype, one dot a case."""
-    groups = ["dense", "misaligned", "broadcast", "transposed", "permuted", "strided", "sweep"]
+    groups = ["dense", "misaligned", "broadcast", "transposed", "permuted", "strided", "random"]
     groups = [g for g in groups if of(result, g)]
     figure, axis = plt.subplots(figsize=(8, 0.75 * len(groups) + 1), layout="constrained")
     colours = dict(zip(NAMES, (BLUE, ORANGE, GREEN, PURPLE), strict=True))
@@ -218,7 +218,7 @@ def stores(result: dict, path: pathlib.Path) -> None:
     for axis, name, title in zip(
         axes, ("mseloss", "mseloss, then read"), ("written", "written, then read once"), strict=True
     ):
-        for kind, colour, marker in (("cached", BLUE, "o"), ("streaming", RED, "D")):
+        for kind, colour, marker in (("cached", BLUE, "o"), ("non_temporal", RED, "D")):
             own = sorted((r for r in rows if f"store_{kind}/" in r["id"]), key=lambda r: r["n"])
             mib = [r["n"] * 4 / 2**20 for r in own]
             per = [r["seconds"][name]["median"] / r["n"] * 1e9 for r in own]
@@ -232,8 +232,8 @@ def stores(result: dict, path: pathlib.Path) -> None:
     finish(figure, result, path)
 
 
-def sweep(result: dict, path: pathlib.Path) -> None:
-    rows = of(result, "sweep")
+def random(result: dict, path: pathlib.Path) -> None:
+    rows = of(result, "random")
     if not rows:
         return
     figure, axis = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
@@ -260,7 +260,7 @@ def main() -> None:
     result, folder = results.load(sys.argv[1]), pathlib.Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     setup()
-    for draw in (speed, ratios, layouts, steps, stores, sweep):
+    for draw in (speed, ratios, layouts, steps, stores, random):
         draw(result, folder / f"perf_{draw.__name__}.png")
 
 

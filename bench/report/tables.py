@@ -128,8 +128,8 @@ def misaligned(result: dict) -> str:
     return table(["speed against aligned", "input", "output", "all", "odd size"], rows)
 
 
-def sweep(result: dict) -> str:
-    cases = sorted(of(result, "sweep"), key=results.ratio)
+def random(result: dict) -> str:
+    cases = sorted(of(result, "random"), key=results.ratio)
     if not cases:
         return ""
     values = [results.ratio(c) for c in cases]
@@ -163,7 +163,7 @@ def stores(result: dict) -> str:
     for mib in (1 << k for k in range(9)):
         cells = []
         for name in ("mseloss", "mseloss, then read"):
-            for kind in ("cached", "streaming"):
+            for kind in ("cached", "non_temporal"):
                 case = find(result, f"grad/f32/store_{kind}/{mib}MiB", "store")
                 cells.append(time_of(median(case, name)))
         rows.append([f"{mib} MiB", *cells])
@@ -233,7 +233,7 @@ TABLES = {
     "permuted": group_table("permuted"),
     "strided": group_table("strided"),
     "misaligned": misaligned,
-    "sweep": sweep,
+    "random": random,
     "tiny": tiny,
     "stores": stores,
     "targets": targets,
