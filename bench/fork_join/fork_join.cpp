@@ -1,5 +1,5 @@
-// How long it takes to hand half of a small job to a second thread and to have it back, by oneTBB and by
-// OpenMP. A shared library, so that fork_join.py can load it into a process that has a pool already.
+// Fork-join latency: a small job split between threads by oneTBB and by OpenMP. A shared library, so that
+// fork_join.py can load it into a process in which PyTorch's thread pool already runs.
 #include <omp.h>
 #include <tbb/parallel_for.h>
 
@@ -36,7 +36,7 @@ void by_openmp(const Job& job) {
 
 }  // namespace
 
-// Seconds for one call of the job, n elements in `threads` parts (n may be 0).
+// Seconds for one job of n elements (0: an empty job) in `threads` parts.
 extern "C" __attribute__((visibility("default"))) double run_tbb(const float* x, const float* y, float* out,
                                                                  int64_t n, int threads) {
   const double start = now();

@@ -1,9 +1,9 @@
-"""Counts the instructions of small calls with callgrind and holds them against a budget.
+"""Counts the instructions of small calls with callgrind and compares them with a budget.
 
-    instruction_budget.py MSELOSS_TINY [--write]
+    budget.py MSELOSS_TINY [--write]
 
-Counts do not depend on the machine's noise, only on compiler and instruction set: valgrind shows the
-program a processor with AVX2 at most, so every x86-64 machine with AVX2 counts the same kernels.
+The counts depend only on compiler and instruction set, not on the load of the machine. valgrind emulates at
+most AVX2, so all x86-64 machines with AVX2 count the same kernels.
 """
 
 import json
@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 BUDGET = pathlib.Path(__file__).with_name("budget.json")
-SKIP = 77  # what ctest takes as skipped
+SKIP = 77  # SKIP_RETURN_CODE of the test
 
 
 def per_call(program: str, name: str) -> int:
@@ -51,7 +51,7 @@ def main() -> int:
             worst = round(limit * budget["tolerance"])
             over |= count > worst
             verdict = "over budget" if count > worst else "ok"
-            print(f"{name:14} {count:8} instructions a call, at most {worst}: {verdict}")
+            print(f"{name:14} {count:8} instructions per call, at most {worst}: {verdict}")
     if write:
         BUDGET.write_text(json.dumps(budget, indent=2) + "\n")
     return int(over)

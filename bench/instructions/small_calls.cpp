@@ -1,4 +1,4 @@
-// mseloss_tiny CASE CALLS: that many calls for callgrind to count (instruction_budget.py).
+// mseloss_tiny CASE CALLS: makes small calls for callgrind to count (budget.py).
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -15,7 +15,7 @@ struct Arrays {
   explicit Arrays(size_t n) : x(n, 1.5f), y(n, 0.25f), g(n, 1.0f), out(n) {}
 };
 
-// `rows` rows of `n` elements that lie `pitch` apart.
+// `rows` rows of `n` elements, row pitch in elements.
 bool grad(Arrays* a, int64_t rows, int64_t n, int64_t pitch) {
   const int64_t shape[] = {rows, n}, strides[] = {pitch, 1};
   return mseloss::grad({a->g.data(), shape, strides}, {a->x.data(), shape, strides},
@@ -49,8 +49,8 @@ bool call(const std::string& name, Arrays* a) {
 
 }  // namespace
 
-// callgrind collects in here alone: what happens at start-up depends on the clock (libhwy measures its
-// resolution there), and a first call chooses the kernels.
+// callgrind counts only inside this function. It excludes start-up, whose work depends on the clock (libhwy measures
+// its resolution), and the first call, which selects the kernels.
 extern "C" [[gnu::noinline]] int counted_calls(const char* name, void* arrays, long calls) {
   for (; calls > 0; --calls) {
     if (!call(name, static_cast<Arrays*>(arrays))) return 1;

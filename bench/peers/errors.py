@@ -1,4 +1,4 @@
-"""How far each library's results are from the exact ones."""
+"""Relative errors of each library against the exact result."""
 
 import math
 
@@ -7,17 +7,17 @@ import mseloss
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from tensors import MEAN, NUMPY, TORCH, tensor
+from tensors import MEAN, TORCH, tensor, to_jax
 
 
 def relative_error(actual, exact) -> float:
-    """Largest difference, against the largest value."""
+    """Largest difference divided by the largest exact value."""
     actual, exact = (np.asarray(a, dtype=np.float64) for a in (actual, exact))
     return float(f"{np.abs(actual - exact).max() / np.abs(exact).max():.3g}")
 
 
 def gradient_errors(dtype: str, n: int) -> dict:
-    """Mean gradient of n elements under a loss scale of 2^15, as mixed-precision training has it."""
+    """Mean gradient of n elements with a loss scale of 2^15, typical of mixed-precision training."""
     x, y = tensor((n,), dtype, 1), tensor((n,), dtype, 2)
     g = torch.tensor(32768.0).to(TORCH[dtype])
     exact = (x.double() - y.double()).mul_(2.0 / n).mul_(32768.0).numpy()
@@ -33,37 +33,36 @@ def gradient_errors(dtype: str, n: int) -> dict:
     return {"what": "gradient", "dtype": dtype, "n": n, "relative": errors}
 
 
-def loss_errors(dtype: str, n: int) -> dict:
-    x, y = tensor((n,), dtype, 1), tensor((n,), dtype, 2)
-    d = x.double() - y.double() if dtype == "f64" else (x.float() - y.float()).double()
-    exact = math.fsum(d.square_().tolist()) / n  # squares of float32 are exact in float64
-    jx, jy = (jax.numpy.asarray(t.float().numpy(), dtype=NUMPY[dtype]) for t in (x, y))
-    errors = {
-        "mseloss": relative_error(mseloss.loss(x, y).double().item(), exact),
-        "PyTorch": relative_error(F.mse_loss(x, y).double().item(), exact),
-        "JAX": relative_error(float(jax.numpy.mean((jx - jy) ** 2)), exact),
+def losses(x: torch.Tensor, y: torch.Tensor, dtype: str) -> dict[str, float]:
+    jx, jy = to_jax(x, dtype), to_jax(y, dtype)
+    values = {
+        "mseloss": mseloss.loss(x, y).double().item(),
+        "PyTorch": F.mse_loss(x, y).double().item(),
+        "JAX": float(jax.numpy.mean((jx - jy) ** 2)),
     }
     if dtype != "bf16":
-        nx, ny = x.numpy(), y.numpy()
-        errors["NumPy"] = relative_error(float(np.mean((nx - ny) ** 2)), exact)
+        with np.errstate(over="ignore"):
+            values["NumPy"] = float(np.mean((x.numpy() - y.numpy()) ** 2))
+    return values
+
+
+def loss_errors(dtype: str, n: int) -> dict:
+    x, y = tensor((n,), dtype, 1), tensor((n,), dtype, 2)
+    d = (x.float() - y.float()).double()  # squares of float32 are exact in float64
+    exact = math.fsum(d.square_().tolist()) / n
+    errors = {name: relative_error(v, exact) for name, v in losses(x, y, dtype).items()}
     return {"what": "loss", "dtype": dtype, "n": n, "relative": errors}
 
 
 def outlier_errors(n: int) -> dict:
-    """One difference in a hundred is 300: its square overflows float16, the mean does not."""
+    """Every hundredth difference is 300: its square overflows float16, the mean does not."""
     x, y = torch.zeros(n, dtype=torch.float16), torch.zeros(n, dtype=torch.float16)
     x[::100] = 300
-    nx, ny = x.numpy(), y.numpy()
-    jx, jy = jax.numpy.asarray(nx), jax.numpy.asarray(ny)
-    with np.errstate(over="ignore"):
-        values = {
-            "mseloss": mseloss.loss(x, y).item(),
-            "PyTorch": F.mse_loss(x, y).item(),
-            "NumPy": float(np.mean((nx - ny) ** 2)),
-            "JAX": float(jax.numpy.mean((jx - jy) ** 2)),
-        }
     exact = 90000 * len(x[::100]) / n
-    errors = {k: None if math.isinf(v) else relative_error(v, exact) for k, v in values.items()}
+    errors = {
+        name: None if math.isinf(v) else relative_error(v, exact)
+        for name, v in losses(x, y, "f16").items()
+    }
     return {"what": "outlier_loss", "dtype": "f16", "n": n, "relative": errors}
 
 

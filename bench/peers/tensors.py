@@ -1,5 +1,6 @@
-"""Dtypes and random tensors for the scripts that run peers."""
+"""Dtypes and random tensors for the measurements beside peers."""
 
+import jax
 import ml_dtypes
 import numpy as np
 import torch
@@ -15,3 +16,7 @@ def tensor(shape: tuple[int, ...], dtype: str, seed: int) -> torch.Tensor:
     """Uniform in (-2, 2)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(shape, generator=generator).mul_(4).sub_(2).to(TORCH[dtype])
+
+
+def to_jax(t: torch.Tensor, dtype: str) -> jax.Array:
+    return jax.numpy.asarray(t.detach().float().numpy(), dtype=NUMPY[dtype])

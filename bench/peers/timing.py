@@ -1,4 +1,4 @@
-"""Times contenders in turns, as measure/timing.cpp does."""
+"""Interleaved timing, as in measure/timing.cpp: every repetition calls each contender."""
 
 import datetime
 import os
@@ -6,16 +6,17 @@ import statistics
 import time
 from collections.abc import Callable
 
-SAMPLE = 300e-6  # shortest sample, seconds
+# All in seconds.
+MIN_SAMPLE = 300e-6
 SETTLE = 25e-3  # longer than idle OpenMP threads spin by default
-WARM = 2e-3  # calls before a sample, until sleeping threads have joined
-LONG = 50e-3  # calls of more need no warming up
+WARM_UP = 2e-3  # untimed calls before a sample, which wake the contender's threads
+LONG_CALL = 50e-3  # from here on no warm-up
 
 
 def _sample(call: Callable[[], object], calls: int, each: float) -> float:
-    if each < LONG:
-        end = time.perf_counter() + WARM
-        call()  # wakes the contender's threads, which can take longer than WARM
+    if each < LONG_CALL:
+        end = time.perf_counter() + WARM_UP
+        call()  # waking the threads can take longer than WARM_UP, hence at least two calls
         call()
         while time.perf_counter() < end:
             call()
@@ -28,18 +29,18 @@ def _sample(call: Callable[[], object], calls: int, each: float) -> float:
 
 
 def measure(contenders: dict[str, Callable[[], object]], seconds: float) -> dict[str, dict]:
-    """Median and quartiles of each contender, in seconds a call; every repetition calls each."""
+    """Median and quartiles of each contender in seconds per call; takes about `seconds` in total."""
     calls: dict[str, int] = {}
-    rough: dict[str, float] = {}  # seconds a call
-    total = 0.0
+    rough: dict[str, float] = {}  # seconds per call
+    repetition = 0.0
     for name, call in contenders.items():
         call()
         rough[name] = _sample(call, 1, 0.0)
-        if rough[name] < SAMPLE:
+        if rough[name] < MIN_SAMPLE:
             rough[name] = min(rough[name], _sample(call, 16, 0.0))
-        calls[name] = max(1, int(SAMPLE / rough[name]))
-        total += rough[name] * (calls[name] + 2) + WARM + SETTLE
-    samples = min(101, max(5, int(seconds / total)))
+        calls[name] = max(1, int(MIN_SAMPLE / rough[name]))
+        repetition += rough[name] * (calls[name] + 2) + WARM_UP + SETTLE
+    samples = min(101, max(5, int(seconds / repetition)))
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(samples):
         for name, call in contenders.items():

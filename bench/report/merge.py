@@ -1,4 +1,4 @@
-"""Puts the parts of a run into one result; missing parts are left out.
+"""Merges the parts of a run into one result file; missing parts are left out.
 
 merge.py OUT CORE [PEERS] [FORK_JOIN]
 """
@@ -8,34 +8,37 @@ import pathlib
 import re
 import sys
 
-import result as results
+import result_file
 
 
 def merge(core: dict, peers: dict | None, fork_join: dict | None) -> dict:
     result = dict(core)
-    cases = result.pop("cases")
     if peers is not None:
         result["versions"] |= peers["versions"]
         result["errors"] = peers["errors"]
         result["end"] = peers["end"]
-        for case in peers["cases"]:
-            case["group"] = "peers"
-        cases = cases + peers["cases"]
+        result["cases"] += [case | {"group": "peers"} for case in peers["cases"]]
     if fork_join is not None:
         result["fork_join_us"] = fork_join
-    return result | {"cases": cases}
+    return result
 
 
-def name_of(cpu: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", cpu.replace("(R)", "").lower()).strip("-")
+def save(result: dict, path: str) -> None:
+    """Writes one case per line, so that diffs of two results are readable."""
+    head = {k: v for k, v in result.items() if k != "cases"}
+    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in result["cases"])
+    text = json.dumps(head, indent=1)[:-2] + ',\n "cases": [\n' + lines + "\n]}\n"
+    pathlib.Path(path).write_text(text)
 
 
 def main() -> None:
     out, *parts = sys.argv[1:]
-    loaded = [json.loads(p.read_text()) if p.exists() else None for p in map(pathlib.Path, parts)]
+    loaded = [result_file.load(part) if pathlib.Path(part).exists() else None for part in parts]
     core, peers, fork_join = (*loaded, None, None)[:3]
-    results.save(merge(core, peers, fork_join), out)
-    print(f"{out}; as the official result: bench/results/{name_of(core['machine']['cpu'])}.json")
+    save(merge(core, peers, fork_join), out)
+    cpu = core["machine"]["cpu"].replace("(R)", "").lower()
+    official = re.sub(r"[^a-z0-9]+", "-", cpu).strip("-")
+    print(f"{out}; store it as bench/results/{official}.json to make it an official result")
 
 
 if __name__ == "__main__":

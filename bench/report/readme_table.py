@@ -1,80 +1,54 @@
-"""The README's table of speed and error, in both languages, from one result."""
+"""The README's tables of speed and error, in English and Chinese."""
 
 import json
 import pathlib
 
-from tables import NAMES, find, median, ratio_of, table, time_of, times_faster
+from result_file import NAMES, find, median
+from tables import ratio_text, slowdown_text, table, time_text
 
 WORDS = json.loads(pathlib.Path(__file__).with_name("readme_words.json").read_text())
-PEERS = ["PyTorch out=", "PyTorch", "torch.compile"]
 
 
-def readme_speed(result: dict, words: dict) -> str:
-    def row(
-        label: str, case: dict | None, core: dict | None, numpy: str, jax: str
-    ) -> list[str] | None:
-        if case is None:
-            return None
-        peers = [times_faster(case, name) for name in PEERS]
-        times = [times_faster(case, numpy), times_faster(case, jax)]
-        return [label, time_of(median(case)), ratio_of(core), *peers, *times]
-
+def speed(result: dict, words: dict) -> str:
     rows = []
+
+    def add(label: str, case_id: str, group: str, numpy: str, jax: str) -> None:
+        case = find(result, "peers", case_id)
+        if case is not None:
+            names = ["PyTorch out=", "PyTorch", "torch.compile", numpy, jax]
+            core = ratio_text(find(result, group, case_id))
+            cells = (slowdown_text(case, name) for name in names)
+            rows.append([label, time_text(median(case)), core, *cells])
+
     for dtype, name in NAMES.items():
-        case_id = f"grad/{dtype}/dense/mem"
-        core = find(result, case_id, "dense")
-        rows.append(
-            row(
-                words["grad"].format(name),
-                find(result, case_id, "peers"),
-                core,
-                "NumPy out=",
-                "JAX jit",
-            )
-        )
+        label = words["grad"].format(name)
+        add(label, f"grad/{dtype}/dense/mem", "dense", "NumPy out=", "JAX jit")
     for kind in ("row", "transposed"):
         for dtype in ("f32", "f16"):
             case_id = f"grad/{dtype}/target_{kind}/4096x4096"
             label = words[kind].format(NAMES[dtype]) + words["layout"]
-            core = find(result, case_id, "transposed")
-            rows.append(row(label, find(result, case_id, "peers"), core, "NumPy out=", "JAX jit"))
+            add(label, case_id, "transposed", "NumPy out=", "JAX jit")
     for dtype in ("f32", "f16", "bf16"):
-        case_id = f"loss/{dtype}/mean/mem"
-        core = find(result, case_id, "dense")
-        rows.append(
-            row(
-                words["loss"].format(NAMES[dtype]),
-                find(result, case_id, "peers"),
-                core,
-                "NumPy",
-                "JAX",
-            )
-        )
-    for dtype, n in (
-        ("f32", 1 << 16),
-        ("f32", 1 << 22),
-        ("f32", 1 << 26),
-        ("f16", 1 << 26),
-        ("bf16", 1 << 26),
-    ):
-        case = find(result, f"step/{dtype}/{n}", "peers")
+        label = words["loss"].format(NAMES[dtype])
+        add(label, f"loss/{dtype}/mean/mem", "dense", "NumPy", "JAX")
+    for dtype, bits in (("f32", 16), ("f32", 22), ("f32", 26), ("f16", 26), ("bf16", 26)):
+        n = 1 << bits
         size = f"{n / 1e6:.2g} M" if n >= 1e6 else f"{n / 1e3:.2g} K"
         label = words["step"].format(NAMES[dtype], size)
-        rows.append(row(label, case, None, "NumPy", "JAX value_and_grad"))
-    return table(words["head"], [r for r in rows if r is not None])
+        add(label, f"step/{dtype}/{n}", "", "NumPy", "JAX value_and_grad")
+    return table(words["head"], rows)
 
 
-def readme_errors(result: dict, words: dict) -> str:
+def errors(result: dict, words: dict) -> str:
     rows = []
     for error in result.get("errors", []):
-        label = words[f"{error['what']}_error"].format(
-            NAMES[error["dtype"]], f"{error['n'] / 1e6:.3g}"
-        )
-        cells = []
+        label = words[f"{error['what']}_error"]
+        cells = [label.format(NAMES[error["dtype"]], f"{error['n'] / 1e6:.3g}")]
         for name in ("mseloss", "PyTorch", "NumPy", "JAX"):
-            value = error["relative"].get(name, "")  # null: the result is infinite
+            value = error["relative"].get(name, "")
+            # null stands for an infinite result
             cells.append("inf" if value is None else f"{value:.1e}" if value != "" else "")
-        rows.append([label, *cells])
+        rows.append(cells)
     return table(words["error_head"], rows)
 
 
@@ -82,4 +56,4 @@ def readme(result: dict, language: str) -> str:
     words = WORDS[language]
     versions = {"torch": "?", "jax": "?", "numpy": "?"} | result["versions"]
     legend = words["legend"].format(**result["machine"], **versions)
-    return "\n\n".join([readme_speed(result, words), legend, readme_errors(result, words)])
+    return "\n\n".join([speed(result, words), legend, errors(result, words)])

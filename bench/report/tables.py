@@ -1,13 +1,13 @@
-"""The documentation's tables, as Markdown, from one result. Every number comes from the result file."""
+"""The tables of the documentation. All numbers come from a result file or the instruction budget."""
 
 import json
 import pathlib
 from collections.abc import Callable, Iterable
 
 import goals
-import result as results
+from result_file import NAMES, cases, ceiling, find, median, ratio, slowdown
 
-NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "f64": "float64"}
+BUDGET = pathlib.Path(__file__).resolve().parents[1] / "instructions" / "budget.json"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -16,22 +16,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def find(result: dict, case_id: str, group: str | None = None) -> dict | None:
-    for case in result["cases"]:
-        if case["id"] == case_id and "seconds" in case and group in (None, case["group"]):
-            return case
-    return None
-
-
-def of(result: dict, group: str) -> list[dict]:
-    return [c for c in result["cases"] if c["group"] == group and "seconds" in c]
-
-
-def median(case: dict | None, name: str = "mseloss") -> float | None:
-    return None if case is None or name not in case["seconds"] else case["seconds"][name]["median"]
-
-
-def time_of(seconds: float | None) -> str:
+def time_text(seconds: float | None) -> str:
     if seconds is None:
         return ""
     for unit, size in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
@@ -40,20 +25,20 @@ def time_of(seconds: float | None) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
-def ratio_of(case: dict | None, spread: bool = False) -> str:
-    """Speed against the ceiling; with its quartiles where asked."""
-    if case is None or results.ratio(case) is None:
+def ratio_text(case: dict | None, spread: bool = False) -> str:
+    """Fraction of the ceiling, optionally with quartiles."""
+    if ratio(case) is None:
         return ""
-    text = f"{results.ratio(case):.2f}"
+    text = f"{ratio(case):.2f}"
     if spread:
-        best, ours = results.ceiling(case), case["seconds"]["mseloss"]
+        best, ours = ceiling(case), case["seconds"]["mseloss"]
         text += f" ({best / ours['q3']:.2f} to {best / ours['q1']:.2f})"
     return text
 
 
-def times_faster(case: dict | None, peer: str) -> str:
-    ours, theirs = median(case), median(case, peer)
-    return "" if ours is None or theirs is None else f"{theirs / ours:.1f}x"
+def slowdown_text(case: dict | None, name: str) -> str:
+    value = slowdown(case, name)
+    return "" if value is None else f"{value:.1f}x"
 
 
 def machine(result: dict) -> str:
@@ -62,7 +47,7 @@ def machine(result: dict) -> str:
     return (
         f"{m['cpu']}, {m['threads']} threads, not pinned; L1d {m['l1d']}, L2 {m['l2']}, L3 {m['l3']};"
         f" Linux {m['kernel']}.\nVersions: {versions}; commit {result['commit'][:10]}.\n"
-        f"Run: {result['start']} to {result['end']} (load average of one minute)."
+        f"Run: {result['start']}, to {result['end']} (one-minute load averages)."
     )
 
 
@@ -70,44 +55,42 @@ def dense(result: dict) -> str:
     rows = []
     kinds = {
         "grad/{}/dense/{}": "gradient",
-        "grad/{}/dense_scalar_grad/{}": "gradient, scalar grad",
+        "grad/{}/dense_scalar_grad/{}": "gradient, scalar grad_output",
         "loss/{}/mean/{}": "mean loss",
         "fused/{}/mean/{}": "loss and gradient",
         "loss/{}/mean_exact/{}": "mean loss, exact sweep forced",
     }
     for pattern, label in kinds.items():
         for dtype, name in NAMES.items():
-            cases = [
-                find(result, pattern.format(dtype, size), "dense") for size in ("L2", "L3", "mem")
-            ]
-            if any(cases):
-                gbs = (
-                    "" if cases[2] is None else f"{cases[2]['bytes'] / median(cases[2]) * 1e-9:.1f}"
-                )
-                rows.append([f"{label}, {name}", *(ratio_of(c, spread=True) for c in cases), gbs])
-    return table(["", "L2", "L3", "memory", "GB/s there"], rows)
+            sizes = [find(result, "dense", pattern.format(dtype, s)) for s in ("L2", "L3", "mem")]
+            if any(sizes):
+                speed = f"{sizes[2]['bytes'] / median(sizes[2]) * 1e-9:.1f}" if sizes[2] else ""
+                cells = (ratio_text(case, spread=True) for case in sizes)
+                rows.append([f"{label}, {name}", *cells, speed])
+    return table(["fraction of the ceiling", "L2", "L3", "memory", "memory, GB/s"], rows)
 
 
 def scaling(result: dict) -> str:
     rows = []
     for dtype, name in NAMES.items():
-        cells = []
-        for size in ("L2", "L3", "mem"):
-            case = find(result, f"grad/{dtype}/dense/{size}", "dense")
-            one, two = median(case, "mseloss, 1 thread"), median(case)
-            cells.append("" if one is None else f"{one / two:.2f}")
-        rows.append([name, *cells])
-    return table(["two threads against one, gradient", "L2", "L3", "memory"], rows)
+        sizes = [find(result, "dense", f"grad/{dtype}/dense/{s}") for s in ("L2", "L3", "mem")]
+        values = [slowdown(case, "mseloss, 1 thread") for case in sizes]
+        rows.append([name, *("" if value is None else f"{value:.2f}" for value in values)])
+    return table(["gradient, speed-up over one thread", "L2", "L3", "memory"], rows)
 
 
 def group_table(group: str) -> Callable[[dict], str]:
     def make(result: dict) -> str:
-        rows = []
-        for case in of(result, group):
-            loop = times_faster(case, "OpenMP loop")
-            ours = median(case)
-            rows.append([f"`{case['id']}`", time_of(ours), ratio_of(case, spread=True), loop])
-        return table(["case", "median", "of the ceiling", "OpenMP loop takes"], rows)
+        rows = [
+            [
+                f"`{case['id']}`",
+                time_text(median(case)),
+                ratio_text(case, spread=True),
+                slowdown_text(case, "OpenMP loop"),
+            ]
+            for case in cases(result, group)
+        ]
+        return table(["case", "median", "fraction of the ceiling", "OpenMP loop"], rows)
 
     return make
 
@@ -117,90 +100,73 @@ def misaligned(result: dict) -> str:
     kinds = ("input_off_by_one", "out_off_by_one", "all_off_by_one", "odd_size")
     for dtype, name in NAMES.items():
         for size in ("L2", "64MiB"):
-            aligned = find(result, f"grad/{dtype}/aligned/{size}", "misaligned")
-            if aligned is None:
-                continue
-            cells = []
-            for kind in kinds:
-                case = find(result, f"grad/{dtype}/{kind}/{size}", "misaligned")
-                cells.append("" if case is None else f"{median(aligned) / median(case):.2f}")
-            rows.append([f"{name}, {size}", *cells])
-    return table(["speed against aligned", "input", "output", "all", "odd size"], rows)
+            aligned, *others = (
+                median(find(result, "misaligned", f"grad/{dtype}/{kind}/{size}"))
+                for kind in ("aligned", *kinds)
+            )
+            if aligned is not None:
+                cells = ("" if t is None else f"{aligned / t:.2f}" for t in others)
+                rows.append([f"{name}, {size}", *cells])
+    return table(["speed relative to aligned", "input", "output", "all", "odd size"], rows)
 
 
 def random(result: dict) -> str:
-    cases = sorted(of(result, "random"), key=results.ratio)
-    if not cases:
+    layouts = sorted(cases(result, "random"), key=ratio)
+    if not layouts:
         return ""
-    values = [results.ratio(c) for c in cases]
-    tenth, middle = values[len(values) // 10], values[len(values) // 2]
-    below = sum(v < 0.5 for v in values)
+    ratios = [ratio(case) for case in layouts]
     text = (
-        f"{len(cases)} layouts: median {middle:.2f} of the bytes' ceiling, a tenth below {tenth:.2f}, "
-        f"{below} below 0.5. The worst ten:\n\n"
+        f"{len(ratios)} layouts: median {ratios[len(ratios) // 2]:.2f} of the ceiling, 10th percentile "
+        f"{ratios[len(ratios) // 10]:.2f}; {sum(r < 0.5 for r in ratios)} are below 0.5. The ten lowest:\n\n"
     )
+    operands = {"g": "grad_output", "x": "input", "y": "target", "out": "grad_input"}
     rows = []
-    for case in cases[:10]:
-        views = "; ".join(
-            f"{name} {case[key]}"
-            for key, name in (("grad_output", "g"), ("input", "x"), ("target", "y"))
-        )
-        rows.append([f"`{case['id']}`", ratio_of(case), f"{views}; out {case['grad_input']}"])
-    return text + table(["case", "of the ceiling", "shapes and strides"], rows)
+    for case in layouts[:10]:
+        views = "; ".join(f"{short} {case[name]}" for short, name in operands.items())
+        rows.append([f"`{case['id']}`", ratio_text(case), views])
+    head = ["case", "fraction of the ceiling"]
+    return text + table([*head, "shape by strides of grad_output, input, target, output"], rows)
 
 
 def tiny(result: dict) -> str:
     rows = []
-    for case in of(result, "tiny"):
-        rows.append(
-            [f"`{case['id']}`", time_of(median(case)), time_of(case["seconds"]["mseloss"]["q3"])]
-        )
+    for case in cases(result, "tiny"):
+        times = case["seconds"]["mseloss"]
+        rows.append([f"`{case['id']}`", time_text(times["median"]), time_text(times["q3"])])
     return table(["case", "median", "upper quartile"], rows)
 
 
 def stores(result: dict) -> str:
     rows = []
     for mib in (1 << k for k in range(9)):
-        cells = []
-        for name in ("mseloss", "mseloss, then read"):
-            for kind in ("cached", "non_temporal"):
-                case = find(result, f"grad/f32/store_{kind}/{mib}MiB", "store")
-                cells.append(time_of(median(case, name)))
+        kinds = [
+            find(result, "store", f"grad/f32/store_{kind}/{mib}MiB")
+            for kind in ("cached", "non_temporal")
+        ]
+        contenders = ("mseloss", "mseloss, then read")
+        cells = (time_text(median(case, name)) for name in contenders for case in kinds)
         rows.append([f"{mib} MiB", *cells])
-    head = ["output", "cached", "streaming", "cached, then read", "streaming, then read"]
+    head = ["output", "cached", "non-temporal", "cached, then read", "non-temporal, then read"]
     return table(head, rows)
 
 
 def targets(result: dict) -> str:
-    names = list(dict.fromkeys(c["target"] for c in of(result, "targets")))
-    kinds = list(dict.fromkeys(c["id"].rsplit("/", 1)[0] for c in of(result, "targets")))
-    rows = []
-    for kind in kinds:
-        rows.append(
-            [f"`{kind}`", *(ratio_of(find(result, f"{kind}/{name}", "targets")) for name in names)]
-        )
-    return table(["of each target's own ceiling", *names], rows)
+    by_kind: dict[str, dict[str, str]] = {}
+    for case in cases(result, "targets"):
+        kind, target = case["id"].rsplit("/", 1)
+        by_kind.setdefault(kind, {})[target] = ratio_text(case)
+    names = list(dict.fromkeys(target for row in by_kind.values() for target in row))
+    rows = [[f"`{kind}`", *(row.get(name, "") for name in names)] for kind, row in by_kind.items()]
+    return table(["fraction of the target's own ceiling", *names], rows)
 
 
 def peers(result: dict) -> str:
-    names = [
-        "PyTorch out=",
-        "PyTorch",
-        "torch.compile",
-        "NumPy out=",
-        "NumPy",
-        "JAX jit",
-        "JAX value_and_grad",
+    names = ["PyTorch out=", "PyTorch", "torch.compile"]
+    names += ["NumPy out=", "NumPy", "JAX jit", "JAX value_and_grad"]
+    rows = [
+        [f"`{c['id']}`", time_text(median(c)), *(slowdown_text(c, name) for name in names)]
+        for c in cases(result, "peers")
     ]
-    rows = []
-    for case in of(result, "peers"):
-        rows.append(
-            [
-                f"`{case['id']}`",
-                time_of(median(case)),
-                *(times_faster(case, name) for name in names),
-            ]
-        )
     return table(["case", "mseloss", *names], rows)
 
 
@@ -208,17 +174,16 @@ def fork_join(result: dict) -> str:
     pools = result.get("fork_join_us", {})
     if not pools:
         return ""
-    what = list(dict.fromkeys(key for pool in pools.values() for key in pool))
+    jobs = list(dict.fromkeys(job for pool in pools.values() for job in pool))
     rows = [
-        [key, *(f"{pools[p][key]:g}" if key in pools[p] else "" for p in ("tbb", "openmp"))]
-        for key in what
+        [job, *(f"{pools[p][job]:g}" if job in pools[p] else "" for p in ("tbb", "openmp"))]
+        for job in jobs
     ]
-    return table(["microseconds, median", "oneTBB", "OpenMP"], rows)
+    return table(["median, microseconds", "oneTBB", "OpenMP"], rows)
 
 
 def instructions(_: dict) -> str:
-    path = pathlib.Path(__file__).resolve().parents[1] / "instructions" / "budget.json"
-    budget = json.loads(path.read_text())
+    budget = json.loads(BUDGET.read_text())
     return table(["call", "instructions"], [[k, str(v)] for k, v in budget["instructions"].items()])
 
 
