@@ -29,10 +29,14 @@ def main() -> int:
     for result in (before, after):
         cpu, form, start = result["machine"]["cpu"], result["form"], result["start"]
         print(f"{result['commit'][:10]}  {cpu}, {form}, {start}")
-    old_cases = {(c["id"], c.get("n")): c for c in before["cases"] if "seconds" in c}
+
+    def key(case: dict) -> tuple:  # quick and full runs have other sizes under the same identifiers
+        return case["group"], case["id"], case.get("n")
+
+    old_cases = {key(c): c for c in before["cases"] if "seconds" in c}
     slower = faster = same = 0
     for case in after["cases"]:
-        old = old_cases.pop((case["id"], case.get("n")), None)
+        old = old_cases.pop(key(case), None)
         if old is None or "seconds" not in case:
             continue
         units = ceiling(old), ceiling(case)
