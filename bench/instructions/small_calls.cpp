@@ -49,8 +49,8 @@ bool call(const std::string& name, Arrays* a) {
 
 }  // namespace
 
-// callgrind counts only inside this function. It excludes start-up, whose work depends on the clock (libhwy measures
-// its resolution), and the first call, which selects the kernels.
+// callgrind counts only inside this function. It excludes start-up, whose work depends on the clock (libhwy
+// measures its resolution), and the first call, which selects the kernels.
 extern "C" [[gnu::noinline]] int counted_calls(const char* name, void* arrays, long calls) {
   for (; calls > 0; --calls) {
     if (!call(name, static_cast<Arrays*>(arrays))) return 1;

@@ -22,11 +22,10 @@ uint64_t encode(DType dtype, double value) {
   return sign | (magnitude + 0xfff + (magnitude >> 13 & 1) - 0x38000000) >> 13;
 }
 
-// Consecutive elements along the innermost dimension.
+// Consecutive elements along the innermost dimension. `first` is a row-major index in the broadcast shape;
+// `at` and `step` are each operand's first element and stride, in elements.
 struct Segment {
-  int64_t first, count;  // row-major index in the broadcast shape
-  int64_t at[kOperands],
-      step[kOperands];  // offset of the first element and stride of each operand, in elements
+  int64_t first, count, at[kOperands], step[kOperands];
 };
 
 // Calls f(segment) for all elements, in parallel.
@@ -97,8 +96,8 @@ uint64_t rounded_quotient(DType dtype, Integer numerator, uint64_t divisor, int 
   bool sticky = numerator % divisor != 0;
   while (quotient >> 54 != 0) sticky |= quotient & 1, quotient >>= 1, ++exponent;
   const auto bits = static_cast<uint64_t>(quotient) << 1 | sticky;
-  if (dtype !=
-      DType::kFloat64) {  // round to odd with at least two extra bits, then encode() rounds correctly
+  if (dtype != DType::kFloat64) {
+    // Rounding to odd with at least two extra bits makes the second rounding, in encode(), correct.
     const int drop = dtype == DType::kFloat32 ? 2 : 31;
     const uint64_t odd = (bits >> drop) | ((bits & ((uint64_t{1} << drop) - 1)) != 0);
     return encode(dtype, std::ldexp(static_cast<double>(odd), exponent - 1 + drop));
