@@ -24,10 +24,10 @@ struct View {
 };
 
 View dense(Shape shape);
-View permuted(const Shape& shape,
-              const std::vector<int>& order);  // order: dimensions in memory, outermost first
-View pitched(Shape shape, int64_t pitch);      // row pitch in elements
-View strided(Shape shape, int64_t step);       // all strides multiplied by `step`
+// `order` lists the dimensions as they lie in memory, outermost first.
+View permuted(const Shape& shape, const std::vector<int>& order);
+View pitched(Shape shape, int64_t pitch);  // row pitch in elements
+View strided(Shape shape, int64_t step);   // all strides multiplied by `step`
 
 struct Case {
   std::string id, group;
