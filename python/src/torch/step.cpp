@@ -14,7 +14,9 @@
 
 #include <optional>
 
-#include "native.h"
+#include "arrays/one.h"
+#include "module/gil.h"
+#include "torch/core_api.h"
 
 namespace mseloss::python {
 namespace {
@@ -22,7 +24,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-const Native* native;
+const CoreApi* core;
 
 std::optional<DType> dtype_of(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
@@ -73,37 +75,30 @@ at::Tensor empty_scalar(const at::Tensor& x, const at::Tensor& y) {
 
 at::Tensor empty_gradient(const at::Tensor& x) {
   int64_t strides[kMaxRank];
-  native->dense_strides(x.sizes(), x.strides(), strides);
+  core->dense_strides(x.sizes(), x.strides(), strides);
   const at::IntArrayRef dense(strides, static_cast<size_t>(x.dim()));
   const size_t bytes = static_cast<size_t>(x.numel()) * x.element_size();
   if (bytes < kPooled) return at::detail::empty_strided_cpu(x.sizes(), dense, x.scalar_type());
-  Block* block = native->acquire(bytes);
+  Block* block = core->acquire(bytes);
   TORCH_CHECK_WITH(OutOfMemoryError, block != nullptr, "expected ", bytes,
                    " bytes for the gradient, got none from the system");
   return at::for_blob(block->data, x.sizes())
       .strides(dense)
-      .deleter([block](void*) { native->release(block); })
+      .deleter([block](void*) { core->release(block); })
       .options(x.options().requires_grad(false))
       .make_tensor();
 }
 
-// Called with the GIL, which long calls give up.
 template <class Call>
 void run(int64_t count, Call call) {
-  Status status;
-  if (count < kReleaseGil) {
-    status = call();
-  } else {
-    const pybind11::gil_scoped_release released;
-    status = call();
-  }
+  const Status status = call_core<pybind11::gil_scoped_release>(count, call);
   TORCH_CHECK_WITH(OutOfMemoryError, status.code() != Code::kOutOfMemory, status.message());
   TORCH_CHECK(status.ok(), status.message());
 }
 
 at::Tensor loss(const at::Tensor& x, const at::Tensor& y, Reduction how) {
   at::Tensor value = empty_scalar(x, y);
-  run(x.numel(), [&] { return native->loss(view(x), view(y), how, mutable_view(value), {}); });
+  run(x.numel(), [&] { return core->loss(view(x), view(y), how, mutable_view(value), {}); });
   return value;
 }
 
@@ -112,13 +107,13 @@ variable_list gradients_from_python(const at::Tensor& grad_output, const variabl
                                     const char* reduction, bool of_input, bool of_target,
                                     const at::Tensor& gradient) {
   const pybind11::gil_scoped_acquire held;
-  const auto face = pybind11::module_::import("mseloss.torch");
+  const auto step = pybind11::module_::import("mseloss.torch.step");
   const auto wrap = [](const at::Tensor& tensor) {
     return pybind11::reinterpret_steal<pybind11::object>(THPVariable_Wrap(tensor));
   };
   const pybind11::tuple results =
-      face.attr("_gradients")(wrap(grad_output), wrap(saved[0]), wrap(saved[1]), reduction,
-                              pybind11::make_tuple(of_input, of_target), wrap(gradient));
+      step.attr("gradients")(wrap(grad_output), wrap(saved[0]), wrap(saved[1]), reduction,
+                             pybind11::make_tuple(of_input, of_target), wrap(gradient));
   const auto unwrap = [](pybind11::handle object) {
     return object.is_none() ? at::Tensor() : THPVariable_Unpack(object.ptr());
   };
@@ -132,18 +127,9 @@ struct MseLoss : torch::autograd::Function<MseLoss> {
     context->saved_data["reduction"] = how;
     if (!x.requires_grad()) return loss(x, y, reduction);
     at::Tensor value = empty_scalar(x, y), gradient = empty_gradient(x);
-    // Any element of x's dtype may be this 1.
-    static constexpr double wide = 1;
-    static constexpr float one = 1;
-    static constexpr uint16_t half = 0x3c00, brain = 0x3f80;
-    const DType dtype = *dtype_of(x);
-    const void* unit = dtype == DType::kFloat64   ? static_cast<const void*>(&wide)
-                       : dtype == DType::kFloat32 ? static_cast<const void*>(&one)
-                       : dtype == DType::kFloat16 ? &half
-                                                  : &brain;
     run(x.numel(), [&] {
-      return native->loss_and_grad(view(x), view(y), reduction, ConstTensor(unit, dtype), mutable_view(value),
-                                   mutable_view(gradient), {});
+      return core->loss_and_grad(view(x), view(y), reduction, one_of(*dtype_of(x)), mutable_view(value),
+                                 mutable_view(gradient), {});
     });
     context->saved_data["gradient"] = std::move(gradient);
     return value;
@@ -215,6 +201,6 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_torch_step", nullptr, -1, met
 
 PyMODINIT_FUNC MSELOSS_TORCH_STEP_INIT() {
   using namespace mseloss::python;
-  native = static_cast<const Native*>(PyCapsule_Import(kNativeCapsule, 0));
-  return native == nullptr ? nullptr : PyModule_Create(&definition);
+  core = static_cast<const CoreApi*>(PyCapsule_Import(kCoreApiCapsule, 0));
+  return core == nullptr ? nullptr : PyModule_Create(&definition);
 }

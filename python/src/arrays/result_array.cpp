@@ -1,14 +1,16 @@
-// Fresh arrays out: NumPy's own memory while it is small, the pool's from 1 MiB on, DLPack for other kinds.
+// ResultArray arrays out: NumPy's own memory while it is small, the pool's from 1 MiB on, DLPack for other
+// kinds.
+#include "arrays/result_array.h"
+
 #include <nanobind/nanobind.h>
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
-#include <memory>
+#include <utility>
 
-#include "array.h"
-#include "numpy_bridge.h"
-#include "pool.h"
+#include "arrays/errors.h"
+#include "arrays/numpy_bridge.h"
+#include "memory/pool.h"
 
 namespace mseloss::python {
 namespace {
@@ -62,12 +64,12 @@ void dense_strides(std::span<const int64_t> shape, std::span<const int64_t> like
   }
 }
 
-Fresh::~Fresh() {
+ResultArray::~ResultArray() {
   Py_XDECREF(array_);
   if (managed_ != nullptr) managed_->deleter(managed_);
 }
 
-void Fresh::allocate(std::span<const int64_t> shape, DType dtype, const Array* like) {
+void ResultArray::allocate(std::span<const int64_t> shape, DType dtype, const ArrayView* like) {
   rank_ = static_cast<int>(shape.size());
   dtype_ = dtype;
   kind_ = like == nullptr ? Kind::kNumpy : like->kind();
@@ -94,7 +96,7 @@ void Fresh::allocate(std::span<const int64_t> shape, DType dtype, const Array* l
   }
 }
 
-void Fresh::allocate_numpy(size_t bytes) {
+void ResultArray::allocate_numpy(size_t bytes) {
   if (bytes < kPooled) {
     array_ = new_numpy_array(rank_, shape_, strides_, dtype_, nullptr, nullptr, &data_);
     return;
@@ -109,7 +111,7 @@ void Fresh::allocate_numpy(size_t bytes) {
   array_ = new_numpy_array(rank_, shape_, strides_, dtype_, block->data, owner, &data_);
 }
 
-void Fresh::allocate_managed(size_t bytes) {
+void ResultArray::allocate_managed(size_t bytes) {
   Block* block = acquire(bytes);
   if (block == nullptr) raise_memory(bytes);
   auto* managed = new Managed{};
@@ -126,7 +128,7 @@ void Fresh::allocate_managed(size_t bytes) {
   data_ = block->data;
 }
 
-PyObject* Fresh::finish(bool scalar) {
+PyObject* ResultArray::finish(bool scalar) {
   if (kind_ == Kind::kNumpy) {
     PyObject* array = std::exchange(array_, nullptr);
     return scalar && rank_ == 0 ? numpy_array_to_scalar(array) : array;
@@ -138,47 +140,12 @@ PyObject* Fresh::finish(bool scalar) {
     }
     return static_cast<PyObject*>(tensor);
   }
-  nb::object exported = nb::cast(Export(std::exchange(managed_, nullptr)));
+  nb::object exported = nb::cast(DLPackExport(std::exchange(managed_, nullptr)));
   // The array API standard's way to a library's functions; what does not follow it gets a NumPy array.
   nb::handle like(like_);
   nb::object library = nb::hasattr(like, "__array_namespace__") ? like.attr("__array_namespace__")()
                                                                 : nb::module_::import_("numpy");
   return library.attr("from_dlpack")(exported).release().ptr();
-}
-
-Export::~Export() {
-  if (managed_ != nullptr) managed_->deleter(managed_);
-}
-
-PyObject* Export::capsule(bool versioned) {
-  if (managed_ == nullptr) raise(PyExc_BufferError, "this memory has been handed over already");
-  if (versioned) {
-    PyObject* capsule = PyCapsule_New(managed_, "dltensor_versioned", [](PyObject* self) {
-      if (!PyCapsule_IsValid(self, "dltensor_versioned")) return;  // consumed, and renamed
-      auto* tensor = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(self, "dltensor_versioned"));
-      tensor->deleter(tensor);
-    });
-    if (capsule == nullptr) raise_current();
-    managed_ = nullptr;
-    return capsule;
-  }
-  auto legacy = std::make_unique<DLManagedTensor>();
-  legacy->dl_tensor = managed_->dl_tensor;
-  legacy->manager_ctx = managed_;
-  legacy->deleter = [](DLManagedTensor* self) {
-    auto* tensor = static_cast<DLManagedTensorVersioned*>(self->manager_ctx);
-    tensor->deleter(tensor);
-    delete self;
-  };
-  PyObject* capsule = PyCapsule_New(legacy.get(), "dltensor", [](PyObject* self) {
-    if (!PyCapsule_IsValid(self, "dltensor")) return;
-    auto* tensor = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(self, "dltensor"));
-    tensor->deleter(tensor);
-  });
-  if (capsule == nullptr) raise_current();
-  legacy.release();
-  managed_ = nullptr;
-  return capsule;
 }
 
 }  // namespace mseloss::python

@@ -2,7 +2,11 @@
 // layout is a binary interface.
 #pragma once
 
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
 #include <cstdint>
+#include <utility>
 
 namespace mseloss::python {
 
@@ -56,6 +60,21 @@ struct DLPackExchangeAPI {
   int (*managed_to_object)(DLManagedTensorVersioned*, void**);
   int (*view_from_object)(void*, DLTensor*);  // not owning; may be null
   int (*current_stream)(int32_t, int32_t, void**);
+};
+
+// Null when the type has none. Cached for each type.
+const DLPackExchangeAPI* exchange_api(PyTypeObject* type);
+
+// A managed tensor on its way to some library's `from_dlpack`.
+class DLPackExport {
+ public:
+  explicit DLPackExport(DLManagedTensorVersioned* managed) : managed_(managed) {}  // takes ownership
+  DLPackExport(DLPackExport&& other) noexcept : managed_(std::exchange(other.managed_, nullptr)) {}
+  ~DLPackExport();
+  PyObject* capsule(bool versioned);  // a new reference; once
+
+ private:
+  DLManagedTensorVersioned* managed_;
 };
 
 }  // namespace mseloss::python

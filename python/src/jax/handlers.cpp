@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "arrays/one.h"
+#include "jax/xla_ffi.h"
+#include "module/grad_part.h"
 #include "mseloss/mseloss.h"
-#include "numerics/scale.h"
-#include "plan/plan.h"
-#include "xla_ffi.h"
 
 namespace mseloss::python {
 namespace {
@@ -63,26 +63,9 @@ void prefer_huge_pages(const Out& buffer) {
 #endif
 }
 
-// The number 1 in a dtype.
-const void* one_of(DType dtype) {
-  static constexpr double float64 = 1;
-  static constexpr float float32 = 1;
-  static constexpr uint16_t float16 = 0x3c00, bfloat16 = 0x3f80;
-  switch (dtype) {
-    case DType::kFloat64:
-      return &float64;
-    case DType::kFloat16:
-      return &float16;
-    case DType::kBFloat16:
-      return &bfloat16;
-    default:
-      return &float32;
-  }
-}
-
 bool is_one(const In& scalar) {
   const DType dtype = dtype_of(scalar);
-  return count_of(scalar) == 1 && std::memcmp(scalar.data, one_of(dtype), size_of(dtype)) == 0;
+  return count_of(scalar) == 1 && std::memcmp(scalar.data, one_of(dtype).data, size_of(dtype)) == 0;
 }
 
 Status loss(const In& input, const In& target, Out& out, int64_t reduction) {
@@ -93,25 +76,14 @@ Status loss(const In& input, const In& target, Out& out, int64_t reduction) {
 Status loss_and_grad(const In& input, const In& target, Out& loss, Out& grad_input, int64_t reduction) {
   prefer_huge_pages(grad_input);
   const DType dtype = dtype_of(input);
-  return mseloss::loss_and_grad(view(input), view(target), static_cast<Reduction>(reduction),
-                                {one_of(dtype), dtype}, mutable_view(loss), mutable_view(grad_input));
+  return mseloss::loss_and_grad(view(input), view(target), static_cast<Reduction>(reduction), one_of(dtype),
+                                mutable_view(loss), mutable_view(grad_input));
 }
 
-// ((input - target) * scale) * grad_output with scale = 2 / count; 2 for a count of 0.
+// See grad_part() for `count`.
 Status grad(const In& grad_output, const In& input, const In& target, Out& out, int64_t count) {
   prefer_huge_pages(out);
-  Plan plan;
-  const Tensor result = mutable_view(out);
-  Status status =
-      make_grad_plan(view(grad_output), view(input), view(target), Reduction::kSum, result, &plan);
-  if (!status.ok()) return status;
-  if (count > 0) {
-    plan.reduction = Reduction::kMean;
-    plan.scale = plan.dtype == DType::kFloat64 ? mean_scale<double>(count) : double{mean_scale<float>(count)};
-  }
-  const Buffers buffers{grad_output.data, input.data, target.data, result.data, nullptr};
-  status = check_buffers(plan, buffers);
-  return status.ok() ? mseloss::run(plan, buffers, {}) : status;
+  return grad_part(view(grad_output), view(input), view(target), count, mutable_view(out));
 }
 
 // `stored` is the gradient for a grad_output of 1, and usually lies where `out` does. Any other grad_output

@@ -4,7 +4,6 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "dlpack.h"
 #include "mseloss/mseloss.h"
 
 namespace mseloss::python {
@@ -31,9 +30,6 @@ PyObject* new_numpy_array(int rank, const int64_t* shape, const int64_t* strides
                           PyObject* owner, void** array_data);
 void numpy_set_read_only(PyObject* array);
 PyObject* numpy_array_to_scalar(PyObject* array);  // steals a 0-dimensional array
-
-// Null when the type has none. Cached for each type.
-const DLPackExchangeAPI* exchange_api(PyTypeObject* type);
 
 // sys.modules[name], borrowed, or null without an error.
 PyObject* loaded_module(const char* name);

@@ -1,4 +1,6 @@
 // Python arrays in: NumPy's structure, DLPack's C exchange API, DLPack, the buffer protocol, in this order.
+#include "arrays/array_view.h"
+
 #include <nanobind/nanobind.h>
 
 #include <algorithm>
@@ -6,9 +8,9 @@
 #include <cstdarg>
 #include <cstring>
 
-#include "array.h"
+#include "arrays/errors.h"
+#include "arrays/numpy_bridge.h"
 #include "numerics/formats.h"
-#include "numpy_bridge.h"
 
 namespace mseloss::python {
 
@@ -73,12 +75,12 @@ void refuse_lazy_negation(PyObject* object, const char* name) {
 
 }  // namespace
 
-Array::~Array() {
+ArrayView::~ArrayView() {
   if (has_buffer_) PyBuffer_Release(&buffer_);
   Py_XDECREF(keep_);
 }
 
-void Array::read(PyObject* object, const char* name) {
+void ArrayView::read(PyObject* object, const char* name) {
   object_ = object;
   if (read_numpy(object, name) || read_exchange(object, name) || read_dlpack(object, name) ||
       read_buffer(object, name)) {
@@ -88,7 +90,7 @@ void Array::read(PyObject* object, const char* name) {
         name, type_name(object));
 }
 
-void Array::read_or_scalar(PyObject* object, const char* name, DType dtype) {
+void ArrayView::read_or_scalar(PyObject* object, const char* name, DType dtype) {
   if (!PyFloat_Check(object) && !PyLong_Check(object)) return read(object, name);
   const double value = PyFloat_AsDouble(object);
   if (value == -1 && PyErr_Occurred()) raise_current();
@@ -99,12 +101,12 @@ void Array::read_or_scalar(PyObject* object, const char* name, DType dtype) {
   rank_ = 0;
 }
 
-void Array::read_writable(PyObject* object, const char* name) {
+void ArrayView::read_writable(PyObject* object, const char* name) {
   read(object, name);
   if (read_only_) raise(PyExc_ValueError, "%s: expected writable memory, got a read-only array", name);
 }
 
-void Array::set_byte_strides(const Py_ssize_t* shape, const Py_ssize_t* strides, const char* name) {
+void ArrayView::set_byte_strides(const Py_ssize_t* shape, const Py_ssize_t* strides, const char* name) {
   const int size = size_of(dtype_);
   const int shift = std::countr_zero(static_cast<unsigned>(size));
   for (int i = 0; i < rank_; ++i) {
@@ -117,7 +119,7 @@ void Array::set_byte_strides(const Py_ssize_t* shape, const Py_ssize_t* strides,
   }
 }
 
-PyObject* Array::to_numpy(const char* name) {
+PyObject* ArrayView::to_numpy(const char* name) {
   if (is_numpy_array(object_)) {
     Py_INCREF(object_);
     return object_;
@@ -133,7 +135,7 @@ PyObject* Array::to_numpy(const char* name) {
   return array;
 }
 
-bool Array::read_numpy(PyObject* object, const char* name) {
+bool ArrayView::read_numpy(PyObject* object, const char* name) {
   if (!is_numpy_array(object)) {
     if (!is_numpy_scalar(object)) return false;
     keep_ = numpy_scalar_to_array(object);
@@ -151,7 +153,7 @@ bool Array::read_numpy(PyObject* object, const char* name) {
   return true;
 }
 
-void Array::take(const DLTensor& tensor, const char* name) {
+void ArrayView::take(const DLTensor& tensor, const char* name) {
   const int device = tensor.device.type;
   if (device != kDLCPU && device != kDLCUDAHost && device != kDLROCMHost && device != kDLCUDAManaged) {
     raise(PyExc_TypeError, "%s: expected memory of this processor, got a tensor on DLPack device type %d",
@@ -188,7 +190,7 @@ void Array::take(const DLTensor& tensor, const char* name) {
   }
 }
 
-bool Array::read_exchange(PyObject* object, const char* name) {
+bool ArrayView::read_exchange(PyObject* object, const char* name) {
   const DLPackExchangeAPI* api = exchange_api(Py_TYPE(object));
   if (api == nullptr || api->view_from_object == nullptr) return false;
   DLTensor tensor;
@@ -206,7 +208,7 @@ bool Array::read_exchange(PyObject* object, const char* name) {
   return true;
 }
 
-bool Array::read_dlpack(PyObject* object, const char* name) {
+bool ArrayView::read_dlpack(PyObject* object, const char* name) {
   if (PyType_Check(object)) return false;
   Ref method{PyObject_GetAttrString(object, "__dlpack__")};
   if (method.object == nullptr) {
@@ -250,7 +252,7 @@ bool Array::read_dlpack(PyObject* object, const char* name) {
   return true;
 }
 
-bool Array::read_buffer(PyObject* object, const char* name) {
+bool ArrayView::read_buffer(PyObject* object, const char* name) {
   if (!PyObject_CheckBuffer(object)) return false;
   if (PyObject_GetBuffer(object, &buffer_, PyBUF_STRIDED_RO | PyBUF_FORMAT) != 0) raise_current();
   has_buffer_ = true;

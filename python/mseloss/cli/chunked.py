@@ -1,20 +1,17 @@
-"""What the commands do, piece by piece, so that files may be larger than memory."""
+"""The operators and the check on files, chunk by chunk, so that files may be larger than memory."""
 
 from __future__ import annotations
 
 import math
-import os
-import platform
-from importlib import metadata
 
 import numpy as np
 
 import mseloss
 from mseloss import reference
 from mseloss.cli import files
-from mseloss.report import Report, compare, pieces
+from mseloss.report import Report, chunks, compare
 
-_PIECE = 1 << 22  # elements at a time
+_CHUNK = 1 << 22  # elements at a time
 
 
 def grad(g, x, y, reduction, out, dtype, progress):
@@ -106,31 +103,6 @@ def check_operator(operator, actual, g, x, y, reduction, tolerance, worst, progr
     return report
 
 
-def info():
-    facts = dict(mseloss.info())
-    limit = facts.pop("memory_limit")
-    facts["result memory kept"] = f"at most {limit / 2**20:,.0f} MiB"
-    facts["processor"] = processor()
-    facts["python"] = platform.python_version()
-    for name in ("numpy", "ml_dtypes", "torch", "jax"):
-        try:
-            facts[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            facts[name] = "not installed"
-    return facts
-
-
-def processor():
-    try:
-        with open("/proc/cpuinfo") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return f"{line.split(':', 1)[1].strip()}, {os.cpu_count()} processors"
-    except OSError:
-        pass
-    return f"{platform.machine()}, {os.cpu_count()} processors"
-
-
 def _broadcast(*arrays):
     """The broadcast shape, and the operands with leading axes of 1 so that all have its rank."""
     x = next(a for a in arrays if not isinstance(a, float))
@@ -158,7 +130,7 @@ def _at(array, index):
 def _tracked(shape, dtype, progress, text):
     task = progress.add_task(text, total=math.prod(shape) * dtype.itemsize)
     inner = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
-    for index in pieces(shape, _PIECE):
+    for index in chunks(shape, _CHUNK):
         yield index
         last = index[-1] if index else None
         rows = last.stop - last.start if isinstance(last, slice) else 1

@@ -1,4 +1,4 @@
-#include "pool.h"
+#include "memory/pool.h"
 
 #include <pthread.h>
 #include <sys/mman.h>

@@ -1,13 +1,12 @@
-#include "numpy_bridge.h"
+#include "arrays/numpy_bridge.h"
 
 #include <atomic>
-#include <mutex>
 
 #define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
 #define NPY_TARGET_VERSION NPY_1_23_API_VERSION
 #include <numpy/arrayobject.h>
 
-#include "array.h"
+#include "arrays/errors.h"
 
 namespace mseloss::python {
 namespace {
@@ -147,40 +146,6 @@ void numpy_set_read_only(PyObject* array) {
 
 PyObject* numpy_array_to_scalar(PyObject* array) {
   return PyArray_Return(reinterpret_cast<PyArrayObject*>(array));
-}
-
-const DLPackExchangeAPI* exchange_api(PyTypeObject* type) {
-  // The first types seen, for ever: torch.Tensor and torch.nn.Parameter in practice. A type that is kept
-  // alive cannot share its address with another.
-  struct Entry {
-    std::atomic<PyTypeObject*> type{nullptr};
-    const DLPackExchangeAPI* api = nullptr;
-  };
-  static Entry entries[8];
-  static std::mutex mutex;
-  for (const Entry& entry : entries) {
-    PyTypeObject* known = entry.type.load(std::memory_order_acquire);
-    if (known == type) return entry.api;
-    if (known == nullptr) break;
-  }
-  PyObject* capsule = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dlpack_c_exchange_api__");
-  if (capsule == nullptr) {
-    PyErr_Clear();
-    return nullptr;
-  }
-  auto* api = static_cast<DLPackExchangeAPI*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
-  Py_DECREF(capsule);
-  if (api == nullptr) raise_current();
-  while (api != nullptr && api->version.major != 1) api = api->previous;
-  const std::lock_guard lock(mutex);
-  for (Entry& entry : entries) {
-    if (entry.type.load(std::memory_order_relaxed) != nullptr) continue;
-    Py_INCREF(type);
-    entry.api = api;
-    entry.type.store(type, std::memory_order_release);
-    break;
-  }
-  return api;
 }
 
 }  // namespace mseloss::python
