@@ -2,7 +2,7 @@
 #include <cstdio>
 
 #include "backend.h"
-#include "cpu/tiling.h"
+#include "cpu/schedule/tiling.h"
 #include "mseloss/mseloss.h"
 #include "plan/plan.h"
 

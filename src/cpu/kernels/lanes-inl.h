@@ -1,5 +1,5 @@
-// Loads and stores between memory formats and compute vectors. Half types are storage formats: widened to
-// float32 on load, rounded once on store, by the same integer rules on every target. Re-included per target.
+// Conversions between storage formats and compute vectors. Half types are storage formats: widened to float32
+// on load, rounded once on store, with the same results on every target. Re-included per target.
 #if defined(MSELOSS_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MSELOSS_LANES_INL_H_
 #undef MSELOSS_LANES_INL_H_
@@ -12,15 +12,15 @@
 #include <type_traits>
 #include <utility>
 
-#include "cpu/kernels.h"
+#include "cpu/kernels/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Where the target has IEEE float16 conversions of its own (Highway 1.0.3 truncates where it emulates them),
-// and a fused multiply-add that rounds once.
+// Whether the target has IEEE float16 conversions (Highway 1.0.3 truncates where it emulates them) and a
+// fused multiply-add that rounds once.
 #undef MSELOSS_NATIVE_FLOAT16
 #undef MSELOSS_NATIVE_FMA
 #if (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2) || HWY_ARCH_ARM_A64
@@ -31,12 +31,12 @@ namespace hn = hwy::HWY_NAMESPACE;
 #define MSELOSS_NATIVE_FMA 0
 #endif
 
-// A pack is what one vector of the memory format holds: kPack compute vectors. Which element is in which of
-// them is the storage's own affair, so loads and stores of packs go together.
+// One vector of the storage format holds the elements of kParts compute vectors, its parts. How elements are
+// distributed over the parts depends on the format, so load_part() pairs with store_parts().
 template <int kPart>
 using Part = std::integral_constant<int, kPart>;
 
-// Calls f(Part<0>()), ..., f(Part<kCount - 1>()): arrays of vectors stay in registers only if every index is
+// Calls f(Part<0>()), ..., f(Part<kCount - 1>()). Arrays of vectors stay in registers only if every index is
 // a constant before the compiler unrolls loops.
 template <int kCount, class F>
 HWY_INLINE void unrolled(const F& f) {
@@ -44,12 +44,12 @@ HWY_INLINE void unrolled(const F& f) {
   each(std::make_integer_sequence<int, kCount>());
 }
 
-// Same: the memory format is the compute format.
+// The storage format is the compute format.
 template <class T>
-struct Same {
+struct SameStorage {
   using Memory = T;
   using Compute = T;
-  static constexpr int kPack = 1;
+  static constexpr int kParts = 1;
 
   template <class D>
   static HWY_INLINE hn::Vec<D> load(D d, const Memory* from) {
@@ -60,13 +60,13 @@ struct Same {
     hn::StoreU(v, d, to);
   }
   template <class D>
-  static HWY_INLINE hn::Vec<D> load_pack(Part<0>, D d, const Memory* from) {
+  static HWY_INLINE hn::Vec<D> load_part(Part<0>, D d, const Memory* from) {
     return hn::LoadU(d, from);
   }
-  template <bool kStream, class D>
-  static HWY_INLINE void store_pack(D d, const hn::Vec<D>* v, Memory* to) {
-    // Highway 1.0.3 streams 16 bytes even from a shorter vector; those are stored as usual.
-    if constexpr (kStream && hn::MaxLanes(D()) * sizeof(T) >= 16) {
+  template <bool kNonTemporal, class D>
+  static HWY_INLINE void store_parts(D d, const hn::Vec<D>* v, Memory* to) {
+    // Highway 1.0.3 writes 16 bytes with a non-temporal store even from a shorter vector.
+    if constexpr (kNonTemporal && hn::MaxLanes(D()) * sizeof(T) >= 16) {
       hn::Stream(v[0], d, to);
     } else {
       hn::StoreU(v[0], d, to);
@@ -74,12 +74,12 @@ struct Same {
   }
 };
 
-// A format of 16 bits: Bits turns a float32 vector into uint32 lanes whose low half is the format, and back.
+// A 16-bit format. Bits converts between it and vectors of float32.
 template <class Bits>
-struct Half {
+struct HalfStorage {
   using Memory = uint16_t;
   using Compute = float;
-  static constexpr int kPack = HWY_TARGET == HWY_SCALAR ? 1 : 2;
+  static constexpr int kParts = HWY_TARGET == HWY_SCALAR ? 1 : 2;
 
   template <class D>
   static HWY_INLINE hn::Vec<D> load(D d, const Memory* from) {
@@ -91,25 +91,25 @@ struct Half {
     hn::StoreU(Bits::narrow(d, v), d16, to);
   }
   template <int kPart, class D>
-  static HWY_INLINE hn::Vec<D> load_pack(Part<kPart> part, D d, const Memory* from) {
+  static HWY_INLINE hn::Vec<D> load_part(Part<kPart> part, D d, const Memory* from) {
 #if HWY_TARGET == HWY_SCALAR
     (void)part;
     return load(d, from);
 #else
-    return Bits::load_pack(part, d, from);
+    return Bits::load_part(part, d, from);
 #endif
   }
-  template <bool kStream, class D>
-  static HWY_INLINE void store_pack(D d, const hn::Vec<D>* v, Memory* to) {
+  template <bool kNonTemporal, class D>
+  static HWY_INLINE void store_parts(D d, const hn::Vec<D>* v, Memory* to) {
 #if HWY_TARGET == HWY_SCALAR
     store(d, v[0], to);
 #else
     const hn::Repartition<uint16_t, D> d16;
-    if constexpr (kStream) {
-      hn::Stream(Bits::narrow_pack(d, v), d16, to);
+    if constexpr (kNonTemporal) {
+      hn::Stream(Bits::narrow_parts(d, v), d16, to);
     } else if constexpr (Bits::kInterleaved) {
-      hn::StoreU(Bits::narrow_pack(d, v), d16, to);
-    } else {  // two stores are cheaper than putting the halves together
+      hn::StoreU(Bits::narrow_parts(d, v), d16, to);
+    } else {  // two stores are cheaper than combining the halves
       store(d, v[0], to);
       store(d, v[1], to + hn::Lanes(d));
     }
@@ -117,23 +117,23 @@ struct Half {
   }
 };
 
-// The same format where a pack is one compute vector: for rows that are shorter than a whole pack.
+// The same format with one compute vector per storage vector, for rows shorter than a full vector of halves.
 template <class S>
-struct Unpacked : S {
-  static constexpr int kPack = 1;
+struct SinglePart : S {
+  static constexpr int kParts = 1;
 
   template <class D>
-  static HWY_INLINE hn::Vec<D> load_pack(Part<0>, D d, const typename S::Memory* from) {
+  static HWY_INLINE hn::Vec<D> load_part(Part<0>, D d, const typename S::Memory* from) {
     return S::load(d, from);
   }
-  template <bool kStream, class D>
-  static HWY_INLINE void store_pack(D d, const hn::Vec<D>* v, typename S::Memory* to) {
-    static_assert(!kStream);
+  template <bool kNonTemporal, class D>
+  static HWY_INLINE void store_parts(D d, const hn::Vec<D>* v, typename S::Memory* to) {
+    static_assert(!kNonTemporal);
     S::store(d, v[0], to);
   }
 };
 
-// Lanes are below 2^16, so that saturation would change nothing.
+// Lanes are below 2^16, so saturation has no effect.
 template <class D>
 HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> low_halves(D, hn::Vec<hn::RebindToUnsigned<D>> bits) {
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
@@ -144,7 +144,7 @@ HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> low_halves(D, hn::Vec<hn::RebindToUn
 }
 
 struct BFloat16Bits {
-  static constexpr bool kInterleaved = true;  // a pack's vectors have the elements of even and of odd index
+  static constexpr bool kInterleaved = true;  // the parts hold the elements of even and of odd index
 
   template <class D>
   static HWY_INLINE hn::Vec<D> widen(D d, hn::Vec<hn::Rebind<uint16_t, D>> half) {
@@ -160,16 +160,16 @@ struct BFloat16Bits {
   }
 
 #if HWY_TARGET != HWY_SCALAR
-  // Each element becomes the upper half of a lane in one operation.
+  // One operation moves each element to the upper half of its lane.
   template <int kPart, class D>
-  static HWY_INLINE hn::Vec<D> load_pack(Part<kPart>, D d, const uint16_t* from) {
+  static HWY_INLINE hn::Vec<D> load_part(Part<kPart>, D d, const uint16_t* from) {
     const hn::RebindToUnsigned<D> du;
     const auto both = hn::BitCast(du, hn::LoadU(hn::Repartition<uint16_t, D>(), from));
     return hn::BitCast(d, kPart == 0 ? hn::ShiftLeft<16>(both) : hn::And(both, hn::Set(du, 0xffff0000u)));
   }
-  // Of what comes from arithmetic on widened elements: a NaN there is quiet, and its lower half zero.
+  // For results of arithmetic on widened elements only: there, a NaN is quiet and its lower half zero.
   template <class D>
-  static HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> narrow_pack(D d, const hn::Vec<D>* v) {
+  static HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> narrow_parts(D d, const hn::Vec<D>* v) {
     const hn::Repartition<uint16_t, D> d16;
     const auto even = hn::ShiftRight<16>(rounded(d, v[0])), odd = rounded(d, v[1]);
     return hn::OddEven(hn::BitCast(d16, odd), hn::BitCast(d16, even));
@@ -177,8 +177,8 @@ struct BFloat16Bits {
 #endif
 
  private:
-  // Rounded to the upper half of each lane; what is below it is to be dropped. Not for every NaN: one with
-  // all of its lower half set could become an infinity.
+  // Rounds to the upper half of each lane; the caller drops the lower half. Not for arbitrary NaNs: one whose
+  // lower half is all ones could become an infinity.
   template <class D>
   static HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> rounded(D, hn::Vec<D> v) {
     const hn::RebindToUnsigned<D> du;
@@ -189,7 +189,7 @@ struct BFloat16Bits {
 };
 
 struct Float16Bits {
-  static constexpr bool kInterleaved = false;  // a pack's vectors have its lower and its upper half
+  static constexpr bool kInterleaved = false;  // the parts hold the lower and the upper half
 
 #if MSELOSS_NATIVE_FLOAT16
   template <class D>
@@ -208,8 +208,8 @@ struct Float16Bits {
     const auto bits = hn::PromoteTo(du, half);
     const auto magnitude = hn::And(bits, hn::Set(du, 0x7fffu));
     const auto sign = hn::ShiftLeft<16>(hn::Xor(bits, magnitude));
-    // Exponent and fraction in float32's places, 112 too low; the product is exact and lifts subnormals as
-    // well.
+    // Exponent and fraction move to float32's positions with the exponent 112 too low; the product is exact
+    // and also normalises subnormals.
     const auto placed = hn::BitCast(d, hn::ShiftLeft<13>(magnitude));
     const auto finite = hn::BitCast(du, hn::Mul(placed, hn::Set(d, 0x1p112f)));
     const auto special = hn::Or(hn::ShiftLeft<13>(magnitude), hn::Set(du, 0x7f800000u));
@@ -224,11 +224,11 @@ struct Float16Bits {
     const auto bits = hn::BitCast(du, v);
     const auto magnitude = hn::And(bits, hn::Set(du, 0x7fffffffu));
     const auto sign = hn::ShiftRight<16>(hn::Xor(bits, magnitude));
-    // Normal results: rebias and round in one addition; a carry out of the fraction is the right exponent.
+    // Normal results: rebias and round in one addition; a carry out of the fraction increments the exponent.
     const auto odd = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(du, 1u));
     const auto rebiased = hn::Add(hn::Add(magnitude, hn::Set(du, 0xc8000fffu)), odd);
     const auto normal = hn::ShiftRight<13>(rebiased);
-    // Subnormal results: the last bit of 0.5 weighs 2^-24, as theirs does, so the addition rounds for us.
+    // Subnormal results: their last bit weighs 2^-24, as that of 0.5f does, so the addition rounds.
     const auto half = hn::Set(d, 0.5f);
     const auto subnormal =
         hn::Sub(hn::BitCast(du, hn::Add(hn::BitCast(d, magnitude), half)), hn::BitCast(du, half));
@@ -245,22 +245,22 @@ struct Float16Bits {
 
 #if HWY_TARGET != HWY_SCALAR
   template <int kPart, class D>
-  static HWY_INLINE hn::Vec<D> load_pack(Part<kPart>, D d, const uint16_t* from) {
+  static HWY_INLINE hn::Vec<D> load_part(Part<kPart>, D d, const uint16_t* from) {
     return widen(d, hn::LoadU(hn::Rebind<uint16_t, D>(), from + kPart * hn::Lanes(d)));
   }
   template <class D>
-  static HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> narrow_pack(D d, const hn::Vec<D>* v) {
+  static HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> narrow_parts(D d, const hn::Vec<D>* v) {
     return hn::Combine(hn::Repartition<uint16_t, D>(), narrow(d, v[1]), narrow(d, v[0]));
   }
 #endif
 };
 
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
-// Where the processor has an instruction that rounds two vectors. It takes subnormals for zeros: those go the
-// other way.
-struct RoundedBFloat16Bits : BFloat16Bits {
+// For processors with an instruction that rounds two vectors. It flushes subnormals to zero; vectors that
+// hold any use the integer conversion.
+struct NativeBFloat16Bits : BFloat16Bits {
   template <class D>
-  static HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> narrow_pack(D d, const hn::Vec<D>* v) {
+  static HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> narrow_parts(D d, const hn::Vec<D>* v) {
     if constexpr (hn::MaxLanes(d) == 16) {
       constexpr int kSubnormal = 0x20;
       const bool none = _kortestz_mask16_u8(_mm512_fpclass_ps_mask(v[0].raw, kSubnormal),
@@ -275,21 +275,33 @@ struct RoundedBFloat16Bits : BFloat16Bits {
             _mm512_permutexvar_epi16(_mm512_load_si512(kEvenOdd), halves)};
       }
     }
-    return BFloat16Bits::narrow_pack(d, v);
+    return BFloat16Bits::narrow_parts(d, v);
   }
 };
 #endif
 
-// Calls f with the storage of each dtype, in DType's order; of bfloat16 again with the one that is faster.
+template <DType kDType>
+using DTypeConstant = std::integral_constant<DType, kDType>;
+
+// Calls f(DTypeConstant, storage) for each dtype; with native_bfloat16 once more for bfloat16, with the
+// faster storage.
 template <class F>
-HWY_INLINE void for_each_storage([[maybe_unused]] bool rounds_bfloat16, F f) {
-  f(DType::kFloat32, Same<float>());
-  f(DType::kFloat16, Half<Float16Bits>());
-  f(DType::kBFloat16, Half<BFloat16Bits>());
+HWY_INLINE void for_each_storage([[maybe_unused]] bool native_bfloat16, F f) {
+  f(DTypeConstant<DType::kFloat32>(), SameStorage<float>());
+  f(DTypeConstant<DType::kFloat16>(), HalfStorage<Float16Bits>());
+  f(DTypeConstant<DType::kBFloat16>(), HalfStorage<BFloat16Bits>());
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
-  if (rounds_bfloat16) f(DType::kBFloat16, Half<RoundedBFloat16Bits>());
+  if (native_bfloat16) f(DTypeConstant<DType::kBFloat16>(), HalfStorage<NativeBFloat16Bits>());
 #endif
-  f(DType::kFloat64, Same<double>());
+  f(DTypeConstant<DType::kFloat64>(), SameStorage<double>());
+}
+
+// The same for one dtype.
+template <DType kDType, class F>
+HWY_INLINE void with_storage(bool native_bfloat16, F f) {
+  for_each_storage(native_bfloat16, [&](auto dtype, auto storage) {
+    if constexpr (dtype() == kDType) f(storage);
+  });
 }
 
 }  // namespace mseloss::cpu::HWY_NAMESPACE

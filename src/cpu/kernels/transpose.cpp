@@ -1,8 +1,8 @@
-// Transposition between a strided source and a tile: bits are moved, so only the element size matters.
-#include "cpu/targets.h"  // before Highway
+// Transposition between an operand and a packed tile. It moves bits, so only the element size matters.
+#include "cpu/kernels/highway_targets.h"  // before Highway
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "cpu/transpose.cpp"
+#define HWY_TARGET_INCLUDE "cpu/kernels/transpose.cpp"
 #include <hwy/foreach_target.h>
 
 #include <hwy/highway.h>
@@ -11,19 +11,19 @@
 #include <cstring>
 #include <type_traits>
 
-#include "cpu/kernels.h"
+#include "cpu/kernels/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// to[i * to_stride + j] = from[j * from_stride + i], i from first_row on, j from first_column on.
+// to[i * to_stride + j] = from[j * from_stride + i], i < rows, first_column <= j < columns.
 template <class T>
-HWY_INLINE void move_rest(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, size_t first_row,
-                          size_t rows, size_t first_column, size_t columns) {
+HWY_INLINE void transpose_elements(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride,
+                                   size_t rows, size_t first_column, size_t columns) {
   for (size_t j = first_column; j < columns; ++j) {
-    for (size_t i = first_row; i < rows; ++i) {
+    for (size_t i = 0; i < rows; ++i) {
       // No alignment is assumed.
       std::memcpy(to + static_cast<ptrdiff_t>(i) * to_stride + j,
                   from + static_cast<ptrdiff_t>(j) * from_stride + i, sizeof(T));
@@ -32,7 +32,7 @@ HWY_INLINE void move_rest(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t
 }
 
 #if HWY_TARGET != HWY_SCALAR
-// One 128-bit block from each of the rows from, from + stride, ...: as many as the vector has blocks.
+// Loads one 128-bit block from each of the rows from, from + stride, ...
 template <class D>
 HWY_INLINE hn::Vec<D> load_blocks(D d, const hn::TFromD<D>* from, ptrdiff_t stride) {
   using T = hn::TFromD<D>;
@@ -48,9 +48,9 @@ HWY_INLINE hn::Vec<D> load_blocks(D d, const hn::TFromD<D>* from, ptrdiff_t stri
   }
 }
 
-// to[i * to_stride + j] = from[j * from_stride + i] for the first `rows` of a block of i and a vector of j:
-// blocks of that many rows side by side, then a perfect shuffle for each bit of the index.
-template <bool kStream = false, class D>
+// to[i * to_stride + j] = from[j * from_stride + i] for the first `rows` i of a block and a vector of j:
+// loads blocks of columns side by side, then applies one perfect shuffle for each bit of the index.
+template <bool kNonTemporal = false, class D>
 HWY_INLINE void transpose_panel(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
                                 ptrdiff_t to_stride, size_t rows) {
   constexpr size_t kBlock = 16 / sizeof(hn::TFromD<D>);
@@ -68,7 +68,7 @@ HWY_INLINE void transpose_panel(D d, const hn::TFromD<D>* from, ptrdiff_t from_s
   }
   for (size_t i = 0; i < kBlock; ++i) {
     if (i >= rows) continue;
-    if constexpr (kStream) {
+    if constexpr (kNonTemporal) {
       hn::Stream(v[i], d, to + static_cast<ptrdiff_t>(i) * to_stride);
     } else {
       hn::StoreU(v[i], d, to + static_cast<ptrdiff_t>(i) * to_stride);
@@ -76,12 +76,13 @@ HWY_INLINE void transpose_panel(D d, const hn::TFromD<D>* from, ptrdiff_t from_s
   }
 }
 
-// Rows of a column that are staged at a time.
+// Rows of a column copied to the staging buffer at a time.
 template <class T>
 constexpr size_t kStage = 256 / sizeof(T);
 
-// All rows, at least a stage, of a vector of columns. Columns whose stride is a power of two share few cache
-// sets, and would be evicted between one block of rows and the next: so whole lines are copied first.
+// Transposes all rows (at least kStage) of a vector of columns. Columns whose stride is a power of two share
+// few cache sets and would be evicted between one block of rows and the next, so full cache lines are staged
+// first.
 template <class D>
 HWY_INLINE void stage_and_transpose(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
                                     ptrdiff_t to_stride, size_t rows) {
@@ -111,8 +112,8 @@ HWY_INLINE void last_panel(D d, size_t columns, size_t rest, const F& f) {
   f(d, columns - hn::Lanes(d));
 }
 
-// Calls f(part, j) for panels of part's lanes from column j on that cover all columns, at least d's lanes:
-// all of d, and a last one, no wider than need be, that may overlap.
+// Calls f(d, j) for panels of d's lanes from column j, then for a last panel of a tag as narrow as possible,
+// which may overlap the one before. There are at least Lanes(d) columns.
 template <class D, class F>
 HWY_INLINE void for_each_panel(D d, size_t columns, const F& f) {
   size_t j = 0;
@@ -120,30 +121,31 @@ HWY_INLINE void for_each_panel(D d, size_t columns, const F& f) {
   if (j < columns) last_panel(d, columns, columns - j, f);
 }
 
-constexpr size_t kPanelsAhead = 8192;  // bytes
+constexpr size_t kPrefetchBytes = 8192;
 
-// Rows [0, rows) and columns [0, columns), at least a vector of them, in panels; the last ones overlap those
-// before. Fewer rows than a block are read as a block: what follows them in memory must be there. `next` is
-// where the next piece, of the same shape, begins.
+// Transposes rows x columns elements, at least a vector of columns, in panels; the last panel in each
+// direction may overlap the one before. Reads a full block even of fewer rows: the memory past them must be
+// readable. `next` is the start of the next segment, which has the same shape.
 template <class D>
 HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
                                  ptrdiff_t to_stride, size_t rows, size_t columns, const hn::TFromD<D>* next,
-                                 Way way) {
+                                 Direction direction) {
   using T = hn::TFromD<D>;
   constexpr size_t kBlock = 16 / sizeof(T);
   const size_t lanes = hn::Lanes(d), last_i = rows < kBlock ? 0 : rows - kBlock;
-  // By rows, whole cache lines of the sink at a time, where that has the longer stride, or is streamed to.
-  if (way == Way::kStream || to_stride > std::abs(from_stride)) {
-    const auto by_rows = [&](auto streams) MSELOSS_INLINE {
+  // Row by row, full cache lines of the destination at a time, if it has the longer stride or non-temporal
+  // stores.
+  if (direction == Direction::kUnpackNonTemporal || to_stride > std::abs(from_stride)) {
+    const auto by_rows = [&](auto non_temporal) MSELOSS_INLINE {
       for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
         for_each_panel(d, columns, [&](auto part, size_t j) MSELOSS_INLINE {
-          if (way == Way::kGather && i % (64 / sizeof(T)) == 0) {
+          if (direction == Direction::kPack && i % (64 / sizeof(T)) == 0) {
             for (size_t k = 0; k < hn::Lanes(part); ++k) {
               __builtin_prefetch(from + static_cast<ptrdiff_t>(j + k) * from_stride + i +
-                                 kPanelsAhead / sizeof(T));
+                                 kPrefetchBytes / sizeof(T));
             }
           }
-          transpose_panel<decltype(streams)::value>(
+          transpose_panel<decltype(non_temporal)::value>(
               part, from + static_cast<ptrdiff_t>(j) * from_stride + i, from_stride,
               to + static_cast<ptrdiff_t>(i) * to_stride + j, to_stride, HWY_MIN(rows, kBlock));
         });
@@ -152,14 +154,16 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
     };
     const bool lines = columns * sizeof(T) % 64 == 0 && to_stride * sizeof(T) % 64 == 0 &&
                        reinterpret_cast<uintptr_t>(to) % 64 == 0;
-    return way == Way::kStream && lines ? by_rows(std::true_type()) : by_rows(std::false_type());
+    return direction == Direction::kUnpackNonTemporal && lines ? by_rows(std::true_type())
+                                                               : by_rows(std::false_type());
   }
-  const size_t ahead = HWY_MIN(HWY_MAX(lanes, kPanelsAhead / (rows * sizeof(T)) / lanes * lanes), columns);
+  const size_t prefetch =
+      HWY_MIN(HWY_MAX(lanes, kPrefetchBytes / (rows * sizeof(T)) / lanes * lanes), columns);
   for_each_panel(d, columns, [&](auto part, size_t j) MSELOSS_INLINE {
     const auto* column = from + static_cast<ptrdiff_t>(j) * from_stride;
-    // The hardware follows no such pattern. To L2: columns whose stride is a power of two would evict each
-    // other from L1.
-    for (size_t k = j + ahead; k < j + ahead + hn::Lanes(part); ++k) {
+    // The hardware prefetchers do not follow this pattern. Into L2: in L1, columns whose stride is a power of
+    // two would evict each other.
+    for (size_t k = j + prefetch; k < j + prefetch + hn::Lanes(part); ++k) {
       const T* later = k < columns ? from + static_cast<ptrdiff_t>(k) * from_stride
                                    : next + static_cast<ptrdiff_t>(k - columns) * from_stride;
       for (size_t i = 0; i < rows; i += 64 / sizeof(T)) __builtin_prefetch(later + i, 0, 2);
@@ -176,7 +180,7 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
   });
 }
 
-// The same for fewer columns than a block: rows leave by way of a buffer, as two moves of kHalf bytes that
+// The same for fewer columns than a block: each row is stored from a buffer as two copies of kHalf bytes that
 // may overlap.
 template <size_t kHalf, class D>
 HWY_INLINE void transpose_narrow(D block, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
@@ -199,8 +203,7 @@ HWY_INLINE void transpose_narrow(D block, const hn::TFromD<D>* from, ptrdiff_t f
   }
 }
 
-// Calls f with the widest part of d that has at most `columns` lanes. False, without a call, if there is
-// none.
+// Calls f with the widest tag, d or a part of it, that has at most `columns` lanes; false if there is none.
 template <class D, class F>
 HWY_INLINE bool with_part(D d, size_t columns, const F& f) {
   if (hn::Lanes(d) <= columns) {
@@ -212,21 +215,21 @@ HWY_INLINE bool with_part(D d, size_t columns, const F& f) {
 }
 #endif
 
-// One piece.
 template <class T>
-HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, size_t rows,
-                                size_t columns, const T* next, const T* from_end, Way way) {
+HWY_INLINE void transpose_segment(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride,
+                                  size_t rows, size_t columns, const T* next, const T* from_end,
+                                  Direction direction) {
   size_t done = 0;
 #if HWY_TARGET != HWY_SCALAR
   constexpr size_t kBlock = 16 / sizeof(T);
-  size_t whole = columns;  // of which a block of rows can be read
+  size_t whole = columns;  // columns of which a full block of rows is readable
   if (rows < kBlock) {
     const ptrdiff_t room = from_end - from - static_cast<ptrdiff_t>(kBlock);
     const ptrdiff_t last = static_cast<ptrdiff_t>(columns - 1) * from_stride;
     if (room < HWY_MAX(last, 0)) whole = room < 0 || from_stride <= 0 ? 0 : room / from_stride + 1;
   }
   const bool by_panels = with_part(hn::ScalableTag<T>(), whole, [&](auto part) MSELOSS_INLINE {
-    transpose_panels(part, from, from_stride, to, to_stride, rows, whole, next, way);
+    transpose_panels(part, from, from_stride, to, to_stride, rows, whole, next, direction);
   });
   if (by_panels) {
     done = whole;
@@ -240,21 +243,21 @@ HWY_INLINE void transpose_piece(const T* from, ptrdiff_t from_stride, T* to, ptr
     done = whole;
   }
 #else
-  (void)next, (void)from_end, (void)way;
+  (void)next, (void)from_end, (void)direction;
 #endif
-  move_rest(from, from_stride, to, to_stride, 0, rows, done, columns);
+  transpose_elements(from, from_stride, to, to_stride, rows, done, columns);
 }
 
 template <class T>
-void transpose(const Piece* pieces, size_t count, const void* from, ptrdiff_t from_stride, void* to,
-               ptrdiff_t to_stride, size_t rows, size_t columns, const void* from_end, Way way) {
-  const auto source = [&](const Piece* p) HWY_ATTR {
+void transpose(const Segment* segments, size_t count, const void* from, ptrdiff_t from_stride, void* to,
+               ptrdiff_t to_stride, size_t rows, size_t columns, const void* from_end, Direction direction) {
+  const auto source = [&](const Segment* p) HWY_ATTR {
     return reinterpret_cast<const T*>(static_cast<const char*>(from) + p->from);
   };
-  for (const Piece* p = pieces; p != pieces + count; ++p) {
-    transpose_piece(source(p), from_stride, reinterpret_cast<T*>(static_cast<char*>(to) + p->to), to_stride,
-                    rows, columns, source(p + 1 == pieces + count ? p : p + 1),
-                    static_cast<const T*>(from_end), way);
+  for (const Segment* p = segments; p != segments + count; ++p) {
+    transpose_segment(source(p), from_stride, reinterpret_cast<T*>(static_cast<char*>(to) + p->to), to_stride,
+                      rows, columns, source(p + 1 == segments + count ? p : p + 1),
+                      static_cast<const T*>(from_end), direction);
   }
 }
 

@@ -1,9 +1,9 @@
-// Sums of squares: fast with a bound, alone or beside the gradient, and exact. docs/numerics.md has the
-// proofs.
-#include "cpu/targets.h"  // before Highway
+// Sums of squares: fast with an error bound, alone or beside the gradient, and exact. docs/numerics.md has
+// the proofs. One object per dtype, like elementwise.cpp.
+#include "cpu/kernels/highway_targets.h"  // before Highway
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "cpu/sums.cpp"
+#define HWY_TARGET_INCLUDE "cpu/kernels/sums.cpp"
 #include <hwy/foreach_target.h>
 
 #include <hwy/highway.h>
@@ -11,30 +11,31 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cpu/lanes-inl.h"
-#include "cpu/rows-inl.h"
+#include "cpu/kernels/lanes-inl.h"
+#include "cpu/kernels/row_loop-inl.h"
 #include "numerics/fixed_point.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
+namespace {
 
 using Wide = hn::ScalableTag<double>;
 using WideV = hn::Vec<Wide>;
 
-// a + b = *sum + rest exactly.
+// Returns the rounding error of *sum = round(a + b), exactly.
 HWY_INLINE WideV two_sum(WideV a, WideV b, WideV* sum) {
   const auto s = hn::Add(a, b), bb = hn::Sub(s, a);
   *sum = s;
   return hn::Add(hn::Sub(a, hn::Sub(s, bb)), hn::Sub(b, bb));
 }
 
-// d * d - square exactly, where square = round(d * d), while nothing underflows and |d| < 2^996.
-HWY_INLINE WideV square_rest(WideV d, WideV square) {
+// Returns d * d - square exactly, where square = round(d * d), if nothing underflows and |d| < 2^996.
+HWY_INLINE WideV square_error(WideV d, WideV square) {
 #if MSELOSS_NATIVE_FMA
   return hn::MulSub(d, d, square);
 #else
-  const auto spread = hn::Mul(d, hn::Set(Wide(), 134217729.0));  // 2^27 + 1
-  const auto high = hn::Sub(spread, hn::Sub(spread, d)), low = hn::Sub(d, high);
+  const auto replicate = hn::Mul(d, hn::Set(Wide(), 134217729.0));  // 2^27 + 1
+  const auto high = hn::Sub(replicate, hn::Sub(replicate, d)), low = hn::Sub(d, high);
   const auto cross = hn::Mul(high, low);
   return hn::Add(hn::Add(hn::Add(hn::Sub(hn::Mul(high, high), square), cross), cross), hn::Mul(low, low));
 #endif
@@ -48,13 +49,13 @@ HWY_INLINE double sum_of_lanes(WideV v) { return hn::GetLane(hn::SumOfLanes(Wide
 template <class T>
 class Squares;
 
-// Squares of float32 are exact in float64: plain sums, in accumulators enough to hide the latency of the
+// Squares of float32 are exact in float64: plain sums, in enough accumulators to hide the latency of an
 // addition.
 template <>
 class Squares<float> {
  public:
   using D = hn::ScalableTag<float>;
-  static constexpr int kAccumulators = kVectors;  // each of a whole float32 vector, two of float64
+  static constexpr int kAccumulators = kSumUnroll;  // each for one float32 vector, two of float64
 
   HWY_INLINE Squares() {
     unrolled<2 * kAccumulators>([&](auto k) MSELOSS_INLINE { sum_[k] = hn::Zero(Wide()); });
@@ -75,8 +76,8 @@ class Squares<float> {
     unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { pair[k] = hn::Add(sum_[2 * k], sum_[2 * k + 1]); });
     row->high = sum_of_lanes(hn::Add(hn::Add(pair[0], pair[1]), hn::Add(pair[2], pair[3])));
     row->low = 0;
-    // Additions a term passes: in a row one a round, the packs short of a round, two ends; then the
-    // accumulators' tree of 3 and the lanes.
+    // Additions that a term passes through: in a row one per unrolled iteration, the single vectors, head and
+    // tail; then the accumulators' tree (3) and the lanes.
     const size_t in_row = n / (kAccumulators * hn::Lanes(D())) + kAccumulators - 1 + 2;
     const size_t additions = rows * in_row + 3 + hn::Lanes(Wide());
     row->error = kUnit * static_cast<double>(additions) * row->high * kSlack;
@@ -92,12 +93,12 @@ class Squares<float> {
   WideV sum_[2 * kAccumulators];
 };
 
-// Squares of float64 as two doubles each, summed in double-double.
+// Squares of float64 are two doubles each, summed in double-double.
 template <>
 class Squares<double> {
  public:
   using D = Wide;
-  static constexpr int kAccumulators = kVectors;
+  static constexpr int kAccumulators = kSumUnroll;
 
   HWY_INLINE Squares() {
     unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { high_[k] = low_[k] = hn::Zero(Wide()); });
@@ -107,7 +108,7 @@ class Squares<double> {
   HWY_INLINE void add(Part<k>, WideV d) {
     const auto square = hn::Mul(d, d);
     const auto rest = two_sum(high_[k], square, &high_[k]);
-    low_[k] = hn::Add(low_[k], hn::Add(rest, square_rest(d, square)));
+    low_[k] = hn::Add(low_[k], hn::Add(rest, square_error(d, square)));
   }
   HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
     unrolled<kAccumulators - 1>([&](auto k) MSELOSS_INLINE {
@@ -128,8 +129,7 @@ class Squares<double> {
     row->low = rest;
     const size_t in_row = n / (kAccumulators * lanes) + kAccumulators - 1 + 2;
     const auto additions = static_cast<double>(rows * in_row + kAccumulators + lanes);
-    // The low parts' own roundings, quadratic in the unit, and what squares lose below the smallest
-    // subnormal.
+    // Rounding of the low parts, quadratic in the unit roundoff, and what squares lose to underflow.
     row->error =
         (4 * additions * additions * kUnit * kUnit * sum + static_cast<double>(n * rows) * 0x1p-1072) *
         kSlack;
@@ -141,46 +141,46 @@ class Squares<double> {
 };
 
 template <class S>
-void sum(const Rows& rows, RowSum* out) {
-  Copies<S> of_x, of_y;
+void sum(const RowBlock& block, RowSum* out) {
+  BroadcastVector<S> x_copies, y_copies;
   Squares<typename S::Compute> squares;
-  for (size_t r = 0; r < rows.rows; ++r) {
-    const auto x = source_of<S>(rows, 1, r, &of_x), y = source_of<S>(rows, 2, r, &of_y);
-    sweep<S, Store::kNone, true>(hn::ScalableTag<typename S::Compute>(), nullptr, rows.n,
-                                 [&, x, y](auto k, auto from) MSELOSS_INLINE {
-                                   const auto difference = hn::Sub(from(x), from(y));
-                                   squares.add(k, difference);
-                                   return difference;
-                                 });
+  for (size_t r = 0; r < block.rows; ++r) {
+    const auto x = row_input<S>(block, 1, r, &x_copies), y = row_input<S>(block, 2, r, &y_copies);
+    transform_row<S, Store::kNone, Loop::kSum>(hn::ScalableTag<typename S::Compute>(), nullptr, block.n,
+                                               [&, x, y](auto k, auto load) MSELOSS_INLINE {
+                                                 const auto difference = hn::Sub(load(x), load(y));
+                                                 squares.add(k, difference);
+                                                 return difference;
+                                               });
   }
-  squares.finish(rows.n, rows.rows, out);
+  squares.finish(block.n, block.rows, out);
 }
 
 template <class S, Store kStore>
-void grad_sum(const Rows& rows, RowSum* out) {
+void grad_sum(const RowBlock& block, RowSum* out) {
   using T = typename S::Compute;
   const hn::ScalableTag<T> d;
-  const auto scale = hn::Set(d, static_cast<T>(rows.scale));
-  Copies<S> of_g, of_x, of_y;
-  const auto g = Source<S>(rows.in[0], false, &of_g).load(d, 0);
+  const auto scale = hn::Set(d, static_cast<T>(block.scale));
+  BroadcastVector<S> g_copies, x_copies, y_copies;
+  const auto g = RowInput<S>(block.in[0], false, &g_copies).load(d, 0);
   Squares<T> squares;
-  for (size_t r = 0; r < rows.rows; ++r) {
-    const auto x = source_of<S>(rows, 1, r, &of_x), y = source_of<S>(rows, 2, r, &of_y);
-    void* to = static_cast<typename S::Memory*>(rows.out) + static_cast<ptrdiff_t>(r) * rows.out_pitch;
-    sweep<S, kStore, true>(d, to, rows.n, [&, x, y](auto k, auto from) MSELOSS_INLINE {
-      const auto difference = hn::Sub(from(x), from(y));
+  for (size_t r = 0; r < block.rows; ++r) {
+    const auto x = row_input<S>(block, 1, r, &x_copies), y = row_input<S>(block, 2, r, &y_copies);
+    void* to = static_cast<typename S::Memory*>(block.out) + static_cast<ptrdiff_t>(r) * block.out_pitch;
+    transform_row<S, kStore, Loop::kSum>(d, to, block.n, [&, x, y](auto k, auto load) MSELOSS_INLINE {
+      const auto difference = hn::Sub(load(x), load(y));
       squares.add(k, difference);
       return hn::Mul(hn::Mul(difference, scale), g);
     });
   }
-  squares.finish(rows.n, rows.rows, out);
+  squares.finish(block.n, block.rows, out);
 }
 
 constexpr size_t kExactBlock = 512;
 
-// Adds the block's values exactly. Each level cuts every value at a common bit, 41 or more below the largest;
-// the upper parts are then multiples of that bit and fewer than 2^53 of it together, so that their sum in any
-// order is exact.
+// Adds the values exactly. Each pass splits every value at a common bit, at least 41 below the largest value.
+// The upper parts are multiples of that bit and their sum is below 2^53 times it, so any order adds them
+// exactly.
 void add_block(double* values, size_t count, FixedPoint limbs) {
   const Wide d;
   const size_t lanes = hn::Lanes(d);
@@ -206,25 +206,25 @@ void add_block(double* values, size_t count, FixedPoint limbs) {
 }
 
 template <class S>
-void exact_sum(const Rows& rows, uint64_t* limb_array, double* special) {
+void exact_sum(const RowBlock& block, uint64_t* limb_array, double* special) {
   using T = typename S::Compute;
   const hn::Rebind<T, Wide> d;
   const Wide wide;
   const size_t lanes = hn::Lanes(wide);
-  Copies<S> of_x, of_y;
+  BroadcastVector<S> x_copies, y_copies;
   FixedPoint limbs(limb_array);
-  HWY_ALIGN double differences[kExactBlock], squares[kExactBlock], rests[kExactBlock];
-  const size_t blocks = (rows.n + kExactBlock - 1) / kExactBlock;
-  for (size_t block = 0; block < rows.rows * blocks; ++block) {
-    const size_t r = block / blocks, first = block % blocks * kExactBlock;
-    const auto x = source_of<S>(rows, 1, r, &of_x), y = source_of<S>(rows, 2, r, &of_y);
-    const size_t n = HWY_MIN(kExactBlock, rows.n - first);
+  HWY_ALIGN double differences[kExactBlock], squares[kExactBlock], errors[kExactBlock];
+  const size_t parts = (block.n + kExactBlock - 1) / kExactBlock;
+  for (size_t part = 0; part < block.rows * parts; ++part) {
+    const size_t r = part / parts, first = part % parts * kExactBlock;
+    const auto x = row_input<S>(block, 1, r, &x_copies), y = row_input<S>(block, 2, r, &y_copies);
+    const size_t n = HWY_MIN(kExactBlock, block.n - first);
     auto largest = hn::Zero(wide), smallest = hn::Set(wide, 1.0), total = hn::Zero(wide);
     for (size_t i = 0; i < n; i += lanes) {
       const size_t count = HWY_MIN(lanes, n - i);
-      const auto difference = HWY_LIKELY(count == lanes)
-                                  ? hn::Sub(x.load(d, first + i), y.load(d, first + i))
-                                  : hn::Sub(x.load_end(d, first + i, count), y.load_end(d, first + i, count));
+      const auto difference = HWY_LIKELY(count == lanes) ? hn::Sub(x.load(d, first + i), y.load(d, first + i))
+                                                         : hn::Sub(x.load_tail(d, first + i, count),
+                                                                   y.load_tail(d, first + i, count));
       const auto v = widen(difference);
       const auto square = hn::Mul(v, v), magnitude = hn::Abs(v);
       hn::Store(v, wide, differences + i);
@@ -232,10 +232,10 @@ void exact_sum(const Rows& rows, uint64_t* limb_array, double* special) {
       total = hn::Add(total, square);
       largest = hn::Max(largest, magnitude);
       smallest = hn::Min(smallest, hn::IfThenElse(hn::Eq(v, hn::Zero(wide)), smallest, magnitude));
-      if constexpr (std::is_same_v<T, double>) hn::Store(square_rest(v, square), wide, rests + i);
+      if constexpr (std::is_same_v<T, double>) hn::Store(square_error(v, square), wide, errors + i);
     }
-    // Squares, and for float64 what their rounding cut off, are exact while exponents stay away from both
-    // ends.
+    // Squares, and for float64 their rounding errors, are exact while exponents stay away from both ends of
+    // the range.
     bool plain = std::isfinite(sum_of_lanes(total));
     if constexpr (std::is_same_v<T, double>) {
       plain = plain && hn::GetLane(hn::MaxOfLanes(wide, largest)) < 0x1p480 &&
@@ -244,7 +244,7 @@ void exact_sum(const Rows& rows, uint64_t* limb_array, double* special) {
     if (plain) {
       const size_t padded = (n + lanes - 1) / lanes * lanes;
       add_block(squares, padded, limbs);
-      if constexpr (std::is_same_v<T, double>) add_block(rests, padded, limbs);
+      if constexpr (std::is_same_v<T, double>) add_block(errors, padded, limbs);
       continue;
     }
     for (size_t i = 0; i < n; ++i) {
@@ -257,25 +257,28 @@ void exact_sum(const Rows& rows, uint64_t* limb_array, double* special) {
   }
 }
 
-void fill_sums(Kernels* kernels, bool rounds_bfloat16) {
-  for_each_storage(rounds_bfloat16, [&](DType dtype, auto storage) {
+void fill_sums(Kernels* kernels, bool native_bfloat16) {
+  constexpr DType kDType = DType::MSELOSS_KERNEL_DTYPE;
+  with_storage<kDType>(native_bfloat16, [&](auto storage) {
     using S = decltype(storage);
-    const int i = static_cast<int>(dtype);
+    constexpr int i = static_cast<int>(kDType);
     kernels->sum[i] = &sum<S>;
     kernels->grad_sum[i][0] = &grad_sum<S, Store::kCached>;
-    kernels->grad_sum[i][1] = &grad_sum<S, Store::kStreaming>;
+    kernels->grad_sum[i][1] = &grad_sum<S, Store::kNonTemporal>;
     kernels->exact_sum[i] = &exact_sum<S>;
   });
 }
 
+}  // namespace
 }  // namespace mseloss::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace mseloss::cpu {
 HWY_EXPORT(fill_sums);
-void fill_sum_kernels(Kernels* kernels, size_t target, bool rounds_bfloat16) {
-  HWY_DISPATCH_TABLE(fill_sums)[target](kernels, rounds_bfloat16);
+template <>
+void fill_sum_kernels<DType::MSELOSS_KERNEL_DTYPE>(Kernels* kernels, size_t target, bool native_bfloat16) {
+  HWY_DISPATCH_TABLE(fill_sums)[target](kernels, native_bfloat16);
 }
 }  // namespace mseloss::cpu
 #endif

@@ -1,4 +1,4 @@
-#include "cpu/threads.h"
+#include "cpu/thread_pool.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -16,7 +16,7 @@
 namespace mseloss {
 namespace {
 
-// A forked child has none of its parent's helper threads, and TBB does not know: it works alone.
+// A forked child has none of its parent's helper threads and TBB does not notice: the child works alone.
 std::atomic<bool> forked{false};
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
@@ -39,10 +39,9 @@ int max_threads() {
 
 namespace cpu {
 
-void parallel(int count, void (*task)(void* context, int index), void* context) {
+void fork_join(int count, void (*task)(void* context, int index), void* context) {
   if (count == 1 || forked.load(std::memory_order_relaxed)) return task(context, 0);
-  // Isolated: while it waits, a thread of the host's own TBB pool must not take up a task that calls us
-  // again.
+  // Isolated: while waiting, a thread of the host's own TBB pool must not run a task that calls us again.
   tbb::this_task_arena::isolate([&] {
     std::atomic<int> next{1};
     tbb::task_group helpers;
@@ -51,11 +50,11 @@ void parallel(int count, void (*task)(void* context, int index), void* context) 
     } catch (...) {  // no memory for a task: fewer helpers
     }
     task(context, 0);
-    helpers.wait();  // runs itself what no helper has begun: by now there is nothing left to do
+    helpers.wait();  // runs tasks that no helper has started; they find no work left
   });
 }
 
-bool helpers_are_near() {
+bool helpers_are_awake() {
   using Clock = std::chrono::steady_clock;
   constexpr auto kNear = std::chrono::microseconds(100);
   static std::atomic<Clock::rep> last_call{0};
@@ -64,7 +63,8 @@ bool helpers_are_near() {
   return now - before < kNear;
 }
 
-Shares::Shares(Share* shares, int count, int64_t units) : shares_(shares), count_(count), units_(units) {
+WorkShares::WorkShares(Share* shares, int count, int64_t units)
+    : shares_(shares), count_(count), units_(units) {
   while (units / grain_ >= INT32_MAX) grain_ *= 2;
   const int64_t grains = (units + grain_ - 1) / grain_;
   int64_t first = 0;
@@ -75,20 +75,20 @@ Shares::Shares(Share* shares, int count, int64_t units) : shares_(shares), count
   }
 }
 
-bool Shares::take(int index, int64_t* first, int64_t* last) {
+bool WorkShares::take(int index, int64_t* first, int64_t* last) {
   for (int i = 0, at = index; i < count_; ++i, at = at + 1 == count_ ? 0 : at + 1) {
     if (take_from(shares_ + at, i == 0, first, last)) return true;
   }
   return false;
 }
 
-bool Shares::take_from(Share* share, bool own, int64_t* first, int64_t* last) {
-  uint64_t left = share->left.load(std::memory_order_relaxed);
+bool WorkShares::take_from(Share* share, bool own, int64_t* first, int64_t* last) {
+  uint64_t left = share->rest.load(std::memory_order_relaxed);
   for (;;) {
     const uint64_t front = left >> 32, back = left & 0xffffffffu, some = (back - front + 1) / 2;
     if (some == 0) return false;
     const uint64_t rest = own ? (front + some) << 32 | back : front << 32 | (back - some);
-    if (!share->left.compare_exchange_weak(left, rest, std::memory_order_relaxed)) continue;
+    if (!share->rest.compare_exchange_weak(left, rest, std::memory_order_relaxed)) continue;
     *first = static_cast<int64_t>(own ? front : back - some) * grain_;
     *last = std::min(*first + static_cast<int64_t>(some) * grain_, units_);
     return true;
