@@ -16,7 +16,7 @@ from rich.table import Table
 
 import mseloss
 from mseloss.cli import bench as benchmark
-from mseloss.cli import files, work
+from mseloss.cli import chunked, files, machine
 
 _EPILOG = (
     "An array is a file: x.npy, or x.npz and x.safetensors, with :NAME where it holds several. Files are "
@@ -81,7 +81,7 @@ def grad(
     x, y = files.read(input), files.read(target)
     g = _number_or_array(grad_output)
     with _progress(as_json) as progress:
-        shape, result = work.grad(g, x, y, reduction.value, out, dtype and dtype.value, progress)
+        shape, result = chunked.grad(g, x, y, reduction.value, out, dtype and dtype.value, progress)
     _print(
         {"out": out, "shape": list(shape), "dtype": result},
         f"{out}: {_size(shape)} {result}",
@@ -109,7 +109,7 @@ def loss(
     if reduction is Reduction.none and out is None:
         raise files.FileError("--out: needed for --reduction none")
     with _progress(as_json) as progress:
-        value, shape, result = work.loss(
+        value, shape, result = chunked.loss(
             x, y, reduction.value, out, dtype and dtype.value, progress
         )
     if value is None:
@@ -165,9 +165,9 @@ def check(
         raise files.FileError("--input and --target: give both")
     with _progress(as_json) as progress:
         if expected is not None:
-            report = work.check(given, files.read(expected), tolerance, worst, progress)
+            report = chunked.check(given, files.read(expected), tolerance, worst, progress)
         else:
-            report = work.check_operator(
+            report = chunked.check_operator(
                 operator.value,
                 given,
                 _number_or_array(grad_output),
@@ -190,7 +190,7 @@ def check(
 @app.command()
 def info(as_json: Json = False):
     """Show version, processor target, threads, memory and the frameworks found."""
-    facts = work.info()
+    facts = machine.facts()
     if as_json:
         _print(facts, "", True)
         return

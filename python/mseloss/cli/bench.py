@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 import mseloss
-from mseloss.cli import files, work
+from mseloss.cli import files, machine
 
 
 def run(size, dtype, repeat, with_torch):
@@ -64,7 +64,7 @@ def run(size, dtype, repeat, with_torch):
         "size": size,
         "dtype": dtype,
         "rounds": repeat,
-        "processor": work.processor(),
+        "processor": machine.processor(),
         "target": mseloss.info()["target"],
         "threads": mseloss.info()["threads"],
         "cases": rows,

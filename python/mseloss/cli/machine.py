@@ -1,0 +1,34 @@
+"""Facts about the machine and the installation: what `mseloss info` shows."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+
+import mseloss
+
+
+def facts():
+    result = dict(mseloss.info())
+    limit = result.pop("memory_limit")
+    result["result memory kept"] = f"at most {limit / 2**20:,.0f} MiB"
+    result["processor"] = processor()
+    result["python"] = platform.python_version()
+    for name in ("numpy", "ml_dtypes", "torch", "jax"):
+        try:
+            result[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            result[name] = "not installed"
+    return result
+
+
+def processor():
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return f"{line.split(':', 1)[1].strip()}, {os.cpu_count()} processors"
+    except OSError:
+        pass
+    return f"{platform.machine()}, {os.cpu_count()} processors"

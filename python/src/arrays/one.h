@@ -1,0 +1,26 @@
+// The number 1 in each dtype: the default grad_output.
+#pragma once
+
+#include <cstdint>
+
+#include "mseloss/mseloss.h"
+
+namespace mseloss::python {
+
+inline ConstTensor one_of(DType dtype) {
+  static constexpr double float64 = 1;
+  static constexpr float float32 = 1;
+  static constexpr uint16_t float16 = 0x3c00, bfloat16 = 0x3f80;
+  switch (dtype) {
+    case DType::kFloat64:
+      return {&float64, dtype};
+    case DType::kFloat16:
+      return {&float16, dtype};
+    case DType::kBFloat16:
+      return {&bfloat16, dtype};
+    default:
+      return {&float32, dtype};
+  }
+}
+
+}  // namespace mseloss::python

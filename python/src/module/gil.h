@@ -1,0 +1,22 @@
+// When a call of the core gives up the GIL.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "mseloss/mseloss.h"
+
+namespace mseloss::python {
+
+// Elements. Shorter calls keep the GIL: releasing and reacquiring it can cost more than the call itself.
+inline constexpr int64_t kReleaseGil = 1 << 15;
+
+// Needs the GIL. `ReleaseGil` is the binding library's guard that releases it for the guard's lifetime.
+template <class ReleaseGil, class Call>
+Status call_core(int64_t count, Call call) {
+  std::optional<ReleaseGil> released;
+  if (count >= kReleaseGil) released.emplace();
+  return call();
+}
+
+}  // namespace mseloss::python
