@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import DTYPES, normal, same_bits
 from mseloss import reference
-from mseloss.cli import files, work
+from mseloss.cli import chunked, files
 
 app = pytest.importorskip("mseloss.cli.app")
 
@@ -21,7 +21,7 @@ app = pytest.importorskip("mseloss.cli.app")
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(work, "_PIECE", 1000)  # many pieces
+    monkeypatch.setattr(chunked, "_CHUNK", 1000)  # many pieces
     return tmp_path
 
 
@@ -295,9 +295,9 @@ def test_stopped_midway_leaves_nothing(here):
     del x
     code = """
 import sys
-from mseloss.cli import work
+from mseloss.cli import chunked
 from mseloss.cli import main
-work._PIECE = 1 << 12
+chunked._CHUNK = 1 << 12
 main()
 """
     process = subprocess.Popen(

@@ -9,7 +9,7 @@ import pytest
 from conftest import DTYPES, normal
 from hypothesis import given
 from hypothesis import strategies as st
-from mseloss.report import Report, pieces, ulp_distance
+from mseloss.report import Report, chunks, ulp_distance
 
 
 def test_equal_is_ok(dtype):
@@ -175,8 +175,8 @@ def test_the_picture_shows_periodic_rows():
     expected = np.zeros((8192, 40), np.float32)
     actual = expected.copy()
     actual[5::16] = 1
-    where = mseloss.compare(actual, expected)._where
-    flat, _ = where.remembered()
+    where = mseloss.compare(actual, expected).error_map
+    flat = where.stored()
     assert set(flat[: 64 * 40] // 40) >= {5, 21, 37}
     assert where.residues[0].reshape(-1, 16).sum(0).argmax() == 5
 
@@ -188,7 +188,7 @@ def test_in_pieces_is_the_same_as_at_once():
     whole = mseloss.compare(actual, expected)
     for limit in (1, 5, 13, 100, 143, 1000, 10**6):
         report = Report(actual.shape, actual.dtype)
-        for index in pieces(actual.shape, limit):
+        for index in chunks(actual.shape, limit):
             report.add(index, actual[index], expected[index])
         assert report.to_dict() == whole.to_dict()
 
@@ -197,7 +197,7 @@ def test_in_pieces_is_the_same_as_at_once():
 def test_pieces_cover_in_order(shape, limit):
     shape = tuple(shape)
     numbers = np.arange(math.prod(shape)).reshape(shape)
-    parts = [numbers[index] for index in pieces(shape, limit)]
+    parts = [numbers[index] for index in chunks(shape, limit)]
     assert all(part.size <= max(limit, 1) for part in parts)
     seen = np.concatenate([p.reshape(-1) for p in parts]) if parts else np.zeros(0, int)
     assert (seen == numbers.reshape(-1)).all()

@@ -105,25 +105,31 @@ HWY_INLINE void stage_and_transpose(D d, const hn::TFromD<D>* from, ptrdiff_t fr
 }
 
 template <class D, class F>
-HWY_INLINE void last_panel(D d, size_t columns, size_t rest, const F& f) {
+HWY_INLINE void with_lanes(D d, size_t lanes, const F& f) {
   if constexpr (hn::MaxLanes(d) * sizeof(hn::TFromD<D>) > 16) {
-    if (rest <= hn::Lanes(d) / 2) return last_panel(hn::Half<D>(), columns, rest, f);
+    if (lanes < hn::Lanes(d)) return with_lanes(hn::Half<D>(), lanes, f);
   }
-  f(d, columns - hn::Lanes(d));
+  f(d);
 }
 
-// Calls f(d, j) for panels of d's lanes from column j, then for a last panel of a tag as narrow as possible,
-// which may overlap the one before. There are at least Lanes(d) columns.
+// Calls f(part, j) for panels that cover all columns, at least a 16-byte block of them: panels of part's
+// lanes from column j, where part is d or a narrower tag. The last panel is as narrow as possible and may
+// overlap the one before.
 template <class D, class F>
 HWY_INLINE void for_each_panel(D d, size_t columns, const F& f) {
-  size_t j = 0;
-  for (; j + hn::Lanes(d) <= columns; j += hn::Lanes(d)) f(d, j);
-  if (j < columns) last_panel(d, columns, columns - j, f);
+  constexpr size_t kBlock = 16 / sizeof(hn::TFromD<D>);
+  size_t lanes = hn::Lanes(d);
+  while (lanes > columns) lanes /= 2;
+  for (size_t j = 0; j < columns; j += lanes) {
+    while (lanes > kBlock && columns - j <= lanes / 2) lanes /= 2;
+    j = HWY_MIN(j, columns - lanes);
+    with_lanes(d, lanes, [&](auto part) MSELOSS_INLINE { f(part, j); });
+  }
 }
 
 constexpr size_t kPrefetchBytes = 8192;
 
-// Transposes rows x columns elements, at least a vector of columns, in panels; the last panel in each
+// Transposes rows x columns elements, at least a block of columns, in panels; the last panel in each
 // direction may overlap the one before. Reads a full block even of fewer rows: the memory past them must be
 // readable. `next` is the start of the next segment, which has the same shape.
 template <class D>
@@ -202,17 +208,6 @@ HWY_INLINE void transpose_narrow(D block, const hn::TFromD<D>* from, ptrdiff_t f
     if (i == last) return;
   }
 }
-
-// Calls f with the widest tag, d or a part of it, that has at most `columns` lanes; false if there is none.
-template <class D, class F>
-HWY_INLINE bool with_part(D d, size_t columns, const F& f) {
-  if (hn::Lanes(d) <= columns) {
-    f(d);
-    return true;
-  }
-  if constexpr (hn::MaxLanes(d) * sizeof(hn::TFromD<D>) > 16) return with_part(hn::Half<D>(), columns, f);
-  return false;
-}
 #endif
 
 template <class T>
@@ -228,10 +223,8 @@ HWY_INLINE void transpose_segment(const T* from, ptrdiff_t from_stride, T* to, p
     const ptrdiff_t last = static_cast<ptrdiff_t>(columns - 1) * from_stride;
     if (room < HWY_MAX(last, 0)) whole = room < 0 || from_stride <= 0 ? 0 : room / from_stride + 1;
   }
-  const bool by_panels = with_part(hn::ScalableTag<T>(), whole, [&](auto part) MSELOSS_INLINE {
-    transpose_panels(part, from, from_stride, to, to_stride, rows, whole, next, direction);
-  });
-  if (by_panels) {
+  if (whole >= kBlock) {
+    transpose_panels(hn::ScalableTag<T>(), from, from_stride, to, to_stride, rows, whole, next, direction);
     done = whole;
   } else if (whole > 1 && rows >= 4) {
     const hn::FixedTag<T, kBlock> block;

@@ -1,0 +1,34 @@
+// NumPy's C API for the rest of the module, without NumPy's headers.
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "mseloss/mseloss.h"
+
+namespace mseloss::python {
+
+// False until someone imports NumPy; importing mseloss does not import it.
+bool is_numpy_array(PyObject* object);
+bool is_numpy_scalar(PyObject* object);
+PyObject* numpy_scalar_to_array(PyObject* scalar);  // a new 0-dimensional array
+
+struct NumpyView {
+  void* data;
+  const Py_ssize_t* shape;
+  const Py_ssize_t* strides;  // in bytes
+  int rank;
+  bool writable, supported;
+  DType element;    // valid if `supported`
+  PyObject* dtype;  // borrowed
+};
+NumpyView numpy_view(PyObject* array);
+
+// A new writable array with strides in elements. Its memory is NumPy's own if `data` is null, else `data`,
+// which `owner` (a stolen reference) keeps alive. Imports NumPy.
+PyObject* new_numpy_array(int rank, const int64_t* shape, const int64_t* strides, DType dtype,
+                          void* data = nullptr, PyObject* owner = nullptr);
+void numpy_set_read_only(PyObject* array);
+PyObject* numpy_array_to_scalar(PyObject* array);  // steals a 0-dimensional array
+
+}  // namespace mseloss::python

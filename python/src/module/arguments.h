@@ -1,0 +1,52 @@
+// What the functions of mseloss._core share: parsing of arguments that are not arrays, the shape of a result,
+// and a Status as a Python exception.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <cstdint>
+#include <span>
+
+#include "arrays/errors.h"
+#include "arrays/result_array.h"
+#include "mseloss/mseloss.h"
+
+namespace mseloss::python {
+
+// Raises TypeError, MemoryError or ValueError with the message of a Status that is not ok.
+[[noreturn]] void raise_status(const Status& status);
+inline void check(const Status& status) {
+  if (!status.ok()) [[unlikely]]
+    raise_status(status);
+}
+
+// "none", "mean" or "sum"; raises ValueError.
+Reduction parse_reduction(nanobind::handle name);
+
+// Accepts a name, a NumPy, PyTorch or JAX dtype, or a scalar type such as numpy.float32. Raises TypeError.
+DType parse_dtype(nanobind::handle given);
+
+// The dtype of a loss of operands of dtypes `a` and `b`.
+DType promote(DType a, DType b);
+
+// The shape that operands broadcast to, for allocating a result before the core checks the call. Where the
+// shapes do not broadcast it has rank 0, and the core rejects the call with its own message.
+class BroadcastShape {
+ public:
+  template <class... Arrays>
+  explicit BroadcastShape(const Arrays&... arrays) {
+    (add(arrays.shape()), ...);
+    if (!valid_) rank_ = 0;
+  }
+  std::span<const int64_t> extents() const { return {extents_, static_cast<size_t>(rank_)}; }
+  int64_t count() const { return element_count(extents()); }
+
+ private:
+  void add(std::span<const int64_t> shape);
+
+  int rank_ = 0;
+  bool valid_ = true;
+  int64_t extents_[kMaxRank];
+};
+
+}  // namespace mseloss::python

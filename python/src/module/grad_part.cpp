@@ -1,0 +1,22 @@
+#include "module/grad_part.h"
+
+#include "numerics/scale.h"
+#include "plan/plan.h"
+
+namespace mseloss::python {
+
+Status grad_part(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
+                 int64_t count, const Tensor& out) {
+  Plan plan;
+  Status status = make_grad_plan(grad_output, input, target, Reduction::kSum, out, &plan);
+  if (!status.ok()) return status;
+  if (count > 0) {
+    plan.reduction = Reduction::kMean;
+    plan.scale = plan.dtype == DType::kFloat64 ? mean_scale<double>(count) : double{mean_scale<float>(count)};
+  }
+  const Buffers buffers{grad_output.data, input.data, target.data, out.data, nullptr};
+  status = check_buffers(plan, buffers);
+  return status.ok() ? mseloss::run(plan, buffers, {}) : status;
+}
+
+}  // namespace mseloss::python

@@ -1,0 +1,16 @@
+// The gradient of one part of a larger tensor, shared by mseloss._core.grad_part and the JAX handlers.
+#pragma once
+
+#include <cstdint>
+
+#include "mseloss/mseloss.h"
+
+namespace mseloss::python {
+
+// out = ((input - target) * scale) * grad_output with scale = 2 / count, correctly rounded; a `count` of 0
+// means scale = 2. `count` is that of the whole tensor, which the part's shape does not give. Otherwise as
+// mseloss::grad.
+Status grad_part(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
+                 int64_t count, const Tensor& out);
+
+}  // namespace mseloss::python

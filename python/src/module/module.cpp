@@ -1,0 +1,97 @@
+// The module mseloss._core: the operators, partial sums, and the settings of library and memory pool.
+#include "module/module.h"
+
+#include <nanobind/nanobind.h>
+
+#include "arrays/dlpack.h"
+#include "arrays/result_array.h"
+#include "memory/pool.h"
+#include "module/arguments.h"
+#include "module/docstrings.h"
+#include "torch/core_api.h"
+
+namespace mseloss::python {
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+nb::dict info() {
+  nb::dict result;
+  result["version"] = version();
+  result["device"] = "cpu";
+  result["target"] = target();
+  result["supported_targets"] = nb::str(supported_targets()).attr("split")();
+  result["threads"] = max_threads();
+  result["memory_limit"] = pool_limit();
+  return result;
+}
+
+void set_target(nb::handle name) {
+  const char* text = name.is_none() ? nullptr : PyUnicode_AsUTF8(name.ptr());
+  if (text == nullptr && PyErr_Occurred()) raise_current();
+  check(mseloss::set_target(text));
+}
+
+nb::dict memory_usage() {
+  const PoolUsage usage = pool_usage();
+  nb::dict result;
+  result["live"] = usage.live;
+  result["idle"] = usage.idle;
+  result["limit"] = usage.limit;
+  result["live_blocks"] = usage.live_blocks;
+  result["idle_blocks"] = usage.idle_blocks;
+  result["mapped"] = usage.mapped;
+  result["reused"] = usage.reused;
+  return result;
+}
+
+void memory_set_limit(nb::handle bytes) {
+  const size_t limit = PyLong_AsSize_t(bytes.ptr());
+  if (PyErr_Occurred()) {
+    if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+      raise(PyExc_ValueError, "bytes: expected a number of bytes from 0 on, got %R", bytes.ptr());
+    }
+    raise_current();
+  }
+  set_pool_limit(limit);
+}
+
+void add_settings(nb::module_& m) {
+  m.def("info", &info, kInfoDoc);
+  m.def("set_target", &set_target, "name"_a.none(), kSetTargetDoc);
+  m.def("memory_usage", &memory_usage);
+  m.def("memory_limit", &pool_limit);
+  m.def("memory_set_limit", &memory_set_limit, "bytes"_a);
+  m.def("memory_trim", &trim_pool, nb::call_guard<nb::gil_scoped_release>());
+}
+
+nb::object export_dlpack(DLPackExport& self, nb::kwargs options) {
+  const nb::object version = options.contains("max_version") ? options["max_version"] : nb::none();
+  return nb::steal(self.capsule(!version.is_none() && nb::cast<int>(version[0]) >= 1));
+}
+
+void add_dlpack_export(nb::module_& m) {
+  nb::class_<DLPackExport>(m, "_Export")
+      .def("__dlpack__", &export_dlpack)
+      .def("__dlpack_device__", [](const DLPackExport&) { return nb::make_tuple(kDLCPU, 0); });
+}
+
+void add_core_api(nb::module_& m) {
+  static constexpr CoreApi api{mseloss::loss, mseloss::loss_and_grad, acquire, release, dense_strides};
+  m.attr("_native") = nb::capsule(&api, kCoreApiCapsule);
+}
+
+}  // namespace
+}  // namespace mseloss::python
+
+NB_MODULE(_core, m) {
+  using namespace mseloss::python;
+  m.attr("__version__") = mseloss::version();
+  add_operators(m);
+  add_partial_sum(m);
+  add_settings(m);
+  add_dlpack_export(m);
+  add_core_api(m);
+}

@@ -1,0 +1,176 @@
+// The operators of mseloss._core: convert the arguments to views and call the library.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include <string>
+
+#include "arrays/array_view.h"
+#include "arrays/result_array.h"
+#include "module/arguments.h"
+#include "module/docstrings.h"
+#include "module/gil.h"
+#include "module/grad_part.h"
+#include "module/module.h"
+
+namespace mseloss::python {
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+template <class Call>
+void run(const BroadcastShape& shape, Call call) {
+  check(call_core<nb::gil_scoped_release>(shape.count(), call));
+}
+
+struct Operands {
+  ArrayView g, x, y;
+
+  Operands(nb::handle input, nb::handle target) {
+    x.read(input.ptr(), "input");
+    y.read(target.ptr(), "target");
+  }
+  Operands(nb::handle grad_output, nb::handle input, nb::handle target) : Operands(input, target) {
+    g.read_or_scalar(grad_output.ptr(), "grad_output", x.dtype());
+  }
+};
+
+// Where an operator writes: the caller's `out`, or if that is None a new array, the same kind of object as
+// `like`.
+class Output {
+ public:
+  Output(nb::handle out, std::span<const int64_t> shape, DType dtype, const ArrayView& like) : out_(out) {
+    if (out.is_none()) {
+      result_.allocate(shape, dtype, &like);
+    } else {
+      given_.read_writable(out.ptr(), "out");
+    }
+  }
+  Tensor view() const { return out_.is_none() ? result_.view() : given_.mutable_view(); }
+  nb::object finish(bool scalar = false) {
+    return out_.is_none() ? nb::steal(result_.finish(scalar)) : nb::borrow(out_);
+  }
+
+ private:
+  nb::handle out_;
+  ArrayView given_;
+  ResultArray result_;
+};
+
+nb::object grad(nb::handle grad_output, nb::handle input, nb::handle target, nb::handle reduction_name,
+                nb::handle out) {
+  Operands in(grad_output, input, target);
+  const Reduction reduction = parse_reduction(reduction_name);
+  const BroadcastShape shape(in.x, in.y, in.g);
+  Output grad_input(out, shape.extents(), in.x.dtype(), in.x);
+  run(shape,
+      [&] { return mseloss::grad(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view()); });
+  return grad_input.finish();
+}
+
+nb::object loss(nb::handle input, nb::handle target, nb::handle reduction_name, nb::handle out,
+                nb::handle dtype) {
+  Operands in(input, target);
+  const Reduction reduction = parse_reduction(reduction_name);
+  const BroadcastShape shape(in.x, in.y);
+  const bool scalar = reduction != Reduction::kNone;
+  Output value(out, scalar ? std::span<const int64_t>{} : shape.extents(),
+               dtype.is_none() || !out.is_none() ? promote(in.x.dtype(), in.y.dtype()) : parse_dtype(dtype),
+               in.x);
+  if (!dtype.is_none() && !out.is_none() && parse_dtype(dtype) != value.view().dtype) {
+    raise(PyExc_TypeError, "dtype: expected the dtype of out, %s, got %s", name_of(value.view().dtype),
+          name_of(parse_dtype(dtype)));
+  }
+  run(shape, [&] { return mseloss::loss(in.x.view(), in.y.view(), reduction, value.view()); });
+  return value.finish(scalar);
+}
+
+nb::object loss_and_grad(nb::handle input, nb::handle target, nb::handle reduction_name,
+                         nb::handle grad_output, nb::handle out) {
+  Operands in(grad_output, input, target);
+  const Reduction reduction = parse_reduction(reduction_name);
+  const bool scalar = reduction != Reduction::kNone;
+  const BroadcastShape shape = scalar ? BroadcastShape(in.x, in.y) : BroadcastShape(in.x, in.y, in.g);
+  Output value(nb::none(), scalar ? std::span<const int64_t>{} : shape.extents(),
+               promote(in.x.dtype(), in.y.dtype()), in.x);
+  Output grad_input(out, shape.extents(), in.x.dtype(), in.x);
+  run(shape, [&] {
+    return mseloss::loss_and_grad(in.x.view(), in.y.view(), reduction, in.g.view(), value.view(),
+                                  grad_input.view());
+  });
+  nb::object gradient = grad_input.finish();
+  return nb::make_tuple(value.finish(scalar), gradient);
+}
+
+nb::object empty(nb::handle shape, nb::handle dtype, nb::handle like) {
+  int64_t extents[kMaxRank];
+  int rank = 0;
+  const auto add = [&](nb::handle extent) {
+    if (rank == kMaxRank)
+      raise(PyExc_ValueError, "shape: expected at most %d dimensions, got more", kMaxRank);
+    extents[rank] = PyLong_AsLongLong(extent.ptr());
+    if (extents[rank] == -1 && PyErr_Occurred()) raise_current();
+    if (extents[rank] < 0)
+      raise(PyExc_ValueError, "shape: expected extents of at least 0, got %R", shape.ptr());
+    ++rank;
+  };
+  if (PyLong_Check(shape.ptr())) {
+    add(shape);
+  } else {
+    for (nb::handle extent : shape) add(extent);
+  }
+  ArrayView model;
+  if (!like.is_none()) model.read(like.ptr(), "like");
+  ResultArray result;
+  result.allocate({extents, static_cast<size_t>(rank)}, parse_dtype(dtype),
+                  like.is_none() ? nullptr : &model);
+  return nb::steal(result.finish());
+}
+
+nb::object part_grad(nb::handle grad_output, nb::handle input, nb::handle target, int64_t count,
+                     nb::handle out) {
+  Operands in(grad_output, input, target);
+  ArrayView grad_input;
+  grad_input.read_writable(out.ptr(), "out");
+  if (count < 0)
+    raise(PyExc_ValueError, "count: expected at least 0, got %lld", static_cast<long long>(count));
+  run(BroadcastShape(in.x, in.y, in.g),
+      [&] { return grad_part(in.g.view(), in.x.view(), in.y.view(), count, grad_input.mutable_view()); });
+  return nb::borrow(out);
+}
+
+nb::object as_numpy(nb::handle array, const char* name) {
+  ArrayView view;
+  view.read(array.ptr(), name);
+  return nb::steal(view.to_numpy(name));
+}
+
+std::string explain(nb::handle grad_output, nb::handle input, nb::handle target, nb::handle reduction_name,
+                    nb::handle out) {
+  Operands in(grad_output, input, target);
+  const Reduction reduction = parse_reduction(reduction_name);
+  const Output grad_input(out, BroadcastShape(in.x, in.y, in.g).extents(), in.x.dtype(), in.x);
+  return mseloss::explain(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view());
+}
+
+}  // namespace
+
+void add_operators(nb::module_& m) {
+  m.def("grad", &grad, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(),
+        "reduction"_a.none() = "mean", nb::kw_only(), "out"_a = nb::none(), nb::sig(kGradSignature),
+        kGradDoc);
+  m.def("loss", &loss, "input"_a.none(), "target"_a.none(), "reduction"_a.none() = "mean", nb::kw_only(),
+        "out"_a = nb::none(), "dtype"_a = nb::none(), nb::sig(kLossSignature), kLossDoc);
+  m.def("loss_and_grad", &loss_and_grad, "input"_a.none(), "target"_a.none(), "reduction"_a.none() = "mean",
+        nb::kw_only(), "grad_output"_a.none() = 1.0, "out"_a = nb::none(), nb::sig(kLossAndGradSignature),
+        kLossAndGradDoc);
+  m.def("grad_part", &part_grad, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(), "count"_a,
+        "out"_a, kGradPartDoc);
+  m.def("explain", &explain, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(),
+        "reduction"_a.none() = "mean", nb::kw_only(), "out"_a = nb::none(), kExplainDoc);
+  m.def("empty", &empty, "shape"_a, "dtype"_a, "like"_a = nb::none(), kEmptyDoc);
+  m.def("asnumpy", &as_numpy, "array"_a.none(), "name"_a = "array", kAsNumpyDoc);
+}
+
+}  // namespace mseloss::python

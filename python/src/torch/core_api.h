@@ -1,0 +1,23 @@
+// The functions of mseloss._core that the compiled PyTorch step calls, through the capsule `_core._native`,
+// so that both modules use one copy of the library and one memory pool.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "memory/pool.h"
+#include "mseloss/mseloss.h"
+
+namespace mseloss::python {
+
+struct CoreApi {
+  decltype(&mseloss::loss) loss;
+  decltype(&mseloss::loss_and_grad) loss_and_grad;
+  decltype(&python::acquire) acquire;
+  decltype(&python::release) release;
+  // See arrays/result_array.h.
+  void (*dense_strides)(std::span<const int64_t> shape, std::span<const int64_t> like, int64_t* strides);
+};
+inline constexpr const char* kCoreApiCapsule = "mseloss._core._native";
+
+}  // namespace mseloss::python
