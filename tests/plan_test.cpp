@@ -31,7 +31,9 @@ void expect_invariants(const Plan& plan) {
     EXPECT_GE(plan.stride[mseloss::kOut][d], 0);
     if (d > 0) {
       // Dimensions follow the output's strides, except the innermost, in which most operands are contiguous.
-      if (d + 1 < plan.rank) EXPECT_LE(plan.stride[mseloss::kOut][d], plan.stride[mseloss::kOut][d - 1]);
+      if (d + 1 < plan.rank) {
+        EXPECT_LE(plan.stride[mseloss::kOut][d], plan.stride[mseloss::kOut][d - 1]);
+      }
       bool mergeable = true;
       for (int o = 0; o < mseloss::kOperands; ++o)
         mergeable =
