@@ -1,5 +1,6 @@
 #include "mseloss/partial_sum.h"
 
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -19,9 +20,12 @@ void two_sum(double a, double b, double* sum, double* residual) {
   *residual = (a - (s - bb)) + (b - bb);
 }
 
-// The next larger (smaller) double of a finite value.
-double above(double value) { return std::nextafter(value, INFINITY); }
-double below(double value) { return std::nextafter(value, -INFINITY); }
+// The next larger (smaller) double of a finite value. std::nextafter costs some 70 instructions a call.
+double above(double value) {
+  if (value == 0) return std::numeric_limits<double>::denorm_min();
+  return std::bit_cast<double>(std::bit_cast<int64_t>(value) + (value > 0 ? 1 : -1));
+}
+double below(double value) { return -above(-value); }
 
 }  // namespace
 
