@@ -176,7 +176,7 @@ void add_store(std::vector<Case>* cases) {
       const std::string rest =
           std::string("store_") + (non_temporal ? "non_temporal/" : "cached/") + std::to_string(mib) + "MiB";
       cases->push_back(dense_case("store", Op::kGrad, DType::kFloat32, rest, mib << 18, true));
-      cases->back().options.store = non_temporal ? Store::kStreaming : Store::kCached;
+      cases->back().options.store = non_temporal ? Store::kNonTemporal : Store::kCached;
       cases->back().seconds = 0.5;
     }
   }

@@ -71,7 +71,7 @@ struct Job {
       block.strided[o] = has(plan, o) && plan.rank != 0 && plan.stride[o][0] != 0;
     }
     block.out = data[kOut] == nullptr ? nullptr : data[kOut] + first * size;
-    block.loss = data[kOut2] == nullptr ? nullptr : data[kOut2] + first * size;
+    block.loss = data[kLossOut] == nullptr ? nullptr : data[kLossOut] + first * size;
     (*runner)(block);
   }
 

@@ -75,7 +75,7 @@ def test_float64_becomes_bfloat16_in_one_rounding(bits):
     value = np.array([bits], np.uint64).view(np.float64)
     if not np.isfinite(value[0]):
         return
-    actual = reference._convert(value, np.dtype(ml_dtypes.bfloat16))
+    actual = reference.convert(value, np.dtype(ml_dtypes.bfloat16))
     expected = reference.round_fraction(Fraction(float(value[0])), np.dtype(ml_dtypes.bfloat16))
     assert float(actual[0]) == expected
 

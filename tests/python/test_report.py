@@ -175,8 +175,8 @@ def test_the_picture_shows_periodic_rows():
     expected = np.zeros((8192, 40), np.float32)
     actual = expected.copy()
     actual[5::16] = 1
-    where = mseloss.compare(actual, expected)._where
-    flat, _ = where.remembered()
+    where = mseloss.compare(actual, expected).error_map
+    flat = where.stored()
     assert set(flat[: 64 * 40] // 40) >= {5, 21, 37}
     assert where.residues[0].reshape(-1, 16).sum(0).argmax() == 5
 

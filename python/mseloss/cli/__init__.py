@@ -4,7 +4,10 @@ import sys
 
 
 def main():
-    """Runs the command and exits: 0 done or equal, 1 not equal, 2 bad usage or input. One line per error."""
+    """Runs the command and exits with 0 (success, equal), 1 (not equal) or 2 (invalid usage or input).
+
+    An error prints one line to stderr.
+    """
     try:
         from mseloss.cli import app
     except ModuleNotFoundError as error:

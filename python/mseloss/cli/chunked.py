@@ -1,4 +1,4 @@
-"""The operators and the check on files, chunk by chunk, so that files may be larger than memory."""
+"""The operators and the check on arrays in files, chunk by chunk: files may be larger than memory."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import numpy as np
 
 import mseloss
 from mseloss import reference
+from mseloss._dtypes import EXPECTED, NAMES, numpy_dtype
 from mseloss.cli import files
 from mseloss.report import Report, chunks, compare
 
-_CHUNK = 1 << 22  # elements at a time
+_CHUNK = 1 << 22  # elements per chunk
 
 
 def grad(g, x, y, reduction, out, dtype, progress):
-    """Writes the gradient to the file `out`; returns its shape and dtype's name."""
+    """Writes the gradient to the file `out`; returns its shape and the name of its dtype."""
     shape, operands = _broadcast(g, x, y)
-    result = files.numpy_dtype(dtype) if dtype else x.dtype
+    result = numpy_dtype(dtype) if dtype else x.dtype
     _check_grad(operands, x, result)
     count = x.size if reduction == "mean" else 0
     with files.write(out, shape, result, "grad_input") as put:
@@ -29,16 +30,19 @@ def grad(g, x, y, reduction, out, dtype, progress):
 
 
 def loss(x, y, reduction, out, dtype, progress):
-    """Returns (value, shape, dtype's name); value is None for "none", which goes to the file `out`."""
+    """Returns (value, shape, dtype name). For "none", value is None and the loss goes to the file `out`."""
     shape, (x, y) = _broadcast(x, y)
     _check_floating(input=x, target=y)
-    result = files.numpy_dtype(dtype) if dtype else reference.promote(x.dtype, y.dtype)
+    result = numpy_dtype(dtype) if dtype else reference.promote(x.dtype, y.dtype)
     if reduction == "none":
         with files.write(out, shape, result, "loss") as put:
             for index in _tracked(shape, result, progress, "loss"):
                 put(mseloss.loss(_at(x, index), _at(y, index), "none", dtype=result))
         return None, shape, result.name
-    for exact in (False, True):  # the second sweep only if the first cannot decide the rounding
+    for exact in (
+        False,
+        True,
+    ):  # the exact sweep only if the fast one leaves the rounding undecided
         total = mseloss.PartialSum()
         for index in _tracked(shape, x.dtype, progress, "exact loss" if exact else "loss"):
             total.add(_at(x, index), _at(y, index), exact=exact)
@@ -52,7 +56,7 @@ def loss(x, y, reduction, out, dtype, progress):
 
 
 def check(actual, expected, tolerance, worst, progress):
-    """A report on two arrays."""
+    """A `Report` on two arrays."""
     _check_floating(actual=actual, expected=expected)
     if actual.shape != expected.shape:
         return compare(actual, expected, tolerance=tolerance, worst=worst)
@@ -63,7 +67,7 @@ def check(actual, expected, tolerance, worst, progress):
 
 
 def check_operator(operator, actual, g, x, y, reduction, tolerance, worst, progress):
-    """A report on `actual` against the reference's result for the inputs."""
+    """A `Report` on `actual` against the reference's result for the inputs."""
     _check_floating(actual=actual, input=x, target=y)
     if operator == "loss" and reduction != "none":
         total = reference.ExactSum()
@@ -82,13 +86,10 @@ def check_operator(operator, actual, g, x, y, reduction, tolerance, worst, progr
         shape, operands = _broadcast(g, x, y)
         names = ("grad_output", "input", "target")
         _check_grad(operands, x, x.dtype)
-        compute = reference._compute_dtype(x.dtype)
-        scale = compute.type(2)
-        if reduction == "mean":
-            scale = reference.mean_scale(x.size, compute)
+        scale = reference.grad_scale(reduction, x.size, x.dtype)
 
         def golden(a, b, c):
-            return reference._convert(reference._chain(b, c, a, scale, compute), x.dtype)
+            return reference.scaled_grad(a, b, c, scale, x.dtype)
 
     if actual.shape != shape:
         report = Report(actual.shape, actual.dtype, tolerance=tolerance, worst=worst)
@@ -104,10 +105,10 @@ def check_operator(operator, actual, g, x, y, reduction, tolerance, worst, progr
 
 
 def _broadcast(*arrays):
-    """The broadcast shape, and the operands with leading axes of 1 so that all have its rank."""
+    """The broadcast shape, and the operands with leading dimensions of 1 to give all the same rank."""
     x = next(a for a in arrays if not isinstance(a, float))
     if isinstance(arrays[0], float):
-        number = reference.round_fraction_or_special(arrays[0], x.dtype) if _known(x) else 0.0
+        number = reference.round_number(arrays[0], x.dtype) if _known(x) else 0.0
         arrays = (np.asarray(number, x.dtype), *arrays[1:])
     try:
         shape = np.broadcast_shapes(*(a.shape for a in arrays))
@@ -118,7 +119,7 @@ def _broadcast(*arrays):
 
 
 def _at(array, index):
-    """The piece of an operand at `index` of the broadcast shape: an axis of 1 serves every index."""
+    """The part of an operand at `index` of the broadcast shape; a dimension of 1 is broadcast."""
     return array[
         tuple(
             i if n != 1 else (slice(None) if isinstance(i, slice) else 0)
@@ -138,15 +139,13 @@ def _tracked(shape, dtype, progress, text):
 
 
 def _known(array):
-    return array.dtype.name in reference._FORMATS
+    return array.dtype.name in NAMES
 
 
 def _check_floating(**arrays):
     for name, array in arrays.items():
         if not _known(array) or not array.dtype.isnative:
-            raise files.FileError(
-                f"{name}: expected float32, float16, bfloat16 or float64, got {array.dtype}"
-            )
+            raise files.FileError(f"{name}: expected {EXPECTED}, got {array.dtype}")
 
 
 def _check_grad(operands, x, result):

@@ -1,4 +1,4 @@
-"""Arrays in files: .npy, .npz and .safetensors, memory-mapped to read, streamed to write."""
+"""Arrays in .npy, .npz and .safetensors files: memory-mapped for reading, written in chunks."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ from pathlib import Path
 
 import numpy as np
 
+from mseloss._dtypes import numpy_dtype
+
 # safetensors' names for the dtypes that mseloss computes in
 _SAFETENSORS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 _SUFFIXES = (".npy", ".npz", ".safetensors")
 
 
 class FileError(ValueError):
-    """Something is wrong with a file; the message says which and what."""
+    """Invalid input from the command line. The message names the file or the option."""
 
 
 def read(spec):
-    """The array that `spec` names, mapped and not loaded: PATH, or PATH:NAME for .npz and .safetensors."""
+    """The memory-mapped array that `spec` names: PATH, or PATH:NAME for .npz and .safetensors.
+
+    Compressed .npz arrays are loaded instead. Raises FileError.
+    """
     path, name = _split(spec)
     if not path.is_file():
         raise FileError(f"{path}: no such file")
@@ -42,10 +47,13 @@ def read(spec):
 
 @contextmanager
 def write(spec, shape, dtype, name):
-    """A function that takes the array's pieces in C order and writes them to the file that `spec` names.
+    """Yields a function that takes the array's chunks in C order and writes them to the file that `spec`
+    names.
 
-    The data go to a temporary file beside it, which takes the final name when all of them are written and on
-    the disk; otherwise it is removed.
+    The data go to a temporary file next to the destination, which is renamed once all data are on disk, and
+    removed
+    if an error occurs: a partial result never appears. `name` is the array's name in the file unless `spec`
+        has one.
     """
     path, given = _split(spec)
     if path.suffix not in _SUFFIXES:
@@ -91,7 +99,7 @@ def _member(file, suffix, shape, dtype, name):
 
 
 def _write_npy_header(file, shape, dtype):
-    # .npy has no name for bfloat16: two raw bytes, as ml_dtypes itself writes it.
+    # .npy has no type for bfloat16; two raw bytes are what NumPy writes for ml_dtypes.bfloat16.
     descr = "<V2" if dtype.name == "bfloat16" else np.lib.format.dtype_to_descr(dtype)
     header = {"descr": descr, "fortran_order": False, "shape": tuple(shape)}
     np.lib.format.write_array_header_1_0(file, header)
@@ -122,7 +130,7 @@ def _read_npz(path, name):
     with zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         info = members[_choose(path, list(members), name)]
-        if info.compress_type != zipfile.ZIP_STORED:  # cannot be mapped: load it
+        if info.compress_type != zipfile.ZIP_STORED:  # compressed: cannot be mapped
             with archive.open(info) as member:
                 return _as_bfloat16(np.lib.format.read_array(member, allow_pickle=False))
     with open(path, "rb") as file:
@@ -168,11 +176,3 @@ def _as_bfloat16(array):
     if array.dtype == np.dtype("V2"):
         return array.view(numpy_dtype("bfloat16"))
     return array
-
-
-def numpy_dtype(name):
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)

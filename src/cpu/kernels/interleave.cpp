@@ -131,39 +131,27 @@ HWY_INLINE void for_each_vector(const Masks<D>& masks, const F& f) {
   f(masks.full, masks.strided_tail, masks.contiguous_tail);
 }
 
-template <class D>
-HWY_INLINE void load_strided_masked(D d, const Segment* segments, size_t count, const char* from,
-                                    size_t stride, char* to, size_t n) {
+// Copies elements between a strided and a contiguous side, one vector at a time; kLoad: from the strided
+// side.
+template <bool kLoad, class D>
+HWY_INLINE void copy_strided_masked(D d, const Segment* segments, size_t count, const char* from, char* to,
+                                    size_t stride, size_t n) {
   using T = hn::TFromD<D>;
   const Masks<D> masks(d, stride, n);
   const Prefetcher prefetcher(n * stride * sizeof(T));
+  const size_t from_step = kLoad ? stride : 1, to_step = kLoad ? 1 : stride;
+  const T* index = kLoad ? masks.table.compress : masks.table.expand;
   for (const Segment* p = segments; p != segments + count; ++p) {
-    const T* a = reinterpret_cast<const T*>(from + p->from);
-    T* b = reinterpret_cast<T*>(to + p->to);
-    const T* later =
-        reinterpret_cast<const T*>(from + prefetcher.offset(p, segments + count, &Segment::from));
+    const T* source = reinterpret_cast<const T*>(from + p->from);
+    T* sink = reinterpret_cast<T*>(to + p->to);
+    // The strided side: masked stores to uncached lines are slow, too.
+    const auto side = kLoad ? &Segment::from : &Segment::to;
+    const char* base = kLoad ? from : to;
+    const T* later = reinterpret_cast<const T*>(base + prefetcher.offset(p, segments + count, side));
     for_each_vector(masks, [&](size_t i, auto strided, auto contiguous) MSELOSS_INLINE {
       hwy::Prefetch(later + i * stride);
-      const auto v = hn::MaskedLoad(strided, d, a + i * stride);
-      hn::BlendedStore(lookup(d, v, masks.table.compress), contiguous, d, b + i);
-    });
-  }
-}
-
-template <class D>
-HWY_INLINE void store_strided_masked(D d, const Segment* segments, size_t count, const char* from, char* to,
-                                     size_t stride, size_t n) {
-  using T = hn::TFromD<D>;
-  const Masks<D> masks(d, stride, n);
-  const Prefetcher prefetcher(n * stride * sizeof(T));
-  for (const Segment* p = segments; p != segments + count; ++p) {
-    const T* a = reinterpret_cast<const T*>(from + p->from);
-    T* b = reinterpret_cast<T*>(to + p->to);
-    const T* later = reinterpret_cast<const T*>(to + prefetcher.offset(p, segments + count, &Segment::to));
-    for_each_vector(masks, [&](size_t i, auto strided, auto contiguous) MSELOSS_INLINE {
-      hwy::Prefetch(later + i * stride);  // masked stores to uncached lines are slow
-      const auto v = hn::MaskedLoad(contiguous, d, a + i);
-      hn::BlendedStore(lookup(d, v, masks.table.expand), strided, d, b + i * stride);
+      const auto v = hn::MaskedLoad(kLoad ? strided : contiguous, d, source + i * from_step);
+      hn::BlendedStore(lookup(d, v, index), kLoad ? contiguous : strided, d, sink + i * to_step);
     });
   }
 }
@@ -253,8 +241,8 @@ void load_strided(const Segment* segments, size_t count, const void* from_bytes,
   char* to = static_cast<char*>(to_bytes);
 #if MSELOSS_MASKS
   if (static_cast<size_t>(stride) <= StridedLanes<T>::kMaxStride) {
-    return load_strided_masked(hn::ScalableTag<T>(), segments, count, from, static_cast<size_t>(stride), to,
-                               n);
+    return copy_strided_masked<true>(hn::ScalableTag<T>(), segments, count, from, to,
+                                     static_cast<size_t>(stride), n);
   }
 #endif
   for (const Segment* p = segments; p != segments + count; ++p) {
@@ -269,8 +257,8 @@ void store_strided(const Segment* segments, size_t count, const void* from_bytes
   char* to = static_cast<char*>(to_bytes);
 #if MSELOSS_MASKS
   if (static_cast<size_t>(stride) <= StridedLanes<T>::kMaxStride) {
-    return store_strided_masked(hn::ScalableTag<T>(), segments, count, from, to, static_cast<size_t>(stride),
-                                n);
+    return copy_strided_masked<false>(hn::ScalableTag<T>(), segments, count, from, to,
+                                      static_cast<size_t>(stride), n);
   }
 #endif
   for (const Segment* p = segments; p != segments + count; ++p) {

@@ -34,7 +34,7 @@ class TileLoop {
       if (has(plan_, o) && !tiling_.direct[o]) pack(o);
     }
     compute();
-    for (const int o : {kOut, kOut2}) {
+    for (const int o : {kOut, kLossOut}) {
       if (has(plan_, o) && !tiling_.direct[o]) unpack(o);
     }
   }
@@ -114,7 +114,7 @@ class TileLoop {
       block.in_pitch[o] = pitch(o);
     }
     block.out_pitch = pitch(kOut);
-    block.loss_pitch = pitch(kOut2);
+    block.loss_pitch = pitch(kLossOut);
     char* at[kOperands];
     int64_t step[kMaxRank][kOperands];  // bytes from one block to the next along each dimension
     for (int o = 0; o < kOperands; ++o) {
@@ -125,7 +125,7 @@ class TileLoop {
     for (;;) {
       std::copy_n(at, 3, block.in);
       block.out = at[kOut];
-      block.loss = at[kOut2];
+      block.loss = at[kLossOut];
       runner_(block);
       int d = row_dim - 1;
       for (; d >= 0; --d) {
