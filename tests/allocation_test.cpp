@@ -1,13 +1,13 @@
-// Every allocation of a call made to fail in turn: an error code, nothing written, nothing thrown, and (under
-// AddressSanitizer) nothing leaked.
+// Fault injection: each allocation of a call fails once. The call returns an error code, writes and throws
+// nothing and (under AddressSanitizer) leaks nothing.
 #include <cstdlib>
 #include <new>
 #include <thread>
 
-#include "tests/sums.h"
+#include "tests/support/sums.h"
 
 namespace {
-thread_local int64_t allocations_left = -1;  // of this thread until one fails; negative: none does
+thread_local int64_t allocations_left = -1;  // allocations of this thread until one fails; negative: none
 thread_local bool failed = false;
 
 void* allocate(size_t size, size_t alignment) {
@@ -56,8 +56,8 @@ namespace {
 using namespace cases;
 using mseloss::Code;
 
-// Runs call() with its first, second, ... allocation failing, each in a fresh thread so that nothing is
-// cached, until it needs no more; checks(status) sees every outcome. Returns how many failed.
+// Runs call() with its first, second, ... allocation failing until none fails, each time in a new thread so
+// that nothing is cached. Calls check(status, hit) for every outcome; returns the number of failures.
 template <class Call, class Check>
 int fail_each_allocation(Call call, Check check) {
   for (int64_t k = 0;; ++k) {
@@ -115,7 +115,7 @@ TEST_P(AllocationFailure, Gradient_IsRefusedUnwrittenOrRight) {
         }
         out_.storage() = before;
       });
-  EXPECT_GE(failures, 1);  // the transposed operand needs a tile
+  EXPECT_GE(failures, 1);  // the transposed operand is packed
 }
 
 TEST_P(AllocationFailure, LossAndGradient_AreRefusedOrRight) {

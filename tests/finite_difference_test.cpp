@@ -1,4 +1,4 @@
-// The gradient operators against central differences of the loss operator, in float64.
+// The gradient operators compared with central differences of the loss operator, in float64.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -13,7 +13,7 @@ namespace {
 
 using mseloss::Reduction;
 
-// The loss is quadratic, so a central difference is its derivative but for rounding.
+// The loss is quadratic, so a central difference equals its derivative except for rounding.
 constexpr double kStep = 0x1p-10, kTolerance = 1e-9;
 
 class FiniteDifference : public testing::TestWithParam<Reduction> {};

@@ -1,9 +1,9 @@
-// What a plan promises to everything downstream of it, and the shapes too large to run.
+// The invariants of a plan, including shapes too large to run.
 #include "plan/plan.h"
 
 #include <set>
 
-#include "tests/cases.h"
+#include "tests/support/cases.h"
 
 namespace {
 
@@ -30,14 +30,13 @@ void expect_invariants(const Plan& plan) {
     EXPECT_GE(plan.extent[d], 2);
     EXPECT_GE(plan.stride[mseloss::kOut][d], 0);
     if (d > 0) {
-      if (d + 1 < plan.rank) {  // the last one is most operands' contiguous dimension instead
-        // The innermost is the one that most operands are contiguous in; those around it follow the output.
-        EXPECT_TRUE(d == plan.rank - 1 || plan.stride[mseloss::kOut][d] <= plan.stride[mseloss::kOut][d - 1]);
-      }
-      bool joins = true;
+      // Dimensions follow the output's strides, except the innermost, in which most operands are contiguous.
+      if (d + 1 < plan.rank) EXPECT_LE(plan.stride[mseloss::kOut][d], plan.stride[mseloss::kOut][d - 1]);
+      bool mergeable = true;
       for (int o = 0; o < mseloss::kOperands; ++o)
-        joins = joins && (!present(plan, o) || plan.stride[o][d - 1] == plan.stride[o][d] * plan.extent[d]);
-      EXPECT_FALSE(joins) << "dimensions " << d - 1 << " and " << d << " could be one";
+        mergeable =
+            mergeable && (!present(plan, o) || plan.stride[o][d - 1] == plan.stride[o][d] * plan.extent[d]);
+      EXPECT_FALSE(mergeable) << "dimensions " << d - 1 << " and " << d << " could be one";
     }
     product *= plan.extent[d];
   }
@@ -50,15 +49,15 @@ void expect_invariants(const Plan& plan) {
   EXPECT_TRUE(plan.layout != mseloss::Layout::kDense || plan.rank <= 1);
 }
 
-// The element offsets that a walk over the plan visits, operand by operand, in one order for all.
+// The element offsets of all operands, one vector per index of the plan's loop nest.
 std::multiset<std::vector<int64_t>> visits(const Plan& plan) {
   std::multiset<std::vector<int64_t>> all;
   for (int64_t i = 0; i < plan.numel; ++i) {
     std::vector<int64_t> at;
     for (int o = 0; o <= mseloss::kOut; ++o) {
-      int64_t rest = i, offset = plan.offset[o];
-      for (int d = plan.rank; d-- > 0; rest /= plan.extent[d])
-        offset += rest % plan.extent[d] * plan.stride[o][d];
+      int64_t remaining = i, offset = plan.offset[o];
+      for (int d = plan.rank; d-- > 0; remaining /= plan.extent[d])
+        offset += remaining % plan.extent[d] * plan.stride[o][d];
       at.push_back(offset);
     }
     all.insert(at);
@@ -105,7 +104,7 @@ TEST(Plan, LayoutClass_IsTheFastestThatFits) {
                          {{1, 1, 1}, {5, 6, 7}, {0, 0, 0}, {-1, 9, 2}, {0, 0, 0}, Layout::kDense, 0},
                          {{4, 5, 6}, {30, 6, 1}, {30, 6, 1}, {30, 6, 1}, {30, 6, 1}, Layout::kDense, 1},
                          {{4, 5, 6}, {0, 0, 0}, {30, 6, 1}, {30, 6, 1}, {30, 6, 1}, Layout::kDense, 1},
-                         // All transposed alike, and all backwards alike, is dense in another order.
+                         // Equal transposed or equal reversed strides are dense in another order.
                          {{6, 5, 4}, {1, 6, 30}, {1, 6, 30}, {1, 6, 30}, {1, 6, 30}, Layout::kDense, 1},
                          {{4, 30}, {-30, -1}, {-30, -1}, {0, 0}, {-30, -1}, Layout::kDense, 1},
                          {{50, 1000}, {0, 0}, {1000, 1}, {0, 1}, {1000, 1}, Layout::kRows, 2},

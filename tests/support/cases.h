@@ -1,5 +1,5 @@
-// Random operands of every dtype, layout and value class, with canaries, and the checks all tests share.
-// MSELOSS_TEST_SEED replays a failure, MSELOSS_TEST_CASES scales the property tests (20000 is the full run).
+// Random operands of every dtype, layout and value class, with canary bytes, and shared checks.
+// MSELOSS_TEST_SEED replays a failure; MSELOSS_TEST_CASES scales the property tests (20000 is the full run).
 #pragma once
 
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 #include <string>
 
 #include "mseloss/mseloss.h"
-#include "tests/oracle.h"
+#include "tests/support/oracle.h"
 
 namespace cases {
 
@@ -28,13 +28,13 @@ using oracle::Shape;
 inline constexpr DType kDTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat64};
 inline constexpr Reduction kReductions[] = {Reduction::kNone, Reduction::kMean, Reduction::kSum};
 
-inline uint64_t number_from_environment(const char* name, uint64_t otherwise) {
+inline uint64_t number_from_environment(const char* name, uint64_t fallback) {
   const char* text = std::getenv(name);
-  return text && *text ? std::strtoull(text, nullptr, 0) : otherwise;
+  return text && *text ? std::strtoull(text, nullptr, 0) : fallback;
 }
 
 inline uint64_t case_scale() { return number_from_environment("MSELOSS_TEST_CASES", 20000); }
-// A scaled-down run, as under a sanitizer, leaves out the largest sizes too.
+// A scaled-down run, such as under a sanitizer, skips large sizes.
 inline bool too_large(int64_t elements) { return case_scale() < 20000 && elements > 5000; }
 
 class Random {  // splitmix64
@@ -64,8 +64,7 @@ class Random {  // splitmix64
   uint64_t state_;
 };
 
-// Runs body(random) on `count` cases (in the full run); each has a seed of its own. Stops at the first
-// failure.
+// Runs body(random) for `count` cases (in the full run), each with its own seed; stops at the first failure.
 template <class F>
 void for_each_case(int64_t count, F body) {
   const uint64_t first = number_from_environment("MSELOSS_TEST_SEED", 20240607);
@@ -83,7 +82,7 @@ inline std::vector<std::string> targets() {
   return {std::istream_iterator<std::string>(names), {}};
 }
 
-// Forces each instruction-set target in turn; fails unless every one was really in use.
+// Runs body() once per instruction-set target; fails if a target was not in use.
 template <class F>
 void for_each_target(F body) {
   size_t ran = 0;
@@ -102,7 +101,7 @@ void for_each_target(F body) {
 enum class Values { kIntegers, kUnit, kWide, kSpecial };
 inline constexpr Values kValues[] = {Values::kIntegers, Values::kUnit, Values::kWide, Values::kSpecial};
 
-// Any finite value, the exponent uniform over the whole range including subnormals.
+// A finite value with uniformly distributed exponent, subnormals included.
 inline uint64_t random_finite(Random& random, DType dtype) {
   for (;;) {
     const uint64_t bits = random.bits() >> (64 - 8 * oracle::bytes_of(dtype));
@@ -143,7 +142,7 @@ inline uint64_t random_value(Random& random, DType dtype, Values values) {
   }
 }
 
-// Memory on a cache line's boundary, of exactly the size asked for.
+// Memory aligned to a cache line, of exactly the requested size.
 template <class T>
 struct CacheLineAllocator {
   using value_type = T;
@@ -158,10 +157,10 @@ inline constexpr Layout kLayouts[] = {Layout::kDense,    Layout::kTransposed, La
                                       Layout::kNegative, Layout::kPermuted,   Layout::kExpanded,
                                       Layout::kAny};
 
-inline constexpr int kOnLine = 64;  // as Operand's `misaligned`: element (0, ..., 0) begins a cache line
+inline constexpr int kOnLine = 64;  // for Operand's `misaligned`: element (0, ..., 0) starts a cache line
 
-// A tensor in memory of its own. Every byte that is no element's is a canary; without padding the memory ends
-// where the elements do, so that AddressSanitizer sees a read past them.
+// A tensor that owns its memory. All bytes outside the elements are canaries. Without padding the memory ends
+// with the last element, so that AddressSanitizer detects reads past it.
 class Operand {
  public:
   Operand(Random& random, DType dtype, Shape shape, Layout layout, bool output = false, int misaligned = -1)
@@ -185,7 +184,7 @@ class Operand {
       if (strides_[k] != 0 && extent > 1) step *= extent;
       if (gaps) step += random.range(0, 2);
       (strides_[k] < 0 ? low : high) += strides_[k] * std::max<int64_t>(extent - 1, 0);
-      // The stride of a dimension of one element is never walked.
+      // The stride of a dimension of extent 1 is never used, so it may be arbitrary.
       if (extent == 1 && layout != Layout::kDense && random.chance(30))
         strides_[k] = random.range(-1, 1) << random.range(0, 50);
     }
@@ -236,7 +235,7 @@ inline Shape random_shape(Random& random, int64_t most_elements) {
   return shape;
 }
 
-// A shape that broadcasts to `all`: leading dimensions dropped, others of one element.
+// A shape that broadcasts to `all`: some leading dimensions dropped, some extents set to 1.
 inline Shape narrowed(Random& random, Shape all) {
   if (random.chance(50)) return all;
   if (random.chance(20)) return Shape(static_cast<size_t>(random.range(0, 2)), 1);
@@ -268,7 +267,7 @@ inline std::string text_of(DType dtype, uint64_t bits) {
   return text.str();
 }
 
-// The elements of `out` equal `expected`, and no other byte of its memory changed since `before`.
+// Checks that the elements of `out` equal `expected` and that its other bytes equal `before`.
 inline testing::AssertionResult holds(Operand& out, const oracle::Bits& expected, Bytes before) {
   for (int64_t i = 0, n = static_cast<int64_t>(expected.size()); i < n; ++i) {
     const uint64_t wanted = expected[static_cast<size_t>(i)];
@@ -282,7 +281,7 @@ inline testing::AssertionResult holds(Operand& out, const oracle::Bits& expected
   return testing::AssertionFailure() << "bytes outside the view changed";
 }
 
-// Calls grad() and holds the result against the oracle. `out` may be one of the inputs.
+// Calls grad() and compares the result with the oracle. `out` may be one of the inputs.
 inline testing::AssertionResult grad_is_right(Operand& g, Operand& x, Operand& y, Reduction reduction,
                                               Operand& out, const Options& options = {}) {
   const auto expected = oracle::grad(g.view(), x.view(), y.view(), reduction, out.dtype());
