@@ -4,7 +4,7 @@
 #include <new>
 #include <thread>
 
-#include "tests/sums.h"
+#include "tests/support/sums.h"
 
 namespace {
 thread_local int64_t allocations_left = -1;  // of this thread until one fails; negative: none does

@@ -6,7 +6,7 @@
 #include <set>
 #include <thread>
 
-#include "tests/sums.h"
+#include "tests/support/sums.h"
 
 #if defined(__SSE__)
 #include <xmmintrin.h>

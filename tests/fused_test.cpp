@@ -1,5 +1,5 @@
 // loss_and_grad against the exact loss and the oracle's gradient, and against the two operators called apart.
-#include "tests/sums.h"
+#include "tests/support/sums.h"
 
 namespace {
 

@@ -1,6 +1,6 @@
 // What holds for any operands: random cases of everything at once against the oracle, and the algebra of the
 // gradient.
-#include "tests/cases.h"
+#include "tests/support/cases.h"
 
 namespace {
 

@@ -1,6 +1,6 @@
 // Everything grad() refuses: the code, a sentence that names the parameter, what was expected and what was
 // given, and not a byte written.
-#include "tests/cases.h"
+#include "tests/support/cases.h"
 
 namespace {
 

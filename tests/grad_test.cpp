@@ -3,7 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "tests/cases.h"
+#include "tests/support/cases.h"
 
 namespace {
 

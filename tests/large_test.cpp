@@ -3,7 +3,7 @@
 
 #include <fstream>
 
-#include "tests/sums.h"
+#include "tests/support/sums.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define MSELOSS_TEST_SANITIZED 1

@@ -1,5 +1,5 @@
 // loss() without a reduction against the oracle, and everything that loss() and loss_and_grad() refuse.
-#include "tests/cases.h"
+#include "tests/support/cases.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
 // Sums and means against an exact big-integer reference, to the bit.
-#include "tests/sums.h"
+#include "tests/support/sums.h"
 
 namespace {
 

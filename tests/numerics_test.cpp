@@ -3,7 +3,7 @@
 #include "numerics/fixed_point.h"
 #include "numerics/formats.h"
 #include "numerics/scale.h"
-#include "tests/sums.h"
+#include "tests/support/sums.h"
 
 namespace {
 

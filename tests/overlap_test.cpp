@@ -2,7 +2,7 @@
 // the bytes of each element.
 #include <set>
 
-#include "tests/cases.h"
+#include "tests/support/cases.h"
 
 namespace {
 

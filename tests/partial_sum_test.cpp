@@ -1,7 +1,7 @@
 // Partial sums as values: any partition, any order and any mixture of modes end in the same bits.
 #include <type_traits>
 
-#include "tests/sums.h"
+#include "tests/support/sums.h"
 
 namespace {
 

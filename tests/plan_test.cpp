@@ -3,7 +3,7 @@
 
 #include <set>
 
-#include "tests/cases.h"
+#include "tests/support/cases.h"
 
 namespace {
 

@@ -5,7 +5,7 @@
 #include <functional>
 
 #include "kernel_operator.h"
-#include "tests/oracle.h"
+#include "tests/support/oracle.h"
 
 namespace ascend_tests {
 namespace {

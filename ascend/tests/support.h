@@ -6,8 +6,8 @@
 
 #include "model/run.h"
 #include "op_kernel/mse_loss_v2_grad_tiling.h"
-#include "tests/cases.h"
-#include "tests/oracle.h"
+#include "tests/support/cases.h"
+#include "tests/support/oracle.h"
 
 namespace ascend_tests {
 

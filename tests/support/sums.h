@@ -4,8 +4,8 @@
 
 #include <cstdio>
 
-#include "tests/cases.h"
-#include "tests/exact.h"
+#include "tests/support/cases.h"
+#include "tests/support/exact.h"
 
 namespace cases {
 

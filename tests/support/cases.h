@@ -13,7 +13,7 @@
 #include <string>
 
 #include "mseloss/mseloss.h"
-#include "tests/oracle.h"
+#include "tests/support/oracle.h"
 
 namespace cases {
 

@@ -9,7 +9,7 @@
 #include <limits>
 #include <vector>
 
-#include "tests/oracle.h"
+#include "tests/support/oracle.h"
 
 namespace exact {
 
