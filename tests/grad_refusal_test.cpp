@@ -1,5 +1,5 @@
-// Everything grad() refuses: the code, a sentence that names the parameter, what was expected and what was
-// given, and not a byte written.
+// Every error of grad(): its code, a message with the parameter, the expected and the given value, and no
+// memory written.
 #include "tests/support/cases.h"
 
 namespace {
@@ -30,7 +30,7 @@ struct Call {
   }
 };
 
-// `words`: what the message must say, separated by '|'.
+// `words`: substrings that the message must contain, separated by '|'.
 template <class Spoil>
 void expect_refused(Code code, const std::string& words, Spoil spoil) {
   Call call;
@@ -98,11 +98,11 @@ TEST(GradRefusal, OutputThatIsNotTheBroadcastShape_IsNamed) {
   for (const Shape& wrong : {Shape{3, 2}, Shape{6}, Shape{1, 2, 3}, Shape{}, Shape{2, 1}, Shape{2, 4}})
     expect_refused(Code::kShape, "grad_input|broadcast shape (2, 3)|got (",
                    [&](Call& c) { c.out_shape = wrong; });
-  expect_refused(Code::kShape, "grad_input|(2, 3)", [](Call& c) {  // the output never broadcasts
+  expect_refused(Code::kShape, "grad_input|(2, 3)", [](Call& c) {  // the output is never broadcast
     c.g_shape = c.x_shape = {1, 3}, c.out_shape = {1, 3};
   });
   expect_refused(Code::kShape, "grad_input|broadcast shape ()|got (1)",
-                 [](Call& c) {  // not even of one element
+                 [](Call& c) {  // not even one with a single element
                    c.g_shape = c.x_shape = c.y_shape = {}, c.out_shape = {1};
                  });
 }
@@ -124,7 +124,7 @@ TEST(GradRefusal, CountsAndBytesBeyondTheAddressSpace_AreRefusedNotOverflowed) {
   expect_refused(Code::kShape, "input|expected", [&](Call& c) {
     c.x_shape = {big, 4}, c.x_strides = {0, 0}, c.out_shape = {big, 4}, c.y_shape = c.g_shape = {};
   });
-  expect_refused(Code::kShape, "expected", [&](Call& c) {  // each fits, their broadcast does not
+  expect_refused(Code::kShape, "expected", [&](Call& c) {  // each shape fits, their broadcast shape does not
     c.x_shape = {big, 1}, c.x_strides = {0, 0}, c.y_shape = {4}, c.g_shape = {}, c.out_shape = {big, 4};
     c.out_strides = {0, 0};
   });
