@@ -31,10 +31,10 @@ struct Call {
 };
 
 // `words`: substrings that the message must contain, separated by '|'.
-template <class Spoil>
-void expect_refused(Code code, const std::string& words, Spoil spoil) {
+template <class Corrupt>
+void expect_refused(Code code, const std::string& words, Corrupt corrupt) {
   Call call;
-  spoil(call);
+  corrupt(call);
   const Status status = call.run();
   EXPECT_EQ(status.code(), code) << status.message();
   const std::string message = status.message();
@@ -133,7 +133,7 @@ TEST(GradRefusal, CountsAndBytesBeyondTheAddressSpace_AreRefusedNotOverflowed) {
 }
 
 TEST(GradRefusal, SeveralFaults_AreReportedInTheDocumentedOrder) {
-  const auto spoil = [](Call& c, int from) {
+  const auto corrupt = [](Call& c, int from) {
     if (from <= 0) c.y_type = DType::kFloat64;
     if (from <= 1) c.reduction = static_cast<Reduction>(9);
     if (from <= 2) c.g_shape = Shape(9, 1);
@@ -145,7 +145,7 @@ TEST(GradRefusal, SeveralFaults_AreReportedInTheDocumentedOrder) {
   const Code order[] = {Code::kDType,   Code::kReduction,   Code::kRank,   Code::kShape,
                         Code::kOverlap, Code::kNullPointer, Code::kOverlap};
   for (int from = 0; from < 7; ++from)
-    expect_refused(order[from], "expected", [&](Call& c) { spoil(c, from); });
+    expect_refused(order[from], "expected", [&](Call& c) { corrupt(c, from); });
 }
 
 TEST(GradRefusal, LongShapes_StillFitTheMessage) {

@@ -133,10 +133,10 @@ TEST_P(Gradient, ColumnsBesideRowsOfEveryShortLength_EqualTheOracleOnEveryTarget
   for_each_target([&] {
     for (int64_t n = 2; n <= 70; ++n) {
       const Shape shape{41, n}, column{41, 1};
-      const int64_t repeated = random.range(0, 2);
+      const int64_t replicated = random.range(0, 2);
       const auto input = [&](int64_t i) {
         const Layout layout = random.pick({Layout::kDense, Layout::kSliced, Layout::kNegative});
-        return Operand(random, dtype(), i == repeated ? column : shape, layout);
+        return Operand(random, dtype(), i == replicated ? column : shape, layout);
       };
       Operand g = input(0), x = input(1), y = input(2);
       Operand out(random, dtype(), shape, random.chance(50) ? Layout::kDense : Layout::kSliced, true);

@@ -46,8 +46,8 @@ TEST(Large, OutputOfMoreThan2To31Bytes_EqualsTheOracleEverywhere) {
   Operand row(random, dtype, {columns}, Layout::kDense), one(random, dtype, {}, Layout::kDense);
   row.fill(random, Values::kUnit);
   one.fill(random, Values::kUnit);
-  const Shape repeated{0, 1};
-  const ConstTensor x{row.view().data, dtype, all, repeated};  // numel(input) counts the broadcast elements
+  const Shape row_strides{0, 1};
+  const ConstTensor x{row.view().data, dtype, all, row_strides};  // numel(input) is rows * columns
   ASSERT_TRUE(mseloss::grad(one.view(), x, one.view(), Reduction::kMean, {memory, dtype, all}).ok());
   // The oracle takes numel(input) as a parameter, so it computes one row, which all rows must equal.
   const auto expected = oracle::grad(one.view(), row.view(), one.view(), Reduction::kMean, dtype, count);
