@@ -9,7 +9,7 @@ import numpy as np
 import mseloss
 from mseloss import reference
 from mseloss.cli import files
-from mseloss.report import Report, chunks, compare
+from mseloss.report import Report, chunks
 
 _CHUNK = 1 << 22  # elements at a time
 
@@ -17,8 +17,8 @@ _CHUNK = 1 << 22  # elements at a time
 def grad(g, x, y, reduction, out, dtype, progress):
     """Writes the gradient to the file `out`; returns its shape and dtype's name."""
     shape, operands = _broadcast(g, x, y)
-    result = files.numpy_dtype(dtype) if dtype else x.dtype
-    _check_grad(operands, x, result)
+    result = files.numpy_dtype(dtype) if dtype else _dtype(x)
+    _check_grad(operands)
     count = x.size if reduction == "mean" else 0
     with files.write(out, shape, result, "grad_input") as put:
         for index in _tracked(shape, result, progress, "gradient"):
@@ -31,8 +31,7 @@ def grad(g, x, y, reduction, out, dtype, progress):
 def loss(x, y, reduction, out, dtype, progress):
     """Returns (value, shape, dtype's name); value is None for "none", which goes to the file `out`."""
     shape, (x, y) = _broadcast(x, y)
-    _check_floating(input=x, target=y)
-    result = files.numpy_dtype(dtype) if dtype else reference.promote(x.dtype, y.dtype)
+    result = files.numpy_dtype(dtype) if dtype else reference.promote(_dtype(x), _dtype(y))
     if reduction == "none":
         with files.write(out, shape, result, "loss") as put:
             for index in _tracked(shape, result, progress, "loss"):
@@ -53,10 +52,10 @@ def loss(x, y, reduction, out, dtype, progress):
 
 def check(actual, expected, tolerance, worst, progress):
     """A report on two arrays."""
-    _check_floating(actual=actual, expected=expected)
+    report = Report(actual.shape, _dtype(actual), tolerance=tolerance, worst=worst)
     if actual.shape != expected.shape:
-        return compare(actual, expected, tolerance=tolerance, worst=worst)
-    report = Report(actual.shape, actual.dtype, tolerance=tolerance, worst=worst)
+        report.shape_mismatch = (actual.shape, expected.shape)
+        return report
     for index in _tracked(actual.shape, actual.dtype, progress, "compare"):
         report.add(index, _at(actual, index), _at(expected, index))
     return report
@@ -64,38 +63,40 @@ def check(actual, expected, tolerance, worst, progress):
 
 def check_operator(operator, actual, g, x, y, reduction, tolerance, worst, progress):
     """A report on `actual` against the reference's result for the inputs."""
-    _check_floating(actual=actual, input=x, target=y)
+    dtype = _dtype(actual)
+    report = Report(actual.shape, dtype, tolerance=tolerance, worst=worst)
     if operator == "loss" and reduction != "none":
         total = reference.ExactSum()
         shape, (x, y) = _broadcast(x, y)
         for index in _tracked(shape, x.dtype, progress, "golden loss"):
             total.add(_at(x, index), _at(y, index))
-        golden = np.asarray(total.finish(reduction, actual.dtype))
-        return compare(actual, golden, tolerance=tolerance, worst=worst)
+        if actual.shape != ():
+            report.shape_mismatch = (actual.shape, ())
+        else:
+            report.add((), _at(actual, ()), np.asarray(total.finish(reduction, dtype)))
+        return report
     if operator == "loss":
         shape, (x, y) = _broadcast(x, y)
         operands, names = (x, y), ("input", "target")
 
         def golden(a, b):
-            return reference.loss(a, b, "none", dtype=actual.dtype)
+            return reference.loss(a, b, "none", dtype=dtype)
     else:
         shape, operands = _broadcast(g, x, y)
         names = ("grad_output", "input", "target")
-        _check_grad(operands, x, x.dtype)
-        compute = reference._compute_dtype(x.dtype)
+        _check_grad(operands)
+        compute = reference._compute_dtype(_dtype(x))
         scale = compute.type(2)
         if reduction == "mean":
             scale = reference.mean_scale(x.size, compute)
 
         def golden(a, b, c):
-            return reference._convert(reference._chain(b, c, a, scale, compute), x.dtype)
+            return reference._convert(reference._chain(b, c, a, scale, compute), _dtype(x))
 
     if actual.shape != shape:
-        report = Report(actual.shape, actual.dtype, tolerance=tolerance, worst=worst)
         report.shape_mismatch = (actual.shape, shape)
         return report
-    report = Report(shape, actual.dtype, tolerance=tolerance, worst=worst)
-    for index in _tracked(shape, actual.dtype, progress, "check"):
+    for index in _tracked(shape, dtype, progress, "check"):
         parts = [_at(operand, index) for operand in operands]
         wanted = np.broadcast_to(golden(*parts), actual[index].shape)
         inputs = {n: np.broadcast_to(p, wanted.shape) for n, p in zip(names, parts, strict=True)}
@@ -107,8 +108,8 @@ def _broadcast(*arrays):
     """The broadcast shape, and the operands with leading axes of 1 so that all have its rank."""
     x = next(a for a in arrays if not isinstance(a, float))
     if isinstance(arrays[0], float):
-        number = reference.round_fraction_or_special(arrays[0], x.dtype) if _known(x) else 0.0
-        arrays = (np.asarray(number, x.dtype), *arrays[1:])
+        number = reference.round_fraction_or_special(arrays[0], _dtype(x))
+        arrays = (np.asarray(number, _dtype(x)), *arrays[1:])
     try:
         shape = np.broadcast_shapes(*(a.shape for a in arrays))
     except ValueError:
@@ -118,13 +119,15 @@ def _broadcast(*arrays):
 
 
 def _at(array, index):
-    """The piece of an operand at `index` of the broadcast shape: an axis of 1 serves every index."""
-    return array[
+    """The block of an operand at `index` of the broadcast shape, in native byte order: a view, or a copy of
+    the block alone. An axis of 1 serves every index."""
+    block = array[
         tuple(
             i if n != 1 else (slice(None) if isinstance(i, slice) else 0)
             for i, n in zip(index, array.shape, strict=False)
         )
     ]
+    return block if block.dtype.isnative else block.astype(_dtype(block))
 
 
 def _tracked(shape, dtype, progress, text):
@@ -137,23 +140,15 @@ def _tracked(shape, dtype, progress, text):
         progress.advance(task, rows * inner[len(index) - 1] * dtype.itemsize if index else 1)
 
 
-def _known(array):
-    return array.dtype.name in reference._FORMATS
+def _dtype(array):
+    """The dtype of an array from a file, in native byte order."""
+    return array.dtype.newbyteorder("=")
 
 
-def _check_floating(**arrays):
-    for name, array in arrays.items():
-        if not _known(array) or not array.dtype.isnative:
-            raise files.FileError(
-                f"{name}: expected float32, float16, bfloat16 or float64, got {array.dtype}"
-            )
-
-
-def _check_grad(operands, x, result):
-    g, _, y = operands
-    _check_floating(grad_output=g, input=x, target=y)
+def _check_grad(operands):
+    g, x, y = operands
     for name, array in (("grad_output", g), ("target", y)):
-        if array.dtype != x.dtype:
+        if _dtype(array) != _dtype(x):
             raise files.FileError(
-                f"{name}: expected the dtype of input, {x.dtype}, got {array.dtype}"
+                f"{name}: expected the dtype of input, {_dtype(x)}, got {_dtype(array)}"
             )
