@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 
-from mseloss.cli.files.errors import reason
+from mseloss.cli.files.errors import FileError, reason
 
 NOT_EQUAL, BAD_INPUT, INTERNAL, STOPPED = 1, 2, 70, 130
 _NO_OUTPUT = "standard output is closed, or the shell's completion failed"
@@ -39,7 +39,9 @@ def _status_of(error):
     if isinstance(error, ModuleNotFoundError):
         return _fail(f"the command needs {error.name}: pip install 'mseloss[cli]'", BAD_INPUT)
     if isinstance(error, (ValueError, TypeError, MemoryError, OSError, ImportError)):
-        return _fail(reason(error), BAD_INPUT)
+        name = getattr(error, "filename", None)
+        text = str(error) if isinstance(error, FileError) else reason(error)
+        return _fail(f"{name}: {text}" if name else text, BAD_INPUT)
     _print("".join(traceback.format_exception(error)).rstrip())
     text = f"{type(error).__name__}: {reason(error)}"
     return _fail(f"internal error, please report it with the lines above: {text}", INTERNAL)

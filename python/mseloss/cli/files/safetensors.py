@@ -15,9 +15,20 @@ from mseloss.cli.files.npy import mapped, numpy_dtype
 
 # safetensors' names for the dtypes that mseloss computes in
 _FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
-_ITEMSIZE = {"F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4}
-_ITEMSIZE |= {"F16": 2, "BF16": 2, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-_ITEMSIZE |= {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1}
+# all that the format has, by the bits of an element
+_BITS = {
+    code: bits
+    for bits, codes in {
+        4: "F4",
+        6: "F6_E2M3 F6_E3M2",
+        8: "BOOL U8 I8 F8_E5M2 F8_E4M3 F8_E8M0 F8_E4M3FNUZ F8_E5M2FNUZ",
+        16: "I16 U16 F16 BF16",
+        32: "I32 U32 F32",
+        64: "C64 F64 I64 U64",
+    }.items()
+    for code in codes.split()
+}
+_MAX_RANK = 64  # NumPy's limit
 _MAX_HEADER = 100_000_000  # bytes; the format's own limit
 
 
@@ -46,7 +57,7 @@ def add(file, old, name, shape, dtype):
     code = next(code for code, known in _FLOATS.items() if known == dtype.name)
     size = math.prod(shape) * dtype.itemsize
     order = sorted(kept, key=lambda n: kept[n]["data_offsets"])
-    narrower = (i for i, n in enumerate(order) if _width(kept[n]) < dtype.itemsize)
+    narrower = (i for i, n in enumerate(order) if _BITS[kept[n]["dtype"]] < 8 * dtype.itemsize)
     at = next(narrower, len(order))
     header, end = ({} if metadata is None else {"__metadata__": metadata}), 0
     for n in [*order[:at], name, *order[at:]]:
@@ -77,12 +88,13 @@ def _read_header(file, size):
     text = file.read(length)
     if not text.startswith(b"{"):
         raise ContentError("not a .safetensors file: its header is no JSON object")
-    header = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
+    header = json.loads(
+        text.decode(), object_pairs_hook=_object, parse_int=_count, parse_constant=_no_constant
+    )
     metadata = header.pop("__metadata__", None)
     if metadata is not None and not _is_metadata(metadata):
         raise ContentError("its __metadata__ is not a map of text to text")
     for name, entry in header.items():
-        name.encode()  # a lone surrogate is no text
         _check_entry(name, entry)
     end = 0
     for name in sorted(header, key=lambda n: header[n]["data_offsets"]):
@@ -99,17 +111,16 @@ def _check_entry(name, entry):
     if not isinstance(entry, dict):
         raise ContentError(f"{name}: expected a JSON object with dtype, shape and data_offsets")
     code, shape, place = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if not isinstance(code, str):
-        raise ContentError(f"{name}: no dtype")
-    if not _is_counts(shape):
-        raise ContentError(f"{name}: its shape is not a list of counts")
+    if not isinstance(code, str) or code not in _BITS:
+        raise ContentError(f"{name}: {code!r} is no dtype of the format")
+    if not _is_counts(shape) or len(shape) > _MAX_RANK:
+        raise ContentError(f"{name}: its shape is not a list of up to {_MAX_RANK} counts")
     if not (_is_counts(place) and len(place) == 2 and place[0] <= place[1]):
         raise ContentError(f"{name}: its data_offsets are not two ascending byte counts")
-    needed = math.prod(shape) * _ITEMSIZE.get(code, 0)
-    if code in _ITEMSIZE and needed != _length(entry):
-        raise ContentError(
-            f"{name}: shape {shape} of {code} takes {needed:,} bytes, its data_offsets {_length(entry):,}"
-        )
+    bits = math.prod(shape) * _BITS[code]
+    if bits != 8 * _length(entry):
+        text = f"takes {-(-bits // 8):,} bytes, its data_offsets give {_length(entry):,}"
+        raise ContentError(f"{name}: shape {shape} of {code} {text}")
 
 
 def _is_counts(value):
@@ -124,7 +135,14 @@ def _object(pairs):
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ContentError("its header has a key twice")
+    for text in (*result.keys(), *result.values()):
+        if isinstance(text, str):
+            text.encode()  # raises for a lone surrogate, which is no text
     return result
+
+
+def _count(text):
+    return float(text) if text.startswith("-") else int(text)  # -0 is no count either
 
 
 def _no_constant(text):
@@ -134,7 +152,3 @@ def _no_constant(text):
 def _length(entry):
     begin, end = entry["data_offsets"]
     return end - begin
-
-
-def _width(entry):
-    return _ITEMSIZE.get(entry["dtype"], 1)
