@@ -7,9 +7,9 @@ np.float32(3.5)
 >>> mseloss.grad(1.0, x, y)
 array([0. , 0.5, 1. , 1.5], dtype=float32)
 
-Arrays of NumPy (`ml_dtypes.bfloat16` too), PyTorch and JAX, and anything else with DLPack or the buffer
-protocol, go in without a copy; a result is the same kind of object as `input`. `mseloss.torch` and
-`mseloss.jax` are differentiable drop-ins; neither framework is imported unless you import those.
+NumPy (including `ml_dtypes.bfloat16`), PyTorch and JAX arrays, and any other object with DLPack or the buffer
+protocol, are read without a copy; a result is the same kind of object as `input`. `mseloss.torch` and
+`mseloss.jax` have differentiable losses; `import mseloss` imports neither framework.
 """
 
 from mseloss._core import (
@@ -24,7 +24,7 @@ from mseloss._core import (
     set_target,
 )
 
-TYPE_CHECKING = False  # typing's own is not worth its import
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from mseloss import memory, reference
     from mseloss.report import Report, compare
@@ -47,7 +47,7 @@ __all__ = [
     "torch",
 ]
 
-# Loaded on first use: they need NumPy, PyTorch or JAX, and importing mseloss takes a millisecond.
+# Imported on first use: they need NumPy, PyTorch or JAX, whose imports take much longer than that of mseloss.
 _MODULES = ("jax", "memory", "reference", "torch")
 _FROM_REPORT = ("Report", "compare")
 

@@ -1,10 +1,10 @@
-"""The compiled core of mseloss: see the same names in `mseloss` for shapes, dtypes and errors.
+"""The compiled core of mseloss. The docstrings of the same names in `mseloss` give shapes, dtypes and errors.
 
-`Array` stands for any object with the DLPack or the buffer protocol whose memory this processor reads: a
-NumPy array (`ml_dtypes.bfloat16` included), a PyTorch or JAX array on the CPU, a memoryview. A fresh result
-is the same kind of object as `input`; from 1 MiB on its memory comes from the pool behind `mseloss.memory`.
-A PyTorch tensor goes in and out through the C exchange API of DLPack: no Python code runs, and autograd is
-not involved (a tensor that requires grad is read like any other; the result has no history).
+`Array` is any object with DLPack or the buffer protocol in CPU memory: a NumPy array (including
+`ml_dtypes.bfloat16`), a PyTorch or JAX array, a memoryview. A new result is the same kind of object as
+`input`; if it has 1 MiB or more, its memory comes from the pool of `mseloss.memory`. PyTorch tensors are
+exchanged through DLPack's C exchange API, without running Python code and without autograd: a tensor that
+requires grad is read like any other, and results have no history.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ class Info(TypedDict):
     memory_limit: int
 
 class Usage(TypedDict):
-    live: int  # bytes in arrays that are still referenced
-    idle: int  # bytes kept for the next result
-    limit: int  # most idle bytes that are kept
+    live: int  # bytes of arrays in use
+    idle: int  # bytes kept for later results
+    limit: int  # maximum of idle, in bytes
     live_blocks: int
     idle_blocks: int
-    mapped: int  # requests that took fresh memory from the system
-    reused: int  # requests that were served from idle blocks
+    mapped: int  # requests served by new memory from the system
+    reused: int  # requests served by idle blocks
 
 def grad(
     grad_output: Array | float,
@@ -55,21 +55,27 @@ def loss_and_grad(
     out: Array | None = None,
 ) -> tuple[Array, Array]: ...
 def empty(shape: int | Sequence[int], dtype: Any, like: Array | None = None) -> Array:
-    """An uninitialised dense array of `shape` and `dtype`, the same kind of object as `like` (NumPy without).
+    """An uninitialised dense array of the same kind as `like`, or a NumPy array.
 
-    From 1 MiB on it comes from the pool, and goes back to it when the last reference to it dies.
+    Memory of 1 MiB or more comes from the pool of `mseloss.memory` and returns to it with the last reference.
     """
 
 def grad_part(
     grad_output: Array | float, input: Array, target: Array, count: int, out: Array
 ) -> Array:
-    """`grad` of a part of a tensor whose `input` has `count` elements ("mean"); 0: "none" and "sum"."""
+    """`grad` of a part of a larger tensor, into `out`, which is returned.
+
+    `count` is the element count of the whole `input` for reduction "mean", and 0 for "none" and "sum".
+    """
 
 def asnumpy(array: Array, name: str = "array") -> Any:
-    """A NumPy array on the memory of `array`, which it keeps alive; read-only unless it is one itself."""
+    """A read-only NumPy array on the memory of `array`, which it keeps alive.
+
+    A NumPy array is returned as it is. `name` is the parameter's name in error messages.
+    """
 
 class PartialSum:
-    """A sum of squared differences, unfinished: of a piece of the data, merged in any order."""
+    """A partial sum of squared differences over a chunk of the data; partial sums merge in any order."""
 
     def __init__(self) -> None: ...
     def add(self, input: Array, target: Array, *, exact: bool = False) -> None: ...

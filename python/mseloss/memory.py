@@ -1,8 +1,11 @@
-"""The memory behind fresh results: backed by huge pages, recycled, within a bound.
+"""The memory pool of new results: backed by huge pages and recycled up to a limit.
 
-Most of what a fresh large array costs is page faults. Results from 1 MiB on therefore come from a pool: when
-the last reference to such an array dies, its memory is kept for the next result, at most `limit()` bytes of
-it. Memory in use is never handed out, and is not bounded.
+Page faults are most of the cost of a new large array. Results of 1 MiB or more therefore come from a pool:
+when the last reference to such an array is gone, the pool keeps its memory for later results, at most
+`limit()` bytes. The limit does not apply to memory in use.
+
+`usage()` returns a dict of byte and block counts, `set_limit(bytes)` sets the limit and frees idle memory
+beyond it, and `trim()` frees all idle memory and returns its bytes.
 
 >>> mseloss.memory.set_limit(256 << 20)
 >>> mseloss.memory.usage()["idle"]

@@ -1,6 +1,6 @@
-"""The trusted answer in plain NumPy, independent of the kernels.
+"""A reference implementation in plain NumPy that shares no code with the kernels.
 
-Slow and short on purpose: the gradient is three NumPy operations, the sums are exact integers rounded once.
+It is simple rather than fast: the gradient is three NumPy operations, sums are exact integers rounded once.
 `mseloss.grad` and `mseloss.loss` must give the same bits.
 """
 
@@ -12,11 +12,13 @@ from fractions import Fraction
 import numpy as np
 
 from mseloss._core import asnumpy
+from mseloss._dtypes import numpy_dtype
 
 __all__ = ["ExactSum", "grad", "loss", "loss_and_grad", "mean_scale"]
 
 _REDUCTIONS = ("none", "mean", "sum")
-# significand bits with the hidden one, exponent of the smallest subnormal, exponent of the largest value
+# significand bits including the implicit bit, exponent of the smallest subnormal, exponent of the largest
+# value
 _FORMATS = {
     "float32": (24, -149, 127),
     "float16": (11, -24, 15),
@@ -26,13 +28,14 @@ _FORMATS = {
 
 
 def grad(grad_output, input, target, reduction="mean", *, dtype=None):
-    """`((input - target) * scale) * grad_output` in NumPy: three roundings, one more to the inputs' dtype.
+    """`((input - target) * scale) * grad_output`: three rounded operations, then one rounding to the
+    inputs' dtype.
 
     Args:
-        grad_output, input, target: arrays of one dtype that broadcast together; a Python number as
-            `grad_output` takes the dtype of `input`.
+        grad_output, input, target: arrays of the same dtype whose shapes broadcast together; a Python number
+            as `grad_output` takes the dtype of `input`.
         reduction: "none", "mean" (scale = 2 / input.size) or "sum".
-        dtype: what the result is converted to at last; by default the dtype of `input`.
+        dtype: the result is finally converted to this dtype; by default the dtype of `input`.
 
     Returns a NumPy array of the broadcast shape. Raises ValueError and TypeError like `mseloss.grad`.
 
@@ -45,41 +48,43 @@ def grad(grad_output, input, target, reduction="mean", *, dtype=None):
     for name, array in (("grad_output", g), ("target", y)):
         if array.dtype != x.dtype:
             raise TypeError(f"{name}: expected the dtype of input, {x.dtype}, got {array.dtype}")
-    compute = _compute_dtype(x.dtype)
-    scale = mean_scale(x.size, compute) if reduction == "mean" else compute.type(2)
-    return _convert(_convert(_chain(x, y, g, scale, compute), x.dtype), dtype)
+    scale = grad_scale(reduction, x.size, x.dtype)
+    return convert(scaled_grad(g, x, y, scale, x.dtype), dtype)
 
 
 def loss(input, target, reduction="mean", *, dtype=None):
-    """The squared differences, their exact sum rounded once, or that sum divided by the count, rounded once.
+    """The squared differences, their exact sum, or that sum divided by the element count; rounded once.
 
     Args:
-        input, target: arrays that broadcast together; two dtypes promote.
+        input, target: arrays whose shapes broadcast together; different dtypes are promoted.
         reduction: "none", "mean" or "sum".
-        dtype: of the result; by default the promoted dtype.
+        dtype: the result's dtype; by default the promoted dtype.
 
-    Returns a NumPy array for "none", else a NumPy scalar. Of nothing, the sum is 0 and the mean NaN.
+    Returns a NumPy array for "none", else a NumPy scalar. For empty input the sum is 0 and the mean is NaN.
+    Raises ValueError and TypeError like `mseloss.loss`.
 
     >>> reference.loss(np.float32([1, 3]), np.float32([1, 1]))
     np.float32(2.0)
     """
     _check_reduction(reduction)
     x, y = _array(input, "input"), _array(target, "target")
-    result = promote(x.dtype, y.dtype) if dtype is None else _dtype(dtype)
+    result = promote(x.dtype, y.dtype) if dtype is None else numpy_dtype(dtype)
     compute = _compute_dtype(promote(x.dtype, y.dtype))
     if reduction == "none":
         with np.errstate(all="ignore"):
             d = x.astype(compute) - y.astype(compute)
-            return _convert(np.asarray(d * d), result)
+            return convert(np.asarray(d * d), result)
     total = ExactSum()
     total.add(x, y)
     return total.finish(reduction, result)
 
 
 def loss_and_grad(input, target, reduction="mean", *, grad_output=1.0):
-    """The loss, and its true derivative with respect to `input` in the broadcast shape.
+    """The loss, and its derivative with respect to `input` in the broadcast shape, times `grad_output`.
 
-    Unlike `grad`, "mean" divides by the count of the broadcast shape. Returns (loss, gradient).
+    Unlike `grad`, "mean" divides by the element count of the broadcast shape. Returns (loss, gradient): the
+    loss in the promoted dtype, the gradient in the dtype of `input`. Raises ValueError and TypeError like
+    `mseloss.loss_and_grad`.
     """
     _check_reduction(reduction)
     x, y = _array(input, "input"), _array(target, "target")
@@ -98,20 +103,33 @@ def loss_and_grad(input, target, reduction="mean", *, grad_output=1.0):
         shape = np.broadcast_shapes(x.shape, y.shape)
         value = loss(x, y, reduction)
         g = g.reshape(())
-    compute = _compute_dtype(promoted)
-    scale = mean_scale(math.prod(shape), compute) if reduction == "mean" else compute.type(2)
-    gradient = _convert(_chain(x, y, g, scale, compute), promoted)
-    return value, _convert(np.broadcast_to(gradient, shape).copy(), x.dtype)
+    scale = grad_scale(reduction, math.prod(shape), promoted)
+    gradient = scaled_grad(g, x, y, scale, promoted)
+    return value, convert(np.broadcast_to(gradient, shape).copy(), x.dtype)
+
+
+def grad_scale(reduction, count, dtype):
+    """The gradient's scale for inputs of `dtype`: 2 / count for "mean", else 2, in the compute dtype."""
+    compute = _compute_dtype(dtype)
+    return mean_scale(count, compute) if reduction == "mean" else compute.type(2)
+
+
+def scaled_grad(grad_output, input, target, scale, dtype):
+    """`((input - target) * scale) * grad_output`, computed in the dtype of `scale` and rounded to `dtype`."""
+    compute = scale.dtype
+    with np.errstate(all="ignore"):
+        difference = input.astype(compute) - target.astype(compute)
+        return convert(np.asarray((difference * scale) * grad_output.astype(compute)), dtype)
 
 
 def mean_scale(count, dtype):
-    """2 / count, rounded once to `dtype`, as a NumPy scalar; 0 for a count of 0."""
-    dtype = _dtype(dtype)
+    """2 / count rounded once, as a NumPy scalar of `dtype`; 0 for a count of 0."""
+    dtype = numpy_dtype(dtype)
     return dtype.type(round_fraction(Fraction(2, count), dtype) if count else 0)
 
 
 class ExactSum:
-    """A sum of squared differences as an exact fraction, whatever the size, order and pieces.
+    """An exact sum of squared differences, added chunk by chunk in any order.
 
     >>> total = ExactSum()
     >>> total.add(x[:100], y[:100]); total.add(x[100:], y[100:])
@@ -120,7 +138,7 @@ class ExactSum:
 
     def __init__(self):
         self.count = 0
-        self.special = 0.0  # infinity or NaN, once a difference is
+        self.special = 0.0  # infinity or NaN as soon as a difference is
         self._sums = {}  # exponent -> exact integer
 
     def add(self, input, target):
@@ -130,7 +148,7 @@ class ExactSum:
         shape = np.broadcast_shapes(x.shape, y.shape)
         if math.prod(shape) == 0:
             return
-        pieces = np.nditer(
+        chunks = np.nditer(
             [x, y],
             flags=["external_loop", "buffered"],
             op_flags=[["readonly"]] * 2,
@@ -138,7 +156,7 @@ class ExactSum:
             casting="unsafe",
             buffersize=1 << 20,
         )
-        for a, b in pieces:
+        for a, b in chunks:
             with np.errstate(all="ignore"):
                 self._add_differences(np.atleast_1d(a - b))
 
@@ -154,7 +172,8 @@ class ExactSum:
         place = (exponent - lowest).astype(np.int64)
         high, low = mantissa >> 27, mantissa & ((1 << 27) - 1)
         for shift, product in ((0, low * low), (27, 2 * high * low), (54, high * high)):
-            # Each half has at most 28 bits and a piece at most 2^20 elements: exact in bincount's float64.
+            # A half has at most 28 bits and a chunk at most 2^20 elements, so bincount's float64 sums are
+            # exact.
             for half, values in ((0, product & ((1 << 27) - 1)), (27, product >> 27)):
                 for i, value in enumerate(np.bincount(place, weights=values)):
                     if value:
@@ -162,7 +181,7 @@ class ExactSum:
                         self._sums[key] = self._sums.get(key, 0) + int(value)
 
     def fraction(self):
-        """The finite part of the sum, exactly."""
+        """The exact sum of the finite terms."""
         if not self._sums:
             return Fraction(0)
         lowest = min(self._sums)
@@ -170,8 +189,8 @@ class ExactSum:
         return Fraction(total) * Fraction(2) ** lowest
 
     def finish(self, reduction, dtype):
-        """The sum, or for "mean" the sum divided by the count, rounded once: a scalar of `dtype`."""
-        dtype = _dtype(dtype)
+        """The sum, or for "mean" the sum divided by the element count, rounded once to `dtype`; a scalar."""
+        dtype = numpy_dtype(dtype)
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
         if reduction == "mean" and self.count == 0:
@@ -185,7 +204,7 @@ class ExactSum:
 
 def round_fraction(value, dtype):
     """A Fraction rounded to nearest even in `dtype`, as a Python float."""
-    precision, lowest_bit, max_exponent = _FORMATS[_dtype(dtype).name]
+    precision, lowest_bit, max_exponent = _FORMATS[numpy_dtype(dtype).name]
     if value == 0:
         return 0.0
     magnitude = abs(value)
@@ -200,24 +219,19 @@ def round_fraction(value, dtype):
 
 
 def promote(a, b):
-    """The dtype in which arrays of dtypes `a` and `b` meet."""
+    """The promoted dtype of `a` and `b`."""
     if a == b:
         return a
     return np.dtype(np.float64 if "float64" in (a.name, b.name) else np.float32)
-
-
-def _chain(x, y, g, scale, compute):
-    with np.errstate(all="ignore"):
-        difference = x.astype(compute) - y.astype(compute)
-        return np.asarray((difference * scale) * g.astype(compute))
 
 
 def _compute_dtype(dtype):
     return np.dtype(np.float64 if dtype.name == "float64" else np.float32)
 
 
-def _convert(array, dtype):
-    dtype = array.dtype if dtype is None else _dtype(dtype)
+def convert(array, dtype):
+    """`array` rounded once to `dtype`; unchanged if that is None."""
+    dtype = array.dtype if dtype is None else numpy_dtype(dtype)
     with np.errstate(all="ignore"):
         if array.dtype.name == "float64" and dtype.name == "bfloat16":
             array = _to_odd_float32(array)
@@ -225,8 +239,8 @@ def _convert(array, dtype):
 
 
 def _to_odd_float32(array):
-    # ml_dtypes rounds float64 to float32 and then to bfloat16. With the first rounding to odd, the second is
-    # the only one that counts.
+    # ml_dtypes converts float64 to bfloat16 through float32 and so rounds twice. If the first rounding is
+    # to odd, the second gives the correctly rounded result.
     near = array.astype(np.float32)
     toward_zero = np.where(
         np.abs(near.astype(np.float64)) > np.abs(array), np.nextafter(near, np.float32(0)), near
@@ -243,26 +257,16 @@ def _array(value, name):
 
 def _array_or_number(value, name, dtype):
     if isinstance(value, (int, float)):
-        return np.asarray(round_fraction_or_special(value, dtype), dtype)
+        return np.asarray(round_number(value, dtype), dtype)
     return _array(value, name)
 
 
-def round_fraction_or_special(value, dtype):
+def round_number(value, dtype):
     """A Python number rounded to nearest even in `dtype`; zeros keep their sign."""
     value = float(value)
     if value == 0 or not math.isfinite(value):
         return value
     return round_fraction(Fraction(value), dtype)
-
-
-def _dtype(dtype):
-    if isinstance(dtype, np.dtype):
-        return dtype
-    if isinstance(dtype, str) and dtype == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(dtype)
 
 
 def _check_reduction(reduction):

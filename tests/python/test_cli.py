@@ -21,7 +21,7 @@ app = pytest.importorskip("mseloss.cli.app")
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(chunked, "_CHUNK", 1000)  # many pieces
+    monkeypatch.setattr(chunked, "_CHUNK", 1000)  # many chunks
     return tmp_path
 
 
@@ -265,7 +265,7 @@ def test_help(command, name):
     assert "Usage:" in out
 
 
-# As a process -----------------------------------------------------------------------------------
+# As a separate process --------------------------------------------------------------------------
 
 
 def run(*arguments, **options):

@@ -1,4 +1,4 @@
-"""PyTorch and JAX arrays through the NumPy face: no copy in, the same kind out."""
+"""PyTorch and JAX arrays in mseloss.grad and loss: read without a copy, results of the same kind."""
 
 import mseloss
 import numpy as np

@@ -1,4 +1,4 @@
-"""The command's commands and options: what a user types, and what is printed."""
+"""The command line: its commands, options and printed output."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from mseloss.cli.exit import NOT_EQUAL, STOPPED, guarded
 from mseloss.report.report import MAX_TOLERANCE
 
 _EPILOG = (
-    "An array is a file: x.npy, or x.npz and x.safetensors, with :NAME where it holds several. Files are "
-    "memory-mapped and may be larger than memory."
+    "An array is given as a file: x.npy, x.npz or x.safetensors; append :NAME to select one of several "
+    "arrays in a file. Files are memory-mapped and may be larger than memory."
 )
 app = typer.Typer(
     name="mseloss",
-    help="The mean-squared-error loss and its gradient for arrays in files: exact, the same bits everywhere.",
+    help="The mean-squared-error loss and its gradient for arrays in files: exact and bitwise reproducible.",
     epilog=_EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -53,16 +53,16 @@ class Operator(StrEnum):
     loss = "loss"
 
 
-Input = Annotated[str, typer.Argument(help="the predictions, an array file", metavar="INPUT")]
-Target = Annotated[str, typer.Argument(help="what they should be, an array file", metavar="TARGET")]
-How = Annotated[Reduction, typer.Option("--reduction", "-r", help="of the loss")]
+Input = Annotated[str, typer.Argument(help="array file with the predictions", metavar="INPUT")]
+Target = Annotated[str, typer.Argument(help="array file with the targets", metavar="TARGET")]
+How = Annotated[Reduction, typer.Option("--reduction", "-r", help="reduction of the loss")]
 GradOutput = Annotated[
     str,
-    typer.Option("--grad-output", "-g", help="the incoming gradient: a number or an array file"),
+    typer.Option("--grad-output", "-g", help="incoming gradient: a number or an array file"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 Converted = Annotated[
-    DType | None, typer.Option("--dtype", help="of the result; default: the input's")
+    DType | None, typer.Option("--dtype", help="dtype of the result; default: that of the input")
 ]
 
 
@@ -70,7 +70,7 @@ Converted = Annotated[
 def grad(
     input: Input,
     target: Target,
-    out: Annotated[str, typer.Option("--out", "-o", help="where the gradient goes, an array file")],
+    out: Annotated[str, typer.Option("--out", "-o", help="array file for the gradient")],
     grad_output: GradOutput = "1",
     reduction: How = Reduction.mean,
     dtype: Converted = None,
@@ -98,12 +98,14 @@ def loss(
     reduction: How = Reduction.mean,
     out: Annotated[
         str | None,
-        typer.Option("--out", "-o", help="where the result goes, an array file; needed for none"),
+        typer.Option(
+            "--out", "-o", help="array file for the result; required for --reduction none"
+        ),
     ] = None,
     dtype: Converted = None,
     as_json: Json = False,
 ):
-    """Print the loss, correctly rounded; with --reduction none, write it elementwise.
+    """Print the correctly rounded loss; with --reduction none, write the elementwise loss to a file.
 
     Example: mseloss loss pred.npy label.npy --reduction sum
     """
@@ -120,26 +122,31 @@ def loss(
     else:
         number = float(value)
         shown = number if np.isfinite(number) else str(number)
-        _print({"loss": shown, "dtype": result, "out": out}, _shortest(value), as_json)
+        _print({"loss": shown, "dtype": result, "out": out}, str(value), as_json)
 
 
 @app.command(epilog=_EPILOG)
 def check(
     actual: Annotated[
-        str, typer.Argument(help="the result to judge, an array file", metavar="ACTUAL")
+        str, typer.Argument(help="array file with the result to check", metavar="ACTUAL")
     ],
     expected: Annotated[
         str | None,
         typer.Argument(
-            help="what it should be; or give --input and --target", metavar="[EXPECTED]"
+            help="array file with the expected result; or give --input and --target",
+            metavar="[EXPECTED]",
         ),
     ] = None,
-    input: Annotated[str | None, typer.Option("--input", "-x", help="the operator's input")] = None,
-    target: Annotated[str | None, typer.Option("--target", "-y", help="its target")] = None,
+    input: Annotated[
+        str | None, typer.Option("--input", "-x", help="input of the operator")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", "-y", help="target of the operator")
+    ] = None,
     grad_output: GradOutput = "1",
     reduction: How = Reduction.mean,
     operator: Annotated[
-        Operator, typer.Option("--operator", help="what computed ACTUAL from the inputs")
+        Operator, typer.Option("--operator", help="operator that computed ACTUAL")
     ] = Operator.grad,
     tolerance: Annotated[
         int,
@@ -148,18 +155,20 @@ def check(
             "-t",
             min=0,
             max=MAX_TOLERANCE,
-            help="allowed error, ULP of ACTUAL's dtype",
+            help="allowed error in ULP of ACTUAL's dtype",
         ),
     ] = 1,
-    worst: Annotated[int, typer.Option("--worst", min=0, help="how many elements to list")] = 10,
+    worst: Annotated[
+        int, typer.Option("--worst", min=0, help="number of worst elements to list")
+    ] = 10,
     plot: Annotated[
-        str | None, typer.Option("--plot", help="write a picture of the errors: .png, .svg, .pdf")
+        str | None, typer.Option("--plot", help="write a figure of the errors: .png, .svg, .pdf")
     ] = None,
     as_json: Json = False,
 ):
-    """Judge a result: against another array, or against the golden result computed from the inputs.
+    """Check a result against another array, or against the golden result computed from the inputs.
 
-    Exit status: 0 equal within the tolerance, 1 not, 2 bad usage or a file that cannot be read.
+    Exit status: 0 equal within the tolerance, 1 not equal, 2 invalid usage or input.
 
     Examples:
 
@@ -198,7 +207,7 @@ def check(
 
 @app.command()
 def info(as_json: Json = False):
-    """Show version, processor target, threads, memory and the frameworks found."""
+    """Show versions, instruction-set targets, threads and the memory limit."""
     facts = machine.facts()
     if as_json:
         _print(facts, "", True)
@@ -211,15 +220,15 @@ def info(as_json: Json = False):
 
 @app.command()
 def bench(
-    size: Annotated[int, typer.Option("--size", "-n", min=1, help="elements")] = 1 << 24,
-    dtype: Annotated[DType, typer.Option("--dtype", help="of the arrays")] = DType.float32,
-    repeat: Annotated[int, typer.Option("--repeat", min=3, help="timed rounds")] = 15,
-    torch: Annotated[bool, typer.Option("--torch", help="time PyTorch beside it")] = False,
+    size: Annotated[int, typer.Option("--size", "-n", min=1, help="number of elements")] = 1 << 24,
+    dtype: Annotated[DType, typer.Option("--dtype", help="dtype of the arrays")] = DType.float32,
+    repeat: Annotated[int, typer.Option("--repeat", min=3, help="number of timed rounds")] = 15,
+    torch: Annotated[bool, typer.Option("--torch", help="time PyTorch too")] = False,
     as_json: Json = False,
 ):
-    """Time gradient and loss against NumPy's expressions in the same run, after checking the results.
+    """Time gradient and loss beside NumPy's expressions in the same run, after checking the results.
 
-    Bytes are those that must move: each input read once, each result written once.
+    GB/s counts the bytes that must be moved: each input read once and each result written once.
     """
     result = benchmark.run(size, dtype.value, repeat, torch)
     if as_json:
@@ -259,7 +268,7 @@ def invoke(arguments=None):
 
 
 def _terminate(number, frame):
-    raise KeyboardInterrupt  # so that no temporary file stays behind
+    raise KeyboardInterrupt  # so that temporary files are removed
 
 
 def _number_or_array(text):
@@ -303,8 +312,3 @@ def _write(text):
 
 def _size(shape):
     return " x ".join(f"{n}" for n in shape) or "one element of"
-
-
-def _shortest(value):
-    """The shortest text that reads back as the same number of its dtype."""
-    return str(value)

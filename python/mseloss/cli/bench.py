@@ -1,4 +1,4 @@
-"""`mseloss bench`: check first, then time, every case and its peer in the same rounds."""
+"""`mseloss bench`: checks the results, then times every case and its peer in the same rounds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import time
 import numpy as np
 
 import mseloss
+from mseloss._dtypes import numpy_dtype
 from mseloss.cli import files, machine
 
 
 def run(size, dtype, repeat, with_torch):
-    kind = files.numpy_dtype(dtype)
+    kind = numpy_dtype(dtype)
     random = np.random.default_rng(0)
     x = random.standard_normal(size, np.float32).astype(kind)
     y = random.standard_normal(size, np.float32).astype(kind)
@@ -39,11 +40,11 @@ def run(size, dtype, repeat, with_torch):
         cases += _torch_cases(x, y, item)
     _check(x, y, g, out)
     times = [[] for _ in cases]
-    for turn in range(repeat + 1):
+    for round_ in range(repeat + 1):
         for case, measured in zip(cases, times, strict=True):
             start = time.perf_counter()
             case[3]()
-            if turn:  # the first round warms up
+            if round_:  # the first round warms up
                 measured.append(time.perf_counter() - start)
     rows = []
     for (name, who, moved, _), measured in zip(cases, times, strict=True):
@@ -91,7 +92,7 @@ def row(case):
 
 
 def _check(x, y, g, out):
-    """No speed without the right result: all bits of the gradient, the loss rounded correctly."""
+    """Raises FileError unless all results have the reference's bits: a wrong result is not timed."""
     expected = mseloss.reference.grad(g, x, y)
     for actual in (mseloss.grad(g, x, y, out=out), mseloss.grad(g, x, y)):
         report = mseloss.compare(actual, expected, tolerance=0)

@@ -1,4 +1,4 @@
-"""The operators and the check on files, chunk by chunk, so that files may be larger than memory."""
+"""The operators and the check on arrays in files, chunk by chunk: files may be larger than memory."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import numpy as np
 
 import mseloss
 from mseloss import reference
+from mseloss._dtypes import numpy_dtype
 from mseloss.cli import files
 from mseloss.report import Report, chunks
 
-_CHUNK = 1 << 22  # elements at a time
+_CHUNK = 1 << 22  # elements per chunk
 
 
 def grad(g, x, y, reduction, out, dtype, progress):
-    """Writes the gradient to the file `out`; returns its shape and dtype's name."""
+    """Writes the gradient to the file `out`; returns its shape and the name of its dtype."""
     shape, operands = _broadcast(g, x, y)
-    result = files.numpy_dtype(dtype) if dtype else _dtype(x)
+    result = numpy_dtype(dtype) if dtype else _dtype(x)
     _check_grad(operands)
     count = x.size if reduction == "mean" else 0
     with files.write(out, shape, result, "grad_input") as put:
@@ -29,15 +30,18 @@ def grad(g, x, y, reduction, out, dtype, progress):
 
 
 def loss(x, y, reduction, out, dtype, progress):
-    """Returns (value, shape, dtype's name); value is None for "none", which goes to the file `out`."""
+    """Returns (value, shape, dtype name). For "none", value is None and the loss goes to the file `out`."""
     shape, (x, y) = _broadcast(x, y)
-    result = files.numpy_dtype(dtype) if dtype else reference.promote(_dtype(x), _dtype(y))
+    result = numpy_dtype(dtype) if dtype else reference.promote(_dtype(x), _dtype(y))
     if reduction == "none":
         with files.write(out, shape, result, "loss") as put:
             for index in _tracked(shape, result, progress, "loss"):
                 put(mseloss.loss(_at(x, index), _at(y, index), "none", dtype=result))
         return None, shape, result.name
-    for exact in (False, True):  # the second sweep only if the first cannot decide the rounding
+    for exact in (
+        False,
+        True,
+    ):  # the exact sweep only if the fast one leaves the rounding undecided
         total = mseloss.PartialSum()
         for index in _tracked(shape, x.dtype, progress, "exact loss" if exact else "loss"):
             total.add(_at(x, index), _at(y, index), exact=exact)
@@ -51,7 +55,7 @@ def loss(x, y, reduction, out, dtype, progress):
 
 
 def check(actual, expected, tolerance, worst, progress):
-    """A report on two arrays."""
+    """A `Report` on two arrays."""
     report = Report(actual.shape, _dtype(actual), tolerance=tolerance, worst=worst)
     if actual.shape != expected.shape:
         report.shape_mismatch = (actual.shape, expected.shape)
@@ -62,7 +66,7 @@ def check(actual, expected, tolerance, worst, progress):
 
 
 def check_operator(operator, actual, g, x, y, reduction, tolerance, worst, progress):
-    """A report on `actual` against the reference's result for the inputs."""
+    """A `Report` on `actual` against the reference's result for the inputs."""
     dtype = _dtype(actual)
     report = Report(actual.shape, dtype, tolerance=tolerance, worst=worst)
     if operator == "loss" and reduction != "none":
@@ -85,13 +89,10 @@ def check_operator(operator, actual, g, x, y, reduction, tolerance, worst, progr
         shape, operands = _broadcast(g, x, y)
         names = ("grad_output", "input", "target")
         _check_grad(operands)
-        compute = reference._compute_dtype(_dtype(x))
-        scale = compute.type(2)
-        if reduction == "mean":
-            scale = reference.mean_scale(x.size, compute)
+        scale = reference.grad_scale(reduction, x.size, _dtype(x))
 
         def golden(a, b, c):
-            return reference._convert(reference._chain(b, c, a, scale, compute), _dtype(x))
+            return reference.scaled_grad(a, b, c, scale, _dtype(x))
 
     if actual.shape != shape:
         report.shape_mismatch = (actual.shape, shape)
@@ -105,10 +106,10 @@ def check_operator(operator, actual, g, x, y, reduction, tolerance, worst, progr
 
 
 def _broadcast(*arrays):
-    """The broadcast shape, and the operands with leading axes of 1 so that all have its rank."""
+    """The broadcast shape, and the operands with leading dimensions of 1 to give all the same rank."""
     x = next(a for a in arrays if not isinstance(a, float))
     if isinstance(arrays[0], float):
-        number = reference.round_fraction_or_special(arrays[0], _dtype(x))
+        number = reference.round_number(arrays[0], _dtype(x))
         arrays = (np.asarray(number, _dtype(x)), *arrays[1:])
     try:
         shape = np.broadcast_shapes(*(a.shape for a in arrays))
@@ -119,8 +120,8 @@ def _broadcast(*arrays):
 
 
 def _at(array, index):
-    """The block of an operand at `index` of the broadcast shape, in native byte order: a view, or a copy of
-    the block alone. An axis of 1 serves every index."""
+    """The part of an operand at `index` of the broadcast shape, in native byte order; a dimension of 1 is
+    broadcast. Only parts in foreign byte order are copies."""
     block = array[
         tuple(
             i if n != 1 else (slice(None) if isinstance(i, slice) else 0)

@@ -1,4 +1,4 @@
-"""Facts about the machine and the installation: what `mseloss info` shows."""
+"""What `mseloss info` shows about the machine and the installation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import mseloss
 
 
 def facts():
+    """A dict from a label to a string, a number or a list of strings."""
     result = dict(mseloss.info())
     limit = result.pop("memory_limit")
     result["result memory kept"] = f"at most {limit / 2**20:,.0f} MiB"
@@ -24,6 +25,7 @@ def facts():
 
 
 def processor():
+    """The processor's model and the number of processors."""
     try:
         with open("/proc/cpuinfo") as file:
             for line in file:

@@ -1,4 +1,4 @@
-"""Calls of the handlers that mseloss._core brings for XLA's foreign function interface (FFI)."""
+"""Calls of mseloss._core's handlers through XLA's foreign function interface (FFI)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}  # mseloss::Reduction
 
 
 def _register():
+    """Registers the handlers; returns the size of a PartialSum in 32-bit words."""
     library = ctypes.CDLL(_core.__file__)
     for name in ("loss", "loss_and_grad", "grad", "finish_grad", "partial", "finish"):
         handler = jax.ffi.pycapsule(getattr(library, f"mseloss_jax_{name}"))
@@ -23,8 +24,10 @@ PARTIAL_WORDS = _register()
 
 
 def call(name, results, *operands, vmap_method, aliases=None, **attributes):
-    """The handler mseloss_`name`; `results` are shapes with dtypes. Inside shard_map, what varies over a mesh
-    axis in one operand is made to vary in all."""
+    """Calls the handler mseloss_`name`; `results` lists (shape, dtype) pairs.
+
+    Inside shard_map, a mesh axis over which one operand varies is added to all operands.
+    """
     varying = frozenset().union(*map(varying_axes, operands))
     operands = [vary(operand, varying) for operand in operands]
     described = [_describe(shape, dtype, operands[0]) for shape, dtype in results]
@@ -38,12 +41,13 @@ def call(name, results, *operands, vmap_method, aliases=None, **attributes):
 
 
 def varying_axes(array):
+    """The mesh axes over which `array` varies inside shard_map."""
     kind = jax.typeof(array)
     return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
 
 
 def _describe(shape, dtype, like):
-    """The type of a result that varies over the mesh axes that `like` does."""
+    """The type of a result that varies over the same mesh axes as `like`."""
     kind = jax.typeof(like)
     if not varying_axes(like):
         return jax.ShapeDtypeStruct(shape, dtype)
@@ -56,5 +60,6 @@ def _describe(shape, dtype, like):
 
 
 def vary(array, axes):
+    """`array`, marked as varying over the mesh axes `axes` as well."""
     missing = tuple(sorted(axes - varying_axes(array)))
     return jax.lax.pcast(array, missing, to="varying") if missing else array

@@ -1,4 +1,4 @@
-"""The loss of whole arrays with its gradient, as a jax.custom_vjp."""
+"""The loss of unsharded arrays as a jax.custom_vjp, and the gradients that sharded arrays use too."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def _shape(input, target):
 
 
 def mean_count(input, target, reduction):
+    """The element count by which the mean divides; 0 for "none" and "sum"."""
     return math.prod(_shape(input, target)) if reduction == "mean" else 0
 
 
@@ -59,26 +60,31 @@ loss.defvjp(_loss_forward, _loss_backward, symbolic_zeros=True)
 
 
 def needs_gradients(*primals):
-    """Which operands need a gradient, as a tree without leaves: () for yes, None for no."""
+    """() for each operand that needs a gradient, else None. Neither has leaves, which must be arrays."""
     return tuple(() if primal.perturbed else None for primal in primals)
 
 
 def gradients(input, target, stored, needs, cotangent, count):
+    """The gradients with respect to `input` and `target`, each None unless needed.
+
+    `stored` is the gradient for a cotangent of 1 if the forward pass computed it, else None. `count`: see
+    mean_count.
+    """
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         return jnp.zeros_like(input), jnp.zeros_like(target)
     gradient = _gradient(input, target, stored, cotangent, count)
     return (
-        None if needs[0] is None else _shared_out(gradient, input),
-        None if needs[1] is None else _shared_out(-gradient, target),
+        None if needs[0] is None else _reduce_to(gradient, input),
+        None if needs[1] is None else _reduce_to(-gradient, target),
     )
 
 
 def _gradient(input, target, stored, cotangent, count):
     if stored is not None and not isinstance(cotangent, jax.core.Tracer) and cotangent == 1:
-        return stored  # outside jit, where finish_grad would have to copy it
+        return stored  # outside jit; finish_grad would copy it
     cotangent = cotangent.reshape((1,) * input.ndim) if cotangent.ndim == 0 else cotangent
     if input.shape != target.shape and input.dtype.itemsize == 2:
-        # The sum over expanded dimensions is rounded once, to the operand's dtype.
+        # Sum over the broadcast dimensions in float32, and round once to the operand's dtype.
         input, target, cotangent = (a.astype(jnp.float32) for a in (input, target, cotangent))
         stored = None
     result = [(_shape(input, target), input.dtype)]
@@ -96,13 +102,14 @@ def _gradient(input, target, stored, cotangent, count):
     )
 
 
-def _shared_out(gradient, operand):
-    """The sum of `gradient` over the dimensions that `operand` was expanded in, and over the mesh axes that
-    only the other operand varies over."""
+def _reduce_to(gradient, operand):
+    """Sums `gradient` over the dimensions in which `operand` was broadcast, and over the mesh axes over
+    which only
+    the other operand varies; has the operand's shape and dtype."""
     axes = tuple(i for i, n in enumerate(operand.shape) if n != gradient.shape[i])
     if axes:
         gradient = jnp.sum(gradient, axes, keepdims=True)
-    shared = tuple(sorted(varying_axes(gradient) - varying_axes(operand)))
-    if shared:
-        gradient = jax.lax.psum(gradient, shared)
+    replicated = tuple(sorted(varying_axes(gradient) - varying_axes(operand)))
+    if replicated:
+        gradient = jax.lax.psum(gradient, replicated)
     return gradient.astype(operand.dtype)

@@ -1,4 +1,4 @@
-"""The loss of arrays that jax.shard_map splits over mesh axes, with the bits of the whole arrays' loss."""
+"""The loss of sharded arrays inside jax.shard_map, with the same bits as the loss of the whole arrays."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _partial(input, target, exact):
 
 
 def _gathered(words, axes):
-    """Every device's words, as a sum of integers in which each row has one term: exact in any order."""
+    """The words of all devices, one row each, gathered by an integer sum with one non-zero term per row."""
     devices = jax.lax.axis_size(axes)
     rows = jnp.zeros((devices, PARTIAL_WORDS), jnp.uint32)
     return jax.lax.psum(rows.at[jax.lax.axis_index(axes)].set(words), axes)

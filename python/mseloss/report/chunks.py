@@ -1,4 +1,4 @@
-"""Cuts an array into chunks, so that arrays larger than memory can be processed."""
+"""Splits an array into chunks, so that arrays larger than memory can be processed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import math
 
 
 def chunks(shape, limit):
-    """Indices that cut `shape` into consecutive pieces of up to `limit` elements: integers, then a slice."""
+    """Yields indices of consecutive chunks of at most `limit` elements: each is some integers, then a slice.
+
+    A row of the last dimension is split if it is longer than `limit`; shape () yields one empty index.
+    """
     if not shape:
         yield ()
         return

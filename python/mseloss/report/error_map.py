@@ -1,4 +1,4 @@
-"""Where the wrong elements are: a coarse map, and the pattern in their indices as text."""
+"""Where the wrong elements are: a coarse map, and a description of the pattern of their indices."""
 
 from __future__ import annotations
 
@@ -8,49 +8,54 @@ import numpy as np
 
 from mseloss.report.text import ordinal, percent
 
-_KEPT = 1 << 20  # wrong elements whose place is remembered, for the map at full resolution
-_MAP = 256  # cells of the map along each side, at most
-_FOLD = 256  # residues counted along each axis
+_MAX_STORED = (
+    1 << 20
+)  # wrong elements whose exact places are stored, for the map at full resolution
+_MAX_CELLS = 256  # along each side of the map
+_PERIOD = 256  # indices are counted modulo this, along each axis
 
 
 class ErrorMap:
-    """Counts wrong elements by place: cells of a coarse map, residues of indices, the first ones exactly."""
+    """The places of the wrong elements of an array seen as `rows` of `columns`.
+
+    Attributes:
+        counts: wrong elements per cell of row_step x column_step elements.
+        residues: wrong elements by row index and by column index modulo 256.
+        axes, flat: range and step of the row, column and flat indices.
+    """
 
     def __init__(self, shape):
         self.rows, self.columns = _as_rows(shape)
-        self.row_step = max(1, -(-self.rows // _MAP))
-        self.column_step = max(1, -(-self.columns // _MAP))
+        self.row_step = max(1, -(-self.rows // _MAX_CELLS))
+        self.column_step = max(1, -(-self.columns // _MAX_CELLS))
         cells = (-(-self.rows // self.row_step), -(-self.columns // self.column_step))
         self.counts = np.zeros(cells, np.int64)
-        self.peaks = np.zeros(cells, np.uint64)
-        self.residues = np.zeros((2, _FOLD), np.int64)
+        self.residues = np.zeros((2, _PERIOD), np.int64)
         self.axes = [_Axis(self.rows), _Axis(self.columns)]
         self.flat = _Axis(math.prod(shape))
-        self.first, self.first_ulp, self._stored = [], [], 0
+        self._stored, self._stored_count = [], 0
 
-    def add(self, flat, ulp):
+    def add(self, flat):
+        """Adds wrong elements by their flat indices, in ascending order."""
         if flat.size == 0:
             return
         row, column = flat // self.columns, flat % self.columns
         cell = (row // self.row_step, column // self.column_step)
         np.add.at(self.counts, cell, 1)
-        np.maximum.at(self.peaks, cell, ulp)
         for axis, at, residues in zip(self.axes, (row, column), self.residues, strict=True):
             axis.add(at)
-            residues += np.bincount(at % _FOLD, minlength=_FOLD)
+            residues += np.bincount(at % _PERIOD, minlength=_PERIOD)
         self.flat.add(flat)
-        if self._stored < _KEPT:
-            self.first.append(flat[: _KEPT - self._stored])
-            self.first_ulp.append(ulp[: _KEPT - self._stored])
-            self._stored += self.first[-1].size
+        if self._stored_count < _MAX_STORED:
+            self._stored.append(flat[: _MAX_STORED - self._stored_count])
+            self._stored_count += self._stored[-1].size
 
-    def remembered(self):
-        """Flat indices and ULP of the first wrong elements."""
-        if not self.first:
-            return np.zeros(0, np.int64), np.zeros(0, np.uint64)
-        return np.concatenate(self.first), np.concatenate(self.first_ulp)
+    def stored(self):
+        """Flat indices of the first wrong elements, at most 2^20."""
+        return np.concatenate([np.zeros(0, np.int64), *self._stored])
 
     def describe(self, shape):
+        """The pattern of the wrong elements, of which there is at least one, in a few words."""
         total = self.flat.count
         size = self.flat.extent
         if total == size:
@@ -86,7 +91,7 @@ class ErrorMap:
         )
 
     def _mostly(self, name):
-        """A short stretch of rows or columns that holds nearly all, if there is one."""
+        """A short range of rows or columns that holds 95 % of the wrong elements, or ""."""
         best = []
         for axis, step in ((0, self.row_step), (1, self.column_step)):
             if name == "element" and axis == 1 and self.rows > 1:
@@ -112,7 +117,7 @@ class ErrorMap:
 
 
 class _Axis:
-    """The wrong indices along one axis: how many, from where to where, in which steps."""
+    """The wrong indices along one axis: their count, range and common step."""
 
     def __init__(self, extent):
         self.extent, self.count, self.low, self.high, self.step = extent, 0, extent, -1, 0
@@ -136,20 +141,19 @@ class _Axis:
             return f"the first {self.high + 1:,} {name}s"
         if self.high - self.low < self.extent / 2:
             return f"{name}s {self.low:,} to {self.high:,}"
-        for fold in (
-            () if residues is None else (_FOLD >> i for i in range(8))
-        ):  # a period with a few strays
-            share = residues.reshape(-1, fold).sum(0)
-            if fold < self.extent and share.max() >= max(0.9 * self.count, 4):
+        # A period that at least 90 % of the indices follow.
+        for period in () if residues is None else (_PERIOD >> i for i in range(8)):
+            counts = residues.reshape(-1, period).sum(0)
+            if period < self.extent and counts.max() >= max(0.9 * self.count, 4):
                 return (
-                    f"every {ordinal(fold)} {name} from {int(share.argmax())} on "
-                    f"({percent(int(share.max()), self.count)} of them)"
+                    f"every {ordinal(period)} {name} from {int(counts.argmax())} on "
+                    f"({percent(int(counts.max()), self.count)} of them)"
                 )
         return ""
 
 
 def _as_rows(shape):
-    """The shape of the map: rows of the last axis; a vector is folded into about as many rows as columns."""
+    """The map's shape: rows of the last dimension; a vector is split into about as many rows as columns."""
     size = math.prod(shape)
     if len(shape) > 1 and shape[-1] > 0:
         return max(size // shape[-1], 1), shape[-1]

@@ -1,15 +1,15 @@
-"""The picture of a report: how large the errors are, and where they are."""
+"""The figure of a report: a histogram of the errors, and maps of the wrong elements."""
 
 from __future__ import annotations
 
 import numpy as np
 
 _ZOOM = 64  # elements along each side of the map at full resolution
-_WRONG, _FINE, _PAPER = "#c2321f", "#3f7f5f", "#f4f4f0"
+_WRONG, _OK, _BACKGROUND = "#c2321f", "#3f7f5f", "#f4f4f0"
 
 
 def plot(report, path):
-    # The object interface: no pyplot, no window, no global state; works in threads and without a display.
+    # Not pyplot: Figure has no global state and works in threads and without a display.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(14, 9), layout="constrained")
@@ -22,7 +22,7 @@ def plot(report, path):
         f"{verdict}: {report.wrong:,} of {report.count:,} {report.dtype.name} elements off by more than "
         f"{report.tolerance} ULP, at most {report.max_ulp:,} ULP"
         + (f"\n{report.pattern()}" if report.wrong else ""),
-        color=_FINE if report.ok else _WRONG,
+        color=_OK if report.ok else _WRONG,
     )
     axes = figure.subplot_mosaic([["map", "zoom"], ["histogram", "profile"]], height_ratios=[3, 2])
     _histogram(axes["histogram"], report)
@@ -39,7 +39,7 @@ def _histogram(ax, report):
     values = report.histogram[buckets]
     fine = [b == 0 or (b < 64 and (1 << b) - 1 <= report.tolerance) for b in buckets]
     partly = [b < 65 and b > 0 and (1 << (b - 1)) <= report.tolerance for b in buckets]
-    colors = [_FINE if f or p else _WRONG for f, p in zip(fine, partly, strict=True)]
+    colors = [_OK if f or p else _WRONG for f, p in zip(fine, partly, strict=True)]
     step = 1 if len(buckets) <= 20 else 2 if len(buckets) <= 40 else 4
     bars = ax.bar(range(len(buckets)), values, color=colors)
     ax.bar_label(bars, [f"{v:,}" if v else "" for v in values], fontsize=8)
@@ -50,7 +50,11 @@ def _histogram(ax, report):
         [_label(b) if b == 65 or b % step == 0 else "" for b in buckets],
         fontsize=8,
     )
-    ax.set(title="Error (green: within the tolerance)", xlabel="ULP, from", ylabel="elements")
+    ax.set(
+        title="Histogram of the errors (green: within the tolerance)",
+        xlabel="error in ULP (lower bound of each bin)",
+        ylabel="elements",
+    )
 
 
 def _label(bucket):
@@ -60,16 +64,17 @@ def _label(bucket):
 
 
 def _map(figure, ax, report):
+    from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
-    where = report._where
+    where = report.error_map
     cell_size = where.row_step * where.column_step
     share = np.ma.masked_equal(where.counts / cell_size, 0)
-    ax.set_facecolor(_PAPER)
+    ax.set_facecolor(_BACKGROUND)
     extent = (-0.5, where.columns - 0.5, where.rows - 0.5, -0.5)
     if share.count():
-        # A cell with one wrong element must be as easy to see as a full one: colour starts dark enough.
-        ramp = ListedColormap(_ramp())
+        # The colours start dark enough for a cell with a single wrong element to be visible.
+        ramp = ListedColormap(colormaps["YlOrRd"](np.linspace(0.35, 1, 256)))
         image = ax.imshow(
             share.clip(0, 1),
             cmap=ramp,
@@ -84,17 +89,17 @@ def _map(figure, ax, report):
     else:
         ax.set_xlim(extent[:2])
         ax.set_ylim(extent[2:])
-        ax.text(0.5, 0.5, "nothing wrong", transform=ax.transAxes, ha="center", color=_FINE)
+        ax.text(0.5, 0.5, "nothing wrong", transform=ax.transAxes, ha="center", color=_OK)
     cell = f"{where.row_step} x {where.column_step}"
     ax.set(
-        title=f"Where, all of {_shape(report)}; a cell is {cell} elements",
+        title=f"Wrong elements per cell of {cell}, shape {_shape(report)}",
         xlabel="column",
         ylabel="row",
     )
 
 
 def _frame(ax, where):
-    """A frame around everything wrong, where that is too small to see otherwise."""
+    """Draws a frame around the wrong elements if they would be too small to see."""
     from matplotlib.patches import Rectangle
 
     sizes = [axis.high - axis.low + 1 for axis in where.axes]
@@ -115,15 +120,9 @@ def _frame(ax, where):
     )
 
 
-def _ramp():
-    from matplotlib import colormaps
-
-    return colormaps["YlOrRd"](np.linspace(0.35, 1, 256))
-
-
 def _zoom(ax, report):
-    where = report._where
-    flat, _ = where.remembered()
+    where = report.error_map
+    flat = where.stored()
     height, width = min(_ZOOM, where.rows), min(_ZOOM, where.columns)
     row, column = flat // where.columns, flat % where.columns
     top, left = _window(row, column, where, height, width)
@@ -134,24 +133,24 @@ def _zoom(ax, report):
 
     ax.imshow(
         grid,
-        cmap=ListedColormap([_PAPER, _WRONG]),
+        cmap=ListedColormap([_BACKGROUND, _WRONG]),
         vmin=0,
         vmax=1,
         aspect="auto",
         interpolation="none",
         extent=(left - 0.5, left + width - 0.5, top + height - 0.5, top - 0.5),
     )
-    title = "Element by element, where it is densest" if flat.size else "Element by element"
+    title = "Close-up of the densest part, element by element" if flat.size else "Close-up"
     ax.set(title=title, xlabel="column", ylabel="row")
 
 
 def _window(row, column, where, height, width):
-    """The corner of the window: a few elements before the first wrong one of the densest cell."""
+    """The upper left corner of the zoom: a few elements before the first wrong one of the densest cell."""
     if row.size == 0:
         return 0, 0
     densest = np.unravel_index(int(where.counts.argmax()), where.counts.shape)
     here = (row // where.row_step == densest[0]) & (column // where.column_step == densest[1])
-    if not here.any():  # beyond what is remembered
+    if not here.any():  # beyond the stored elements
         here = slice(None)
     top = min(max(int(row[here].min()) - 4, 0), where.rows - height)
     left = min(max(int(column[here].min()) - 4, 0), where.columns - width)
@@ -159,30 +158,34 @@ def _window(row, column, where, height, width):
 
 
 def _profile(ax, report):
-    """Wrong elements by index modulo 32, along rows and columns: what is periodic stands out."""
-    where = report._where
-    fold = 32
-    place = np.arange(fold)
+    """The share of wrong elements by row and column index modulo 32, which shows periodic patterns."""
+    where = report.error_map
+    period = 32
+    place = np.arange(period)
     for i, (name, color) in enumerate((("row", _WRONG), ("column", "#33658a"))):
         extent = (where.rows, where.columns)[i]
-        hits = where.residues[i].reshape(-1, fold).sum(0)
-        # of all elements with this residue
-        lanes = np.array([len(range(r, extent, fold)) for r in place]) * (report.count / extent)
-        share = np.divide(hits, lanes, out=np.zeros(fold), where=lanes > 0)
+        hits = where.residues[i].reshape(-1, period).sum(0)
+        # The number of elements with each residue.
+        totals = np.array([len(range(r, extent, period)) for r in place]) * (report.count / extent)
+        share = np.divide(hits, totals, out=np.zeros(period), where=totals > 0)
         ax.bar(
             place + (i - 0.5) * 0.4,
             100 * share,
             0.4,
             color=color,
-            label=f"{name} index modulo {fold}",
+            label=f"{name} index",
         )
-    ax.set(title="What repeats", xlabel="index modulo 32", ylabel="wrong elements, %")
+    ax.set(
+        title="Wrong elements by index modulo 32",
+        xlabel="index modulo 32",
+        ylabel="wrong elements (%)",
+    )
     ax.set_ylim(0, max(ax.get_ylim()[1] * 1.15, 1e-9))
     ax.legend(loc="upper right", fontsize=8)
 
 
 def _shape(report):
-    where = report._where
+    where = report.error_map
     given = " x ".join(f"{n:,}" for n in report.shape) or "one element"
     if report.shape in ((where.rows, where.columns), ()):
         return given

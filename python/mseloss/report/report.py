@@ -7,29 +7,31 @@ import math
 import numpy as np
 
 from mseloss._core import asnumpy
+from mseloss._dtypes import EXPECTED, NAMES
+from mseloss.reference import convert
 from mseloss.report.chunks import chunks
 from mseloss.report.error_map import ErrorMap
 from mseloss.report.text import percent
 from mseloss.report.ulp import bucket_labels, bucket_of, ulp_distance
 
-_DTYPES = ("float32", "float16", "bfloat16", "float64")
 _CHUNK = 1 << 20  # elements compared at a time
 MAX_TOLERANCE = 2**64 - 2  # ULP; one more stands for errors that have no ULP
 
 
 def compare(actual, expected, *, tolerance=1, worst=10, inputs=None):
-    """Compares `actual` with `expected` and reports how far it is off, how often and where.
+    """Compares `actual` with `expected` and reports how many elements differ, by how much and where.
 
     Args:
-        actual, expected: arrays of one shape, of float32, float16, bfloat16 or float64, of any kind that
-            `mseloss.grad` takes. `expected` is rounded to the dtype of `actual` first.
-        tolerance: units in the last place of `actual`'s dtype that an element may be off. NaN equals NaN; an
-            infinity equals only itself.
-        worst: how many of the worst elements to list.
-        inputs: a dict of name to array that broadcasts to the shape, listed beside the worst elements.
+        actual, expected: arrays of the same shape, of float32, float16, bfloat16 or float64, of any kind that
+            `mseloss.grad` accepts. `expected` is first rounded to the dtype of `actual`.
+        tolerance: the error allowed per element, in units in the last place (ULP) of `actual`'s dtype. NaN
+            equals NaN; an infinity equals only itself.
+        worst: the number of worst elements to list.
+        inputs: a dict from names to arrays that broadcast to the shape; their values are listed with the
+            worst elements.
 
-    Returns a `Report`. A shape mismatch is a report that is not ok. Raises TypeError for other dtypes,
-    ValueError for a tolerance, a count or a shape of `inputs` that cannot be.
+    Returns a `Report`; it is not ok if the shapes differ. Raises TypeError for other dtypes and ValueError
+    for an invalid tolerance, count or shape of `inputs`.
 
     >>> report = mseloss.compare(result, mseloss.reference.grad(g, x, y))
     >>> assert report.ok, report.summary()
@@ -51,15 +53,16 @@ def compare(actual, expected, *, tolerance=1, worst=10, inputs=None):
 
 
 class Report:
-    """How an array differs from what was expected. Made by `compare`, or piece by piece with `add`.
+    """The differences between an array and the expected values. `compare` makes it, or `add` chunk by chunk.
 
     Attributes:
-        ok: every element is within the tolerance, and the shapes agree.
-        count, different, wrong: elements compared, not equal, beyond the tolerance.
-        max_ulp, max_relative, max_absolute: the largest errors among finite elements.
-        not_finite: elements where just one is NaN or infinite, or the signs of infinity differ.
+        ok: whether the shapes agree and all elements are within the tolerance.
+        count, different, wrong: numbers of elements compared, not equal, and beyond the tolerance.
+        max_ulp, max_relative, max_absolute: the largest errors of elements that are finite on both sides.
+        not_finite: number of elements that differ and are NaN or infinite on at least one side.
+        histogram: element counts by error in ULP; `bucket_labels` gives the range of each bucket.
         worst: the worst elements, a list of dicts (index, actual, expected, ulp, relative, inputs).
-        shape_mismatch: the two shapes where they differ, else None.
+        shape_mismatch: (actual, expected) shapes if they differ, else None.
     """
 
     def __init__(self, shape, dtype, *, tolerance=1, worst=10):
@@ -70,12 +73,10 @@ class Report:
         self.shape_mismatch = None
         self.count = self.different = self.wrong = self.not_finite = 0
         self.max_ulp, self.max_relative, self.max_absolute = 0, 0.0, 0.0
-        self.histogram = np.zeros(
-            66, np.int64
-        )  # of ULP: 0, 1, 2-3, 4-7, ... 2^63 on; last not finite
+        self.histogram = np.zeros(66, np.int64)
         self.worst = []
         self._keep = worst
-        self._where = ErrorMap(self.shape)
+        self.error_map = ErrorMap(self.shape)
         self._strides = [math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
 
     @property
@@ -83,12 +84,12 @@ class Report:
         return self.shape_mismatch is None and self.wrong == 0
 
     def add(self, index, actual, expected, inputs=None):
-        """Adds the piece at `index`, as `pieces` yields it: integers, then at most one slice."""
+        """Adds the chunk at `index`, as `pieces` yields it: integers, then at most one slice."""
         size = actual.size
         if size == 0:
             return
         a = np.ascontiguousarray(actual).reshape(-1)
-        e = to_dtype(np.ascontiguousarray(expected).reshape(-1), self.dtype)
+        e = convert(np.ascontiguousarray(expected).reshape(-1), self.dtype)
         start = sum(
             (i.start or 0 if isinstance(i, slice) else i) * s
             for i, s in zip(index, self._strides, strict=False)
@@ -97,12 +98,12 @@ class Report:
         if a.tobytes() == e.tobytes():
             self.histogram[0] += size
             return
-        ulp, mixed = ulp_distance(a, e)
+        ulp, not_finite = ulp_distance(a, e)
         unequal = np.flatnonzero(ulp)
         self.histogram[0] += size - unequal.size
         if unequal.size == 0:
             return
-        u, bad = ulp[unequal], mixed[unequal]
+        u, bad = ulp[unequal], not_finite[unequal]
         self.different += unequal.size
         self.not_finite += int(bad.sum())
         bucket = np.where(bad, 65, bucket_of(u))
@@ -117,7 +118,7 @@ class Report:
             self.max_relative = max(self.max_relative, float(relative[~bad].max()))
         wrong = u > np.uint64(self.tolerance)
         self.wrong += int(wrong.sum())
-        self._where.add(start + unequal[wrong], u[wrong])
+        self.error_map.add(start + unequal[wrong])
         self._add_worst(start, a, e, unequal, u, bad, relative, inputs or {})
 
     def _add_worst(self, start, a, e, unequal, u, bad, relative, inputs):
@@ -149,11 +150,11 @@ class Report:
         del self.worst[self._keep :]
 
     def pattern(self):
-        """One sentence on where the wrong elements are ("every 16th row: 3, 19, ..."), or "" without any."""
-        return self._where.describe(self.shape) if self.wrong else ""
+        """Describes where the wrong elements are ("every 16th row: 3, 19, ..."); "" if there are none."""
+        return self.error_map.describe(self.shape) if self.wrong else ""
 
     def summary(self):
-        """A few lines: the verdict, the errors, where they are, and the worst elements."""
+        """A few lines of text: the verdict, the largest errors, their pattern, and the worst elements."""
         if self.shape_mismatch:
             return "NOT OK: shapes differ: actual {}, expected {}".format(*self.shape_mismatch)
         unit = f"{self.tolerance} ULP of {self.dtype.name}"
@@ -173,7 +174,7 @@ class Report:
         return "\n".join(lines)
 
     def to_dict(self):
-        """What `summary` says, for machines: plain numbers, strings and lists."""
+        """The contents of `summary` as a dict that can be written as JSON."""
         return {
             "ok": self.ok,
             "shape": list(self.shape),
@@ -203,7 +204,8 @@ class Report:
         }
 
     def plot(self, path):
-        """Writes a picture to `path` (.png, .svg, .pdf): an error histogram and maps of where it is wrong.
+        """Writes a figure to `path` (.png, .svg, .pdf): a histogram of the errors and maps of the wrong
+        elements.
 
         Needs matplotlib. Raises ImportError without it.
         """
@@ -213,12 +215,6 @@ class Report:
 
     def __repr__(self):
         return f"<mseloss.Report\n{self.summary()}\n>"
-
-
-def to_dtype(array, dtype):
-    from mseloss.reference import _convert
-
-    return array if array.dtype == dtype else _convert(array, dtype)
 
 
 def _whole(value, expected, most=None):
@@ -247,10 +243,8 @@ def _operands(inputs, shape):
 
 def _floats(array, name):
     array = asnumpy(array, name) if not isinstance(array, (int, float, list)) else np.asarray(array)
-    if array.dtype.name not in _DTYPES:
-        raise TypeError(
-            f"{name}: expected float32, float16, bfloat16 or float64, got {array.dtype}"
-        )
+    if array.dtype.name not in NAMES:
+        raise TypeError(f"{name}: expected {EXPECTED}, got {array.dtype}")
     return array
 
 

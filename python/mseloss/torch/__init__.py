@@ -4,8 +4,9 @@
 >>> x, y = torch.randn(1000, requires_grad=True), torch.randn(1000)
 >>> mseloss.torch.mse_loss(x, y).backward()
 
-A training step sweeps its operands once: the forward pass makes the loss and the gradient, the backward pass
-returns it, or scales it. Results are exact sums rounded once, the same bits for any layout and thread count.
+A training step reads its operands once: the forward pass computes the loss and the gradient, and the backward
+pass returns the gradient, scaled if necessary. Sums are exact and rounded once; they have the same bits for
+any layout and thread count.
 """
 
 from __future__ import annotations
@@ -24,22 +25,23 @@ __all__ = ["MSELoss", "STEP_IS_COMPILED", "mse_loss"]
 
 
 def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
-    """The mean (or the sum, or each) of the squared differences, differentiable in every operand.
+    """The squared differences, their sum or their mean, differentiable with respect to every operand.
 
     Args:
-        input, target: tensors that broadcast together, up to 8 dimensions, any strides; float32, float16,
-            bfloat16 or float64. Two dtypes promote, and each gradient has its operand's dtype and shape.
-        size_average, reduce: deprecated, treated as PyTorch treats them.
+        input, target: tensors of float32, float16, bfloat16 or float64 with any strides and at most 8
+            dimensions, whose shapes broadcast together. Different dtypes are promoted; each gradient has
+            its operand's dtype and shape.
+        size_average, reduce: deprecated; they have the same effect as in PyTorch.
         reduction: "none", "mean" or "sum".
         weight: a tensor of the size of `input`; each squared difference is multiplied by its weight, and
             "mean" divides by the sum of the weights.
 
-    Returns a tensor: of the broadcast shape for "none", else 0-dimensional. Of nothing, the sum is 0 and the
-    mean NaN. Other dtypes, devices other than the processor and more than 8 dimensions go to PyTorch's own
-    operator.
+    Returns a tensor of the promoted dtype: of the broadcast shape for "none", else 0-dimensional. For empty
+    input the sum is 0 and the mean is NaN. Other dtypes, devices other than the CPU and more than 8
+    dimensions are left to PyTorch's own operator.
 
     Raises ValueError for an unknown reduction or a weight of another size than `input`, RuntimeError or
-    ValueError for shapes that do not broadcast; warns as PyTorch does where the sizes differ.
+    ValueError for shapes that do not broadcast. Warns as PyTorch does if the sizes differ.
 
     >>> mse_loss(torch.tensor([1.0, 2, 3]), torch.tensor([1.0, 1, 1]))
     tensor(1.6667)

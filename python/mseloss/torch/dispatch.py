@@ -1,4 +1,4 @@
-"""Which implementation a call takes: kernels, eager step, custom operators, or PyTorch's own operator."""
+"""Chooses the implementation of a call: kernel, eager step, custom operator, or PyTorch's own operator."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ _any_autocast = torch._C._is_any_autocast_enabled
 
 
 def loss(input, target, reduction):
+    """The loss of `mseloss.torch.mse_loss`, after its deprecated and weighted cases."""
     if torch.compiler.is_compiling() or not _is_eager(input, target):
-        return _traced_loss(input, target, reduction)
+        return _general_loss(input, target, reduction)
     if torch.is_grad_enabled() and (input.requires_grad or target.requires_grad):
         return step(input, target, reduction)
     return _core.loss(input, target, reduction)
 
 
 def _is_eager(x, y):
-    """Whether these are tensors in this processor's memory, and nobody watches what is done to them."""
+    """Whether both are CPU tensors that the kernels read, and nothing intercepts the operators on them."""
     return (
         type(x) in _PLAIN
         and type(y) in _PLAIN
@@ -45,18 +46,19 @@ def _is_eager(x, y):
     )
 
 
-def _traced_loss(input, target, reduction):
+def _general_loss(input, target, reduction):
+    """For compilation, transforms, modes, autocast, subclasses and what the kernels do not support."""
     device = input.device.type
-    if device != "meta" and torch.is_autocast_enabled(device):  # its list for float32 has mse_loss
+    if device != "meta" and torch.is_autocast_enabled(device):  # autocast runs mse_loss in float32
         input, target = (_autocast(tensor) for tensor in (input, target))
     if not _has_kernel(input, target):
         operands = torch.broadcast_tensors(input, target)
         return torch._C._nn.mse_loss(*operands, _reduction.get_enum(reduction))
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not (
+        _transforms_active() or forward_ad._current_level >= 0
+    ):
         return torch.ops.mseloss.mse_loss(input, target, reduction)
-    if _transforms_active() or forward_ad._current_level >= 0:
-        return DifferentiableLoss.apply(input, target, reduction)
-    return torch.ops.mseloss.mse_loss(input, target, reduction)
+    return DifferentiableLoss.apply(input, target, reduction)
 
 
 def _autocast(tensor):

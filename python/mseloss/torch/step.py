@@ -14,13 +14,14 @@ from mseloss.torch.transforms import DifferentiableBackward
 _keep_graph = torch._C._autograd._get_current_graph_task_keep_graph
 _is_batched = torch._C._functorch.is_legacy_batchedtensor
 
-try:  # the common step in C++, if it was built for this very version of PyTorch
+try:  # the C++ step, if it was built for this version of PyTorch
     compiled_loss = importlib.import_module(
         "mseloss._torch_step_" + re.sub(r"\W", "_", torch.__version__)
     ).mse_loss
 except ImportError:
 
     def compiled_loss(input, target, reduction):
+        """The loss, or None to leave the call to Python."""
         return None
 
     STEP_IS_COMPILED = False
@@ -29,7 +30,9 @@ else:
 
 
 class EagerStep(torch.autograd.Function):
-    """Eager mode: the forward pass makes the gradient as well, where one sweep can."""
+    """The loss of eager tensors. For a sum over operands of the same shape, one sweep computes the loss and
+    the
+    gradient with respect to `input`, which is kept for the backward pass."""
 
     @staticmethod
     def forward(ctx, input, target, reduction):
@@ -44,38 +47,44 @@ class EagerStep(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_output):
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is not None and not (_transformed_gradient(grad_output) or _keep_graph()):
+        if gradient is not None and not (_is_transformed(grad_output) or _keep_graph()):
             gradient = _scaled(gradient, grad_output)
             if gradient is not None and not ctx.needs_input_grad[1]:
                 return gradient, None, None
         else:
-            gradient = None  # it cannot be given away, or has no history
+            gradient = None  # a retained graph needs it again, or the result needs a history
         operands = ctx.saved_tensors
         needs = ctx.needs_input_grad
         return *gradients(grad_output, *operands, ctx.reduction, needs, gradient), None
 
 
-step = super(torch.autograd.Function, EagerStep).apply  # Function.apply, less a look for transforms
+step = super(
+    torch.autograd.Function, EagerStep
+).apply  # without Function.apply's test for transforms
 
 
-def _transformed_gradient(grad_output):
-    """Whether the backward pass is itself differentiated, or vectorised (is_grads_batched)."""
+def _is_transformed(grad_output):
+    """Whether the backward pass is itself differentiated or vectorised (is_grads_batched)."""
     return torch.is_grad_enabled() or _is_batched(grad_output)
 
 
 def _scaled(gradient, grad_output):
-    """The forward pass's gradient times `grad_output`, or None where that would not be the exact result."""
+    """The stored gradient times `grad_output`, in place; None if that is not the correctly rounded result."""
     if grad_output.item() == 1:
         return gradient
-    # A gradient in a half type has been rounded, perhaps to zero: it cannot be scaled any more.
+    # A gradient in a half type has been rounded, possibly to zero, so scaling it is not exact.
     exact = gradient.dtype == grad_output.dtype and gradient.dtype.itemsize >= 4
     return gradient.mul_(grad_output) if exact else None
 
 
 def gradients(grad_output, input, target, reduction, needs, of_input):
-    """Both gradients, None where not needed. `of_input`: the forward pass's, where that is the answer."""
-    transformed = _transformed_gradient(grad_output)
-    if transformed or input.shape != target.shape:  # then it is to be reduced
+    """The gradients with respect to `input` and `target`, each None unless needed.
+
+    `of_input`: the gradient with respect to `input` if the forward pass has computed it, else None. The
+    compiled step calls this function too.
+    """
+    transformed = _is_transformed(grad_output)
+    if transformed or input.shape != target.shape:
         count = operators.loss_count(input, target, reduction)
         plain = torch.ops.mseloss.mse_loss_backward
         backward = DifferentiableBackward.apply if transformed else plain
@@ -89,7 +98,7 @@ def gradients(grad_output, input, target, reduction, needs, of_input):
 
 
 def _gradient(grad_output, input, target, reduction):
-    """The gradient in `input`, of the shape of both operands."""
+    """The gradient with respect to `input`; both operands have the same shape."""
     if grad_output.dtype == input.dtype == target.dtype:
         return _core.grad(grad_output, input, target, reduction)
     dtype = torch.promote_types(input.dtype, target.dtype)

@@ -1,4 +1,7 @@
-"""Loss and gradient as functions that torch.func's transforms and forward-mode differentiation accept."""
+"""Loss and gradient for torch.func's transforms and forward-mode differentiation.
+
+Both reject custom operators with their own autograd formula, but accept functions with a setup_context.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ from mseloss.torch import operators
 
 
 class DifferentiableLoss(torch.autograd.Function):
-    """Under torch.func's transforms and forward-mode differentiation, which refuse custom operators that
-    bring their own autograd formula but know functions with a setup_context."""
+    """(input, target, reduction) -> loss, differentiable any number of times."""
 
     generate_vmap_rule = True
 
@@ -26,15 +28,7 @@ class DifferentiableLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output):
-        input, target = ctx.saved_tensors
-        return *operators.input_and_target_gradients(
-            DifferentiableBackward.apply,
-            grad_output,
-            input,
-            target,
-            ctx.count,
-            ctx.needs_input_grad,
-        ), None
+        return operators.loss_gradients(DifferentiableBackward.apply, ctx, grad_output)
 
     @staticmethod
     def jvp(ctx, input_tangent, target_tangent, _):
@@ -42,20 +36,19 @@ class DifferentiableLoss(torch.autograd.Function):
         dtype = operators.promoted(input, target)
         tangent = _difference(input_tangent, target_tangent, dtype)
         result = DifferentiableBackward.apply(tangent, input, target, ctx.count)
-        if ctx.reduction == "none":
-            return result.expand(torch.broadcast_shapes(input.shape, target.shape)).clone()
-        shape = torch.broadcast_shapes(input.shape, target.shape)
-        return result.expand(shape).sum()
+        result = result.expand(torch.broadcast_shapes(input.shape, target.shape))
+        return result.clone() if ctx.reduction == "none" else result.sum()
 
 
 def _difference(a, b, dtype):
+    """a - b in `dtype`, where None stands for zero."""
     if a is None:
         return -b.to(dtype)
     return a.to(dtype) if b is None else a.to(dtype) - b.to(dtype)
 
 
 class DifferentiableBackward(torch.autograd.Function):
-    """The gradient, differentiable again."""
+    """(grad_output, input, target, count) -> gradient, differentiable any number of times."""
 
     generate_vmap_rule = True
 
@@ -80,7 +73,7 @@ class DifferentiableBackward(torch.autograd.Function):
             result = DifferentiableBackward.apply(grad_output_tangent, input, target, count)
         if input_tangent is not None or target_tangent is not None:
             dtype = operators.promoted(input, target)
-            scaled = _difference(input_tangent, target_tangent, dtype) * (2 / count if count else 2)
+            scaled = _difference(input_tangent, target_tangent, dtype) * operators.scale(count)
             result = scaled * grad_output if result is None else result + scaled * grad_output
         shape = torch.broadcast_shapes(grad_output.shape, input.shape, target.shape)
         return result.expand(shape).to(operators.promoted(input, target))

@@ -1,42 +1,20 @@
-// Python arrays in: NumPy's structure, DLPack's C exchange API, DLPack, the buffer protocol, in this order.
 #include "arrays/array_view.h"
-
-#include <nanobind/nanobind.h>
 
 #include <algorithm>
 #include <bit>
-#include <cstdarg>
 #include <cstring>
 
+#include "arrays/dtypes.h"
 #include "arrays/errors.h"
 #include "arrays/numpy_bridge.h"
 #include "numerics/formats.h"
 
 namespace mseloss::python {
 
-void raise(PyObject* exception, const char* format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  PyErr_FormatV(exception, format, arguments);
-  va_end(arguments);
-  raise_current();
-}
-
-void raise_current() { throw nanobind::python_error(); }
-
 namespace {
 
-constexpr const char* kDTypes = "float32, float16, bfloat16 or float64";
-
 [[noreturn]] void raise_dtype(const char* name, PyObject* dtype) {
-  raise(PyExc_TypeError, "%s: expected %s, got %S", name, kDTypes, dtype);
-}
-
-void check_rank(int64_t rank, const char* name) {
-  if (rank > kMaxReadRank) {
-    raise(PyExc_ValueError, "%s: expected at most %d dimensions, got %lld", name, kMaxRank,
-          static_cast<long long>(rank));
-  }
+  raise(PyExc_TypeError, "%s: expected %s, got %S", name, kDTypeNames, dtype);
 }
 
 struct Ref {  // an owned reference
@@ -46,9 +24,9 @@ struct Ref {  // an owned reference
 
 const char* type_name(PyObject* object) { return Py_TYPE(object)->tp_name; }
 
-// What a producer says of its refusal, of which PyTorch's first line is the reason and the rest a stack
-// trace. Clears the Python error; a new reference.
-PyObject* take_reason() {
+// The first line of the current error's message, as a new reference; clears the error. PyTorch appends a
+// stack trace in further lines.
+PyObject* take_error_message() {
   Ref type, value, trace;
   PyErr_Fetch(&type.object, &value.object, &trace.object);
   Ref text{PyObject_Str(value.object == nullptr ? type.object : value.object)};
@@ -60,13 +38,13 @@ PyObject* take_reason() {
   return line;
 }
 
-// PyTorch negates some views lazily, by a bit that its exports leave out.
-void refuse_lazy_negation(PyObject* object, const char* name) {
+// PyTorch marks some views as negated by a flag that its DLPack exports omit.
+void reject_lazy_negation(PyObject* object, const char* name) {
   static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
   Ref answer{PyObject_CallMethodNoArgs(object, is_neg)};
   if (answer.object == nullptr) {
     if (!PyErr_ExceptionMatches(PyExc_AttributeError)) raise_current();
-    PyErr_Clear();  // no tensor of PyTorch's
+    PyErr_Clear();  // not a PyTorch tensor
   } else if (answer.object == Py_True) {
     raise(PyExc_TypeError,
           "%s: expected values as they lie in memory, got a lazily negated tensor: call resolve_neg()", name);
@@ -77,7 +55,7 @@ void refuse_lazy_negation(PyObject* object, const char* name) {
 
 ArrayView::~ArrayView() {
   if (has_buffer_) PyBuffer_Release(&buffer_);
-  Py_XDECREF(keep_);
+  Py_XDECREF(owner_);
 }
 
 void ArrayView::read(PyObject* object, const char* name) {
@@ -106,15 +84,23 @@ void ArrayView::read_writable(PyObject* object, const char* name) {
   if (read_only_) raise(PyExc_ValueError, "%s: expected writable memory, got a read-only array", name);
 }
 
-void ArrayView::set_byte_strides(const Py_ssize_t* shape, const Py_ssize_t* strides, const char* name) {
+void ArrayView::set_rank(int64_t rank, const char* name) {
+  if (rank > kMaxReadRank) {
+    raise(PyExc_ValueError, "%s: expected at most %d dimensions, got %lld", name, kMaxRank,
+          static_cast<long long>(rank));
+  }
+  rank_ = static_cast<int>(rank);
+}
+
+void ArrayView::set_extents(const Py_ssize_t* shape, const Py_ssize_t* byte_strides, const char* name) {
   const int size = size_of(dtype_);
   const int shift = std::countr_zero(static_cast<unsigned>(size));
   for (int i = 0; i < rank_; ++i) {
     shape_[i] = shape[i];
-    strides_[i] = strides[i] >> shift;
-    if ((strides[i] & (size - 1)) != 0 && shape[i] > 1) {
+    strides_[i] = byte_strides[i] >> shift;
+    if ((byte_strides[i] & (size - 1)) != 0 && shape[i] > 1) {
       raise(PyExc_ValueError, "%s: expected strides of whole elements (%d bytes), got a stride of %zd bytes",
-            name, size, strides[i]);
+            name, size, byte_strides[i]);
     }
   }
 }
@@ -127,10 +113,9 @@ PyObject* ArrayView::to_numpy(const char* name) {
   if (rank_ > kMaxRank)
     raise(PyExc_ValueError, "%s: expected at most %d dimensions, got %d", name, kMaxRank, rank_);
   PyObject* owner = has_buffer_ ? PyMemoryView_FromObject(object_)
-                                : PyTuple_Pack(2, object_, keep_ == nullptr ? Py_None : keep_);
+                                : PyTuple_Pack(2, object_, owner_ == nullptr ? Py_None : owner_);
   if (owner == nullptr) raise_current();
-  void* unused;
-  PyObject* array = new_numpy_array(rank_, shape_, strides_, dtype_, data_, owner, &unused);
+  PyObject* array = new_numpy_array(rank_, shape_, strides_, dtype_, data_, owner);
   numpy_set_read_only(array);
   return array;
 }
@@ -138,45 +123,36 @@ PyObject* ArrayView::to_numpy(const char* name) {
 bool ArrayView::read_numpy(PyObject* object, const char* name) {
   if (!is_numpy_array(object)) {
     if (!is_numpy_scalar(object)) return false;
-    keep_ = numpy_scalar_to_array(object);
-    object = keep_;
+    owner_ = numpy_scalar_to_array(object);
+    object = owner_;
   }
   const NumpyView array = numpy_view(object);
   if (!array.supported) raise_dtype(name, array.dtype);
   data_ = array.data;
   dtype_ = array.element;
-  kind_ = Kind::kNumpy;
-  read_only_ = !array.writable || keep_ != nullptr;
-  rank_ = array.rank;
-  check_rank(rank_, name);
-  set_byte_strides(array.shape, array.strides, name);
+  kind_ = ArrayKind::kNumpy;
+  read_only_ = !array.writable || owner_ != nullptr;
+  set_rank(array.rank, name);
+  set_extents(array.shape, array.strides, name);
   return true;
 }
 
-void ArrayView::take(const DLTensor& tensor, const char* name) {
+void ArrayView::read_dltensor(const DLTensor& tensor, const char* name) {
   const int device = tensor.device.type;
   if (device != kDLCPU && device != kDLCUDAHost && device != kDLROCMHost && device != kDLCUDAManaged) {
     raise(PyExc_TypeError, "%s: expected memory of this processor, got a tensor on DLPack device type %d",
           name, device);
   }
-  const DLDataType& type = tensor.dtype;
-  if (type.lanes == 1 && type.code == kDLFloat && type.bits == 32) {
-    dtype_ = DType::kFloat32;
-  } else if (type.lanes == 1 && type.code == kDLFloat && type.bits == 16) {
-    dtype_ = DType::kFloat16;
-  } else if (type.lanes == 1 && type.code == kDLBfloat && type.bits == 16) {
-    dtype_ = DType::kBFloat16;
-  } else if (type.lanes == 1 && type.code == kDLFloat && type.bits == 64) {
-    dtype_ = DType::kFloat64;
-  } else {
-    Ref dtype{PyObject_GetAttrString(object_, "dtype")};
-    if (dtype.object != nullptr) raise_dtype(name, dtype.object);
+  const DType* dtype = std::ranges::find(kDTypes, tensor.dtype, dlpack_dtype);
+  if (dtype == std::end(kDTypes)) {
+    Ref given{PyObject_GetAttrString(object_, "dtype")};
+    if (given.object != nullptr) raise_dtype(name, given.object);
     PyErr_Clear();
-    raise(PyExc_TypeError, "%s: expected %s, got DLPack type code %d of %d bits", name, kDTypes, type.code,
-          type.bits);
+    raise(PyExc_TypeError, "%s: expected %s, got DLPack type code %d of %d bits", name, kDTypeNames,
+          tensor.dtype.code, tensor.dtype.bits);
   }
-  check_rank(tensor.ndim, name);
-  rank_ = tensor.ndim;
+  dtype_ = *dtype;
+  set_rank(tensor.ndim, name);
   data_ = static_cast<char*>(tensor.data) + tensor.byte_offset;
   std::copy_n(tensor.shape, rank_, shape_);
   if (tensor.strides != nullptr) {
@@ -194,17 +170,17 @@ bool ArrayView::read_exchange(PyObject* object, const char* name) {
   const DLPackExchangeAPI* api = exchange_api(Py_TYPE(object));
   if (api == nullptr || api->view_from_object == nullptr) return false;
   DLTensor tensor;
-  if (api->view_from_object(object, &tensor) != 0) {  // not a plain strided tensor
+  if (api->view_from_object(object, &tensor) != 0) {
     if (!PyErr_Occurred()) PyErr_SetString(PyExc_BufferError, "the tensor cannot be exported");
-    Ref reason{take_reason()};
+    Ref reason{take_error_message()};
     raise(PyExc_TypeError,
           "%s: expected a dense-storage tensor of this processor, got one that %s refuses to "
           "export: %S",
           name, type_name(object), reason.object);
   }
-  refuse_lazy_negation(object, name);
-  kind_ = Kind::kExchange;
-  take(tensor, name);
+  reject_lazy_negation(object, name);
+  kind_ = ArrayKind::kExchange;
+  read_dltensor(tensor, name);
   return true;
 }
 
@@ -215,8 +191,8 @@ bool ArrayView::read_dlpack(PyObject* object, const char* name) {
     PyErr_Clear();
     return false;
   }
-  refuse_lazy_negation(object, name);  // PyTorch before its exchange API
-  // A producer older than DLPack 1.0 does not know max_version, and cannot say that memory is read-only.
+  reject_lazy_negation(object, name);  // a PyTorch older than the exchange API
+  // Producers older than DLPack 1.0 do not accept max_version, and cannot mark memory as read-only.
   Ref no_arguments{PyTuple_New(0)}, keywords{Py_BuildValue("{s(ii)}", "max_version", 1, 1)};
   if (no_arguments.object == nullptr || keywords.object == nullptr) raise_current();
   PyObject* capsule = PyObject_Call(method.object, no_arguments.object, keywords.object);
@@ -225,15 +201,15 @@ bool ArrayView::read_dlpack(PyObject* object, const char* name) {
     capsule = PyObject_CallNoArgs(method.object);
   }
   if (capsule == nullptr) {
-    Ref reason{take_reason()};
-    // Some memory that has no DLPack type still has a buffer; without one the producer's reason counts.
+    Ref reason{take_error_message()};
+    // Memory whose type DLPack lacks may still have a buffer. If not, report the producer's reason.
     if (PyObject_CheckBuffer(object) && read_buffer(object, name)) return true;
     PyErr_Clear();
     raise(PyExc_TypeError, "%s: expected an array that DLPack can export, got %s: %S", name,
           type_name(object), reason.object);
   }
-  keep_ = capsule;  // not consumed: its destructor calls the producer's deleter
-  kind_ = Kind::kDLPack;
+  owner_ = capsule;  // not consumed: its destructor calls the producer's deleter
+  kind_ = ArrayKind::kDLPack;
   if (PyCapsule_IsValid(capsule, "dltensor_versioned")) {
     auto* managed =
         static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule, "dltensor_versioned"));
@@ -241,13 +217,13 @@ bool ArrayView::read_dlpack(PyObject* object, const char* name) {
       raise(PyExc_TypeError, "%s: expected DLPack 1, got version %u", name, managed->version.major);
     }
     read_only_ = (managed->flags & kDLPackReadOnly) != 0;
-    take(managed->dl_tensor, name);
+    read_dltensor(managed->dl_tensor, name);
   } else {
     auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
     if (managed == nullptr) raise_current();
-    take(managed->dl_tensor, name);
+    read_dltensor(managed->dl_tensor, name);
   }
-  // JAX's arrays never change, and its DLPack export does not say so; its buffer does.
+  // JAX arrays are immutable, but their DLPack export does not say so.
   if (!read_only_ && std::strncmp(type_name(object), "jaxlib.", 7) == 0) read_only_ = true;
   return true;
 }
@@ -266,14 +242,13 @@ bool ArrayView::read_buffer(PyObject* object, const char* name) {
   } else if (code == 'd' && buffer_.itemsize == 8) {
     dtype_ = DType::kFloat64;
   } else {
-    raise(PyExc_TypeError, "%s: expected %s, got a buffer of format '%s'", name, kDTypes, format);
+    raise(PyExc_TypeError, "%s: expected %s, got a buffer of format '%s'", name, kDTypeNames, format);
   }
-  kind_ = Kind::kNumpy;
+  kind_ = ArrayKind::kNumpy;
   data_ = buffer_.buf;
   read_only_ = buffer_.readonly != 0;
-  check_rank(buffer_.ndim, name);
-  rank_ = buffer_.ndim;
-  set_byte_strides(buffer_.shape, buffer_.strides, name);
+  set_rank(buffer_.ndim, name);
+  set_extents(buffer_.shape, buffer_.strides, name);
   return true;
 }
 

@@ -3,14 +3,36 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <type_traits>
 
 #include "arrays/errors.h"
 
 namespace mseloss::python {
+namespace {
+
+// A consumer renames the capsule; until then the capsule's destructor frees the tensor.
+template <class Managed>
+PyObject* new_capsule(Managed* managed) {
+  static constexpr const char* name =
+      std::is_same_v<Managed, DLManagedTensorVersioned> ? "dltensor_versioned" : "dltensor";
+  PyObject* capsule = PyCapsule_New(managed, name, [](PyObject* self) {
+    if (!PyCapsule_IsValid(self, name)) return;
+    auto* tensor = static_cast<Managed*>(PyCapsule_GetPointer(self, name));
+    tensor->deleter(tensor);
+  });
+  if (capsule == nullptr) raise_current();
+  return capsule;
+}
+
+}  // namespace
+
+DLDataType dlpack_dtype(DType dtype) {
+  return {dtype == DType::kBFloat16 ? kDLBfloat : kDLFloat, static_cast<uint8_t>(8 * size_of(dtype)), 1};
+}
 
 const DLPackExchangeAPI* exchange_api(PyTypeObject* type) {
-  // The first types seen, for ever: torch.Tensor and torch.nn.Parameter in practice. A type that is kept
-  // alive cannot share its address with another.
+  // The first 8 types seen, in practice torch.Tensor and torch.nn.Parameter. Each is kept alive, so that no
+  // later type can have its address.
   struct Entry {
     std::atomic<PyTypeObject*> type{nullptr};
     const DLPackExchangeAPI* api = nullptr;
@@ -48,33 +70,23 @@ DLPackExport::~DLPackExport() {
 
 PyObject* DLPackExport::capsule(bool versioned) {
   if (managed_ == nullptr) raise(PyExc_BufferError, "this memory has been handed over already");
+  PyObject* result;
   if (versioned) {
-    PyObject* capsule = PyCapsule_New(managed_, "dltensor_versioned", [](PyObject* self) {
-      if (!PyCapsule_IsValid(self, "dltensor_versioned")) return;  // consumed, and renamed
-      auto* tensor = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(self, "dltensor_versioned"));
+    result = new_capsule(managed_);
+  } else {
+    auto legacy = std::make_unique<DLManagedTensor>();
+    legacy->dl_tensor = managed_->dl_tensor;
+    legacy->manager_ctx = managed_;
+    legacy->deleter = [](DLManagedTensor* self) {
+      auto* tensor = static_cast<DLManagedTensorVersioned*>(self->manager_ctx);
       tensor->deleter(tensor);
-    });
-    if (capsule == nullptr) raise_current();
-    managed_ = nullptr;
-    return capsule;
+      delete self;
+    };
+    result = new_capsule(legacy.get());
+    legacy.release();
   }
-  auto legacy = std::make_unique<DLManagedTensor>();
-  legacy->dl_tensor = managed_->dl_tensor;
-  legacy->manager_ctx = managed_;
-  legacy->deleter = [](DLManagedTensor* self) {
-    auto* tensor = static_cast<DLManagedTensorVersioned*>(self->manager_ctx);
-    tensor->deleter(tensor);
-    delete self;
-  };
-  PyObject* capsule = PyCapsule_New(legacy.get(), "dltensor", [](PyObject* self) {
-    if (!PyCapsule_IsValid(self, "dltensor")) return;
-    auto* tensor = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(self, "dltensor"));
-    tensor->deleter(tensor);
-  });
-  if (capsule == nullptr) raise_current();
-  legacy.release();
   managed_ = nullptr;
-  return capsule;
+  return result;
 }
 
 }  // namespace mseloss::python

@@ -1,5 +1,5 @@
-// The structures of DLPack 1.x that this module exchanges (dmlc/dlpack, include/dlpack/dlpack.h). Their
-// layout is a binary interface.
+// The parts of DLPack 1.x that the module exchanges (dmlc/dlpack, include/dlpack/dlpack.h), and a type's C
+// exchange API. The layout of the structures is a binary interface.
 #pragma once
 
 #define PY_SSIZE_T_CLEAN
@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <utility>
+
+#include "mseloss/mseloss.h"
 
 namespace mseloss::python {
 
@@ -18,6 +20,7 @@ inline constexpr int32_t kDLCPU = 1, kDLCUDAHost = 3, kDLROCMHost = 11, kDLCUDAM
 struct DLDataType {
   uint8_t code, bits;
   uint16_t lanes;
+  bool operator==(const DLDataType&) const = default;
 };
 inline constexpr uint8_t kDLFloat = 2, kDLBfloat = 4;
 
@@ -27,7 +30,7 @@ struct DLTensor {
   int32_t ndim;
   DLDataType dtype;
   int64_t* shape;
-  int64_t* strides;  // in elements; null: dense
+  int64_t* strides;  // in elements; null: dense, row-major
   uint64_t byte_offset;
 };
 
@@ -51,7 +54,7 @@ struct DLManagedTensorVersioned {
   DLTensor dl_tensor;
 };
 
-// What type(tensor).__dlpack_c_exchange_api__ points to: conversions that run no Python code.
+// The target of type(tensor).__dlpack_c_exchange_api__: conversions that run no Python code.
 struct DLPackExchangeAPI {
   DLPackVersion version;
   DLPackExchangeAPI* previous;
@@ -62,16 +65,21 @@ struct DLPackExchangeAPI {
   int (*current_stream)(int32_t, int32_t, void**);
 };
 
-// Null when the type has none. Cached for each type.
+DLDataType dlpack_dtype(DType dtype);
+
+// The type's exchange API of DLPack 1, or null. Cached for each type. Needs the GIL.
 const DLPackExchangeAPI* exchange_api(PyTypeObject* type);
 
-// A managed tensor on its way to some library's `from_dlpack`.
+// Passes a managed tensor to a library's `from_dlpack`, which calls `__dlpack__` on it.
 class DLPackExport {
  public:
-  explicit DLPackExport(DLManagedTensorVersioned* managed) : managed_(managed) {}  // takes ownership
+  // Takes ownership.
+  explicit DLPackExport(DLManagedTensorVersioned* managed) : managed_(managed) {}
   DLPackExport(DLPackExport&& other) noexcept : managed_(std::exchange(other.managed_, nullptr)) {}
   ~DLPackExport();
-  PyObject* capsule(bool versioned);  // a new reference; once
+  // A new reference. Raises BufferError when called again. `versioned`: for a consumer of DLPack 1.0 or
+  // newer.
+  PyObject* capsule(bool versioned);
 
  private:
   DLManagedTensorVersioned* managed_;

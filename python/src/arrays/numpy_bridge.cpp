@@ -11,6 +11,17 @@
 namespace mseloss::python {
 namespace {
 
+// sys.modules[name] as a borrowed reference, or null if it is not imported.
+PyObject* loaded_module(const char* name) {
+  PyObject* modules = PyImport_GetModuleDict();  // borrowed
+  PyObject* key = PyUnicode_FromString(name);
+  if (key == nullptr) raise_current();
+  PyObject* module = PyDict_GetItemWithError(modules, key);
+  Py_DECREF(key);
+  if (module == nullptr && PyErr_Occurred()) raise_current();
+  return module == Py_None ? nullptr : module;
+}
+
 // NumPy's C API is a table of pointers; null until NumPy is loaded.
 bool api_loaded() { return PyArray_API != nullptr; }
 
@@ -25,7 +36,7 @@ void load_api() {
   if (!api_loaded() && _import_array() < 0) raise_current();
 }
 
-// ml_dtypes.bfloat16 has a type number of its own in each process.
+// ml_dtypes registers its bfloat16 with NumPy at import, so the type number differs between processes.
 std::atomic<int> bfloat16_number{NPY_NOTYPE};
 
 bool is_bfloat16(PyArray_Descr* descr) {
@@ -70,16 +81,6 @@ PyArray_Descr* descr_of(DType dtype) {
 
 }  // namespace
 
-PyObject* loaded_module(const char* name) {
-  PyObject* modules = PyImport_GetModuleDict();  // borrowed
-  PyObject* key = PyUnicode_FromString(name);
-  if (key == nullptr) raise_current();
-  PyObject* module = PyDict_GetItemWithError(modules, key);
-  Py_DECREF(key);
-  if (module == nullptr && PyErr_Occurred()) raise_current();
-  return module == Py_None ? nullptr : module;
-}
-
 bool is_numpy_array(PyObject* object) { return load_api_if_numpy_is_loaded() && PyArray_Check(object); }
 
 bool is_numpy_scalar(PyObject* object) { return api_loaded() && PyArray_IsScalar(object, Generic); }
@@ -119,7 +120,7 @@ NumpyView numpy_view(PyObject* object) {
 }
 
 PyObject* new_numpy_array(int rank, const int64_t* shape, const int64_t* strides, DType dtype, void* data,
-                          PyObject* owner, void** array_data) {
+                          PyObject* owner) {
   load_api();
   static_assert(sizeof(npy_intp) == sizeof(int64_t));
   npy_intp byte_strides[kMaxRank];
@@ -136,7 +137,6 @@ PyObject* new_numpy_array(int rank, const int64_t* shape, const int64_t* strides
     Py_DECREF(array);
     raise_current();
   }
-  *array_data = PyArray_DATA(reinterpret_cast<PyArrayObject*>(array));
   return array;
 }
 

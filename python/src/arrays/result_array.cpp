@@ -1,5 +1,3 @@
-// ResultArray arrays out: NumPy's own memory while it is small, the pool's from 1 MiB on, DLPack for other
-// kinds.
 #include "arrays/result_array.h"
 
 #include <nanobind/nanobind.h>
@@ -17,16 +15,17 @@ namespace {
 
 namespace nb = nanobind;
 
-struct Managed {
+// DLPack's tensor and what it points to.
+struct ManagedResult {
   DLManagedTensorVersioned tensor;
   Block* block;
   int64_t shape[kMaxRank];
   int64_t strides[kMaxRank];
 };
 
-// May run on any thread, without the GIL, and after the interpreter is gone.
+// May run on any thread, without the GIL, and after the interpreter has shut down.
 void delete_managed(DLManagedTensorVersioned* tensor) {
-  auto* managed = static_cast<Managed*>(tensor->manager_ctx);
+  auto* managed = static_cast<ManagedResult*>(tensor->manager_ctx);
   release(managed->block);
   delete managed;
 }
@@ -37,14 +36,20 @@ void delete_block(PyObject* capsule) { release(static_cast<Block*>(PyCapsule_Get
   raise(PyExc_MemoryError, "expected %zu bytes for the result, got none from the system", bytes);
 }
 
-DLDataType dlpack_dtype(DType dtype) {
-  return {dtype == DType::kBFloat16 ? kDLBfloat : kDLFloat, static_cast<uint8_t>(8 * size_of(dtype)), 1};
-}
-
 }  // namespace
 
+int64_t element_count(std::span<const int64_t> shape) {
+  int64_t count = 1;
+  bool fits = true, empty = false;
+  for (const int64_t extent : shape) {
+    empty = empty || extent == 0;
+    fits = fits && !__builtin_mul_overflow(count, extent, &count);
+  }
+  return empty ? 0 : fits ? count : INT64_MAX;
+}
+
 void dense_strides(std::span<const int64_t> shape, std::span<const int64_t> like, int64_t* strides) {
-  int order[kMaxRank], rank = 0;  // of the dimensions that matter
+  int order[kMaxRank], rank = 0;  // dimensions of extent 1 are left out: they get stride 1
   for (int i = 0; i < static_cast<int>(shape.size()); ++i) {
     strides[i] = 1;
     if (shape[i] != 1) order[rank++] = i;
@@ -72,33 +77,27 @@ ResultArray::~ResultArray() {
 void ResultArray::allocate(std::span<const int64_t> shape, DType dtype, const ArrayView* like) {
   rank_ = static_cast<int>(shape.size());
   dtype_ = dtype;
-  kind_ = like == nullptr ? Kind::kNumpy : like->kind();
+  kind_ = like == nullptr ? ArrayKind::kNumpy : like->kind();
   like_ = like == nullptr ? nullptr : like->object();
   std::copy(shape.begin(), shape.end(), shape_);
   const bool same = like != nullptr && std::ranges::equal(like->shape(), shape);
   dense_strides(shape, same ? like->strides() : std::span<const int64_t>{}, strides_);
-  int64_t count = 1, bytes;
-  bool fits = true, empty = false;
-  for (const int64_t extent : shape) {
-    empty = empty || extent == 0;
-    fits = fits && !__builtin_mul_overflow(count, extent, &count);
-  }
-  fits = fits && !__builtin_mul_overflow(count, int64_t{size_of(dtype)}, &bytes);
-  if (empty) {
-    bytes = 0;
-  } else if (!fits) {
+  int64_t bytes;
+  if (__builtin_mul_overflow(element_count(shape), size_of(dtype), &bytes)) {
     raise(PyExc_MemoryError, "expected a result of less than 2^63 bytes, got a larger broadcast shape");
   }
-  if (kind_ == Kind::kNumpy) {
+  if (kind_ == ArrayKind::kNumpy) {
     allocate_numpy(static_cast<size_t>(bytes));
+    data_ = numpy_view(array_).data;
   } else {
     allocate_managed(static_cast<size_t>(bytes));
+    data_ = managed_->dl_tensor.data;
   }
 }
 
 void ResultArray::allocate_numpy(size_t bytes) {
-  if (bytes < kPooled) {
-    array_ = new_numpy_array(rank_, shape_, strides_, dtype_, nullptr, nullptr, &data_);
+  if (bytes < kMinPooledBytes) {
+    array_ = new_numpy_array(rank_, shape_, strides_, dtype_);
     return;
   }
   Block* block = acquire(bytes);
@@ -108,13 +107,13 @@ void ResultArray::allocate_numpy(size_t bytes) {
     release(block);
     raise_current();
   }
-  array_ = new_numpy_array(rank_, shape_, strides_, dtype_, block->data, owner, &data_);
+  array_ = new_numpy_array(rank_, shape_, strides_, dtype_, block->data, owner);
 }
 
 void ResultArray::allocate_managed(size_t bytes) {
   Block* block = acquire(bytes);
   if (block == nullptr) raise_memory(bytes);
-  auto* managed = new Managed{};
+  auto* managed = new ManagedResult{};
   managed->block = block;
   std::copy_n(shape_, rank_, managed->shape);
   std::copy_n(strides_, rank_, managed->strides);
@@ -125,15 +124,14 @@ void ResultArray::allocate_managed(size_t bytes) {
   managed_->flags = 0;
   managed_->dl_tensor = {block->data,    {kDLCPU, 0},      rank_, dlpack_dtype(dtype_),
                          managed->shape, managed->strides, 0};
-  data_ = block->data;
 }
 
 PyObject* ResultArray::finish(bool scalar) {
-  if (kind_ == Kind::kNumpy) {
+  if (kind_ == ArrayKind::kNumpy) {
     PyObject* array = std::exchange(array_, nullptr);
     return scalar && rank_ == 0 ? numpy_array_to_scalar(array) : array;
   }
-  if (kind_ == Kind::kExchange) {
+  if (kind_ == ArrayKind::kExchange) {
     void* tensor = nullptr;
     if (exchange_api(Py_TYPE(like_))->managed_to_object(std::exchange(managed_, nullptr), &tensor) != 0) {
       raise_current();
@@ -141,7 +139,7 @@ PyObject* ResultArray::finish(bool scalar) {
     return static_cast<PyObject*>(tensor);
   }
   nb::object exported = nb::cast(DLPackExport(std::exchange(managed_, nullptr)));
-  // The array API standard's way to a library's functions; what does not follow it gets a NumPy array.
+  // The array API standard's way to a library's functions. Objects that do not follow it give a NumPy array.
   nb::handle like(like_);
   nb::object library = nb::hasattr(like, "__array_namespace__") ? like.attr("__array_namespace__")()
                                                                 : nb::module_::import_("numpy");

@@ -1,4 +1,4 @@
-// New dense arrays for results, of the same kind as an operand.
+// New dense arrays for results, the same kind of object as an operand.
 #pragma once
 
 #define PY_SSIZE_T_CLEAN
@@ -13,7 +13,8 @@
 
 namespace mseloss::python {
 
-// A fresh dense array that is being filled. finish() hands it to Python; without it the memory goes back.
+// A new dense array for a call to fill. finish() hands it to Python; without finish() the destructor frees
+// it.
 class ResultArray {
  public:
   ResultArray() = default;
@@ -21,11 +22,12 @@ class ResultArray {
   ResultArray& operator=(const ResultArray&) = delete;
   ~ResultArray();
 
-  // The same kind of object as `like` (null: NumPy). Where `like` has the same shape, dimensions lie in
-  // memory in its order, as NumPy's order "K": a transposed input gets a transposed result.
+  // An uninitialised array of at most kMaxRank dimensions, the same kind of object as `like` (null: NumPy).
+  // If `like` has this shape, the result has its order of dimensions in memory, as with NumPy's order="K": a
+  // transposed input gets a transposed result. Raises MemoryError.
   void allocate(std::span<const int64_t> shape, DType dtype, const ArrayView* like);
   Tensor view() const { return {data_, dtype_, shape(), strides()}; }
-  // A new reference. `scalar`: a 0-dimensional NumPy result becomes a NumPy scalar, as NumPy's reductions do.
+  // A new reference. `scalar`: a 0-dimensional NumPy array becomes a NumPy scalar, as in NumPy's reductions.
   PyObject* finish(bool scalar = false);
 
  private:
@@ -34,19 +36,22 @@ class ResultArray {
   void allocate_numpy(size_t bytes);
   void allocate_managed(size_t bytes);
 
-  Kind kind_ = Kind::kNumpy;
+  ArrayKind kind_ = ArrayKind::kNumpy;
   DType dtype_ = DType::kFloat32;
-  PyObject* like_ = nullptr;   // borrowed
-  PyObject* array_ = nullptr;  // owned; NumPy only
-  DLManagedTensorVersioned* managed_ = nullptr;
+  PyObject* like_ = nullptr;                     // borrowed
+  PyObject* array_ = nullptr;                    // owned; kNumpy
+  DLManagedTensorVersioned* managed_ = nullptr;  // owned; kExchange and kDLPack
   void* data_ = nullptr;
   int rank_ = 0;
   int64_t shape_[kMaxRank];
   int64_t strides_[kMaxRank];
 };
 
-// Dense strides for `shape`, with the dimensions in memory in the order that the strides `like` give (none:
-// row- major).
+// The product of the extents; INT64_MAX if it is larger.
+int64_t element_count(std::span<const int64_t> shape);
+
+// Dense strides in elements for `shape`. The dimensions lie in memory in the order of the strides `like`; if
+// it is empty, of another length or has a stride of 0, in row-major order.
 void dense_strides(std::span<const int64_t> shape, std::span<const int64_t> like, int64_t* strides);
 
 }  // namespace mseloss::python

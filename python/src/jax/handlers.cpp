@@ -1,14 +1,14 @@
-// XLA's FFI handlers for the processor, behind mseloss.jax: buffers to views, the core's call, its Status
-// back.
+// The CPU handlers of mseloss.jax for XLA's foreign function interface (FFI): they convert buffers to views,
+// call the library and return its Status.
 //
-// XLA's arrays are dense and row-major. mseloss/jax.py has the operands' meaning and checks shapes and
-// dtypes.
+// XLA's arrays are dense and row-major. mseloss/jax/ defines the operands and checks shapes and dtypes.
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
 
-#include "arrays/one.h"
+#include "arrays/dtypes.h"
+#include "arrays/result_array.h"
 #include "jax/xla_ffi.h"
 #include "module/grad_part.h"
 #include "mseloss/mseloss.h"
@@ -36,11 +36,7 @@ std::span<const int64_t> shape_of(const xla::Buffer& buffer) {
   return {buffer.dims, static_cast<size_t>(buffer.rank)};
 }
 
-int64_t count_of(const xla::Buffer& buffer) {
-  int64_t count = 1;
-  for (const int64_t extent : shape_of(buffer)) count *= extent;
-  return count;
-}
+int64_t count_of(const xla::Buffer& buffer) { return element_count(shape_of(buffer)); }
 
 size_t bytes_of(const xla::Buffer& buffer) {
   return static_cast<size_t>(count_of(buffer)) * size_of(dtype_of(buffer));
@@ -50,8 +46,8 @@ ConstTensor view(const In& buffer) { return {buffer.data, dtype_of(buffer), shap
 
 Tensor mutable_view(Out& buffer) { return {buffer.data, dtype_of(buffer), shape_of(buffer)}; }
 
-// A result of this size is on pages that nobody has touched: XLA takes it from malloc, and glibc's maps each
-// block from 32 MiB on afresh. In huge pages the faults cost a fifth (of 256 MiB, 110 ms become 20 ms).
+// XLA takes results from malloc, and glibc maps every block of 32 MiB or more anew, so all pages fault on the
+// first write. Huge pages cut that cost to a fifth (256 MiB: from 110 ms to 20 ms).
 void prefer_huge_pages(const Out& buffer) {
 #ifdef MADV_HUGEPAGE
   constexpr size_t kMapped = size_t{32} << 20, kHugePage = size_t{2} << 20;
@@ -59,7 +55,7 @@ void prefer_huge_pages(const Out& buffer) {
   if (bytes < kMapped) return;
   const size_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
   const size_t last = (begin + bytes) / kHugePage * kHugePage;
-  madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // a hint: no matter if refused
+  madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // a hint; may be refused
 #endif
 }
 
@@ -86,8 +82,8 @@ Status grad(const In& grad_output, const In& input, const In& target, Out& out, 
   return grad_part(view(grad_output), view(input), view(target), count, mutable_view(out));
 }
 
-// `stored` is the gradient for a grad_output of 1, and usually lies where `out` does. Any other grad_output
-// starts from the operands again: a gradient that a half type has rounded cannot be scaled exactly.
+// `stored` is the gradient for a grad_output of 1; XLA usually gives `out` the same memory. For any other
+// grad_output the gradient is computed anew: scaling one that a half type has rounded would not be exact.
 Status finish_grad(const In& stored, const In& grad_output, const In& input, const In& target, Out& out,
                    int64_t count) {
   if (!is_one(grad_output)) return grad(grad_output, input, target, out, count);
@@ -95,7 +91,7 @@ Status finish_grad(const In& stored, const In& grad_output, const In& input, con
   return {};
 }
 
-// A PartialSum of this device's part, as 32-bit words.
+// The PartialSum of this device's shard, as 32-bit words.
 Status partial(const In& input, const In& target, Out& words, int64_t exact) {
   PartialSum sum;
   const Status status =
@@ -104,7 +100,8 @@ Status partial(const In& input, const In& target, Out& words, int64_t exact) {
   return status;
 }
 
-// The loss from every device's PartialSum, and whether they decide it (if not, it is left 0).
+// The loss from the PartialSums of all devices. `decided` is false, and the loss 0, if they leave its
+// rounding undecided.
 Status finish(const In& words, Out& out, Out& decided, int64_t reduction) {
   PartialSum total;
   const auto* part = static_cast<const char*>(words.data);
@@ -125,8 +122,8 @@ xla::Error* error(const xla::Frame& frame, xla::Code code, const char* message) 
   return frame.api->create_error(&arguments);
 }
 
-// XLA asks once, at registration. The older of the two versions is the one both know; XLA of version 0.1
-// brings no `api` when it asks.
+// XLA queries the metadata once, at registration. The answer is the older of the two versions. In version 0.1
+// the query has no `api`.
 xla::Error* answer_metadata(const xla::Frame& frame) {
   xla::Metadata& metadata = *reinterpret_cast<xla::MetadataExtension*>(frame.extensions)->metadata;
   const int minor = frame.api == nullptr ? 1 : std::min(frame.api->version.minor, xla::kMinor);
@@ -140,7 +137,7 @@ int64_t value_of(const xla::Scalar& scalar) {
   return *static_cast<const int64_t*>(scalar.value);
 }
 
-// Calls one of the functions above with the frame's operands, results and its one attribute.
+// Calls `function` with the frame's operands, its results and its one attribute.
 template <size_t kOperands, size_t kResults, class Function>
 xla::Error* call(const xla::Frame& frame, Function function) {
   if (frame.extensions != nullptr && frame.extensions->type == xla::kMetadata) return answer_metadata(frame);

@@ -1,7 +1,7 @@
-// The structures of XLA's foreign function interface that a handler on the processor meets. Their layout is
-// a binary interface: the structures grow at their ends only, and XLA refuses at registration a handler whose
-// version it no longer serves. Declared here, so that building needs no jaxlib. Written against version 0.3;
-// what is used has been the same since 0.1.
+// The structures of XLA's foreign function interface that a CPU handler uses, declared here so that building
+// does not need jaxlib. Their layout is a binary interface: structures grow only at the end, and XLA rejects
+// at registration a handler whose version it no longer supports. Written for version 0.3; the fields used
+// have been the same since 0.1.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,8 @@ inline constexpr int kMajor = 0, kMinor = 3;
 enum class Code : uint32_t { kInvalidArgument = 3, kResourceExhausted = 8, kInternal = 13 };
 enum class Type : uint32_t { kBool = 1, kI64 = 5, kF16 = 10, kF32 = 11, kF64 = 12, kBF16 = 16 };
 enum class Stage : uint32_t { kExecute = 3 };
-inline constexpr uint32_t kMetadata = 1;  // the extension that asks instead of calling
-inline constexpr uint32_t kScalar = 3;    // of attributes
+inline constexpr uint32_t kMetadata = 1;  // the extension of a call that queries the metadata
+inline constexpr uint32_t kScalar = 3;    // the kind of an attribute
 
 struct Extension {
   size_t struct_size;

@@ -18,8 +18,8 @@ constexpr size_t kHugePage = size_t{2} << 20;
 
 size_t round_up(size_t bytes, size_t step) { return (bytes + step - 1) / step * step; }
 
-// Few distinct capacities, so that a slightly different size next time still fits: steps of an eighth of the
-// largest power of two below, whole huge pages from one huge page on.
+// Rounds up to one of few capacities, so that a block also fits a slightly different size later: to an eighth
+// of the next lower power of two, and to whole huge pages from 2 MiB on.
 size_t capacity_for(size_t bytes) {
   if (bytes < kHugePage) return round_up(bytes, kHugePage / 8);
   size_t power = kHugePage;
@@ -43,7 +43,7 @@ void* map(size_t capacity) noexcept {
   if (aligned != begin) munmap(begin, aligned - begin);
   if (char* end = aligned + capacity; end != begin + reserved) munmap(end, begin + reserved - end);
 #ifdef MADV_HUGEPAGE
-  madvise(aligned, capacity, MADV_HUGEPAGE);  // a hint: where the kernel refuses, small pages do
+  madvise(aligned, capacity, MADV_HUGEPAGE);  // a hint; if the kernel refuses, small pages work too
 #endif
   return aligned;
 }
@@ -70,6 +70,7 @@ struct Pool {
 
   Pool() { usage.limit = default_limit(); }
 
+  // The most recently used block that fits and exceeds `capacity` by at most a quarter, or null.
   Block* take_idle(size_t capacity) {
     for (size_t i = idle.size(); i-- > 0;) {
       Block* block = idle[i];
@@ -82,7 +83,8 @@ struct Pool {
     return nullptr;
   }
 
-  // Unmapping is left to the caller, outside the lock.
+  // Removes the least recently used blocks until at most `keep` idle bytes remain. The caller unmaps them,
+  // after releasing the lock.
   std::vector<Block*> evict(size_t keep) {
     size_t count = 0;
     for (; count < idle.size() && usage.idle > keep; ++count) usage.idle -= idle[count]->capacity;
@@ -93,11 +95,11 @@ struct Pool {
   }
 };
 
-// Never destroyed: arrays may die after static destructors have run.
+// Never destroyed: arrays may be freed after static destructors have run.
 Pool& pool() {
   static Pool* const instance = [] {
     auto* created = new Pool;
-    // A child forked while another thread holds the lock would wait for ever.
+    // Without these a child forked while another thread holds the lock would deadlock.
     pthread_atfork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); }, [] { pool().mutex.unlock(); });
     return created;
   }();
@@ -123,7 +125,7 @@ Block* acquire_small(size_t bytes) noexcept {
 }  // namespace
 
 Block* acquire(size_t bytes) noexcept try {
-  if (bytes < kPooled) return acquire_small(bytes);
+  if (bytes < kMinPooledBytes) return acquire_small(bytes);
   if (bytes > SIZE_MAX / 4) return nullptr;
   const size_t capacity = capacity_for(bytes);
   Pool& p = pool();
@@ -154,7 +156,7 @@ Block* acquire(size_t bytes) noexcept try {
 }
 
 void release(Block* block) noexcept {
-  if (block->capacity < kPooled) {
+  if (block->capacity < kMinPooledBytes) {
     std::free(block->data);
     delete block;
     return;
@@ -173,7 +175,7 @@ void release(Block* block) noexcept {
       p.usage.idle += block->capacity;
       ++p.usage.idle_blocks;
     }
-  } catch (...) {  // no memory for the list: give the block back
+  } catch (...) {  // no memory for the list of idle blocks: unmap the block
   }
   unmap(evicted);
   if (!kept) unmap(block);

@@ -1,5 +1,5 @@
-// Memory for fresh results. Page faults and zeroing of new memory cost several times the arithmetic, so
-// blocks from kPooled bytes on are backed by huge pages and recycled.
+// Memory for new results. Page faults and the zeroing of new memory cost several times the arithmetic, so
+// blocks of kMinPooledBytes or more are backed by huge pages and recycled.
 #pragma once
 
 #include <cstddef>
@@ -7,29 +7,30 @@
 
 namespace mseloss::python {
 
-// One block of memory. It is either live (one owner, who will release it exactly once) or idle (the pool's,
-// at most limit() bytes in all, least recently used blocks go back to the system first).
+// A block of memory is either live (its one owner releases it exactly once) or idle (kept by the pool for
+// reuse). The pool keeps at most pool_limit() idle bytes and unmaps the least recently used blocks first.
 struct Block {
   void* data;       // aligned to 64 bytes
-  size_t capacity;  // bytes reserved; below kPooled the block came from malloc
+  size_t capacity;  // bytes; a block of less than kMinPooledBytes comes from malloc and is never pooled
 };
 
-inline constexpr size_t kPooled = size_t{1} << 20;
+inline constexpr size_t kMinPooledBytes = size_t{1} << 20;
 
-// Null when memory is short. Contents are unspecified. acquire() and release() are thread-safe, need no GIL,
-// may be called in a forked child and until the process ends.
+// Uninitialised memory, or null if the system has none. acquire() and release() are thread-safe, do not need
+// the GIL, and may be called in a forked child and until the process ends.
 Block* acquire(size_t bytes) noexcept;
 void release(Block* block) noexcept;
 
 struct PoolUsage {
   size_t live, idle, limit;  // bytes
   size_t live_blocks, idle_blocks;
-  uint64_t mapped, reused;  // requests served by the system, by an idle block
+  uint64_t mapped, reused;  // requests served by new memory, by an idle block
 };
 PoolUsage pool_usage() noexcept;
-// The default is an eighth of the memory this process may use, or MSELOSS_MEMORY_LIMIT bytes.
+// In bytes. The default is the environment variable MSELOSS_MEMORY_LIMIT, or an eighth of the memory that the
+// process may use.
 size_t pool_limit() noexcept;
-void set_pool_limit(size_t bytes) noexcept;  // trims what is idle beyond it at once
-size_t trim_pool() noexcept;                 // gives all idle blocks back; returns their bytes
+void set_pool_limit(size_t bytes) noexcept;  // unmaps idle blocks beyond the new limit
+size_t trim_pool() noexcept;                 // unmaps all idle blocks and returns their bytes
 
 }  // namespace mseloss::python

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "arrays/dtypes.h"
+
 namespace mseloss::python {
 
 namespace nb = nanobind;
@@ -15,13 +17,13 @@ void raise_status(const Status& status) {
   raise_current();
 }
 
-Reduction parse_reduction(nb::handle text) {
-  if (PyUnicode_Check(text.ptr())) {
-    if (PyUnicode_CompareWithASCIIString(text.ptr(), "mean") == 0) return Reduction::kMean;
-    if (PyUnicode_CompareWithASCIIString(text.ptr(), "sum") == 0) return Reduction::kSum;
-    if (PyUnicode_CompareWithASCIIString(text.ptr(), "none") == 0) return Reduction::kNone;
+Reduction parse_reduction(nb::handle name) {
+  if (PyUnicode_Check(name.ptr())) {
+    if (PyUnicode_CompareWithASCIIString(name.ptr(), "mean") == 0) return Reduction::kMean;
+    if (PyUnicode_CompareWithASCIIString(name.ptr(), "sum") == 0) return Reduction::kSum;
+    if (PyUnicode_CompareWithASCIIString(name.ptr(), "none") == 0) return Reduction::kNone;
   }
-  raise(PyExc_ValueError, "reduction: expected 'none', 'mean' or 'sum', got %R", text.ptr());
+  raise(PyExc_ValueError, "reduction: expected 'none', 'mean' or 'sum', got %R", name.ptr());
 }
 
 DType parse_dtype(nb::handle given) {
@@ -41,10 +43,10 @@ DType parse_dtype(nb::handle given) {
   const char* name = PyUnicode_AsUTF8(text.ptr());
   if (name == nullptr) raise_current();
   if (std::strncmp(name, "torch.", 6) == 0) name += 6;
-  for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat64}) {
+  for (const DType dtype : kDTypes) {
     if (std::strcmp(name, name_of(dtype)) == 0) return dtype;
   }
-  raise(PyExc_TypeError, "dtype: expected float32, float16, bfloat16 or float64, got %R", object);
+  raise(PyExc_TypeError, "dtype: expected %s, got %R", kDTypeNames, object);
 }
 
 DType promote(DType a, DType b) {
@@ -71,16 +73,6 @@ void BroadcastShape::add(std::span<const int64_t> shape) {
       valid_ = false;
     }
   }
-}
-
-int64_t BroadcastShape::count() const {
-  int64_t count = 1;
-  bool fits = true, empty = false;
-  for (const int64_t extent : extents()) {
-    empty = empty || extent == 0;
-    fits = fits && !__builtin_mul_overflow(count, extent, &count);
-  }
-  return empty ? 0 : fits ? count : INT64_MAX;
 }
 
 }  // namespace mseloss::python

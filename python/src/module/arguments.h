@@ -1,4 +1,5 @@
-// Arguments other than arrays, and the core's Status as a Python exception.
+// What the functions of mseloss._core share: parsing of arguments that are not arrays, the shape of a result,
+// and a Status as a Python exception.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -7,6 +8,7 @@
 #include <span>
 
 #include "arrays/errors.h"
+#include "arrays/result_array.h"
 #include "mseloss/mseloss.h"
 
 namespace mseloss::python {
@@ -18,11 +20,13 @@ inline void check(const Status& status) {
     raise_status(status);
 }
 
-Reduction parse_reduction(nanobind::handle text);
+// "none", "mean" or "sum"; raises ValueError.
+Reduction parse_reduction(nanobind::handle name);
 
-// What a user may write for a dtype: a name, a NumPy, PyTorch or JAX dtype, a scalar type.
+// Accepts a name, a NumPy, PyTorch or JAX dtype, or a scalar type such as numpy.float32. Raises TypeError.
 DType parse_dtype(nanobind::handle given);
 
+// The dtype of a loss of operands of dtypes `a` and `b`.
 DType promote(DType a, DType b);
 
 // The shape that operands broadcast to, for allocating a result before the core checks the call. Where the
@@ -35,7 +39,7 @@ class BroadcastShape {
     if (!valid_) rank_ = 0;
   }
   std::span<const int64_t> extents() const { return {extents_, static_cast<size_t>(rank_)}; }
-  int64_t count() const;  // elements; INT64_MAX if there are more
+  int64_t count() const { return element_count(extents()); }
 
  private:
   void add(std::span<const int64_t> shape);

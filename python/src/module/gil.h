@@ -1,4 +1,4 @@
-// When a call of the core gives up the GIL.
+// Calls of the library with or without the GIL.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,8 @@ namespace mseloss::python {
 // Elements. Shorter calls keep the GIL: releasing and reacquiring it can cost more than the call itself.
 inline constexpr int64_t kReleaseGil = 1 << 15;
 
-// Needs the GIL. `ReleaseGil` is the binding library's guard that releases it for the guard's lifetime.
+// Runs `call`, which returns a Status, over `count` elements. Needs the GIL. `ReleaseGil` is the binding
+// library's guard that releases the GIL for its lifetime.
 template <class ReleaseGil, class Call>
 Status call_core(int64_t count, Call call) {
   std::optional<ReleaseGil> released;

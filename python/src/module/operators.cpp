@@ -1,4 +1,4 @@
-// The operators of mseloss._core: arguments to views, then the core's call.
+// The operators of mseloss._core: convert the arguments to views and call the library.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
@@ -20,79 +20,87 @@ using namespace nb::literals;
 namespace {
 
 template <class Call>
-void run(int64_t count, Call call) {
-  check(call_core<nb::gil_scoped_release>(count, call));
+void run(const BroadcastShape& shape, Call call) {
+  check(call_core<nb::gil_scoped_release>(shape.count(), call));
 }
 
-nb::object grad(nb::handle grad_output, nb::handle input, nb::handle target, nb::handle reduction,
-                nb::handle out) {
-  ArrayView g, x, y, given;
-  x.read(input.ptr(), "input");
-  y.read(target.ptr(), "target");
-  g.read_or_scalar(grad_output.ptr(), "grad_output", x.dtype());
-  const Reduction how = parse_reduction(reduction);
-  const BroadcastShape shape(x, y, g);
-  if (!out.is_none()) {
-    given.read_writable(out.ptr(), "out");
-    run(shape.count(),
-        [&] { return mseloss::grad(g.view(), x.view(), y.view(), how, given.mutable_view()); });
-    return nb::borrow(out);
+struct Operands {
+  ArrayView g, x, y;
+
+  Operands(nb::handle input, nb::handle target) {
+    x.read(input.ptr(), "input");
+    y.read(target.ptr(), "target");
   }
-  ResultArray fresh;
-  fresh.allocate(shape.extents(), x.dtype(), &x);
-  run(shape.count(), [&] { return mseloss::grad(g.view(), x.view(), y.view(), how, fresh.view()); });
-  return nb::steal(fresh.finish());
-}
+  Operands(nb::handle grad_output, nb::handle input, nb::handle target) : Operands(input, target) {
+    g.read_or_scalar(grad_output.ptr(), "grad_output", x.dtype());
+  }
+};
 
-nb::object loss(nb::handle input, nb::handle target, nb::handle reduction, nb::handle out, nb::handle dtype) {
-  ArrayView x, y, given;
-  x.read(input.ptr(), "input");
-  y.read(target.ptr(), "target");
-  const Reduction how = parse_reduction(reduction);
-  const BroadcastShape shape(x, y);
-  if (!out.is_none()) {
-    given.read_writable(out.ptr(), "out");
-    if (!dtype.is_none() && parse_dtype(dtype) != given.dtype()) {
-      raise(PyExc_TypeError, "dtype: expected the dtype of out, %s, got %s", name_of(given.dtype()),
-            name_of(parse_dtype(dtype)));
+// Where an operator writes: the caller's `out`, or if that is None a new array, the same kind of object as
+// `like`.
+class Output {
+ public:
+  Output(nb::handle out, std::span<const int64_t> shape, DType dtype, const ArrayView& like) : out_(out) {
+    if (out.is_none()) {
+      result_.allocate(shape, dtype, &like);
+    } else {
+      given_.read_writable(out.ptr(), "out");
     }
-    run(shape.count(), [&] { return mseloss::loss(x.view(), y.view(), how, given.mutable_view()); });
-    return nb::borrow(out);
   }
-  const DType result = dtype.is_none() ? promote(x.dtype(), y.dtype()) : parse_dtype(dtype);
-  const bool sums = how != Reduction::kNone;
-  ResultArray fresh;
-  fresh.allocate(sums ? std::span<const int64_t>{} : shape.extents(), result, &x);
-  run(shape.count(), [&] { return mseloss::loss(x.view(), y.view(), how, fresh.view()); });
-  return nb::steal(fresh.finish(sums));
+  Tensor view() const { return out_.is_none() ? result_.view() : given_.mutable_view(); }
+  nb::object finish(bool scalar = false) {
+    return out_.is_none() ? nb::steal(result_.finish(scalar)) : nb::borrow(out_);
+  }
+
+ private:
+  nb::handle out_;
+  ArrayView given_;
+  ResultArray result_;
+};
+
+nb::object grad(nb::handle grad_output, nb::handle input, nb::handle target, nb::handle reduction_name,
+                nb::handle out) {
+  Operands in(grad_output, input, target);
+  const Reduction reduction = parse_reduction(reduction_name);
+  const BroadcastShape shape(in.x, in.y, in.g);
+  Output grad_input(out, shape.extents(), in.x.dtype(), in.x);
+  run(shape,
+      [&] { return mseloss::grad(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view()); });
+  return grad_input.finish();
 }
 
-nb::object loss_and_grad(nb::handle input, nb::handle target, nb::handle reduction, nb::handle grad_output,
-                         nb::handle out) {
-  ArrayView g, x, y, given;
-  x.read(input.ptr(), "input");
-  y.read(target.ptr(), "target");
-  g.read_or_scalar(grad_output.ptr(), "grad_output", x.dtype());
-  const Reduction how = parse_reduction(reduction);
-  const bool sums = how != Reduction::kNone;
-  const BroadcastShape shape = sums ? BroadcastShape(x, y) : BroadcastShape(x, y, g);
-  ResultArray value, fresh;
-  value.allocate(sums ? std::span<const int64_t>{} : shape.extents(), promote(x.dtype(), y.dtype()), &x);
-  nb::object gradient;
-  const auto call = [&](const Tensor& grad_input) {
-    run(shape.count(),
-        [&] { return mseloss::loss_and_grad(x.view(), y.view(), how, g.view(), value.view(), grad_input); });
-  };
-  if (!out.is_none()) {
-    given.read_writable(out.ptr(), "out");
-    call(given.mutable_view());
-    gradient = nb::borrow(out);
-  } else {
-    fresh.allocate(shape.extents(), x.dtype(), &x);
-    call(fresh.view());
-    gradient = nb::steal(fresh.finish());
+nb::object loss(nb::handle input, nb::handle target, nb::handle reduction_name, nb::handle out,
+                nb::handle dtype) {
+  Operands in(input, target);
+  const Reduction reduction = parse_reduction(reduction_name);
+  const BroadcastShape shape(in.x, in.y);
+  const bool scalar = reduction != Reduction::kNone;
+  Output value(out, scalar ? std::span<const int64_t>{} : shape.extents(),
+               dtype.is_none() || !out.is_none() ? promote(in.x.dtype(), in.y.dtype()) : parse_dtype(dtype),
+               in.x);
+  if (!dtype.is_none() && !out.is_none() && parse_dtype(dtype) != value.view().dtype) {
+    raise(PyExc_TypeError, "dtype: expected the dtype of out, %s, got %s", name_of(value.view().dtype),
+          name_of(parse_dtype(dtype)));
   }
-  return nb::make_tuple(nb::steal(value.finish(sums)), gradient);
+  run(shape, [&] { return mseloss::loss(in.x.view(), in.y.view(), reduction, value.view()); });
+  return value.finish(scalar);
+}
+
+nb::object loss_and_grad(nb::handle input, nb::handle target, nb::handle reduction_name,
+                         nb::handle grad_output, nb::handle out) {
+  Operands in(grad_output, input, target);
+  const Reduction reduction = parse_reduction(reduction_name);
+  const bool scalar = reduction != Reduction::kNone;
+  const BroadcastShape shape = scalar ? BroadcastShape(in.x, in.y) : BroadcastShape(in.x, in.y, in.g);
+  Output value(nb::none(), scalar ? std::span<const int64_t>{} : shape.extents(),
+               promote(in.x.dtype(), in.y.dtype()), in.x);
+  Output grad_input(out, shape.extents(), in.x.dtype(), in.x);
+  run(shape, [&] {
+    return mseloss::loss_and_grad(in.x.view(), in.y.view(), reduction, in.g.view(), value.view(),
+                                  grad_input.view());
+  });
+  nb::object gradient = grad_input.finish();
+  return nb::make_tuple(value.finish(scalar), gradient);
 }
 
 nb::object empty(nb::handle shape, nb::handle dtype, nb::handle like) {
@@ -114,22 +122,21 @@ nb::object empty(nb::handle shape, nb::handle dtype, nb::handle like) {
   }
   ArrayView model;
   if (!like.is_none()) model.read(like.ptr(), "like");
-  ResultArray fresh;
-  fresh.allocate({extents, static_cast<size_t>(rank)}, parse_dtype(dtype), like.is_none() ? nullptr : &model);
-  return nb::steal(fresh.finish());
+  ResultArray result;
+  result.allocate({extents, static_cast<size_t>(rank)}, parse_dtype(dtype),
+                  like.is_none() ? nullptr : &model);
+  return nb::steal(result.finish());
 }
 
-nb::object bind_grad_part(nb::handle grad_output, nb::handle input, nb::handle target, int64_t count,
-                          nb::handle out) {
-  ArrayView g, x, y, given;
-  x.read(input.ptr(), "input");
-  y.read(target.ptr(), "target");
-  g.read_or_scalar(grad_output.ptr(), "grad_output", x.dtype());
-  given.read_writable(out.ptr(), "out");
+nb::object part_grad(nb::handle grad_output, nb::handle input, nb::handle target, int64_t count,
+                     nb::handle out) {
+  Operands in(grad_output, input, target);
+  ArrayView grad_input;
+  grad_input.read_writable(out.ptr(), "out");
   if (count < 0)
     raise(PyExc_ValueError, "count: expected at least 0, got %lld", static_cast<long long>(count));
-  run(BroadcastShape(x, y, g).count(),
-      [&] { return grad_part(g.view(), x.view(), y.view(), count, given.mutable_view()); });
+  run(BroadcastShape(in.x, in.y, in.g),
+      [&] { return grad_part(in.g.view(), in.x.view(), in.y.view(), count, grad_input.mutable_view()); });
   return nb::borrow(out);
 }
 
@@ -139,21 +146,12 @@ nb::object as_numpy(nb::handle array, const char* name) {
   return nb::steal(view.to_numpy(name));
 }
 
-std::string explain(nb::handle grad_output, nb::handle input, nb::handle target, nb::handle reduction,
+std::string explain(nb::handle grad_output, nb::handle input, nb::handle target, nb::handle reduction_name,
                     nb::handle out) {
-  ArrayView g, x, y, given;
-  x.read(input.ptr(), "input");
-  y.read(target.ptr(), "target");
-  g.read_or_scalar(grad_output.ptr(), "grad_output", x.dtype());
-  const Reduction how = parse_reduction(reduction);
-  ResultArray fresh;  // never touched
-  if (out.is_none()) {
-    fresh.allocate(BroadcastShape(x, y, g).extents(), x.dtype(), &x);
-  } else {
-    given.read_writable(out.ptr(), "out");
-  }
-  return mseloss::explain(g.view(), x.view(), y.view(), how,
-                          out.is_none() ? fresh.view() : given.mutable_view());
+  Operands in(grad_output, input, target);
+  const Reduction reduction = parse_reduction(reduction_name);
+  const Output grad_input(out, BroadcastShape(in.x, in.y, in.g).extents(), in.x.dtype(), in.x);
+  return mseloss::explain(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view());
 }
 
 }  // namespace
@@ -167,7 +165,7 @@ void add_operators(nb::module_& m) {
   m.def("loss_and_grad", &loss_and_grad, "input"_a.none(), "target"_a.none(), "reduction"_a.none() = "mean",
         nb::kw_only(), "grad_output"_a.none() = 1.0, "out"_a = nb::none(), nb::sig(kLossAndGradSignature),
         kLossAndGradDoc);
-  m.def("grad_part", &bind_grad_part, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(), "count"_a,
+  m.def("grad_part", &part_grad, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(), "count"_a,
         "out"_a, kGradPartDoc);
   m.def("explain", &explain, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(),
         "reduction"_a.none() = "mean", nb::kw_only(), "out"_a = nb::none(), kExplainDoc);

@@ -26,13 +26,14 @@ void add(PartialSum& sum, nb::handle input, nb::handle target, bool exact) {
                                           [&] { return sum.add(x.view(), y.view(), mode); }));
 }
 
-nb::object finish(const PartialSum& sum, nb::handle reduction, nb::handle dtype) {
-  const Reduction how = parse_reduction(reduction);
-  if (how == Reduction::kNone) raise(PyExc_ValueError, "reduction: expected 'mean' or 'sum', got 'none'");
+nb::object finish(const PartialSum& sum, nb::handle reduction_name, nb::handle dtype) {
+  const Reduction reduction = parse_reduction(reduction_name);
+  if (reduction == Reduction::kNone)
+    raise(PyExc_ValueError, "reduction: expected 'mean' or 'sum', got 'none'");
   const DType result = parse_dtype(dtype);
   ResultArray out;
   out.allocate({}, result, nullptr);
-  if (!sum.finish(how, result, out.view().data)) return nb::none();
+  if (!sum.finish(reduction, result, out.view().data)) return nb::none();
   return nb::steal(out.finish(true));
 }
 

@@ -1,5 +1,5 @@
-// The functions of mseloss._core that the compiled PyTorch step calls, through the capsule `_core._native`: a
-// process has one library and one memory pool, whichever module calls.
+// The functions of mseloss._core that the compiled PyTorch step calls, through the capsule `_core._native`,
+// so that both modules use one copy of the library and one memory pool.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,7 @@
-"""Arrays in files: .npy, .npz and .safetensors, memory-mapped to read, streamed to write."""
+"""Arrays in .npy, .npz and .safetensors files: memory-mapped for reading, written in chunks."""
 
 from mseloss.cli.files.errors import FileError
-from mseloss.cli.files.npy import numpy_dtype
 from mseloss.cli.files.reading import read
 from mseloss.cli.files.writing import write
 
-__all__ = ["FileError", "numpy_dtype", "read", "write"]
+__all__ = ["FileError", "read", "write"]

@@ -8,11 +8,11 @@ import struct
 
 import numpy as np
 
+from mseloss._dtypes import EXPECTED, NAMES, numpy_dtype
 from mseloss.cli.files.errors import ContentError
 
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 10_000  # bytes; NumPy's own limit for headers from untrusted files
-_FLOATS = ("float32", "float16", "bfloat16", "float64")
 
 
 def read(file, size):
@@ -57,7 +57,7 @@ def read_header(file, size):
 
 
 def write_header(file, shape, dtype):
-    # .npy has no name for bfloat16: two raw bytes, as ml_dtypes itself writes it.
+    # .npy has no type for bfloat16; two raw bytes are what NumPy writes for ml_dtypes.bfloat16.
     descr = "<V2" if dtype.name == "bfloat16" else np.lib.format.dtype_to_descr(dtype)
     header = {"descr": descr, "fortran_order": False, "shape": tuple(shape)}
     np.lib.format.write_array_header_1_0(file, header)
@@ -67,10 +67,10 @@ def floating(dtype):
     """`dtype`, or bfloat16 for two raw bytes. Raises ContentError for dtypes that mseloss cannot compute."""
     if dtype == np.dtype("V2"):
         return numpy_dtype("bfloat16")
-    if dtype.name not in _FLOATS:
+    if dtype.name not in NAMES:
         name = str(dtype)
         name = name if len(name) <= 60 else name[:57] + "..."
-        raise ContentError(f"expected float32, float16, bfloat16 or float64, got {name}")
+        raise ContentError(f"expected {EXPECTED}, got {name}")
     return dtype
 
 
@@ -90,14 +90,6 @@ def mapped(file, dtype, begin, shape, order):
     if math.prod(shape) == 0:  # an empty map is an error
         return np.zeros(shape, dtype)
     return np.memmap(file, dtype, "r", begin, shape, order)
-
-
-def numpy_dtype(name):
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
 
 
 def _other_content(start):

@@ -8,10 +8,11 @@ import os
 import struct
 from contextlib import contextmanager
 
+from mseloss._dtypes import numpy_dtype
 from mseloss.cli.files.copying import copy_bytes
 from mseloss.cli.files.errors import ContentError
 from mseloss.cli.files.names import choose
-from mseloss.cli.files.npy import mapped, numpy_dtype
+from mseloss.cli.files.npy import mapped
 
 # safetensors' names for the dtypes that mseloss computes in
 _FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}

@@ -1,4 +1,4 @@
-// The number 1 in each dtype: the default grad_output.
+// The dtypes that arrays may have, and the number 1 in each.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,10 @@
 
 namespace mseloss::python {
 
+inline constexpr DType kDTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat64};
+inline constexpr const char* kDTypeNames = "float32, float16, bfloat16 or float64";  // for error messages
+
+// The default grad_output, as a 0-dimensional tensor in static memory.
 inline ConstTensor one_of(DType dtype) {
   static constexpr double float64 = 1;
   static constexpr float float32 = 1;

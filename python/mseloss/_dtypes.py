@@ -1,0 +1,15 @@
+"""The dtypes that arrays may have."""
+
+import numpy as np
+
+NAMES = ("float32", "float16", "bfloat16", "float64")
+EXPECTED = "float32, float16, bfloat16 or float64"  # for error messages
+
+
+def numpy_dtype(dtype):
+    """The NumPy dtype of a name, a scalar type or a dtype."""
+    if isinstance(dtype, str) and dtype == "bfloat16":  # unknown to NumPy
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(dtype)
