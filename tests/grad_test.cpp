@@ -1,5 +1,5 @@
-// grad() compared bitwise with the oracle: every dtype, reduction, layout and instruction-set target, and
-// sizes around every boundary of the kernels.
+// Bitwise comparison of the gradient with the oracle: every dtype x reduction x layout x instruction-set
+// target, and sizes around every boundary that a kernel may have.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -91,12 +91,13 @@ TEST_P(Gradient, SizesAroundThreadsAndStreaming_EqualTheOracle) {
 
 TEST_P(Gradient, LargeMatrixWithATransposedOperand_EqualsTheOracle) {
   Random random(5);
-  for (const Shape& shape : {Shape{301, 517}, Shape{320, 512}})  // rows of partial and of whole cache lines
+  for (const Shape& shape : {Shape{301, 517}, Shape{320, 512}})  // rows of whole cache lines, or not
     for (int transposed = 0; transposed < 4; ++transposed)
       for (const auto store : {Options::Store::kCached, Options::Store::kNonTemporal}) {
         const auto layout = [&](int i) { return i == transposed ? Layout::kTransposed : Layout::kDense; };
         Operand g(random, dtype(), shape, layout(0)), x(random, dtype(), shape, layout(1));
-        Operand y(random, dtype(), shape, layout(2)), out(random, dtype(), shape, layout(3), true, kOnLine);
+        Operand y(random, dtype(), shape, layout(2));
+        Operand out(random, dtype(), shape, layout(3), true, kCacheLineAligned);
         for (Operand* operand : {&g, &x, &y}) operand->fill(random, Values::kUnit);
         Options options = random_options(random);
         options.store = store;
@@ -104,8 +105,8 @@ TEST_P(Gradient, LargeMatrixWithATransposedOperand_EqualsTheOracle) {
       }
 }
 
-// Short and long dimensions in every order: covers every way to pack and unpack a tile, and segment lists of
-// more than one batch.
+// Short and long dimensions in every order: every kind of packing and unpacking, including tiles with more
+// segments than a segment list holds.
 TEST_P(Gradient, ShortDimensionsBesideLongOnes_EqualTheOracleOnEveryTarget) {
   constexpr int64_t kExtents[] = {2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 33, 70, 300};
   for_each_target([&] {
@@ -126,16 +127,16 @@ TEST_P(Gradient, ShortDimensionsBesideLongOnes_EqualTheOracleOnEveryTarget) {
   });
 }
 
-// A column has one element per row, replicated to every short row length, with and without gaps between rows.
+// A column has one element per row, which is replicated n times; the rows are adjacent or have gaps.
 TEST_P(Gradient, ColumnsBesideRowsOfEveryShortLength_EqualTheOracleOnEveryTarget) {
   Random random(9);
   for_each_target([&] {
     for (int64_t n = 2; n <= 70; ++n) {
       const Shape shape{41, n}, column{41, 1};
-      const int64_t broadcast = random.range(0, 2);
+      const int64_t replicated = random.range(0, 2);
       const auto input = [&](int64_t i) {
         const Layout layout = random.pick({Layout::kDense, Layout::kSliced, Layout::kNegative});
-        return Operand(random, dtype(), i == broadcast ? column : shape, layout);
+        return Operand(random, dtype(), i == replicated ? column : shape, layout);
       };
       Operand g = input(0), x = input(1), y = input(2);
       Operand out(random, dtype(), shape, random.chance(50) ? Layout::kDense : Layout::kSliced, true);
@@ -184,13 +185,13 @@ TEST_P(Gradient, InPlaceOnEachInput_EqualsTheOracleOnEveryTarget) {
           for (Operand* operand : operands) operand->fill(random, random.pick(kValues));
           Options options = random_options(random);
           if (shape == Shape{9, 300})
-            options.store = Options::Store::kNonTemporal;  // rows do not end at cache lines
+            options.store = Options::Store::kNonTemporal;  // rows that do not end on cache lines
           ASSERT_TRUE(grad_is_right(g, x, y, reduction(), *operands[which], options)) << which;
         }
   });
 }
 
-// A page between two inaccessible pages.
+// A page of memory between two inaccessible pages.
 class FencedPage {
  public:
   FencedPage() : page_(static_cast<size_t>(sysconf(_SC_PAGESIZE))) {
@@ -224,30 +225,30 @@ TEST_P(Gradient, OperandsBesideUnmappedPages_AreReadAndWrittenOnlyWhereTheyAre) 
                                   {place(2, n), dtype(), shape}, reduction(), {place(3, n), dtype(), shape},
                                   options)
                         .ok());
-        // Columns with one element per row.
-        const Shape rows{19, n}, broadcast{1, 0};
+        // Columns: one element per row.
+        const Shape rows{19, n}, column_strides{1, 0};
         if (n != 0 && 19 * n * static_cast<int64_t>(size) <= 4096) {
-          ASSERT_TRUE(mseloss::grad({place(0, 19), dtype(), rows, broadcast},
+          ASSERT_TRUE(mseloss::grad({place(0, 19), dtype(), rows, column_strides},
                                     {place(1, 19 * n), dtype(), rows},
-                                    {place(2, 19), dtype(), rows, broadcast}, reduction(),
+                                    {place(2, 19), dtype(), rows, column_strides}, reduction(),
                                     {place(3, 19 * n), dtype(), rows}, options)
                           .ok());
         }
-        // Strides from 2 in rows, and in columns next to dense operands.
-        const int64_t step = 2 + n % 7;
+        // Rows and columns with a constant spacing between elements, next to dense operands.
+        const int64_t spacing = 2 + n % 7;
         for (const auto& layout : {std::pair{Shape{n}, Shape{1}}, std::pair{Shape{9, n}, Shape{1, 9}}}) {
           const Shape& extents = layout.first;
           const int64_t count = oracle::count_of(extents), reach = (count - 1) * step + 1;
           if (n == 0 || reach * static_cast<int64_t>(size) > 4096) continue;
           Shape strides = layout.second;
-          for (int64_t& stride : strides) stride *= step;
+          for (int64_t& stride : strides) stride *= spacing;
           const auto strided = [&](int i) { return Tensor{place(i, reach), dtype(), extents, strides}; };
           const auto dense = [&](int i) { return Tensor{place(i, count), dtype(), extents}; };
           ASSERT_TRUE(mseloss::grad(strided(0), strided(1), strided(2), reduction(), dense(3), options).ok());
           ASSERT_TRUE(mseloss::grad(dense(0), strided(1), dense(2), reduction(), dense(3), options).ok());
           ASSERT_TRUE(mseloss::grad(dense(0), dense(1), dense(2), reduction(), strided(3), options).ok());
         }
-        // Transposed: element (0, 0) starts the memory, columns are contiguous.
+        // Transposed: columns are contiguous.
         const Shape columns{1, n};
         if (3 * n * static_cast<int64_t>(size) > 4096 || n == 0) continue;
         ASSERT_TRUE(mseloss::grad({place(0, 3 * n), dtype(), matrix, columns},

@@ -1,4 +1,4 @@
-// Tensors with more bytes or elements than 31 or 32 bits can count.
+// Tensors with more elements or bytes than 31 or 32 bits can count.
 #include <sys/mman.h>
 
 #include <fstream>
@@ -27,7 +27,7 @@ int64_t available_bytes() {
   return 0;
 }
 
-// More than 2^31 bytes and 2^30 elements; the inputs are a few values broadcast by strides of 0.
+// An output of more than 2^31 bytes and 2^30 elements; the inputs are a few values, broadcast with stride 0.
 TEST(Large, OutputOfMoreThan2To31Bytes_EqualsTheOracleEverywhere) {
   if (MSELOSS_TEST_SANITIZED) GTEST_SKIP() << "under a sanitizer this takes minutes";
   if (available_bytes() < int64_t{6} << 30) GTEST_SKIP() << "less than 6 GiB of memory available";
@@ -47,17 +47,16 @@ TEST(Large, OutputOfMoreThan2To31Bytes_EqualsTheOracleEverywhere) {
   row.fill(random, Values::kUnit);
   one.fill(random, Values::kUnit);
   const Shape row_strides{0, 1};
-  const ConstTensor x{row.view().data, dtype, all,
-                      row_strides};  // numel(input) counts the broadcast elements
+  const ConstTensor x{row.view().data, dtype, all, row_strides};  // numel(input) is rows * columns
   ASSERT_TRUE(mseloss::grad(one.view(), x, one.view(), Reduction::kMean, {memory, dtype, all}).ok());
-  // Only the count of numel(input) matters, so one row gives the expected values of all rows.
+  // The oracle takes numel(input) as a parameter, so it computes one row, which all rows must equal.
   const auto expected = oracle::grad(one.view(), row.view(), one.view(), Reduction::kMean, dtype, count);
   int64_t wrong = 0;
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < columns; ++c) wrong += out[r * columns + c] != expected[static_cast<size_t>(c)];
   EXPECT_EQ(wrong, 0);
 
-  // All 2^31 bytes as an input with a negative stride, reduced to one mean.
+  // The loss with the same 2^31 bytes as input, in reverse order.
   const Shape flat{count}, backwards{-1};
   const ConstTensor input{out + count - 1, dtype, flat, backwards};
   float loss = 0;
@@ -75,14 +74,14 @@ TEST(Large, OutputOfMoreThan2To31Bytes_EqualsTheOracleEverywhere) {
   munmap(memory, bytes);
 }
 
-// One value broadcast to more than 2^32 elements: the count needs 64 bits, the memory two elements.
+// One value, broadcast to more than 2^32 elements: count and sum need 64 bits, but no memory.
 TEST(Large, SumOfMoreThan2To32Elements_IsExact) {
   if (MSELOSS_TEST_SANITIZED) GTEST_SKIP() << "under a sanitizer this takes minutes";
   const uint16_t x = 0x3555, y = 0;  // float16 0.333...
   const int64_t count = (int64_t{1} << 32) + 12345;
-  const Shape shape{count}, broadcast{0};
+  const Shape shape{count}, zero_stride{0};
   double sum = 0, mean = 0;
-  const ConstTensor input{&x, DType::kFloat16, shape, broadcast}, target{&y, DType::kFloat16};
+  const ConstTensor input{&x, DType::kFloat16, shape, zero_stride}, target{&y, DType::kFloat16};
   PartialSum partial;
   ASSERT_TRUE(partial.add(input, target, PartialSum::Mode::kFast).ok());
   EXPECT_EQ(partial.count(), static_cast<uint64_t>(count));
@@ -90,7 +89,7 @@ TEST(Large, SumOfMoreThan2To32Elements_IsExact) {
   ASSERT_TRUE(mseloss::loss(input, target, Reduction::kMean, {&mean}).ok());
   const double d = oracle::decode(DType::kFloat16, x);
   EXPECT_EQ(mean, d * d);                              // exact in float64
-  EXPECT_EQ(sum, d * d * static_cast<double>(count));  // 22 bits times 33 bits: rounded once
+  EXPECT_EQ(sum, d * d * static_cast<double>(count));  // a product of 22 and 33 bits, rounded once
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The library's numeric building blocks compared with the oracle, and the oracle with the processor's
-// conversions.
+// The library's internal number formats, scale and fixed-point sum against the oracle; and the oracle against
+// the processor's conversions, so that the reference is itself verified.
 #include "numerics/fixed_point.h"
 #include "numerics/formats.h"
 #include "numerics/scale.h"
@@ -56,7 +56,7 @@ TEST(Formats, EveryHalf_LoadsAndStoresAsTheOracleSays) {
     }
 }
 
-// Between each pair of adjacent half values: the midpoint and the doubles next to it.
+// For every two neighbouring half-precision values: the midpoint and the doubles next to it on both sides.
 TEST(Formats, EveryTieOfTheHalfFormats_RoundsAsTheOracleSays) {
   for (DType dtype : {DType::kFloat16, DType::kBFloat16}) {
     const uint32_t infinity = dtype == DType::kFloat16 ? 0x7c00 : 0x7f80;
@@ -94,8 +94,8 @@ TEST(Formats, RandomDoubles_RoundAsTheOracleSays) {
   });
 }
 
-// The kernels' conversions on every target at every tie: with target 0, grad_output 1/2 and scale 2 the
-// gradient is x.
+// The kernels' conversions to the half formats, on every target, at every tie. (x - 0) * 2 * 1/2 is x, so
+// grad() only converts.
 TEST(Formats, KernelsAtEveryHalfAndTie_ConvertAsTheOracleSays) {
   for (DType to : {DType::kFloat16, DType::kBFloat16}) {
     std::vector<float> x;
@@ -121,7 +121,7 @@ TEST(Formats, KernelsAtEveryHalfAndTie_ConvertAsTheOracleSays) {
                                 {from_wide.data(), to, shape})
                       .ok());
       for (size_t i = 0; i < x.size(); ++i) {
-        // -0 - 0 is -0; doubling overflows for values in the last binade.
+        // -0 - 0 is -0; doubling overflows values in the highest binade.
         const double expected = std::fabs(x[i]) >= 0x1p127f ? x[i] * INFINITY : x[i];
         ASSERT_TRUE(oracle::same(to, out[i], oracle::encode(to, expected))) << x[i];
         ASSERT_TRUE(oracle::same(to, from_wide[i], oracle::encode(to, x[i]))) << x[i];

@@ -1,4 +1,4 @@
-// The invariants of a plan, including shapes too large to run.
+// The invariants that the backends rely on, and plans for shapes that are too large to run.
 #include "plan/plan.h"
 
 #include <set>
@@ -30,7 +30,8 @@ void expect_invariants(const Plan& plan) {
     EXPECT_GE(plan.extent[d], 2);
     EXPECT_GE(plan.stride[mseloss::kOut][d], 0);
     if (d > 0) {
-      // Dimensions follow the output's strides, except the innermost, in which most operands are contiguous.
+      // The innermost dimension is the one in which most operands are contiguous; the outer ones are in the
+      // order of the output's strides.
       if (d + 1 < plan.rank) {
         EXPECT_LE(plan.stride[mseloss::kOut][d], plan.stride[mseloss::kOut][d - 1]);
       }
@@ -38,7 +39,7 @@ void expect_invariants(const Plan& plan) {
       for (int o = 0; o < mseloss::kOperands; ++o)
         mergeable =
             mergeable && (!present(plan, o) || plan.stride[o][d - 1] == plan.stride[o][d] * plan.extent[d]);
-      EXPECT_FALSE(mergeable) << "dimensions " << d - 1 << " and " << d << " could be one";
+      EXPECT_FALSE(mergeable) << "dimensions " << d - 1 << " and " << d << " can be merged";
     }
     product *= plan.extent[d];
   }
@@ -51,8 +52,8 @@ void expect_invariants(const Plan& plan) {
   EXPECT_TRUE(plan.layout != mseloss::Layout::kDense || plan.rank <= 1);
 }
 
-// The element offsets of all operands, one vector per index of the plan's loop nest.
-std::multiset<std::vector<int64_t>> visits(const Plan& plan) {
+// The element offsets that a loop over the plan accesses: one vector per index, with one offset per operand.
+std::multiset<std::vector<int64_t>> accessed_offsets(const Plan& plan) {
   std::multiset<std::vector<int64_t>> all;
   for (int64_t i = 0; i < plan.numel; ++i) {
     std::vector<int64_t> at;
@@ -88,7 +89,7 @@ TEST(Plan, RandomOperands_KeepTheInvariantsAndVisitTheSameElements) {
       }
       expected.insert(at);
     }
-    EXPECT_EQ(visits(plan), expected);
+    EXPECT_EQ(accessed_offsets(plan), expected);
   });
 }
 
@@ -106,7 +107,7 @@ TEST(Plan, LayoutClass_IsTheFastestThatFits) {
                          {{1, 1, 1}, {5, 6, 7}, {0, 0, 0}, {-1, 9, 2}, {0, 0, 0}, Layout::kDense, 0},
                          {{4, 5, 6}, {30, 6, 1}, {30, 6, 1}, {30, 6, 1}, {30, 6, 1}, Layout::kDense, 1},
                          {{4, 5, 6}, {0, 0, 0}, {30, 6, 1}, {30, 6, 1}, {30, 6, 1}, Layout::kDense, 1},
-                         // Equal transposed or equal reversed strides are dense in another order.
+                         // All operands transposed, or all reversed: dense in another order.
                          {{6, 5, 4}, {1, 6, 30}, {1, 6, 30}, {1, 6, 30}, {1, 6, 30}, Layout::kDense, 1},
                          {{4, 30}, {-30, -1}, {-30, -1}, {0, 0}, {-30, -1}, Layout::kDense, 1},
                          {{50, 1000}, {0, 0}, {1000, 1}, {0, 1}, {1000, 1}, Layout::kRows, 2},
@@ -194,7 +195,7 @@ TEST(Plan, CountsOfManyBigDimensions_AreKept) {
       grad_plan({nullptr, DType::kFloat16}, {nullptr, DType::kFloat16, input},
                 {nullptr, DType::kFloat16, target}, Reduction::kMean, {nullptr, DType::kFloat16, all});
   EXPECT_EQ(plan.numel, int64_t{1} << 60);
-  EXPECT_EQ(plan.scale, 0x1p-39);  // 2 / 2^40: input's own count
+  EXPECT_EQ(plan.scale, 0x1p-39);  // 2 / 2^40: numel(input) before broadcasting
   EXPECT_EQ(plan.rank, 3);
   expect_invariants(plan);
 }

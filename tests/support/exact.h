@@ -1,5 +1,5 @@
-// The reference for kSum and kMean: the exact sum of squares in 4480-bit integers, rounded once. Shares no
-// code with src/.
+// Exact sums of squares in 4480-bit integers, rounded once: the reference for loss() with kSum and kMean.
+// Shares no code with src/.
 #pragma once
 
 #include <array>
@@ -17,13 +17,13 @@ using oracle::DType;
 using oracle::Format;
 using oracle::Reduction;
 
-// A non-negative integer in units of 2^-2148, the smallest square of a float64. The largest square is less
-// than 2^2048, so 70 words hold the sum of 2^284 squares.
+// A non-negative integer in units of 2^-2148, the smallest non-zero square of a float64. The largest square
+// is below 2^2048, so 70 words leave room for 2^284 of them.
 struct Fixed {
   static constexpr int kUnit = -2148;
   std::array<uint64_t, 70> words{};
 
-  // m * 2^exponent, exponent >= kUnit
+  // Adds m * 2^exponent; exponent >= kUnit.
   void add(unsigned __int128 m, int exponent) {
     const int position = exponent - kUnit, bit = position % 64;
     size_t i = position / 64;
@@ -69,7 +69,8 @@ struct Fixed {
   bool bit(int i) const { return words[i / 64] >> (i % 64) & 1; }
 };
 
-// sum / divisor, rounded once to `format`, ties to even; infinity from the overflow threshold of the format.
+// sum / divisor, rounded once to `format`, ties to even; infinity at and above the format's overflow
+// threshold.
 inline double round_quotient(const Fixed& sum, uint64_t divisor, const Format& format) {
   Fixed quotient;
   unsigned __int128 remainder = 0;
@@ -80,8 +81,8 @@ inline double round_quotient(const Fixed& sum, uint64_t divisor, const Format& f
   }
   int top = 64 * static_cast<int>(quotient.words.size()) - 1;
   while (top >= 0 && !quotient.bit(top)) --top;
-  // Position of the result's last bit. The last bit of every format lies far above the quotient's, so all
-  // lower bits only contribute to the sticky bit.
+  // Position of the result's last bit, at least 1074 in every format. The round bit is therefore a bit of the
+  // quotient, and the remainder affects only the sticky bit.
   const int last = std::max(top - (format.precision - 1), format.lowest_exponent - Fixed::kUnit);
   uint64_t kept = 0;
   for (int i = top; i >= last; --i) kept = kept << 1 | quotient.bit(i);
@@ -99,7 +100,7 @@ inline double round_quotient(const Fixed& sum, uint64_t divisor, const Format& f
   return std::ldexp(static_cast<double>(kept), exponent);
 }
 
-// Accumulates squared differences. A NaN takes precedence over an infinity, an infinity over any sum.
+// Accumulates squared differences. NaN takes precedence over infinity, infinity over any finite sum.
 class Sum {
  public:
   void add(double d) {

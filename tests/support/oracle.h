@@ -1,5 +1,5 @@
-// The oracle: the expected bits of every operator, computed element by element from the definitions in
-// docs/operator.md. Shares no code with src/, only the types of the public header.
+// Reference implementation of every operator: scalar code that follows the definitions in docs/operator.md
+// and returns the exact bits. Shares no code with src/, only the types of the public header.
 #pragma once
 
 #include <algorithm>
@@ -23,8 +23,8 @@ using mseloss::Reduction;
 
 static_assert(FLT_EVAL_METHOD == 0, "float operations must round to float");
 
-// A binary floating-point format. A finite value is an integer of at most `precision` bits times 2^k with
-// k >= lowest_exponent, and is less than 2^(max_exponent + 1) in magnitude.
+// A binary floating-point format. The magnitude of every finite value is an integer of at most `precision`
+// bits times 2^k with k >= lowest_exponent, and is less than 2^(max_exponent + 1).
 struct Format {
   int bytes, precision, lowest_exponent, max_exponent;
 };
@@ -51,10 +51,10 @@ inline double round_to(const Format& format, double v) {
   std::frexp(v, &exponent);  // |v| < 2^exponent
   const int unit = std::max(exponent - format.precision, format.lowest_exponent);
   const double units = std::ldexp(v, -unit);
-  double whole = std::trunc(units);
-  const double fraction = std::fabs(units - whole);
-  if (fraction > 0.5 || (fraction == 0.5 && std::fmod(whole, 2) != 0)) whole += std::copysign(1.0, v);
-  const double rounded = std::copysign(std::ldexp(whole, unit), v);
+  double integer = std::trunc(units);
+  const double fraction = std::fabs(units - integer);
+  if (fraction > 0.5 || (fraction == 0.5 && std::fmod(integer, 2) != 0)) integer += std::copysign(1.0, v);
+  const double rounded = std::copysign(std::ldexp(integer, unit), v);
   return std::fabs(rounded) < std::ldexp(1.0, format.max_exponent) * 2
              ? rounded
              : std::copysign(std::numeric_limits<double>::infinity(), v);
@@ -71,7 +71,8 @@ inline uint64_t encode_as(const Format& format, double v) {
   if (v < std::ldexp(1.0, 1 - bias))
     return sign | static_cast<uint64_t>(std::ldexp(v, -format.lowest_exponent));
   const int exponent = std::ilogb(v);
-  const auto significand = static_cast<uint64_t>(std::ldexp(v, p - 1 - exponent));  // has bit p - 1
+  // Bit p - 1 of the significand is set and adds 1 to the exponent field.
+  const auto significand = static_cast<uint64_t>(std::ldexp(v, p - 1 - exponent));
   return sign | ((static_cast<uint64_t>(exponent + bias - 1) << (p - 1)) + significand);
 }
 
@@ -90,8 +91,8 @@ inline double decode_as(const Format& format, uint64_t bits) {
   return negative ? -v : v;
 }
 
-// float32 and float64 use the processor's conversions; the half formats are computed. numerics_test.cpp
-// compares encode_as() and decode_as() with the processor's conversions.
+// The processor converts float32 and float64; the half formats use encode_as and decode_as. numerics_test.cpp
+// compares the two methods for float32 and float64.
 inline uint64_t encode(DType dtype, double v) {
   if (dtype == DType::kFloat32) return std::bit_cast<uint32_t>(static_cast<float>(v));
   if (dtype == DType::kFloat64) return std::bit_cast<uint64_t>(v);
@@ -118,7 +119,7 @@ inline uint64_t load(DType dtype, const void* p) {  // any alignment; assumes a 
 
 inline void store(DType dtype, void* p, uint64_t bits) { std::memcpy(p, &bits, bytes_of(dtype)); }
 
-// Equal bits; all NaNs count as equal.
+// Bitwise equality, except that all NaNs compare equal.
 inline bool same(DType dtype, uint64_t a, uint64_t b) {
   return a == b || (std::isnan(decode(dtype, a)) && std::isnan(decode(dtype, b)));
 }
@@ -128,8 +129,8 @@ inline DType promote(DType a, DType b) {
   return a == DType::kFloat64 || b == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
 }
 
-// 2 / n correctly rounded to `precision` bits, from an integer quotient with two extra bits and the remainder
-// as sticky bit.
+// 2 / n correctly rounded to `precision` bits: the integer quotient has two extra bits, and the remainder is
+// the sticky bit.
 inline double two_over(uint64_t n, int precision) {
   if (n == 0) return std::numeric_limits<double>::infinity();
   unsigned __int128 numerator = 2;
@@ -161,7 +162,7 @@ inline Shape broadcast(std::initializer_list<Extents> shapes) {
   return all;
 }
 
-// The offset in elements of the operand's element for row-major index i of the broadcast shape `all`.
+// The offset, in elements, of the element that a tensor broadcast to `all` has at row-major index i.
 inline int64_t offset_of(Extents shape, Extents strides, Extents all, int64_t i) {
   int64_t offset = 0, dense = 1;
   for (size_t k = all.size(); k-- > 0;) {
@@ -190,7 +191,7 @@ T difference(double x, double y) {
   return static_cast<T>(x) - static_cast<T>(y);
 }
 
-// Three operations in T, then rounding to the inputs' dtype and to out's dtype.
+// Three operations in T, each rounded; the result is rounded to the inputs' dtype, then to `out`.
 template <class T>
 uint64_t grad_element(double g, double x, double y, T scale, DType dtype, DType out) {
   const T scaled = difference<T>(x, y) * scale;
@@ -207,7 +208,7 @@ Bits each(Extents all, F element) {
   return result;
 }
 
-// `mean_count` is the divisor of kMean: numel(input) for grad(), the broadcast count for loss_and_grad().
+// `mean_count` is the divisor of kMean: numel(input) for grad, the broadcast count for loss_and_grad.
 inline Bits grad(const ConstTensor& g, const ConstTensor& x, const ConstTensor& y, Reduction reduction,
                  DType out, int64_t mean_count) {
   const Shape all = broadcast({g.shape, x.shape, y.shape});
@@ -238,7 +239,7 @@ inline std::vector<double> differences(const ConstTensor& x, const ConstTensor& 
   return d;
 }
 
-// loss() with kNone.
+// The loss with Reduction::kNone.
 inline Bits loss(const ConstTensor& x, const ConstTensor& y, DType out) {
   const bool wide = promote(x.dtype, y.dtype) == DType::kFloat64;
   Bits result;

@@ -1,5 +1,5 @@
-// Checks shared by the loss tests: comparison with the exact reference through every API, and data whose sum
-// lies on or next to a rounding boundary.
+// Shared by the tests of the forward operator: checks of a loss against the exact reference through every API
+// that computes it, and data whose sum lies on or next to a rounding boundary.
 #pragma once
 
 #include <cstdio>
@@ -11,11 +11,11 @@ namespace cases {
 
 using mseloss::PartialSum;
 
-// Counts the sums compared with the reference and those that needed the exact sweep.
+// Counts the sums compared with the reference, and those that the fast sweep could not round.
 struct Tally {
   int64_t sums = 0, undecided = 0;
   ~Tally() {
-    std::printf("[  SUMS    ] %lld sums right to the bit; the exact sweep was needed for %lld\n",
+    std::printf("[  SUMS    ] %lld sums correctly rounded; the exact sweep was needed for %lld\n",
                 static_cast<long long>(sums), static_cast<long long>(undecided));
   }
 };
@@ -82,7 +82,7 @@ inline testing::AssertionResult sum_is_right(Random& random, const ConstTensor& 
   return testing::AssertionSuccess();
 }
 
-// Two vectors with the given differences and `zeros` zero differences, in random order.
+// Two vectors whose elementwise differences are `d`, with random signs, and `zeros` zeros, in random order.
 inline std::pair<Operand, Operand> pair_with(Random& random, DType dtype, std::vector<double> d,
                                              int64_t zeros) {
   d.resize(d.size() + static_cast<size_t>(zeros));
@@ -101,7 +101,7 @@ inline std::pair<Operand, Operand> pair_with(Random& random, DType dtype, std::v
   return pair;
 }
 
-// Numbers of at most `precision` bits whose squares sum to `total`, chosen greedily from the largest.
+// Numbers of at most `precision` bits whose squares add up to `total`; each is the largest that still fits.
 inline std::vector<double> squares_adding_to(unsigned __int128 total, int precision) {
   std::vector<double> roots;
   while (total != 0) {
@@ -120,13 +120,12 @@ struct HardSum {
   int64_t zeros = 0;
 };
 
-// Differences, exact in `from`, whose sum or mean is a midpoint between two adjacent values of `to`, or
-// differs from it by the smallest amount that their squares allow. Empty if the random choice does not fit
-// the formats.
+// Differences, exact in `from`, whose squares have a sum or mean on the midpoint between two neighbouring
+// values of `to`, or next to it. Empty if the random exponents do not fit the formats.
 inline HardSum hard_sum(Random& random, DType from, DType to, Reduction reduction) {
   const auto in = oracle::format_of(from), out = oracle::format_of(to);
   const int p = out.precision;
-  // The midpoint is (2 m + 1) * 2^(last - 1); `last` is the exponent of the result's last bit.
+  // The midpoint is (2 m + 1) * 2^(last - 1), where `last` is the exponent of the result's last bit.
   const int highest = out.max_exponent - p + 1;
   uint64_t m = (uint64_t{1} << (p - 1)) | random.bits() >> (65 - p);
   int last = static_cast<int>(random.range(std::max(-60, out.lowest_exponent), std::min(60, highest)));
