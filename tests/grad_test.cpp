@@ -238,7 +238,7 @@ TEST_P(Gradient, OperandsBesideUnmappedPages_AreReadAndWrittenOnlyWhereTheyAre) 
         const int64_t spacing = 2 + n % 7;
         for (const auto& layout : {std::pair{Shape{n}, Shape{1}}, std::pair{Shape{9, n}, Shape{1, 9}}}) {
           const Shape& extents = layout.first;
-          const int64_t count = oracle::count_of(extents), reach = (count - 1) * step + 1;
+          const int64_t count = oracle::count_of(extents), reach = (count - 1) * spacing + 1;
           if (n == 0 || reach * static_cast<int64_t>(size) > 4096) continue;
           Shape strides = layout.second;
           for (int64_t& stride : strides) stride *= spacing;
