@@ -24,8 +24,8 @@ def grad(g, x, y, reduction, out, dtype, progress):
     with files.write(out, shape, result, "grad_input") as put:
         for index in _tracked(shape, result, progress, "gradient"):
             a, b, c = (_at(operand, index) for operand in operands)
-            piece = np.empty(np.broadcast_shapes(a.shape, b.shape, c.shape), result)
-            put(mseloss._core.grad_part(a, b, c, count, piece))
+            chunk = np.empty(np.broadcast_shapes(a.shape, b.shape, c.shape), result)
+            put(mseloss._core.grad_part(a, b, c, count, chunk))
     return shape, result.name
 
 
@@ -38,10 +38,8 @@ def loss(x, y, reduction, out, dtype, progress):
             for index in _tracked(shape, result, progress, "loss"):
                 put(mseloss.loss(_at(x, index), _at(y, index), "none", dtype=result))
         return None, shape, result.name
-    for exact in (
-        False,
-        True,
-    ):  # the exact sweep only if the fast one leaves the rounding undecided
+    # The exact sweep runs only if the fast one leaves the rounding undecided.
+    for exact in (False, True):
         total = mseloss.PartialSum()
         for index in _tracked(shape, x.dtype, progress, "exact loss" if exact else "loss"):
             total.add(_at(x, index), _at(y, index), exact=exact)
@@ -132,6 +130,7 @@ def _at(array, index):
 
 
 def _tracked(shape, dtype, progress, text):
+    """Yields the indices of the chunks of `shape` and advances a progress bar by their bytes."""
     task = progress.add_task(text, total=math.prod(shape) * dtype.itemsize)
     inner = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
     for index in chunks(shape, _CHUNK):
