@@ -17,7 +17,6 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
-namespace {
 
 using Wide = hn::ScalableTag<double>;
 using WideV = hn::Vec<Wide>;
@@ -257,7 +256,7 @@ void exact_sum(const RowBlock& block, uint64_t* limb_array, double* special) {
   }
 }
 
-void fill_sums(Kernels* kernels, bool native_bfloat16) {
+static void fill_sums(Kernels* kernels, bool native_bfloat16) {
   constexpr DType kDType = DType::MSELOSS_KERNEL_DTYPE;
   with_storage<kDType>(native_bfloat16, [&](auto storage) {
     using S = decltype(storage);
@@ -269,7 +268,6 @@ void fill_sums(Kernels* kernels, bool native_bfloat16) {
   });
 }
 
-}  // namespace
 }  // namespace mseloss::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
