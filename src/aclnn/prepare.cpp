@@ -90,6 +90,13 @@ aclnnStatus make_plan(const Operands& operands, const DType* dtypes, Reduction r
                              : make_loss_plan(input(0), input(1), reduction, out, plan, info.core));
 }
 
+// False for private formats, whose elements strides cannot describe.
+bool has_strided_format(aclFormat format) noexcept {
+  constexpr aclFormat kStrided[] = {ACL_FORMAT_NCHW,  ACL_FORMAT_NHWC,  ACL_FORMAT_ND, ACL_FORMAT_HWCN,
+                                    ACL_FORMAT_NDHWC, ACL_FORMAT_NCDHW, ACL_FORMAT_NC, ACL_FORMAT_NCL};
+  return std::ranges::find(kStrided, format) != std::end(kStrided);
+}
+
 aclnnStatus check_storage(const Operands& operands) noexcept {
   const OperatorInfo& info = operands.info;
   for (int i = 0; i < info.operands; ++i) {
