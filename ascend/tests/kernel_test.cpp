@@ -23,7 +23,7 @@ class CaseCount : public ::testing::Environment {
 };
 const auto* const kCaseCount = ::testing::AddGlobalTestEnvironment(new CaseCount);
 
-// Sizes at and next to the boundaries of a platform: blocks, units, cores and tiles.
+// Sizes at, just below and just above multiples of the block, the unit of work, the cores and the tile.
 std::set<int64_t> SizesOf(DType dtype, uint32_t cores, uint64_t ub, bool scalar_dout, int64_t limit) {
   const Shape huge = {int64_t{1} << 32};
   Request request = RequestOf(dtype, "sum", huge, huge, scalar_dout ? Shape{} : huge);

@@ -72,10 +72,7 @@ aclError out_of_memory(const char* function) noexcept {
 
 // `timeout` in milliseconds; -1 waits without limit.
 aclError synchronize(const char* function, aclrtEvent handle, int32_t timeout) noexcept {
-  if (timeout < -1) {
-    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: timeout: expected -1 or milliseconds, got %d", function,
-                timeout);
-  }
+  if (const aclError code = check_timeout(function, timeout)) return code;
   Events::Pin event;
   if (const aclError code = find_event(function, "event", handle, &event)) return code;
   std::unique_lock lock(event_monitor().mutex);

@@ -117,6 +117,8 @@ aclError report_enqueue(const char* function, aclError code) noexcept;
 void drain(Context& context) noexcept;
 // Waits for all queued tasks of all streams. Returns the first failure of any stream.
 aclError wait_all(Context& context) noexcept;
+// Milliseconds, or -1 for no limit.
+aclError check_timeout(const char* function, int32_t timeout) noexcept;
 // Waits until the queue is empty. `timeout` in milliseconds, -1 waits without limit; false on timeout.
 bool wait_idle(Stream& stream, int32_t timeout, aclError* failure) noexcept;
 

@@ -132,6 +132,12 @@ aclError enqueue(const Streams::Pin& stream, Task* task) noexcept {
   return ACL_SUCCESS;
 }
 
+aclError check_timeout(const char* function, int32_t timeout) noexcept {
+  if (timeout >= -1) return ACL_SUCCESS;
+  return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: timeout: expected -1 or milliseconds, got %d", function,
+              timeout);
+}
+
 aclError report_enqueue(const char* function, aclError code) noexcept {
   if (code == ACL_SUCCESS) return code;
   return fail(code, "%s: the stream could not take the work: %s", function,

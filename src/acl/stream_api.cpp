@@ -32,10 +32,7 @@ namespace {
 
 // `timeout` in milliseconds; -1 waits without limit.
 aclError synchronize(const char* function, aclrtStream handle, int32_t timeout) noexcept {
-  if (timeout < -1) {
-    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: timeout: expected -1 or milliseconds, got %d", function,
-                timeout);
-  }
+  if (const aclError code = check_timeout(function, timeout)) return code;
   Streams::Pin stream;
   if (const aclError code = find_stream(function, handle, &stream)) return code;
   aclError failure = ACL_SUCCESS;

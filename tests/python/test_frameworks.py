@@ -165,6 +165,20 @@ def test_a_producers_interrupt_passes_through(error):
         mseloss.loss(Interrupted(), normal(1, 3))
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_interrupt_while_the_dtype_is_named_passes_through(error):
+    class Integers:
+        def __dlpack__(self, **options):
+            return np.arange(3, dtype=np.int32).__dlpack__(**options)
+
+        @property
+        def dtype(self):
+            raise error
+
+    with pytest.raises(error):
+        mseloss.loss(Integers(), normal(1, 3))
+
+
 def test_a_producer_without_a_capsule_is_named():
     class NotACapsule:
         def __dlpack__(self, **options):

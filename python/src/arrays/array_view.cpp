@@ -24,11 +24,15 @@ struct Ref {  // an owned reference
 
 const char* type_name(PyObject* object) { return Py_TYPE(object)->tp_name; }
 
-// The first line of the current error's message, as a new reference; clears the error. PyTorch appends a
-// stack trace in further lines. KeyboardInterrupt, SystemExit and MemoryError say nothing about the argument:
-// they pass through.
-PyObject* take_error_message() {
+// KeyboardInterrupt, SystemExit and MemoryError say nothing about the argument: they pass through.
+void raise_if_interrupted() {
   if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) raise_current();
+}
+
+// The first line of the current error's message, as a new reference; clears the error. PyTorch appends a
+// stack trace in further lines.
+PyObject* take_error_message() {
+  raise_if_interrupted();
   Ref type, value, trace;
   PyErr_Fetch(&type.object, &value.object, &trace.object);
   Ref text{PyObject_Str(value.object == nullptr ? type.object : value.object)};
@@ -180,6 +184,7 @@ void ArrayView::read_dltensor(const DLTensor& tensor, const char* name) {
   if (dtype == std::end(kDTypes)) {
     Ref given{PyObject_GetAttrString(object_, "dtype")};
     if (given.object != nullptr) raise_dtype(name, given.object);
+    raise_if_interrupted();
     PyErr_Clear();
     raise(PyExc_TypeError, "%s: expected %s, got DLPack type code %d of %d bits", name, kDTypeNames,
           tensor.dtype.code, tensor.dtype.bits);
@@ -238,6 +243,7 @@ bool ArrayView::read_dlpack(PyObject* object, const char* name) {
     Ref reason{take_error_message()};
     // Memory whose type DLPack lacks may still have a buffer. If not, report the producer's reason.
     if (acquire_buffer(object)) return read_buffer(object, name);
+    if (PyErr_Occurred()) raise_if_interrupted();
     PyErr_Clear();
     raise(PyExc_TypeError, "%s: expected an array that DLPack can export, got %s: %S", name,
           type_name(object), reason.object);

@@ -18,8 +18,8 @@ constexpr size_t kHugePage = size_t{2} << 20;
 
 size_t round_up(size_t bytes, size_t step) { return (bytes + step - 1) / step * step; }
 
-// Rounds up to one of few capacities, so that a block also fits a slightly different size later: to an eighth
-// of the next lower power of two, and to whole huge pages from 2 MiB on.
+// Rounds a size up so that blocks can be reused for slightly different sizes: to a multiple of one eighth of
+// the next lower power of two; from 2 MiB, to whole huge pages.
 size_t capacity_for(size_t bytes) {
   if (bytes < kHugePage) return round_up(bytes, kHugePage / 8);
   size_t power = kHugePage;
