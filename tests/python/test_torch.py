@@ -355,8 +355,8 @@ def test_refusals():
     for call in (face.mse_loss, F.mse_loss):
         with pytest.raises(ValueError, match="most"):
             call(x, x, reduction="most")
-    with pytest.raises((ValueError, RuntimeError), match="shape"):
-        face.mse_loss(x, torch.zeros(4))
+        with pytest.raises(RuntimeError, match="size of tensor a"):
+            call(x, torch.zeros(4))
 
 
 def test_what_has_no_kernel_goes_to_pytorch():
