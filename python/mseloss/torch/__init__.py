@@ -20,7 +20,7 @@ from torch.nn import _reduction
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from mseloss.torch.dispatch import implementation as _implementation
-from mseloss.torch.readable import is_plain_type as _is_plain_type
+from mseloss.torch.readable import is_known_type as _is_known_type
 from mseloss.torch.step import STEP_IS_COMPILED
 from mseloss.torch.step import compiled_loss as _compiled_loss
 
@@ -68,7 +68,7 @@ def mse_loss(
     arguments = (size_average, reduce, reduction, weight)
     if has_torch_function_variadic(input, target, weight):
         tensors = (input, target) if weight is None else (input, target, weight)
-        if not _is_plain_type(*tensors):
+        if not _is_known_type(*tensors):
             return F.mse_loss(input, target, *arguments)
         # A torch function mode.
         return handle_torch_function(mse_loss, tensors, input, target, *arguments)

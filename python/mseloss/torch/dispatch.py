@@ -6,7 +6,7 @@ import torch
 
 from mseloss import _core
 from mseloss.torch import operators
-from mseloss.torch.readable import MAX_RANK, is_plain_type, kernel_reads, operator_accepts
+from mseloss.torch.readable import MAX_RANK, is_known_type, kernel_reads, operator_accepts
 from mseloss.torch.step import step
 
 _any_autocast = torch._C._is_any_autocast_enabled
@@ -16,7 +16,7 @@ def implementation(input, target):
     """A function (input, target, reduction) -> loss for these operands; None for PyTorch's own."""
     if (
         not torch.compiler.is_compiling()
-        and is_plain_type(input, target)
+        and is_known_type(input, target)
         and kernel_reads(input, target)
         and not _any_autocast()
     ):

@@ -16,7 +16,7 @@ MAX_RANK = 8  # of the kernels
 _Key, _KeySet = torch._C.DispatchKey, torch._C.DispatchKeySet
 _DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16, torch.float64))
 _PLAIN_TYPES = frozenset((torch.Tensor, torch.nn.Parameter))
-# Tracers of PyTorch's own: they pass any operator through. Other subclasses may know only PyTorch's.
+# The second two trace any operator. Other subclasses may define what operators do, or know PyTorch's only.
 _ACCEPTED_TYPES = _PLAIN_TYPES | {FakeTensor, FunctionalTensor}
 
 
@@ -38,9 +38,9 @@ _included_keys = torch._C._dispatch_tls_local_include_set
 _functorch = torch._C._functorch
 
 
-def is_plain_type(*tensors):
-    """Whether all are of PyTorch's own eager types, which have no __torch_function__."""
-    return all(type(tensor) in _PLAIN_TYPES for tensor in tensors)
+def is_known_type(*tensors):
+    """Whether none is of a foreign subclass, which may define what operators do."""
+    return all(type(tensor) in _ACCEPTED_TYPES for tensor in tensors)
 
 
 def kernel_reads(*tensors):
@@ -59,7 +59,7 @@ def kernel_reads(*tensors):
 
 def operator_accepts(*tensors):
     """Whether all tensors are, below transforms and tracers, strided CPU tensors of a supported dtype."""
-    return all(type(tensor) in _ACCEPTED_TYPES and _is_supported(tensor) for tensor in tensors)
+    return is_known_type(*tensors) and all(map(_is_supported, tensors))
 
 
 def _is_supported(tensor):
