@@ -81,7 +81,11 @@ def mse_loss(
         reduction = _legacy_reduction(size_average, reduce)
     if weight is not None:
         return _weighted(compute, input, target, reduction, weight)
-    return compute(input, target, _checked_reduction(reduction))
+    if reduction == "elementwise_mean":
+        reduction = _elementwise_mean()
+    elif reduction not in ("none", "mean", "sum"):
+        _reduction.get_enum(reduction)  # raises PyTorch's error
+    return compute(input, target, reduction)
 
 
 class MSELoss(torch.nn.MSELoss):
@@ -116,10 +120,8 @@ def _legacy_reduction(size_average, reduce):
 
 
 @torch.compiler.assume_constant_result
-def _checked_reduction(reduction):
-    if reduction in ("none", "mean", "sum"):
-        return reduction
-    _reduction.get_enum(reduction)  # raises PyTorch's error, or warns of "elementwise_mean"
+def _elementwise_mean():
+    _reduction.get_enum("elementwise_mean")  # warns
     return "mean"
 
 

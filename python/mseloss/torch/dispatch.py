@@ -14,12 +14,7 @@ _any_autocast = torch._C._is_any_autocast_enabled
 
 def implementation(input, target):
     """A function (input, target, reduction) -> loss for these operands; None for PyTorch's own."""
-    if (
-        not torch.compiler.is_compiling()
-        and is_known_type(input, target)
-        and kernel_reads(input, target)
-        and not _any_autocast()
-    ):
+    if is_known_type(input, target) and kernel_reads(input, target) and not _any_autocast():
         return _eager_loss
     if operator_accepts(input, target) and max(input.dim(), target.dim()) <= MAX_RANK:
         return _operator_loss

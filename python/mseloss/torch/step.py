@@ -56,10 +56,12 @@ class EagerStep(torch.autograd.Function):
     def backward(ctx, grad_output):
         gradient, ctx.gradient = ctx.gradient, None
         needs = ctx.needs_input_grad
-        # The stored gradient has no history, and a retained graph needs it again.
-        if gradient is not None and (torch.is_grad_enabled() or _keep_graph()):
-            gradient = None
         with torch._C.DisableTorchFunction():  # as in PyTorch's backward passes
+            # The stored gradient has no history, and a retained graph needs it again.
+            if gradient is not None and (
+                not kernel_reads(grad_output) or torch.is_grad_enabled() or _keep_graph()
+            ):
+                gradient = None
             if gradient is not None:
                 gradient = _scaled(gradient, grad_output)
                 if gradient is not None and not needs[1]:
@@ -75,8 +77,6 @@ step = super(
 
 def _scaled(gradient, grad_output):
     """The stored gradient times `grad_output`, in place; None if that is not the correctly rounded result."""
-    if not kernel_reads(grad_output):
-        return None
     if grad_output.item() == 1:
         return gradient
     # A gradient in a half type has been rounded, possibly to zero, so scaling it is not exact.

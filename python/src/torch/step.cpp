@@ -119,6 +119,9 @@ variable_list gradients_from_python(const at::Tensor& grad_output, const variabl
 }
 
 struct MseLoss : torch::autograd::Function<MseLoss> {
+  // Compiled autograd may trace backward(): its tensors are not plain then, and all goes to the operators.
+  static constexpr bool is_traceable = true;
+
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& y,
                             int64_t mode) {
     const auto reduction = static_cast<Reduction>(mode);
