@@ -114,7 +114,10 @@ class Loss(torch.autograd.Function):
         count = loss_count(input, target, ctx.reduction)
         result = loss_backward(tangent, input, target, count)
         result = result.expand(torch.broadcast_shapes(input.shape, target.shape))
-        return result.clone() if ctx.reduction == "none" else result.sum().to(dtype)
+        if ctx.reduction == "none":
+            return result.clone()
+        empty_mean = ctx.reduction == "mean" and count == 0  # NaN
+        return (result.mean() if empty_mean else result.sum()).to(dtype)
 
 
 class LossBackward(torch.autograd.Function):

@@ -124,10 +124,11 @@ def _batch_first(tensors, dims):
 
 @torch.library.register_vmap("mseloss::mse_loss", lib=LIBRARY)
 def _(info, in_dims, input, target, reduction):
-    if reduction == "none":
-        return loss(*_batch_first((input, target), in_dims[:2]), reduction), 0
-    if info.batch_size == 0:
-        return input.new_empty((0,), dtype=promoted(input, target)), 0
+    if reduction == "none" or info.batch_size == 0:
+        losses = loss(*_batch_first((input, target), in_dims[:2]), "none")
+        while reduction != "none" and losses.dim() > 1:
+            losses = losses.sum(-1)
+        return losses, 0
     # A separate correctly rounded sum for each sample.
     pairs = zip(
         *(
