@@ -1,4 +1,4 @@
-"""mseloss.torch with operands and grad_outputs that the kernels do not read: PyTorch's result or its error."""
+"""mseloss.torch with tensors that the kernels do not read: PyTorch's result, or PyTorch's error."""
 
 import pytest
 

@@ -4,6 +4,7 @@ PyTorch's entries for the two have no error inputs; test_torch_foreign.py compar
 """
 
 import copy
+import functools
 import pickle
 import warnings
 
@@ -101,7 +102,7 @@ def test_samples_under_vmap():
             given = [operands[i] if dims[i] is None else batch[i] for i in (0, 1)]
             torch.testing.assert_close(
                 *(
-                    torch.vmap(lambda *pair, mse=mse: mse(*pair, **keywords), dims)(*given)
+                    torch.vmap(functools.partial(mse, **keywords), dims)(*given)
                     for mse in (face.mse_loss, F.mse_loss)
                 )
             )

@@ -162,8 +162,8 @@ class LossBackward(torch.autograd.Function):
 def _register(name, operator, function):
     """Makes `function` the operator's implementation for the autograd keys of the dispatcher.
 
-    torch.func's transforms run these implementations one level after the other, and PyTorch's own operators
-    do not change the grad modes on the way to the next one. An autograd.Function does, so `run` restores them.
+    torch.func's transforms run these implementations level by level. PyTorch's own operators keep the grad
+    modes on the way to the next level; an autograd.Function changes them, so `run` restores them.
     """
     apply = super(torch.autograd.Function, function).apply  # Function.apply rejects the transforms
 

@@ -5,8 +5,8 @@
 
 Results are dense and row-major. `mse_loss_backward` returns `((input - target) * scale) * grad_output` in the
 shape that the three operands broadcast to, where scale is 2 / count, or 2 for a count of 0. It is linear in
-each operand, so its derivatives are expressed by itself. Tensors that the kernels do not support run PyTorch's
-operators. Their derivatives are in derivatives.py.
+each operand, so its derivatives are expressed by itself (derivatives.py). For tensors that the kernels do not
+support both run PyTorch's operators.
 """
 
 from __future__ import annotations
