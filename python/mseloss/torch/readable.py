@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 MAX_RANK = 8  # of the kernels
 
 _Key, _KeySet = torch._C.DispatchKey, torch._C.DispatchKeySet
-_DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16, torch.float64))
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _PLAIN_TYPES = frozenset((torch.Tensor, torch.nn.Parameter))
 # The second two trace any operator. Other subclasses may define what operators do, or know PyTorch's only.
 _ACCEPTED_TYPES = _PLAIN_TYPES | {FakeTensor, FunctionalTensor}
@@ -40,7 +40,10 @@ _functorch = torch._C._functorch
 
 def is_known_type(*tensors):
     """Whether none is of a foreign subclass, which may define what operators do."""
-    return all(type(tensor) in _ACCEPTED_TYPES for tensor in tensors)
+    for tensor in tensors:  # half the time of all()
+        if type(tensor) not in _ACCEPTED_TYPES:
+            return False
+    return True
 
 
 def kernel_reads(*tensors):

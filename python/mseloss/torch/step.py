@@ -58,12 +58,9 @@ class EagerStep(torch.autograd.Function):
         needs = ctx.needs_input_grad
         with torch._C.DisableTorchFunction():  # as in PyTorch's backward passes
             # The stored gradient has no history, and a retained graph needs it again.
-            if gradient is not None and (
-                not kernel_reads(grad_output) or torch.is_grad_enabled() or _keep_graph()
-            ):
-                gradient = None
             if gradient is not None:
-                gradient = _scaled(gradient, grad_output)
+                last = kernel_reads(grad_output) and not (torch.is_grad_enabled() or _keep_graph())
+                gradient = _scaled(gradient, grad_output) if last else None
                 if gradient is not None and not needs[1]:
                     return gradient, None, None
             operands = ctx.saved_tensors
