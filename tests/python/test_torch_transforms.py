@@ -241,6 +241,9 @@ def check(names, shapes, dtype, reduction):
     want, got, exact = (
         outcome(loss, names, x, y, reduction) for loss in (F.mse_loss, face.mse_loss, formula)
     )
+    if isinstance(got, Exception) and not isinstance(want, Exception) and "compiled" in names:
+        # A compilation that fails can make the next one fail, with PyTorch's operator too.
+        got = outcome(face.mse_loss, names, x, y, reduction)
     results = {"ours": got, "PyTorch": want, "formula": exact}
     if isinstance(want, Exception):
         both = isinstance(got, Exception) or isinstance(exact, Exception)

@@ -40,10 +40,7 @@ _functorch = torch._C._functorch
 
 def is_known_type(*tensors):
     """Whether none is of a foreign subclass, which may define what operators do."""
-    for tensor in tensors:  # half the time of all()
-        if type(tensor) not in _ACCEPTED_TYPES:
-            return False
-    return True
+    return _ACCEPTED_TYPES.issuperset(map(type, tensors))
 
 
 def kernel_reads(*tensors):
