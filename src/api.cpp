@@ -1,13 +1,13 @@
-// The entry: one function per operator, plan then run.
-#include <cstdio>
-
+// The public C++ API: each function makes a plan, checks the buffers and runs it.
 #include "backend.h"
-#include "cpu/tiling.h"
+#include "cpu/schedule/tiling.h"
 #include "mseloss/mseloss.h"
 #include "plan/plan.h"
 
 namespace mseloss {
 namespace {
+
+constexpr Names kLossNames{.out = "out"};
 
 Status check_and_run(const Plan& plan, const Buffers& buffers, const Names& names, const Options& options) {
   if (Status status = check_buffers(plan, buffers, names); !status.ok()) return status;
@@ -29,12 +29,11 @@ Status grad(const ConstTensor& grad_output, const ConstTensor& input, const Cons
 
 Status loss(const ConstTensor& input, const ConstTensor& target, Reduction reduction, const Tensor& out,
             const Options& options) {
-  Names names;
-  names.out = "out";
   Plan plan;
-  if (Status status = make_loss_plan(input, target, reduction, out, &plan, names); !status.ok())
+  if (Status status = make_loss_plan(input, target, reduction, out, &plan, kLossNames); !status.ok()) {
     return status;
-  return check_and_run(plan, {nullptr, input.data, target.data, out.data, nullptr}, names, options);
+  }
+  return check_and_run(plan, {nullptr, input.data, target.data, out.data, nullptr}, kLossNames, options);
 }
 
 Status loss_and_grad(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
@@ -54,17 +53,15 @@ Status PartialSum::add(const ConstTensor& input, const ConstTensor& target, Mode
   double unused = 0;
   const Tensor out(&unused, input.dtype);
   Plan plan;
-  Names names;
-  names.out = "out";
-  if (Status status = make_loss_plan(input, target, Reduction::kSum, out, &plan, names); !status.ok()) {
+  if (Status status = make_loss_plan(input, target, Reduction::kSum, out, &plan, kLossNames); !status.ok()) {
     return status;
   }
   const Buffers buffers{nullptr, input.data, target.data, &unused, nullptr};
-  if (Status status = check_buffers(plan, buffers, names); !status.ok()) return status;
-  PartialSum piece;
+  if (Status status = check_buffers(plan, buffers, kLossNames); !status.ok()) return status;
+  PartialSum part;
   const Sweep sweep = mode == Mode::kExact ? Sweep::kExactSum : Sweep::kFastSum;
-  if (Status status = cpu::kBackend.run(plan, buffers, sweep, options, &piece); !status.ok()) return status;
-  merge(piece);
+  if (Status status = cpu::kBackend.run(plan, buffers, sweep, options, &part); !status.ok()) return status;
+  merge(part);
   return {};
 }
 
@@ -77,7 +74,7 @@ std::string explain(const ConstTensor& grad_output, const ConstTensor& input, co
   if (!status.ok()) return status.message();
   return cpu::explain(plan, options);
 } catch (...) {
-  return {};  // no memory for the text
+  return {};  // out of memory for the text
 }
 
 const char* version() { return MSELOSS_VERSION; }

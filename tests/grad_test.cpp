@@ -93,7 +93,7 @@ TEST_P(Gradient, LargeMatrixWithATransposedOperand_EqualsTheOracle) {
   Random random(5);
   for (const Shape& shape : {Shape{301, 517}, Shape{320, 512}})  // rows that are whole cache lines or not
     for (int transposed = 0; transposed < 4; ++transposed)
-      for (const auto store : {Options::Store::kCached, Options::Store::kStreaming}) {
+      for (const auto store : {Options::Store::kCached, Options::Store::kNonTemporal}) {
         const auto layout = [&](int i) { return i == transposed ? Layout::kTransposed : Layout::kDense; };
         Operand g(random, dtype(), shape, layout(0)), x(random, dtype(), shape, layout(1));
         Operand y(random, dtype(), shape, layout(2)), out(random, dtype(), shape, layout(3), true, kOnLine);
@@ -184,7 +184,7 @@ TEST_P(Gradient, InPlaceOnEachInput_EqualsTheOracleOnEveryTarget) {
           for (Operand* operand : operands) operand->fill(random, random.pick(kValues));
           Options options = random_options(random);
           if (shape == Shape{9, 300})
-            options.store = Options::Store::kStreaming;  // in rows that end anywhere
+            options.store = Options::Store::kNonTemporal;  // in rows that end anywhere
           ASSERT_TRUE(grad_is_right(g, x, y, reduction(), *operands[which], options)) << which;
         }
   });

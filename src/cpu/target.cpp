@@ -1,5 +1,5 @@
-// Which instruction-set target runs: the best one, or what MSELOSS_TARGET or set_target() say.
-#include "cpu/targets.h"  // before Highway
+// Selects the instruction-set target: the best one, or the one that MSELOSS_TARGET or set_target() names.
+#include "cpu/kernels/highway_targets.h"  // before Highway
 
 #include <hwy/highway.h>
 #include <hwy/targets.h>
@@ -8,17 +8,11 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "cpu/kernels.h"
+#include "cpu/kernels/kernels.h"
 #include "mseloss/mseloss.h"
 
 namespace mseloss {
 namespace cpu {
-
-void fill_elementwise_kernels(Kernels* kernels, size_t target, bool rounds_bfloat16);
-void fill_interleave_kernels(Kernels* kernels, size_t target);
-void fill_runs_kernels(Kernels* kernels, size_t target);
-void fill_sum_kernels(Kernels* kernels, size_t target, bool rounds_bfloat16);
-void fill_transpose_kernels(Kernels* kernels, size_t target);
 
 namespace {
 
@@ -26,6 +20,12 @@ struct Target {
   const char* name;
   Kernels kernels;
 };
+
+template <DType kDType>
+void fill_dtype_kernels(Kernels* kernels, size_t target, bool native_bfloat16) {
+  fill_elementwise_kernels<kDType>(kernels, target, native_bfloat16);
+  fill_sum_kernels<kDType>(kernels, target, native_bfloat16);
+}
 
 // All targets that this processor can run, best first, filled once.
 struct Targets {
@@ -35,8 +35,8 @@ struct Targets {
   std::atomic<const Target*> chosen;
 
   Targets() {
-    // Best first, as hwy::SupportedAndGeneratedTargets() lists them, but without its vector: the first call
-    // must not throw.
+    // The order of hwy::SupportedAndGeneratedTargets(), without its std::vector: the first call must not
+    // throw.
     for (int64_t rest = hwy::SupportedTargets() & HWY_TARGETS; rest != 0; rest &= rest - 1) {
       const int64_t bit = rest & -rest;
 #if HWY_ARCH_X86
@@ -45,20 +45,23 @@ struct Targets {
       add(hwy::TargetName(bit), bit, false);
     }
     chosen = &entries[0];
-    // An unknown name is ignored here, where nobody could be told; info and target() show what runs.
+    // There is no way to report an unknown name here, so it is ignored; target() shows what runs.
     if (const char* wanted = std::getenv("MSELOSS_TARGET")) choose(wanted);
   }
 
-  void add(const char* name, int64_t bit, bool rounds_bfloat16) {
+  void add(const char* name, int64_t bit, bool native_bfloat16) {
     hwy::ChosenTarget only;
     only.Update(bit);
     const size_t target = only.GetIndex();
     Target& entry = entries[count++];
     entry.name = name;
-    fill_elementwise_kernels(&entry.kernels, target, rounds_bfloat16);
+    fill_dtype_kernels<DType::kFloat32>(&entry.kernels, target, native_bfloat16);
+    fill_dtype_kernels<DType::kFloat16>(&entry.kernels, target, native_bfloat16);
+    fill_dtype_kernels<DType::kBFloat16>(&entry.kernels, target, native_bfloat16);
+    fill_dtype_kernels<DType::kFloat64>(&entry.kernels, target, native_bfloat16);
+    fill_copy_kernels(&entry.kernels, target);
     fill_interleave_kernels(&entry.kernels, target);
-    fill_runs_kernels(&entry.kernels, target);
-    fill_sum_kernels(&entry.kernels, target, rounds_bfloat16);
+    fill_replicate_kernels(&entry.kernels, target);
     fill_transpose_kernels(&entry.kernels, target);
     if (count > 1) std::strncat(names, " ", sizeof(names) - std::strlen(names) - 1);
     std::strncat(names, name, sizeof(names) - std::strlen(names) - 1);

@@ -1,4 +1,4 @@
-// The floating formats: their parameters, and one rounding from wider values into each.
+// The floating-point formats: parameters, rounding, load and store.
 #pragma once
 
 #include <bit>
@@ -11,7 +11,7 @@
 namespace mseloss {
 
 struct Format {
-  int precision;     // significand bits, the hidden one included
+  int precision;     // significand bits, including the implicit one
   int max_exponent;  // of the largest finite value: |value| < 2^(max_exponent + 1)
   int lowest_bit;    // exponent of the smallest subnormal
 };
@@ -30,7 +30,7 @@ inline Format format_of(DType dtype) {
   return {24, 127, -149};
 }
 
-// Rounds to nearest even in the format; the result is a double that the format holds, or an infinity.
+// Rounds to nearest even in the format. The result is a double that the format represents, or an infinity.
 inline double round_to(const Format& format, double value) {
   if (value == 0 || !std::isfinite(value) || format.precision == 53) return value;
   if (format.precision == 24) return static_cast<float>(value);
@@ -42,7 +42,7 @@ inline double round_to(const Format& format, double value) {
   return std::copysign(INFINITY, value);
 }
 
-// Writes a value that the format holds exactly (as round_to() returns), or a NaN.
+// Stores a value that the format represents exactly (as round_to() returns), or a NaN.
 inline void store_exact(double value, DType dtype, void* out) {
   switch (dtype) {
     case DType::kFloat64:
@@ -60,7 +60,8 @@ inline void store_exact(double value, DType dtype, void* out) {
       return;
     }
     case DType::kFloat16: {
-      // Every float16 magnitude, in units of 2^-24, is an integer whose float bits hold the fields already.
+      // Subnormals count units of 2^-24. A normal float16 has the exponent and fraction bits of its float,
+      // after a change of bias from 127 to 15.
       uint16_t half = std::signbit(value) ? 0x8000 : 0;
       const double magnitude = std::fabs(value);
       if (std::isnan(value)) {
@@ -83,7 +84,7 @@ inline void store_rounded(double value, DType dtype, void* out) {
   store_exact(round_to(format_of(dtype), value), dtype, out);
 }
 
-// The value of one element, as a double, exactly.
+// Loads one element as a double; exact.
 inline double load(DType dtype, const void* in) {
   switch (dtype) {
     case DType::kFloat64: {

@@ -9,18 +9,18 @@
 #include "numerics/formats.h"
 #include "numerics/sum_access.h"
 
-// docs/numerics.md proves the bounds; the names kUnit, kSlack and kDepth* are the same there.
+// docs/numerics.md proves the error bounds, with the same names: kUnit, kSlack, kDepth*.
 namespace mseloss {
 namespace {
 
-// a + b = *sum + *rest exactly (Knuth's TwoSum), while nothing overflows.
-void two_sum(double a, double b, double* sum, double* rest) {
+// Knuth's TwoSum: a + b == *sum + *residual exactly, barring overflow.
+void two_sum(double a, double b, double* sum, double* residual) {
   const double s = a + b, bb = s - a;
   *sum = s;
-  *rest = (a - (s - bb)) + (b - bb);
+  *residual = (a - (s - bb)) + (b - bb);
 }
 
-// The next double upwards (downwards), of a finite value.
+// The next larger (smaller) double of a finite value.
 double above(double value) {
   if (value == 0) return std::numeric_limits<double>::denorm_min();
   return std::bit_cast<double>(std::bit_cast<int64_t>(value) + (value > 0 ? 1 : -1));
@@ -33,8 +33,8 @@ void SumAccess::add_fast(PartialSum* total, const RowSum& row, uint64_t terms) {
   total->fast_terms_ += terms;
   total->count_ += terms;
   if (!std::isfinite(row.high)) {
-    // Squares of float32 cannot overflow float64, so there the sum itself is the answer; those of float64
-    // can, and only the exact sweep knows whether a difference was infinite.
+    // Squares of float32 do not overflow float64, so a non-finite sum is the result. Squares of float64 can
+    // overflow; then only the exact sweep can tell whether a difference was infinite.
     if (row.squares_fit) {
       total->special_ += row.high;
     } else {
@@ -42,16 +42,17 @@ void SumAccess::add_fast(PartialSum* total, const RowSum& row, uint64_t terms) {
     }
     return;
   }
-  double rest;
-  two_sum(total->high_, row.high, &total->high_, &rest);
+  double residual;
+  two_sum(total->high_, row.high, &total->high_, &residual);
   if (!std::isfinite(total->high_)) {
     total->high_ = 0;
     total->error_ = INFINITY;
     return;
   }
-  const double low = total->low_ + (rest + row.low);
-  // Two additions, each off by at most kUnit times what it returned.
-  total->error_ += (row.error + 2 * kUnit * (std::fabs(low) + std::fabs(rest) + std::fabs(row.low))) * kSlack;
+  const double low = total->low_ + (residual + row.low);
+  // Two additions, each with an error of at most kUnit times its result.
+  total->error_ +=
+      (row.error + 2 * kUnit * (std::fabs(low) + std::fabs(residual) + std::fabs(row.low))) * kSlack;
   total->low_ = low;
 }
 
@@ -88,7 +89,7 @@ bool PartialSum::finish(Reduction reduction, DType dtype, void* out) const noexc
     store_exact(NAN, dtype, out);
     return true;
   }
-  // An infinite bound may hide a NaN among the differences behind this infinity.
+  // If the bound is infinite, a NaN difference may be hidden behind this infinity.
   if (special_ != 0 && (std::isnan(special_) || std::isfinite(error_))) {
     store_exact(special_, dtype, out);
     return true;
@@ -98,15 +99,16 @@ bool PartialSum::finish(Reduction reduction, DType dtype, void* out) const noexc
     store_exact(exact_part.divide_and_round(divisor, dtype), dtype, out);
     return true;
   }
-  double high, low, exact_high = 0, exact_low = 0, rest;
+  double high, low, exact_high = 0, exact_low = 0, residual;
   if (count_ != fast_terms_) exact_part.to_double_double(&exact_high, &exact_low);
-  two_sum(high_, exact_high, &high, &rest);
-  low = low_ + (rest + exact_low);
-  double error = (error_ + 8 * kUnit * (std::fabs(low_) + std::fabs(rest) + std::fabs(exact_low))) * kSlack;
+  two_sum(high_, exact_high, &high, &residual);
+  low = low_ + (residual + exact_low);
+  double error =
+      (error_ + 8 * kUnit * (std::fabs(low_) + std::fabs(residual) + std::fabs(exact_low))) * kSlack;
   if (mean) {
     const double n = static_cast<double>(count_);
     if (count_ > uint64_t{1} << 53) return false;
-    // high / n = quotient + remainder / n, the remainder exact; what underflows is less than one smallest
+    // high / n = quotient + remainder / n with an exact remainder; an underflow loses less than the smallest
     // subnormal.
     const double quotient = high / n, remainder = std::fma(-quotient, n, high);
     const double correction = (remainder + low) / n;
@@ -117,9 +119,10 @@ bool PartialSum::finish(Reduction reduction, DType dtype, void* out) const noexc
     low = correction;
   }
   if (!std::isfinite(error) || !std::isfinite(high)) return false;
-  // The true value lies in [high + (low - error), high + (low + error)]; rounding is monotone.
+  // The true value lies in [high + (low - error), high + (low + error)]. Rounding is monotone, so it is
+  // decided if both ends round to the same value.
   double first = high + below(low - error), last = high + above(low + error);
-  if (dtype != DType::kFloat64) {  // each end was rounded once already: step outwards before rounding again
+  if (dtype != DType::kFloat64) {  // the ends are rounded already: widen the interval before rounding again
     const Format format = format_of(dtype);
     if (!std::isfinite(last)) return false;
     first = round_to(format, below(first));
