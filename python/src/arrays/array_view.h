@@ -70,6 +70,8 @@ class ArrayView {
   void read_dltensor(const DLTensor& tensor, ForeignArray array);
   // foreign_array.cpp: the one check of what a protocol says; dtype_ is known already.
   void accept(const ForeignArray& array);
+  void accept_layout(const ForeignArray& array);
+  void accept_memory(const ForeignArray& array);
 
   // A copy of a list, a tuple or an object with __array__, made by NumPy.
   bool read_copy(PyObject* object, Ref* refusal);

@@ -13,6 +13,7 @@ namespace mseloss::python {
 // Filled in by the reader of each protocol, unchecked. ArrayView::accept() checks every field before it uses
 // any.
 struct ForeignArray {
+  static constexpr int64_t kUnknown = INT64_MIN;
   void* data = nullptr;  // element (0, ..., 0) is `offset` bytes behind it
   uint64_t offset = 0;
   int64_t rank = 0;
@@ -20,7 +21,7 @@ struct ForeignArray {
   const int64_t* strides = nullptr;  // null: dense, row-major
   bool byte_strides = false;         // the strides' unit: bytes or elements
   bool read_only = false;
-  int64_t bytes = -1;  // size of all elements together; -1: unknown
+  int64_t bytes = kUnknown;  // size of all elements together
   struct {
     const void* begin = nullptr;
     int64_t size = 0;

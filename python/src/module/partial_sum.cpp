@@ -82,7 +82,7 @@ void add_partial_sum(nb::module_& m) {
       .def_prop_ro("count", &PartialSum::count)
       .def_prop_ro("exact", &PartialSum::exact)
       .def("__getstate__", &get_state)
-      .def("__setstate__", &set_state);
+      .def("__setstate__", &set_state, "state"_a.none());
 }
 
 }  // namespace mseloss::python
