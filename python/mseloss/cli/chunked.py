@@ -19,13 +19,13 @@ def grad(g, x, y, reduction, out, dtype, progress):
     """Writes the gradient to the file `out`; returns its shape and the name of its dtype."""
     shape, operands = _broadcast(g, x, y)
     result = numpy_dtype(dtype) if dtype else x.dtype
-    _check_grad(operands, x, result)
+    _check_grad(operands, x)
     count = x.size if reduction == "mean" else 0
     with files.write(out, shape, result, "grad_input") as put:
         for index in _tracked(shape, result, progress, "gradient"):
             a, b, c = (_at(operand, index) for operand in operands)
-            piece = np.empty(np.broadcast_shapes(a.shape, b.shape, c.shape), result)
-            put(mseloss._core.grad_part(a, b, c, count, piece))
+            chunk = np.empty(np.broadcast_shapes(a.shape, b.shape, c.shape), result)
+            put(mseloss._core.grad_part(a, b, c, count, chunk))
     return shape, result.name
 
 
@@ -39,10 +39,8 @@ def loss(x, y, reduction, out, dtype, progress):
             for index in _tracked(shape, result, progress, "loss"):
                 put(mseloss.loss(_at(x, index), _at(y, index), "none", dtype=result))
         return None, shape, result.name
-    for exact in (
-        False,
-        True,
-    ):  # the exact sweep only if the fast one leaves the rounding undecided
+    # The exact sweep runs only if the fast one leaves the rounding undecided.
+    for exact in (False, True):
         total = mseloss.PartialSum()
         for index in _tracked(shape, x.dtype, progress, "exact loss" if exact else "loss"):
             total.add(_at(x, index), _at(y, index), exact=exact)
@@ -85,7 +83,7 @@ def check_operator(operator, actual, g, x, y, reduction, tolerance, worst, progr
     else:
         shape, operands = _broadcast(g, x, y)
         names = ("grad_output", "input", "target")
-        _check_grad(operands, x, x.dtype)
+        _check_grad(operands, x)
         scale = reference.grad_scale(reduction, x.size, x.dtype)
 
         def golden(a, b, c):
@@ -129,6 +127,7 @@ def _at(array, index):
 
 
 def _tracked(shape, dtype, progress, text):
+    """Yields the indices of the chunks of `shape` and advances a progress bar by their bytes."""
     task = progress.add_task(text, total=math.prod(shape) * dtype.itemsize)
     inner = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
     for index in chunks(shape, _CHUNK):
@@ -148,7 +147,7 @@ def _check_floating(**arrays):
             raise files.FileError(f"{name}: expected {EXPECTED}, got {array.dtype}")
 
 
-def _check_grad(operands, x, result):
+def _check_grad(operands, x):
     g, _, y = operands
     _check_floating(grad_output=g, input=x, target=y)
     for name, array in (("grad_output", g), ("target", y)):

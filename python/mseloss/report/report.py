@@ -86,7 +86,7 @@ class Report:
         return self.shape_mismatch is None and self.wrong == 0
 
     def add(self, index, actual, expected, inputs=None):
-        """Adds the chunk at `index`, as `pieces` yields it: integers, then at most one slice."""
+        """Adds the chunk at `index`, an index as `chunks` yields it."""
         size = actual.size
         if size == 0:
             return
@@ -206,8 +206,7 @@ class Report:
         }
 
     def plot(self, path):
-        """Writes a figure to `path` (.png, .svg, .pdf): a histogram of the errors and maps of the wrong
-        elements.
+        """Writes a figure to `path` (.png, .svg, .pdf): an error histogram and maps of the wrong elements.
 
         Needs matplotlib. Raises ImportError without it.
         """
