@@ -8,8 +8,8 @@ np.float32(3.5)
 array([0. , 0.5, 1. , 1.5], dtype=float32)
 
 NumPy (including `ml_dtypes.bfloat16`), PyTorch and JAX arrays, and any other object with DLPack, the buffer
-protocol or `__array_interface__`, are read without a copy; lists and objects with `__array__` are copied by NumPy.
-A result is the same kind of object as `input`, or a NumPy array. `mseloss.torch` and
+protocol or `__array_interface__`, are read without a copy; NumPy copies lists and objects with `__array__`. A
+result is the same kind of object as `input`, or a NumPy array. `mseloss.torch` and
 `mseloss.jax` have differentiable losses; `import mseloss` imports neither framework.
 """
 

@@ -160,11 +160,11 @@ def test_refusals():
     x = np.ones(3)
     with pytest.raises(ValueError, match="reduction: expected 'none', 'mean' or 'sum', got 'most'"):
         face.mse_loss(x, x, "most")
-    with pytest.raises(TypeError, match="^input: .* got complex"):
+    with pytest.raises(TypeError, match=r"^input: .* got complex"):
         face.mse_loss(x + 1j, x)
     with pytest.raises(ValueError, match=r"[Ii]ncompatible shapes"):
         face.mse_loss(x, np.ones(4))
-    with pytest.raises(TypeError, match="^target: .* got complex"):
+    with pytest.raises(TypeError, match=r"^target: .* got complex"):
         face.mse_loss(x, x + 1j)
     with pytest.raises(ValueError, match="axis_name: "):
         face.mse_loss(x, x, "none", axis_name="d")

@@ -16,8 +16,8 @@ namespace mseloss::python {
 // NumPy's own limit. The core rejects more than kMaxRank dimensions with its own message.
 inline constexpr int kMaxReadRank = 64;
 
-// How a result becomes the same kind of object as an operand: as a NumPy array, through DLPack's C exchange
-// API, or through the library's `from_dlpack`.
+// How a result becomes the same kind of object as an operand: as a NumPy array (where there is no other way),
+// through DLPack's C exchange API, or through the library's `from_dlpack`.
 enum class ArrayKind : uint8_t { kNumpy, kExchange, kDLPack };
 
 struct ForeignArray;

@@ -17,7 +17,7 @@ bool is_native(char order) { return order == '=' || order == (kLittleEndian ? '<
 const DType* dtype_of_format(const char* format, Py_ssize_t itemsize) {
   const char* letter = *format == '@' || is_native(*format) ? format + 1 : format;
   if (letter[0] == '\0' || letter[1] != '\0') return nullptr;
-  constexpr struct {
+  static constexpr struct {
     char letter;
     DType dtype;
   } kFormats[] = {{'f', DType::kFloat32}, {'e', DType::kFloat16}, {'d', DType::kFloat64}};
@@ -30,7 +30,7 @@ const DType* dtype_of_format(const char* format, Py_ssize_t itemsize) {
 // The DType of an __array_interface__ typestr such as "<f4"; null for others.
 const DType* dtype_of_typestr(const char* typestr) {
   if (!is_native(*typestr)) return nullptr;
-  constexpr struct {
+  static constexpr struct {
     const char* text;
     DType dtype;
   } kTypes[] = {{"f4", DType::kFloat32}, {"f2", DType::kFloat16}, {"f8", DType::kFloat64}};

@@ -23,6 +23,15 @@ void reject_lazy_negation(PyObject* object, const char* name) {
   }
 }
 
+// The kind of results for an object without an exchange API: the array API standard has a way to a library's
+// `from_dlpack`. Objects that do not follow it give NumPy arrays.
+ArrayKind library_kind(PyObject* object, const char* name) {
+  Ref refusal;
+  const Ref library = find_attribute(object, "__array_namespace__", &refusal);
+  if (refusal) raise_refused(name, object, std::move(refusal));
+  return library ? ArrayKind::kDLPack : ArrayKind::kNumpy;
+}
+
 }  // namespace
 
 void ArrayView::read_dltensor(const DLTensor& tensor, ForeignArray array) {
@@ -61,7 +70,7 @@ bool ArrayView::read_exchange(PyObject* object) {
                name_, Py_TYPE(object)->tp_name, reason.get());
   }
   reject_lazy_negation(object, name_);
-  kind_ = api->managed_to_object == nullptr ? ArrayKind::kDLPack : ArrayKind::kExchange;
+  kind_ = api->managed_to_object == nullptr ? library_kind(object, name_) : ArrayKind::kExchange;
   read_dltensor(tensor, {});
   return true;
 }
@@ -85,7 +94,7 @@ bool ArrayView::read_dlpack(PyObject* object, Ref* refusal) {
   // The capsule is not consumed: its destructor calls the producer's deleter.
   const char* kind = PyCapsule_CheckExact(owner_) ? PyCapsule_GetName(owner_) : nullptr;
   ForeignArray array;
-  kind_ = ArrayKind::kDLPack;
+  kind_ = library_kind(object, name_);
   if (kind != nullptr && std::strcmp(kind, "dltensor_versioned") == 0) {
     const auto* managed = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(owner_, kind));
     if (managed->version.major != 1) {

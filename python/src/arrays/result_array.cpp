@@ -131,16 +131,11 @@ PyObject* ResultArray::finish(bool scalar) {
     return static_cast<PyObject*>(tensor);
   }
   nb::object exported = nb::cast(DLPackExport(std::exchange(managed_, nullptr)));
-  // The array API standard's way to a library's functions. Objects that do not follow it give a NumPy array.
-  Ref refusal;
-  const Ref get_library = find_attribute(like, "__array_namespace__", &refusal);
-  const Ref library(refusal       ? nullptr
-                    : get_library ? PyObject_CallNoArgs(get_library.get())
-                                  : PyImport_ImportModule("numpy"));
+  const Ref library(PyObject_CallMethod(like, "__array_namespace__", nullptr));
   PyObject* result =
       library ? PyObject_CallMethod(library.get(), "from_dlpack", "O", exported.ptr()) : nullptr;
   if (result != nullptr) return result;
-  if (!refusal) refusal = take_refusal();
+  Ref refusal = take_refusal();
   const Ref reason = reason_of(refusal);
   raise_from(std::move(refusal), PyExc_TypeError,
              "%s: expected an array whose library can import the result, got %s: %U", like_->name(),
