@@ -22,19 +22,15 @@ checks = 0
 def check(function, *operands):
     global checks
     checks += 1
-    eager = jax.tree.leaves(function(*operands))
-    with jax.disable_jit():
-        interpreted = jax.tree.leaves(function(*operands))
     compiled = jax.tree.leaves(jax.jit(function)(*operands))
-    for results in zip(eager, interpreted, compiled, strict=True):
-        assert same_bits(results[0], results[2]), function
-        assert same_bits(results[1], results[2]), function
+    for eager, expected in zip(jax.tree.leaves(function(*operands)), compiled, strict=True):
+        assert same_bits(eager, expected), function
 
 
 for vma in (True, False):
     shard = functools.partial(jax.shard_map, mesh=mesh, check_vma=vma)
     both = functools.partial(shard, in_specs=(P("d"), P("d")))
-    for reduction in ("mean", "sum", "none"):
+    for reduction in ("mean", "none") if vma else ("mean",):
         local = functools.partial(face.mse_loss, reduction=reduction)
         whole = functools.partial(face.mse_loss, reduction=reduction, axis_name="d")
 
@@ -57,5 +53,14 @@ for vma in (True, False):
             if vma:  # the gradient of a replicated operand
                 check(jax.grad(part, (0, 1)), x, row)
             assert same_bits(total(x, y), face.mse_loss(np.asarray(x), np.asarray(y), reduction))
+
+with jax.disable_jit():  # jit(shard_map) is an eager shard_map as well
+    total = jax.shard_map(
+        functools.partial(face.mse_loss, axis_name="d"),
+        mesh=mesh,
+        in_specs=(P("d"), P("d")),
+        out_specs=P(),
+    )
+    assert same_bits(jax.jit(total)(x, y), face.mse_loss(np.asarray(x), np.asarray(y)))
 
 print("devices", jax.device_count(), "checks", checks)

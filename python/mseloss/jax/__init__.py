@@ -70,7 +70,9 @@ def _promoted(input, target):
         if array.dtype.name not in NAMES and not _is_integer(array.dtype):
             raise TypeError(f"{name}: expected {EXPECTED}, got {array.dtype}")
     dtype, weak = jax.dtypes.result_type(input, target, return_weak_type_flag=True)
-    return (jnp.result_type(float) if _is_integer(dtype) else dtype), weak
+    if _is_integer(dtype):
+        dtype = jax.eval_shape(jnp.mean, jax.ShapeDtypeStruct((), dtype)).dtype
+    return dtype, weak
 
 
 def _is_integer(dtype):
