@@ -31,21 +31,24 @@ ArrayView::~ArrayView() {
 void ArrayView::read(PyObject* object, const char* name) {
   object_ = object;
   name_ = name;
-  if (read_numpy(object)) return;
+  if (!read_numpy(object)) read_other(object);
+}
+
+void ArrayView::read_other(PyObject* object) {
   Ref refusal;
   // A class has its instances' attributes, but is no array.
   if (!PyType_Check(object) && (read_foreign(object, &refusal) || read_copy(object, &refusal))) return;
-  if (refusal) raise_refused(name, object, std::move(refusal));
+  if (refusal) raise_refused(name_, object, std::move(refusal));
   raise(PyExc_TypeError,
-        "%s: expected an array (NumPy, PyTorch, JAX, DLPack, the buffer protocol or __array__), got %s", name,
-        Py_TYPE(object)->tp_name);
+        "%s: expected an array (NumPy, PyTorch, JAX, DLPack, the buffer protocol or __array__), got %s",
+        name_, Py_TYPE(object)->tp_name);
 }
 
 void ArrayView::read_or_scalar(PyObject* object, const char* name, DType dtype) {
   Ref integer;
   PyObject* number = object;
   if (!PyFloat_Check(object) && !PyLong_Check(object)) {
-    if (!is_numpy_integer(object)) return read(object, name);
+    if (is_numpy_array(object) || !is_numpy_integer(object)) return read(object, name);
     integer = Ref(numpy_integer_to_int(object));
     number = integer.get();
   }
@@ -97,10 +100,11 @@ void ArrayView::set_rank(int64_t rank) {
   rank_ = static_cast<int>(rank);
 }
 
-void ArrayView::set_byte_strides(const Py_ssize_t* byte_strides) {
+void ArrayView::set_extents(const Py_ssize_t* shape, const Py_ssize_t* byte_strides) {
   const int size = size_of(dtype_);
   const int shift = std::countr_zero(static_cast<unsigned>(size));
   for (int i = 0; i < rank_; ++i) {
+    shape_[i] = shape[i];
     strides_[i] = byte_strides[i] >> shift;
     if ((byte_strides[i] & (size - 1)) != 0 && shape_[i] > 1) {
       raise(PyExc_ValueError, "%s: expected strides of whole elements (%d bytes), got a stride of %zd bytes",
@@ -123,8 +127,7 @@ bool ArrayView::read_numpy(PyObject* object) {
   kind_ = ArrayKind::kNumpy;
   read_only_ = !array.writable || owner_ != nullptr;
   set_rank(array.rank);
-  std::copy_n(array.shape, rank_, shape_);
-  set_byte_strides(array.strides);
+  set_extents(array.shape, array.strides);
   return true;
 }
 

@@ -57,6 +57,7 @@ class ArrayView {
 
  private:
   bool read_numpy(PyObject* object);
+  void read_other(PyObject* object);
 
   // read_dlpack.cpp and read_buffer.cpp. Each returns false if the object does not support its protocol, or
   // refuses; `refusal` keeps the first exception with which the object refused.
@@ -77,7 +78,7 @@ class ArrayView {
   bool read_copy(PyObject* object, Ref* refusal);
 
   void set_rank(int64_t rank);
-  void set_byte_strides(const Py_ssize_t* byte_strides);
+  void set_extents(const Py_ssize_t* shape, const Py_ssize_t* byte_strides);
 
   PyObject* object_ = nullptr;
   const char* name_ = nullptr;

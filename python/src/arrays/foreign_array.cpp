@@ -52,7 +52,8 @@ void ArrayView::accept_layout(const ForeignArray& array) {
       dense *= static_cast<uint64_t>(std::max<int64_t>(shape_[i], 1));
     }
   } else if (array.byte_strides) {
-    set_byte_strides(reinterpret_cast<const Py_ssize_t*>(array.strides));
+    set_extents(reinterpret_cast<const Py_ssize_t*>(shape_),
+                reinterpret_cast<const Py_ssize_t*>(array.strides));
   } else {
     std::copy_n(array.strides, rank_, strides_);
   }
