@@ -325,7 +325,7 @@ def result_of(call):
     ids=["x32", "x64", "strict"],
 )
 @pytest.mark.parametrize(
-    ("left", "right"), itertools.combinations_with_replacement(VALUES, 2), ids=str
+    ("left", "right"), list(itertools.combinations_with_replacement(VALUES, 2)), ids=str
 )
 def test_dtypes_and_weak_types_are_those_of_jax(left, right, x64, promotion):
     with jax.enable_x64(x64):
