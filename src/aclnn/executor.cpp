@@ -36,8 +36,6 @@ aclnnStatus translate(const OperatorInfo& info, const Status& status) noexcept {
   return fail(code, "%s: %s", info.name, status.message());
 }
 
-namespace {
-
 aclnnStatus invalid_executor(const char* function, const void* executor) noexcept {
   if (executor == nullptr) {
     return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: executor: expected an executor, got null", function);
@@ -46,6 +44,8 @@ aclnnStatus invalid_executor(const char* function, const void* executor) noexcep
               "%s: executor: expected one that a first phase made and nothing has consumed yet, got %p",
               function, executor);
 }
+
+namespace {
 
 enum class OperandGroup { kInputs, kOutputs, kAll };
 

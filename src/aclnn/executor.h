@@ -43,6 +43,9 @@ aclnnStatus prepare(const OperatorInfo& info, const aclTensor* const* operands, 
                     uint64_t* workspace_size, aclOpExecutor** executor) noexcept;
 aclnnStatus launch(const OperatorInfo& info, aclOpExecutor* executor, aclrtStream stream) noexcept;
 
+// The error for a handle that is null, consumed or destroyed.
+aclnnStatus invalid_executor(const char* function, const void* executor) noexcept;
+
 // Converts a core Status to an aclnn code and records its message.
 aclnnStatus translate(const OperatorInfo& info, const Status& status) noexcept;
 

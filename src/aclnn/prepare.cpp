@@ -31,19 +31,12 @@ aclnnStatus acquire_tensors(Operands& operands, const aclTensor* const* handles)
 }
 
 bool convert(aclDataType from, DType* to) noexcept {
-  switch (from) {
-    case ACL_FLOAT:
-      *to = DType::kFloat32;
-      return true;
-    case ACL_FLOAT16:
-      *to = DType::kFloat16;
-      return true;
-    case ACL_BF16:
-      *to = DType::kBFloat16;
-      return true;
-    default:
-      return false;
+  constexpr std::pair<aclDataType, DType> kSupported[] = {
+      {ACL_FLOAT, DType::kFloat32}, {ACL_FLOAT16, DType::kFloat16}, {ACL_BF16, DType::kBFloat16}};
+  for (const auto& [acl_dtype, dtype] : kSupported) {
+    if (acl_dtype == from) return *to = dtype, true;
   }
+  return false;
 }
 
 // "float16", or "aclDataType 3" for a dtype that mseloss does not support.
@@ -95,6 +88,13 @@ aclnnStatus make_plan(const Operands& operands, const DType* dtypes, Reduction r
   return translate(info, info.op == Op::kGrad
                              ? make_grad_plan(input(0), input(1), input(2), reduction, out, plan, info.core)
                              : make_loss_plan(input(0), input(1), reduction, out, plan, info.core));
+}
+
+// False for private formats, whose elements strides cannot describe.
+bool has_strided_format(aclFormat format) noexcept {
+  constexpr aclFormat kStrided[] = {ACL_FORMAT_NCHW,  ACL_FORMAT_NHWC,  ACL_FORMAT_ND, ACL_FORMAT_HWCN,
+                                    ACL_FORMAT_NDHWC, ACL_FORMAT_NCDHW, ACL_FORMAT_NC, ACL_FORMAT_NCL};
+  return std::ranges::find(kStrided, format) != std::end(kStrided);
 }
 
 aclnnStatus check_storage(const Operands& operands) noexcept {

@@ -13,22 +13,6 @@ using acl::fail;
 
 constinit Tensors tensors;
 
-bool has_strided_format(aclFormat format) noexcept {
-  switch (format) {
-    case ACL_FORMAT_NCHW:
-    case ACL_FORMAT_NHWC:
-    case ACL_FORMAT_ND:
-    case ACL_FORMAT_HWCN:
-    case ACL_FORMAT_NDHWC:
-    case ACL_FORMAT_NCDHW:
-    case ACL_FORMAT_NC:
-    case ACL_FORMAT_NCL:
-      return true;
-    default:
-      return false;
-  }
-}
-
 namespace {
 
 constexpr uint64_t kMaxDimensions = 1 << 16;  // above this a rank is a caller's error; the operators accept 8
@@ -59,12 +43,8 @@ void write_contiguous_strides(const int64_t* extents, uint64_t rank, int64_t* st
   }
 }
 
-bool has_elements(const TensorDescriptor& descriptor) noexcept {
-  return std::ranges::find(descriptor.shape(), 0) == descriptor.shape().end();
-}
-
 bool inside_storage(const TensorDescriptor& descriptor) noexcept {
-  if (!has_elements(descriptor)) return true;
+  if (std::ranges::find(descriptor.shape(), 0) != descriptor.shape().end()) return true;  // no elements
   // The count saturates: no view can address an element outside a storage that large.
   int64_t storage_count = 1;
   for (const int64_t extent : descriptor.storage()) {
@@ -81,38 +61,28 @@ bool inside_storage(const TensorDescriptor& descriptor) noexcept {
   return lowest >= 0 && highest < storage_count;
 }
 
-struct TensorArguments {
-  const int64_t* shape;
-  uint64_t rank;
-  aclDataType dtype;
-  const int64_t* strides;
-  int64_t offset;
-  aclFormat format;
-  const int64_t* storage;
-  uint64_t storage_rank;
-};
-
-aclnnStatus fill_descriptor(const char* function, const TensorArguments& from,
-                            TensorDescriptor* descriptor) noexcept {
-  if (const aclnnStatus code = check_extents(function, "viewDims", from.shape, from.rank)) return code;
-  if (const aclnnStatus code = check_extents(function, "storageDims", from.storage, from.storage_rank)) {
+aclnnStatus fill_descriptor(const char* function, const int64_t* shape, uint64_t rank, aclDataType dtype,
+                            const int64_t* strides, int64_t offset, aclFormat format, const int64_t* storage,
+                            uint64_t storage_rank, TensorDescriptor* descriptor) noexcept {
+  if (const aclnnStatus code = check_extents(function, "viewDims", shape, rank)) return code;
+  if (const aclnnStatus code = check_extents(function, "storageDims", storage, storage_rank)) {
     return code;
   }
-  descriptor->values.reset(new (std::nothrow) int64_t[2 * from.rank + from.storage_rank]);
+  descriptor->values.reset(new (std::nothrow) int64_t[2 * rank + storage_rank]);
   if (descriptor->values == nullptr) return fail(ACLNN_ERR_INNER, "%s: out of memory for a tensor", function);
   int64_t* values = descriptor->values.get();
-  std::copy_n(from.shape, from.rank, values);
-  if (from.strides == nullptr) {
-    write_contiguous_strides(from.shape, from.rank, values + from.rank);
+  std::copy_n(shape, rank, values);
+  if (strides == nullptr) {
+    write_contiguous_strides(shape, rank, values + rank);
   } else {
-    std::copy_n(from.strides, from.rank, values + from.rank);
+    std::copy_n(strides, rank, values + rank);
   }
-  std::copy_n(from.storage, from.storage_rank, values + 2 * from.rank);
-  descriptor->rank = from.rank;
-  descriptor->storage_rank = from.storage_rank;
-  descriptor->dtype = from.dtype;
-  descriptor->format = from.format;
-  descriptor->offset = from.offset;
+  std::copy_n(storage, storage_rank, values + 2 * rank);
+  descriptor->rank = rank;
+  descriptor->storage_rank = storage_rank;
+  descriptor->dtype = dtype;
+  descriptor->format = format;
+  descriptor->offset = offset;
   descriptor->inside_storage = inside_storage(*descriptor);
   return ACLNN_SUCCESS;
 }
@@ -161,9 +131,8 @@ aclTensor* aclCreateTensor(const int64_t* viewDims, uint64_t viewDimsNum, aclDat
                            const int64_t* stride, int64_t offset, aclFormat format,
                            const int64_t* storageDims, uint64_t storageDimsNum, void* tensorData) {
   TensorDescriptor descriptor;
-  if (fill_descriptor(__func__,
-                      {viewDims, viewDimsNum, dataType, stride, offset, format, storageDims, storageDimsNum},
-                      &descriptor) != ACLNN_SUCCESS) {
+  if (fill_descriptor(__func__, viewDims, viewDimsNum, dataType, stride, offset, format, storageDims,
+                      storageDimsNum, &descriptor)) {
     return nullptr;
   }
   void* handle = tensors.insert(std::move(descriptor), tensorData);
@@ -183,9 +152,8 @@ aclnnStatus aclInitTensor(aclTensor* tensor, const int64_t* viewDims, uint64_t v
   Tensors::Pin pin;
   if (const aclnnStatus code = acquire_tensor(__func__, tensor, tensor, &pin)) return code;
   TensorDescriptor descriptor;
-  if (const aclnnStatus code = fill_descriptor(
-          __func__, {viewDims, viewDimsNum, dataType, stride, offset, format, storageDims, storageDimsNum},
-          &descriptor)) {
+  if (const aclnnStatus code = fill_descriptor(__func__, viewDims, viewDimsNum, dataType, stride, offset,
+                                               format, storageDims, storageDimsNum, &descriptor)) {
     return code;
   }
   pin->descriptor = std::move(descriptor);

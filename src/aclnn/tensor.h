@@ -34,7 +34,4 @@ struct Tensor {
 using Tensors = acl::HandleTable<Tensor, 4>;
 extern constinit Tensors tensors;
 
-// False for private formats, whose elements strides cannot describe.
-bool has_strided_format(aclFormat format) noexcept;
-
 }  // namespace mseloss::aclnn

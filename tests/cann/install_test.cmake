@@ -32,6 +32,7 @@ unset(ENV{ASCEND_CUSTOM_PATH})
 file(RENAME ${prefix} ${WORK}/moved)
 set(prefix ${WORK}/moved)
 run(bash -c ". '${prefix}/cann/set_env.sh' && test \"$ASCEND_CUSTOM_PATH\" = '${prefix}/cann' && '${WORK}/sample/build/opapi_test_c'")
+run(bash -c "cd '${prefix}' && CDPATH='..:.' && . cann/set_env.sh && test \"$ASCEND_HOME_PATH\" = '${prefix}/cann'")
 
 file(COPY ${SOURCE}/consumer DESTINATION ${WORK})
 file(GLOB_RECURSE pc ${prefix}/*/mseloss.pc)
