@@ -13,7 +13,7 @@
     }                                                                  \
   } while (0)
 
-/* Device memory with a copy of 4 values, and a tensor that views it. */
+/* Device memory with a copy of 4 values, and a tensor that covers it. */
 static int create(const float* values, void** memory, aclTensor** tensor) {
   const int64_t shape[] = {4};
   CHECK(aclrtMalloc(memory, 16, ACL_MEM_MALLOC_HUGE_FIRST));
@@ -38,9 +38,9 @@ int main(void) {
   CHECK(create(values, &self_memory, &self));
   CHECK(create(ones, &target_memory, &target));
 
-  /* Phase one checks, phase two runs; `out` may be exactly one of the inputs. 2 is the reduction sum. */
+  /* The first phase checks, the second runs. `out` may be identical to an input. Reduction 2 is sum. */
   CHECK(aclnnMseLossBackwardGetWorkspaceSize(grad_output, self, target, 2, self, &workspace_size, &executor));
-  CHECK(aclnnMseLossBackward(NULL, workspace_size, executor, stream)); /* the size is 0 here */
+  CHECK(aclnnMseLossBackward(NULL, workspace_size, executor, stream)); /* mseloss needs no workspace */
   CHECK(aclrtSynchronizeStream(stream));
   CHECK(aclrtMemcpy(result, 16, self_memory, 16, ACL_MEMCPY_DEVICE_TO_HOST));
   printf("%g %g %g %g\n", result[0], result[1], result[2], result[3]); /* 0 2 4 6 */

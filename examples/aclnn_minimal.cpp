@@ -1,4 +1,4 @@
-// The smallest whole use of aclnnMseLossBackward, as a program for an NPU would be written:
+// A minimal complete program that calls aclnnMseLossBackward, written as for an NPU:
 //   out = gradOutput * (self - target) * 2 / 4
 // Builds unchanged against CANN, and against mseloss with ASCEND_CUSTOM_PATH=PREFIX/cann.
 #include <cstdint>
@@ -16,7 +16,7 @@
 
 namespace {
 
-// Device memory with a copy of `values`, and a tensor that views all of it.
+// Device memory with a copy of `values`, and a tensor that covers it.
 struct DeviceTensor {
   void* memory = nullptr;
   aclTensor* tensor = nullptr;
@@ -43,7 +43,7 @@ int run(aclrtStream stream) {
   CHECK(target.create({1, 1, 1, 1}, shape));
   CHECK(out.create({0, 0, 0, 0}, shape));
 
-  // Phase one checks the arguments and says how much workspace the run needs.
+  // The first phase checks the arguments and returns the workspace size.
   const int64_t mean = 1;
   uint64_t workspace_size = 0;
   aclOpExecutor* executor = nullptr;
@@ -52,7 +52,7 @@ int run(aclrtStream stream) {
   void* workspace = nullptr;
   if (workspace_size > 0) CHECK(aclrtMalloc(&workspace, workspace_size, ACL_MEM_MALLOC_HUGE_FIRST));
 
-  // Phase two puts it on the stream; the result is there when the stream is through.
+  // The second phase queues the run on the stream; the result is valid after synchronisation.
   CHECK(aclnnMseLossBackward(workspace, workspace_size, executor, stream));
   CHECK(aclrtSynchronizeStream(stream));
 

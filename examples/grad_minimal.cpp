@@ -1,4 +1,4 @@
-// The smallest C++ call: the gradient of the mean-squared-error loss.
+// A minimal C++ call: the gradient of the mean-squared-error loss.
 #include <mseloss/mseloss.h>
 
 #include <cstdio>
@@ -8,7 +8,7 @@ int main() {
   const float input[] = {1, 2, 3, 4}, target[] = {1, 1, 1, 1}, grad_output = 1;
   float grad_input[4];
 
-  // grad_output is 0-dimensional and broadcasts; mean divides by the four elements of input.
+  // grad_output is 0-dimensional and broadcasts; mean divides by the element count of input, 4.
   const auto status = mseloss::grad(&grad_output, {input, shape}, {target, shape}, mseloss::Reduction::kMean,
                                     {grad_input, shape});
   if (!status.ok()) {

@@ -1,4 +1,4 @@
-// One training step in one sweep: the loss, correctly rounded, and its derivative, from strided views.
+// A training step in one sweep over strided views: the correctly rounded loss and its derivative.
 #include <mseloss/mseloss.h>
 
 #include <cstdio>
@@ -7,8 +7,8 @@
 int main() {
   constexpr int64_t kRows = 3, kColumns = 4;
   const int64_t shape[] = {kRows, kColumns};
-  const int64_t by_column[] = {1, kRows};  // strides of a view on column-major memory
-  const int64_t one_row[] = {0, 1};        // the same row for every row: nothing is copied
+  const int64_t by_column[] = {1, kRows};  // strides of a column-major view
+  const int64_t one_row[] = {0, 1};        // broadcasts one row without copying it
   std::vector<float> input(kRows * kColumns), grad_input(kRows * kColumns);
   for (size_t i = 0; i < input.size(); ++i) input[i] = static_cast<float>(i);
   const float target[kColumns] = {0, 1, 2, 3}, grad_output = 1;
@@ -29,7 +29,7 @@ int main() {
     std::puts("");
   }
 
-  // A wrong call is refused with one sentence, and nothing is written.
+  // An invalid call returns an error with a one-sentence message and writes nothing.
   const int64_t three[] = {3};
   const auto refused =
       mseloss::loss_and_grad({input.data(), shape}, {target, three}, mseloss::Reduction::kMean, &grad_output,

@@ -1,7 +1,8 @@
-// The main job: linear regression on real data (data/README.md) by gradient descent. Every gradient comes
-// from aclnnMseLossBackward, called as on an NPU: device memory, a stream, one repeatable executor. The data
-// on the device is float32, float16 or bfloat16; the weights stay in float64 on the host. Ends with 0 if all
-// three reach the least-squares optimum, found independently by a QR factorisation, within their tolerance.
+// Linear regression on real data (data/README.md) by gradient descent. Every gradient is computed by
+// aclnnMseLossBackward, called as on an NPU: device memory, a stream, one repeatable executor. The data on
+// the device is float32, float16 or bfloat16; the weights are float64 on the host. The program returns 0 if
+// all three reach, within their tolerance, the least-squares optimum computed independently by a QR
+// factorisation.
 //
 //   regression [penguins.csv]
 #include <algorithm>
@@ -30,14 +31,14 @@ void check(int code, const char* what) {
 
 using Vector = std::vector<double>;
 
-// Standardised: each column of x, and y, has mean 0 and standard deviation 1. So no column of ones is needed,
-// and lengths in y are in units of its deviation.
+// Standardised: y and each column of x have mean 0 and standard deviation 1. The model needs no intercept,
+// and values of y are in units of its standard deviation.
 struct Data {
   std::vector<Vector> x;
   std::vector<std::string> names = {"bill length", "bill depth", "flipper length",
                                     "Chinstrap",   "Gentoo",     "male"};
   Vector y;
-  double deviation = 0;  // of y, in grams
+  double deviation = 0;  // standard deviation of y, in grams
 };
 
 double standardise(Vector& values) {
@@ -85,7 +86,7 @@ double dot(const Vector& a, const Vector& b) {
   return sum;
 }
 
-// min |x w - y| by modified Gram-Schmidt on (x y), which is as stable as Householder's QR.
+// Minimises |x w - y| by modified Gram-Schmidt on (x y), which is as stable as Householder's QR.
 Vector least_squares(std::vector<Vector> q, Vector y) {
   const size_t n = q.size();
   std::vector<Vector> r(n, Vector(n));
@@ -108,18 +109,18 @@ Vector least_squares(std::vector<Vector> q, Vector y) {
   return w;
 }
 
-// A storage format on the device. Halves travel as their 16 bits.
+// A storage format on the device. Half types are passed as their 16 bits.
 struct Format {
   const char* name;
   aclDataType type;
-  double tolerance;  // greatest error of a weight, in grams for one standard deviation of its column
+  double tolerance;  // maximum error of a weight, in grams per standard deviation of its column
   std::function<void(double, void*, size_t)> store;
   std::function<double(const void*, size_t)> load;
 };
 
 uint16_t to_bfloat16(float value) {
   const auto bits = __builtin_bit_cast(uint32_t, value);
-  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);  // to nearest even; no NaN here
+  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);  // nearest even; no NaN occurs
 }
 
 std::vector<Format> formats() {
@@ -138,10 +139,10 @@ std::vector<Format> formats() {
           {"bfloat16", ACL_BF16, 2, bf16.first, bf16.second}};
 }
 
-// One column of values on the device, and a tensor that views it.
+// One column of values on the device, and a tensor that covers it.
 struct DeviceVector {
   const Format& format;
-  std::vector<uint32_t> host;  // staging, of any format's width
+  std::vector<uint32_t> host;  // staging buffer, wide enough for every format
   size_t bytes;
   int64_t count;
   void* memory = nullptr;
@@ -184,8 +185,8 @@ double mean_square(const Vector& a, const Vector& b) {
   return sum / static_cast<double>(a.size());
 }
 
-// Descends from w = 0. The mean squared error's curvature is at most 2 * trace(x'x / n) = 2 * columns, so a
-// step of 1 / columns is stable whatever the data.
+// Gradient descent from w = 0. The curvature of the mean squared error is at most
+// 2 * trace(x'x / n) = 2 * columns, so a step of 1 / columns is stable for any data.
 Vector train(const Data& data, const Format& format, aclrtStream stream, int steps) {
   Vector w(data.x.size());
   const double step = 1 / static_cast<double>(w.size());
@@ -199,7 +200,7 @@ Vector train(const Data& data, const Format& format, aclrtStream stream, int ste
   const int64_t mean = 1;
   CHECK(aclnnMseLossBackwardGetWorkspaceSize(grad_output.tensor, prediction.tensor, target.tensor, mean,
                                              gradient.tensor, &workspace_size, &executor));
-  CHECK(aclSetAclOpExecutorRepeatable(executor));  // one plan, run at every step
+  CHECK(aclSetAclOpExecutorRepeatable(executor));  // one plan for all steps
   void* workspace = nullptr;
   if (workspace_size > 0) CHECK(aclrtMalloc(&workspace, workspace_size, ACL_MEM_MALLOC_HUGE_FIRST));
 
@@ -243,7 +244,7 @@ bool compare_formats(const Data& data, const Vector& best, aclrtStream stream, i
   return all;
 }
 
-// The same 333 errors again and again: the mean must not change. Zero strides repeat them without memory.
+// Repeats the 333 errors, by a stride of 0 and without a copy: the mean must not change.
 bool show_exact_sum(const Data& data, const Vector& w) {
   constexpr int64_t kRepeats = 100000;
   const Vector p = predict(data, w);

@@ -1,7 +1,7 @@
 """Trains a small network on real data with torch.nn.MSELoss and with mseloss.torch.MSELoss.
 
-Prints and draws three things: that training is the same, what a step costs, and what the mean gradient of
-float16 is worth at scale. From the repository, with PyTorch and Matplotlib installed:
+Prints and draws three results: training is identical, the time of a step, and the error of the float16 mean
+gradient for large batches. From the repository, with PyTorch and Matplotlib installed:
 
     python examples/train_real_data.py            # about a minute; pictures go to docs/images/
     python examples/train_real_data.py --largest 22 --pictures somewhere
@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parent.parent
 LOSSES = {"torch.nn.MSELoss": torch.nn.MSELoss(), "mseloss.torch.MSELoss": mseloss.torch.MSELoss()}
-# Okabe and Ito's colours, told apart by colour-blind readers; the markers say the same in grey.
+# The colours of Okabe and Ito, which colour-blind readers can distinguish; the markers serve in greyscale.
 STYLE = {
     "torch.nn.MSELoss": {"color": "#E69F00", "marker": "o"},
     "mseloss.torch.MSELoss": {"color": "#0072B2", "marker": "s"},
@@ -32,7 +32,7 @@ STYLE = {
 
 
 def penguins():
-    """(features, body mass in grams) of the 333 penguins that were measured completely."""
+    """(features, body mass in grams) of the 333 penguins without missing values."""
     with open(ROOT / "examples/data/penguins.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if "NA" not in row.values()]
     sizes = ("bill_length_mm", "bill_depth_mm", "flipper_length_mm")
@@ -48,7 +48,7 @@ def penguins():
 
 
 def train(loss_function, features, mass, steps=400):
-    """The loss after each step, the seconds each took, and the trained parameters."""
+    """The loss after each step, the seconds per step, and the trained parameters."""
     torch.manual_seed(1)
     target = (mass - mass.mean()) / mass.std()
     model = torch.nn.Sequential(
@@ -70,7 +70,7 @@ def train(loss_function, features, mass, steps=400):
 def same_training(pictures):
     features, mass = penguins()
     timed = {name: [] for name in LOSSES}
-    for _ in range(4):  # in turn: what else the machine does meets both alike
+    for _ in range(4):  # alternating, so that other load on the machine affects both alike
         results = {name: train(loss, features, mass) for name, loss in LOSSES.items()}
         for name, (_, seconds, _) in results.items():
             timed[name] += seconds
@@ -107,7 +107,7 @@ def step_seconds(loss_function, x, y, calls):
 
 
 def step_costs(pictures, largest):
-    """One step of the loss as the user calls it, both in turn; prints and draws the median of each size."""
+    """Times one step of each loss, alternating; prints and draws the median for each size."""
     sizes = [2**k for k in range(10, largest + 1, 2)]
     medians = {name: [] for name in LOSSES}
     print(
@@ -137,8 +137,8 @@ def step_costs(pictures, largest):
 
 
 def half_errors(pictures, largest):
-    """How far the mean gradient of float16 is from the exact one, by the size of the batch: body masses in
-    grams against their mean, repeated."""
+    """Error of the float16 mean gradient by batch size, for repeated body masses in grams against their
+    mean."""
     _, mass = penguins()
     target = mass.flatten()
     error = {name: [] for name in LOSSES}
@@ -152,7 +152,7 @@ def half_errors(pictures, largest):
         exact = 2 / size * (x.detach()[head].double() - y[head].double())
         for name, loss in LOSSES.items():
             x.grad = None
-            # A sum of this size is beyond float16; the gradient does not depend on it.
+            # The loss overflows float16; the gradient does not depend on it.
             loss(x, y).backward()
             relative = (x.grad[head].double() - exact).abs() / exact.abs().clamp(min=1e-300)
             error[name].append(relative[exact != 0].median().item())

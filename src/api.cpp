@@ -1,15 +1,17 @@
-// The entry: one function per operator, plan then run.
-#include <cstdio>
-
+// The public C++ API: each function makes a plan, checks the buffers and runs it.
 #include "backend.h"
-#include "cpu/tiling.h"
+#include "cpu/schedule/tiling.h"
 #include "mseloss/mseloss.h"
 #include "plan/plan.h"
 
 namespace mseloss {
 namespace {
 
-Status check_and_run(const Plan& plan, const Buffers& buffers, const Names& names, const Options& options) {
+constexpr Names kLossNames{.out = "out"};
+
+Status check_and_run(const Status& planned, const Plan& plan, const Buffers& buffers, const Names& names,
+                     const Options& options) {
+  if (!planned.ok()) return planned;
   if (Status status = check_buffers(plan, buffers, names); !status.ok()) return status;
   return run(plan, buffers, options);
 }
@@ -19,34 +21,24 @@ Status check_and_run(const Plan& plan, const Buffers& buffers, const Names& name
 Status grad(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
             Reduction reduction, const Tensor& grad_input, const Options& options) {
   Plan plan;
-  if (Status status = make_grad_plan(grad_output, input, target, reduction, grad_input, &plan);
-      !status.ok()) {
-    return status;
-  }
-  return check_and_run(plan, {grad_output.data, input.data, target.data, grad_input.data, nullptr}, {},
-                       options);
+  return check_and_run(make_grad_plan(grad_output, input, target, reduction, grad_input, &plan), plan,
+                       {grad_output.data, input.data, target.data, grad_input.data, nullptr}, {}, options);
 }
 
 Status loss(const ConstTensor& input, const ConstTensor& target, Reduction reduction, const Tensor& out,
             const Options& options) {
-  Names names;
-  names.out = "out";
   Plan plan;
-  if (Status status = make_loss_plan(input, target, reduction, out, &plan, names); !status.ok())
-    return status;
-  return check_and_run(plan, {nullptr, input.data, target.data, out.data, nullptr}, names, options);
+  return check_and_run(make_loss_plan(input, target, reduction, out, &plan, kLossNames), plan,
+                       {nullptr, input.data, target.data, out.data, nullptr}, kLossNames, options);
 }
 
 Status loss_and_grad(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
                      const ConstTensor& grad_output, const Tensor& loss, const Tensor& grad_input,
                      const Options& options) {
   Plan plan;
-  if (Status status = make_loss_and_grad_plan(input, target, reduction, grad_output, loss, grad_input, &plan);
-      !status.ok()) {
-    return status;
-  }
-  return check_and_run(plan, {grad_output.data, input.data, target.data, grad_input.data, loss.data}, {},
-                       options);
+  return check_and_run(
+      make_loss_and_grad_plan(input, target, reduction, grad_output, loss, grad_input, &plan), plan,
+      {grad_output.data, input.data, target.data, grad_input.data, loss.data}, {}, options);
 }
 
 Status PartialSum::add(const ConstTensor& input, const ConstTensor& target, Mode mode,
@@ -54,17 +46,15 @@ Status PartialSum::add(const ConstTensor& input, const ConstTensor& target, Mode
   double unused = 0;
   const Tensor out(&unused, input.dtype);
   Plan plan;
-  Names names;
-  names.out = "out";
-  if (Status status = make_loss_plan(input, target, Reduction::kSum, out, &plan, names); !status.ok()) {
+  if (Status status = make_loss_plan(input, target, Reduction::kSum, out, &plan, kLossNames); !status.ok()) {
     return status;
   }
   const Buffers buffers{nullptr, input.data, target.data, &unused, nullptr};
-  if (Status status = check_buffers(plan, buffers, names); !status.ok()) return status;
-  PartialSum piece;
+  if (Status status = check_buffers(plan, buffers, kLossNames); !status.ok()) return status;
+  PartialSum part;
   const Sweep sweep = mode == Mode::kExact ? Sweep::kExactSum : Sweep::kFastSum;
-  if (Status status = cpu::kBackend.run(plan, buffers, sweep, options, &piece); !status.ok()) return status;
-  merge(piece);
+  if (Status status = cpu::kBackend.run(plan, buffers, sweep, options, &part); !status.ok()) return status;
+  merge(part);
   return {};
 }
 
@@ -77,7 +67,7 @@ std::string explain(const ConstTensor& grad_output, const ConstTensor& input, co
   if (!status.ok()) return status.message();
   return cpu::explain(plan, options);
 } catch (...) {
-  return {};  // no memory for the text
+  return {};  // out of memory for the text
 }
 
 const char* version() { return MSELOSS_VERSION; }

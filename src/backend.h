@@ -1,4 +1,4 @@
-// The seam between the plan and the devices. A backend splits the work and owns threads, launches and
+// The interface between plans and devices. A backend partitions the work and owns threads, launches and
 // streams.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace mseloss {
 
-// What one sweep over the elements produces.
+// The results of one sweep over the elements.
 enum class Sweep : uint8_t {
   kGrad,
   kLoss,      // elementwise
@@ -19,7 +19,7 @@ enum class Sweep : uint8_t {
 
 struct Backend {
   const char* name;
-  // Runs the sweep to its end; sums are added to *sum. On an error nothing was written.
+  // Runs the sweep to completion; sums are added to *sum. On an error nothing is written.
   Status (*run)(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
                 PartialSum* sum);
 };

@@ -1,4 +1,4 @@
-// From a checked plan to finished results: which sweeps it takes, on which backend.
+// Runs a checked plan: selects the backend and the sweeps.
 #include <algorithm>
 
 #include "backend.h"
@@ -9,31 +9,31 @@ namespace {
 
 const Backend& backend_for(const Plan&, const Buffers&) { return cpu::kBackend; }  // the only one so far
 
-// The elementwise loss of a fused plan as a plan of its own, in the compute dtype: where it is stored wider
-// than the gradient it must not pass through the gradient's half type.
-Plan loss_of(const Plan& fused) {
+// The elementwise loss of a fused plan as a separate plan in the compute dtype, because a loss of another
+// dtype than the gradient's must not be rounded to the gradient's dtype first.
+Plan loss_plan(const Plan& fused) {
   Plan plan = fused;
   plan.op = Op::kLoss;
   plan.dtype = fused.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   plan.layout = Layout::kGeneral;
   plan.operands = 1 << kInput | 1 << kTarget | 1 << kOut;
-  plan.dtypes[kOut] = fused.dtypes[kOut2];
-  plan.offset[kOut] = fused.offset[kOut2];
-  std::copy_n(fused.stride[kOut2], kMaxRank, plan.stride[kOut]);
+  plan.dtypes[kOut] = fused.dtypes[kLossOut];
+  plan.offset[kOut] = fused.offset[kLossOut];
+  std::copy_n(fused.stride[kLossOut], kMaxRank, plan.stride[kOut]);
   return plan;
 }
 
-// The gradient of a fused plan as a plan of its own.
-Plan grad_of(const Plan& fused) {
+// The gradient of a fused plan as a separate plan.
+Plan grad_plan(const Plan& fused) {
   Plan plan = fused;
   plan.op = Op::kGrad;
-  plan.operands &= ~(1 << kOut2);
+  plan.operands &= ~(1 << kLossOut);
   return plan;
 }
 
-// The plan's loss alone, as often as its rounding needs.
+// Runs a sweep that sums the loss; repeats it as an exact sum if the fast one leaves the rounding undecided.
 Status run_loss(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options) {
-  void* out = buffers[plan.op == Op::kLoss ? kOut : kOut2];
+  void* out = buffers[plan.op == Op::kLoss ? kOut : kLossOut];
   const Backend& backend = backend_for(plan, buffers);
   PartialSum sum;
   if (Status status = backend.run(plan, buffers, sweep, options, &sum); !status.ok()) return status;
@@ -41,7 +41,7 @@ Status run_loss(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opt
   PartialSum exact;
   if (Status status = backend.run(plan, buffers, Sweep::kExactSum, options, &exact); !status.ok())
     return status;
-  exact.finish(plan.reduction, plan.loss_dtype, out);  // an exact sum always can
+  exact.finish(plan.reduction, plan.loss_dtype, out);  // always succeeds for an exact sum
   return {};
 }
 
@@ -53,18 +53,18 @@ Status run(const Plan& plan, const Buffers& buffers, const Options& options) {
     const Sweep sweep = plan.op == Op::kGrad   ? Sweep::kGrad
                         : plan.op == Op::kLoss ? Sweep::kLoss
                                                : Sweep::kGradLoss;
-    if (sweep == Sweep::kGradLoss && plan.dtypes[kOut2] != plan.dtype) {
-      const Buffers loss{nullptr, buffers[kInput], buffers[kTarget], buffers[kOut2], nullptr};
-      if (Status status = backend.run(loss_of(plan), loss, Sweep::kLoss, options, nullptr); !status.ok()) {
+    if (sweep == Sweep::kGradLoss && plan.dtypes[kLossOut] != plan.dtype) {
+      const Buffers loss{nullptr, buffers[kInput], buffers[kTarget], buffers[kLossOut], nullptr};
+      if (Status status = backend.run(loss_plan(plan), loss, Sweep::kLoss, options, nullptr); !status.ok()) {
         return status;
       }
-      return backend.run(grad_of(plan), buffers, Sweep::kGrad, options, nullptr);
+      return backend.run(grad_plan(plan), buffers, Sweep::kGrad, options, nullptr);
     }
     return backend.run(plan, buffers, sweep, options, nullptr);
   }
   const Sweep sum = options.exact ? Sweep::kExactSum : Sweep::kFastSum;
   if (plan.op == Op::kLoss) return run_loss(plan, buffers, sum, options);
-  // A second sweep must find the inputs as they were, so in place the loss comes first, apart.
+  // The exact sweep needs unmodified inputs, so in place the loss is computed before the gradient.
   const bool in_place = buffers[kOut] == buffers[kInput] || buffers[kOut] == buffers[kTarget];
   if (!in_place && !options.exact) return run_loss(plan, buffers, Sweep::kGradSum, options);
   if (Status status = run_loss(plan, buffers, sum, options); !status.ok()) return status;

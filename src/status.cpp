@@ -1,3 +1,4 @@
+// Names of the enums, and error texts.
 #include <cstdarg>
 #include <cstdio>
 

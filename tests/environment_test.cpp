@@ -1,4 +1,4 @@
-// What surrounds a call must not change it: the floating environment, the target, other threads.
+// Results do not depend on the floating-point environment, the target or concurrent calls.
 #include <unistd.h>
 
 #include <atomic>
@@ -6,7 +6,7 @@
 #include <set>
 #include <thread>
 
-#include "tests/sums.h"
+#include "tests/support/sums.h"
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
@@ -54,9 +54,11 @@ TEST(Target, UnknownName_IsRefusedAndChangesNothing) {
   }
 }
 
-// Run by the next test in a process of its own; alone it only prints.
+// The next test runs this one in a child process and reads its output.
 TEST(Target, Child_PrintsWhatIsInUse) {
   std::printf("target=%s threads=%d\n", mseloss::target(), mseloss::max_threads());
+  const Status status = mseloss::check_environment();
+  std::printf("environment=%d %s\n", static_cast<int>(status.code()), status.message());
 }
 
 std::string output_of_child(const std::string& environment) {
@@ -74,7 +76,31 @@ TEST(Target, EnvironmentVariables_ForceTargetAndThreads) {
   for (const std::string& name : targets()) {
     const std::string output = output_of_child("MSELOSS_NUM_THREADS=3 MSELOSS_TARGET=" + name);
     EXPECT_NE(output.find("target=" + name + " threads=3\n"), std::string::npos) << output;
+    EXPECT_NE(output.find("environment=0 \n"), std::string::npos) << output;
   }
+}
+
+TEST(Target, EnvironmentVariablesThatCannotBeUsed_AreReportedAndIgnored) {
+  const std::string defaults = output_of_child("MSELOSS_TARGET= MSELOSS_NUM_THREADS=");
+  const std::string used =
+      defaults.substr(defaults.find("target="), defaults.find("environment=") - defaults.find("target="));
+  EXPECT_NE(defaults.find("environment=0 \n"), std::string::npos) << defaults;
+  const std::string code = "environment=" + std::to_string(static_cast<int>(mseloss::Code::kEnvironment));
+  const auto expect = [&](const std::string& variables, const std::string& sentences) {
+    const std::string output = output_of_child(variables);
+    EXPECT_NE(output.find(used), std::string::npos) << output;
+    EXPECT_NE(output.find(code + " " + sentences + "\n"), std::string::npos) << output;
+  };
+  const std::string target = "MSELOSS_TARGET: expected a target that this processor can run (" +
+                             std::string(mseloss::supported_targets()) + "), got \"";
+  const std::string threads = "MSELOSS_NUM_THREADS: expected a number from 1 to 1024, got \"";
+  for (const std::string value : {"FOO", "avx2", " "}) {
+    expect("MSELOSS_TARGET='" + value + "' MSELOSS_NUM_THREADS=", target + value + "\"");
+  }
+  for (const std::string value : {"abc", "-3", "0", "1e9", "1025", "4 threads", "99999999999", "0x4"}) {
+    expect("MSELOSS_TARGET= MSELOSS_NUM_THREADS='" + value + "'", threads + value + "\"");
+  }
+  expect("MSELOSS_TARGET=FOO MSELOSS_NUM_THREADS=abc", target + "FOO\"; " + threads + "abc\"");
 }
 
 TEST(Environment, Names_AreThoseOfTheEnums) {
@@ -86,7 +112,7 @@ TEST(Environment, Names_AreThoseOfTheEnums) {
   EXPECT_NE(mseloss::version()[0], '\0');
 }
 
-// Everything one case can compute, as bits.
+// The bits of every result that compute() obtains for one case.
 struct Outcome {
   oracle::Bits grad, square, fused;
   uint64_t sum = 0, mean = 0;
@@ -94,8 +120,8 @@ struct Outcome {
   bool operator==(const Outcome&) const = default;
 };
 
-// The library's calls under the given MXCSR (0: as it is). Finite values only: a NaN's payload is nobody's
-// promise.
+// Calls every operator under the given MXCSR (0: unchanged). Uses finite values only, because NaN payloads
+// are unspecified.
 Outcome compute(uint64_t seed, DType dtype, int threads, [[maybe_unused]] unsigned control = 0) {
   Random random(seed);
   const Shape shape{random.range(1, 70), random.range(1, 90)};
@@ -130,7 +156,7 @@ Outcome compute(uint64_t seed, DType dtype, int threads, [[maybe_unused]] unsign
   const bool decided = partial.finish(Reduction::kMean, DType::kFloat64, &finished);
 #if defined(__SSE__)
   if (control) {
-    ok &= (_mm_getcsr() & ~0x3fu) == (control & ~0x3fu);  // but for the sticky exception flags
+    ok &= (_mm_getcsr() & ~0x3fu) == (control & ~0x3fu);  // except the sticky exception flags
     _mm_setcsr(normal);
   }
 #endif
@@ -150,7 +176,8 @@ Outcome compute(uint64_t seed, DType dtype, int threads, [[maybe_unused]] unsign
 #if defined(__SSE__)
 TEST(Environment, FlushToZeroRoundingModeAndUnmaskedTrapsOfTheHost_ChangeNothingAndAreKept) {
   const unsigned normal = _mm_getcsr();
-  // Flush-to-zero with denormals-are-zero; each other rounding mode; every exception trapping.
+  // Flush-to-zero with and without denormals-are-zero, the three other rounding modes, all exceptions
+  // unmasked.
   const unsigned controls[] = {normal | 0x8040, normal | 0x8000, normal | 0x2000,
                                normal | 0x4000, normal | 0x6000, normal & ~0x1fbfu};
   for_each_target([&] {
@@ -190,15 +217,15 @@ TEST(Environment, Explain_NamesTheLayoutOrTheError) {
   float out[12];
   const int64_t shape[] = {3, 4}, transposed[] = {1, 3}, wrong[] = {5};
   const auto dense = mseloss::explain(&one, {x, shape}, {x, shape}, Reduction::kMean, {out, shape});
-  const auto turned =
+  const auto transposed_target =
       mseloss::explain(&one, {x, shape}, {x, shape, transposed}, Reduction::kMean, {out, shape});
   EXPECT_NE(dense.find("dense"), std::string::npos) << dense;
-  EXPECT_NE(turned.find("target"), std::string::npos) << turned;
-  EXPECT_NE(dense, turned);
-  // A point of another dtype goes through a tile of one element.
+  EXPECT_NE(transposed_target.find("target"), std::string::npos) << transposed_target;
+  EXPECT_NE(dense, transposed_target);
+  // A single element of another dtype is packed into a tile of one element.
   uint16_t half;
-  const auto point = mseloss::explain(&one, &one, &one, Reduction::kMean, {&half, mseloss::DType::kFloat16});
-  EXPECT_NE(point.find("grad_input through a tile"), std::string::npos) << point;
+  const auto single = mseloss::explain(&one, &one, &one, Reduction::kMean, {&half, mseloss::DType::kFloat16});
+  EXPECT_NE(single.find("grad_input through a tile"), std::string::npos) << single;
   const auto error = mseloss::explain(&one, {x, shape}, {x, wrong}, Reduction::kMean, {out, shape});
   EXPECT_NE(error.find("target: expected"), std::string::npos) << error;
 }

@@ -1,5 +1,5 @@
-// mseloss: the mean-squared-error loss and its gradient for tensors of any layout, with the same bits
-// everywhere.
+// mseloss: the mean-squared-error loss and its gradient for tensors of any layout, bitwise reproducible on
+// every target, thread count and layout.
 //
 //   #include <mseloss/mseloss.h>
 //   #include <cstdio>
@@ -10,8 +10,8 @@
 //     std::puts(status.ok() ? "ok" : status.message());  // dx = {0, 0.5, 1, 1.5}
 //   }
 //
-// Every function is thread-safe, writes nothing unless it succeeds in checking its arguments, and neither
-// throws, prints nor exits. docs/operator.md has the definitions, docs/numerics.md the proofs.
+// Every function is thread-safe, writes nothing if its arguments are invalid, and never throws, prints or
+// exits. docs/operator.md has the definitions, docs/numerics.md the proofs.
 #ifndef MSELOSS_MSELOSS_H_
 #define MSELOSS_MSELOSS_H_
 
@@ -24,48 +24,66 @@
 
 namespace mseloss {
 
-// grad_input = ((input - target) * scale) * grad_output, each operation rounded to nearest even in float32
-// (float64 for float64), then once to the inputs' dtype, then to grad_input's. scale = 2; for kMean 2 /
-// numel(input), the count before broadcasting. The three inputs share one dtype and broadcast by NumPy's
-// rule, rank 0 to 8, any strides; grad_input has exactly the broadcast shape and any floating dtype. It may
-// be exactly one of the inputs (same address, strides, dtype) and overlaps nothing else. Empty: nothing is
-// written. Errors: kNullPointer, kDType, kReduction, kRank, kShape, kOverlap, kOutOfMemory.
+// grad_input = ((input - target) * scale) * grad_output. Each operation is rounded to nearest even in float32
+// (float64 for float64 inputs); the result is rounded once to the inputs' dtype and then to grad_input's.
+// scale is 2, for kMean 2 / numel(input), the count before broadcasting.
+//
+// - Inputs: one common dtype; shapes broadcast by NumPy's rule, rank 0 to 8, any strides.
+// - grad_input: exactly the broadcast shape, any of the four dtypes. It may be exactly one of the inputs
+//   (same address, strides and dtype) and must not overlap them otherwise.
+// - Empty input: nothing is written.
+// - Errors: kNullPointer, kDType, kReduction, kRank, kShape, kOverlap, kOutOfMemory.
 MSELOSS_API Status grad(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
                         Reduction reduction, const Tensor& grad_input, const Options& options = {});
 
-// With d = input - target rounded to the compute dtype: kNone writes d * d, elementwise in the broadcast
-// shape; kSum the exact sum of the exact squares, rounded once; kMean the same divided by the count of the
-// *broadcast* shape. `out` is 0-dimensional for kMean and kSum, may be exactly one of the inputs for kNone,
-// and overlaps nothing else. The dtypes may differ: compute dtype is float64 if any input is, else float32.
-// Empty: sum 0, mean NaN.
+// With d = input - target rounded to the compute dtype: kNone writes d * d elementwise; kSum writes the exact
+// sum of the exact squares, rounded once; kMean that sum divided by the element count of the *broadcast*
+// shape, rounded once. The compute dtype is float64 if an input is float64, else float32.
+//
+// - Inputs: dtypes may differ; shapes broadcast as for grad().
+// - out: any of the four dtypes. For kNone exactly the broadcast shape, and it may be exactly one of the
+//   inputs; for kMean and kSum 0-dimensional. No other overlap.
+// - Empty input: kNone writes nothing, kSum writes 0, kMean NaN.
+// - Errors: as for grad().
 MSELOSS_API Status loss(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
                         const Tensor& out, const Options& options = {});
 
-// Both in one sweep: `loss` as above, and its true derivative in `input`, in the broadcast shape: for kMean
-// scale = 2 / (count of the broadcast shape). grad_output is one element (rank 0, or all extents 1) for kMean
-// and kSum, and broadcasts with the others for kNone. Inputs of different dtypes are promoted first (float16
-// + bfloat16: float32). `loss` overlaps nothing; grad_input may be exactly one of the inputs unless reduction
-// is kNone.
+// The loss as above and its derivative with respect to the broadcast input, in one sweep where possible. For
+// kMean scale is 2 / (element count of the broadcast shape).
+//
+// - Inputs: different dtypes are promoted first (float16 with bfloat16 to float32); grad_output must not be
+//   wider than that. It has one element (rank 0, or all extents 1) for kMean and kSum and broadcasts with the
+//   other inputs for kNone.
+// - loss: the shape of loss()'s `out`; overlaps nothing.
+// - grad_input: the broadcast shape; it may be exactly one of the inputs, except for kNone.
+// - Empty input and errors: as for loss().
 MSELOSS_API Status loss_and_grad(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
                                  const ConstTensor& grad_output, const Tensor& loss, const Tensor& grad_input,
                                  const Options& options = {});
 
-// One sentence: how a gradient call with these operands would run (layout class, dimensions after coalescing,
-// which operand is read directly and which through a tile), or its error.
+// Describes in one sentence how grad() would run with these operands: layout class, dimensions after
+// coalescing, which operands are accessed directly and which are packed. For invalid arguments returns the
+// error message.
 MSELOSS_API std::string explain(const ConstTensor& grad_output, const ConstTensor& input,
                                 const ConstTensor& target, Reduction reduction, const Tensor& grad_input,
                                 const Options& options = {}) noexcept;
 
 MSELOSS_API const char* version();
+
 // The instruction-set target in use: "AVX3_BF16" (AVX-512 with bfloat16), "AVX3" (AVX-512), "AVX2", "SSE4",
-// ..., and all that this processor can run, best first, separated by spaces. The environment variable
-// MSELOSS_TARGET, read once, or set_target() choose another.
+// ... The default is the best one supported; the environment variable MSELOSS_TARGET, read once, or
+// set_target() selects another.
 MSELOSS_API const char* target();
+// All targets that this processor supports, best first, separated by spaces.
 MSELOSS_API const char* supported_targets();
-MSELOSS_API Status set_target(const char* name);  // null: the best one; kTarget when this processor cannot
-// Most threads a call uses: MSELOSS_NUM_THREADS, else the processors this process may run on. Results never
-// depend on it.
+// Null selects the best target. Error: kTarget if this processor does not support the target.
+MSELOSS_API Status set_target(const char* name);
+// The maximum number of threads per call: MSELOSS_NUM_THREADS, or the processors available to this process.
+// Results do not depend on it.
 MSELOSS_API int max_threads();
+// Checks the two environment variables as they are now. A value that cannot be used is ignored by the
+// functions above; this function says which and why. Error: kEnvironment.
+MSELOSS_API Status check_environment();
 
 }  // namespace mseloss
 

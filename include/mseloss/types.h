@@ -1,4 +1,4 @@
-// The nouns of the API: dtypes, tensors as views on the caller's memory, options and Status.
+// The types of the API: dtypes, tensors as views of the caller's memory, options and Status.
 #ifndef MSELOSS_TYPES_H_
 #define MSELOSS_TYPES_H_
 
@@ -37,10 +37,11 @@ struct DTypeOf<double> {
 };
 }  // namespace internal
 
-// A view on memory that the caller owns. `strides` counts elements, may be zero or negative, and left empty
-// means dense and row-major. An empty shape is 0-dimensional: one element. `data` is the element at index (0,
-// ..., 0), of any alignment, and may be null when the view has no elements. float and double imply their
-// dtype; the half types are given as (data, dtype, shape).
+// A view of memory that the caller owns. `data` is the address of element (0, ..., 0); it needs no alignment
+// and may be null if the view has no elements. `shape` and `strides` must outlive the call. An empty shape is
+// a 0-dimensional tensor of one element. Strides count elements and may be zero or negative; empty strides
+// mean dense and row-major. float* and double* imply their dtype; for the half types pass (data, dtype,
+// shape).
 template <class Void>
 struct BasicTensor {
   Void* data = nullptr;
@@ -69,9 +70,10 @@ struct ConstTensor : BasicTensor<const void> {
 
 struct Options {
   int threads = 0;  // at most this many; 0: max_threads()
-  // What the output's cache lines are for. kAuto writes past the caches only from a measured size on.
-  enum class Store : uint8_t { kAuto, kCached, kStreaming } store = Store::kAuto;
-  bool exact = false;  // sums: take the exact sweep at once; the result has the same bits either way
+  // How the output is written: through the caches, or with non-temporal stores, which bypass them. kAuto uses
+  // non-temporal stores from a measured output size upwards.
+  enum class Store : uint8_t { kAuto, kCached, kNonTemporal } store = Store::kAuto;
+  bool exact = false;  // sums: start with the exact sweep. The result has the same bits either way.
 };
 
 enum class Code : uint8_t {
@@ -84,10 +86,11 @@ enum class Code : uint8_t {
   kOverlap,
   kOutOfMemory,
   kTarget,
+  kEnvironment,
 };
 
-// A code and, for errors, one sentence that names the parameter, what was expected and what was given. Holds
-// no memory of its own, so that reporting an error cannot fail.
+// A code and, for errors, a message that names the parameter, what was expected and what was given. The
+// message is stored inline, so reporting an error cannot fail.
 class MSELOSS_API Status {
  public:
   Status() noexcept { message_[0] = '\0'; }

@@ -1,4 +1,4 @@
-// Initialisation, devices and contexts.
+// aclInit and aclFinalize, the device, and contexts.
 #include <thread>
 
 #include "acl/runtime.h"
@@ -14,12 +14,12 @@ struct Process {
   bool initialised = false;
   bool finalised = false;
   void* device_context = nullptr;  // device 0's default context
-  int64_t users = 0;               // aclrtSetDevice calls that no aclrtResetDevice has matched
+  int64_t users = 0;               // aclrtSetDevice calls without a matching aclrtResetDevice
 };
 constinit Process g_process;
 
 thread_local void* t_context = nullptr;
-thread_local int64_t t_users = 0;  // this thread's share of Process::users
+thread_local int64_t t_users = 0;  // this thread's part of Process::users
 
 void release_device() noexcept {
   destroy_context(std::exchange(g_process.device_context, nullptr));
@@ -32,7 +32,7 @@ aclError check_device(const char* function, int32_t device) noexcept {
               device);
 }
 
-aclError need_init(const char* function) noexcept {
+aclError check_initialised(const char* function) noexcept {
   if (g_process.initialised) return ACL_SUCCESS;
   return fail(ACL_ERROR_UNINITIALIZE, "%s: expected aclInit to be called before, got no such call", function);
 }
@@ -41,7 +41,7 @@ aclError need_init(const char* function) noexcept {
 
 void* current_context() noexcept { return t_context; }
 
-aclError need_context(const char* function) noexcept {
+aclError check_context(const char* function) noexcept {
   if (t_context != nullptr && contexts.acquire(t_context)) return ACL_SUCCESS;
   return fail(ACL_ERROR_RT_CONTEXT_NULL,
               "%s: expected this thread to have a context (aclrtSetDevice, aclrtSetCurrentContext), got %s",
@@ -71,7 +71,7 @@ bool destroy_context(void* handle) noexcept {
       if (context->first == nullptr) return true;
       stream = context->first->self;
     }
-    // Another thread may be destroying it just now, and is about to take it off the list.
+    // If another thread is already destroying this stream, it will unlink it soon.
     if (!destroy_stream(stream)) std::this_thread::yield();
   }
 }
@@ -94,7 +94,7 @@ aclError aclFinalize(void) {
   if (!g_process.initialised && g_process.finalised) {
     return fail(ACL_ERROR_REPEAT_FINALIZE, "aclFinalize: expected one call after aclInit, got a second");
   }
-  if (const aclError code = need_init("aclFinalize"); code != ACL_SUCCESS) return code;
+  if (const aclError code = check_initialised("aclFinalize")) return code;
   release_device();
   g_process.initialised = false;
   g_process.finalised = true;
@@ -103,8 +103,8 @@ aclError aclFinalize(void) {
 
 aclError aclrtSetDevice(int32_t deviceId) {
   const std::lock_guard lock(g_process.mutex);
-  if (const aclError code = need_init(__func__); code != ACL_SUCCESS) return code;
-  if (const aclError code = check_device(__func__, deviceId); code != ACL_SUCCESS) return code;
+  if (const aclError code = check_initialised(__func__)) return code;
+  if (const aclError code = check_device(__func__, deviceId)) return code;
   if (g_process.device_context == nullptr) {
     g_process.device_context = create_context(deviceId);
     if (g_process.device_context == nullptr) {
@@ -120,9 +120,9 @@ aclError aclrtSetDevice(int32_t deviceId) {
 
 aclError aclrtResetDevice(int32_t deviceId) {
   const std::lock_guard lock(g_process.mutex);
-  if (const aclError code = check_device(__func__, deviceId); code != ACL_SUCCESS) return code;
+  if (const aclError code = check_device(__func__, deviceId)) return code;
   void* const context = g_process.device_context;
-  if (context == nullptr) return need_context(__func__);
+  if (context == nullptr) return check_context(__func__);
   if (t_users > 0 && --t_users == 0 && t_context == context) t_context = nullptr;
   if (--g_process.users <= 0) release_device();
   return ACL_SUCCESS;
@@ -130,7 +130,7 @@ aclError aclrtResetDevice(int32_t deviceId) {
 
 aclError aclrtGetDevice(int32_t* deviceId) {
   if (deviceId == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetDevice: deviceId: got null");
-  if (const aclError code = need_context(__func__); code != ACL_SUCCESS) return code;
+  if (const aclError code = check_context(__func__)) return code;
   *deviceId = 0;
   return ACL_SUCCESS;
 }
@@ -142,9 +142,8 @@ aclError aclrtGetDeviceCount(uint32_t* count) {
 }
 
 aclError aclrtSynchronizeDevice(void) {
-  if (const aclError code = need_context(__func__); code != ACL_SUCCESS) return code;
   const auto context = contexts.acquire(t_context);
-  if (!context) return need_context(__func__);
+  if (!context) return check_context(__func__);
   const aclError code = wait_all(*context);
   return code == ACL_SUCCESS ? code
                              : fail(code, "aclrtSynchronizeDevice: work on a stream failed with %d", code);
@@ -161,8 +160,8 @@ const char* aclrtGetSocName(void) { return "mseloss-cpu"; }
 aclError aclrtCreateContext(aclrtContext* context, int32_t deviceId) {
   if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateContext: context: got null");
   const std::lock_guard lock(g_process.mutex);
-  if (const aclError code = need_init(__func__); code != ACL_SUCCESS) return code;
-  if (const aclError code = check_device(__func__, deviceId); code != ACL_SUCCESS) return code;
+  if (const aclError code = check_initialised(__func__)) return code;
+  if (const aclError code = check_device(__func__, deviceId)) return code;
   void* handle = create_context(deviceId);
   if (handle == nullptr) {
     return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtCreateContext: out of memory for a context");
@@ -193,7 +192,7 @@ aclError aclrtSetCurrentContext(aclrtContext context) {
 
 aclError aclrtGetCurrentContext(aclrtContext* context) {
   if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetCurrentContext: context: got null");
-  if (const aclError code = need_context(__func__); code != ACL_SUCCESS) return code;
+  if (const aclError code = check_context(__func__)) return code;
   *context = t_context;
   return ACL_SUCCESS;
 }

@@ -8,7 +8,7 @@
 namespace mseloss::acl {
 namespace {
 
-// Fixed, so that reporting an error cannot itself run out of memory.
+// A fixed buffer, so that reporting an error cannot fail for lack of memory.
 struct Message {
   char text[640];
   bool unread;

@@ -1,9 +1,10 @@
-// The calling thread's last error, for aclGetRecentErrMsg.
+// The error message that aclGetRecentErrMsg returns, one per thread.
 #pragma once
 
 namespace mseloss::acl {
 
-// Keeps the message and returns the code, so that a check is one line: return fail(code, "...", ...).
+// Stores the formatted message for the calling thread and returns `code`, so that a check can be one line:
+// return fail(code, "...", ...).
 [[gnu::format(printf, 2, 3)]] int fail(int code, const char* format, ...) noexcept;
 
 }  // namespace mseloss::acl

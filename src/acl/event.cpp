@@ -1,40 +1,43 @@
+// Events. The lock of event_monitor() guards every Event.
 #include "acl/runtime.h"
 
 namespace mseloss::acl {
 
 constinit Events events;
 
-// Leaked on purpose: workers may still wait here while the process exits.
-Progress& progress() noexcept {
-  alignas(Progress) static unsigned char memory[sizeof(Progress)];
-  static Progress& the = *new (memory) Progress;
+// Never destroyed: workers may still wait on it while the process exits.
+EventMonitor& event_monitor() noexcept {
+  alignas(EventMonitor) static unsigned char memory[sizeof(EventMonitor)];
+  static EventMonitor& the = *new (memory) EventMonitor;
   return the;
 }
 
 namespace {
 
-uint64_t request(Event& event) noexcept {
-  const std::lock_guard lock(progress().mutex);
+// Returns the number of the new record.
+uint64_t begin_record(Event& event) noexcept {
+  const std::lock_guard lock(event_monitor().mutex);
   event.armed = true;
   return ++event.requested;
 }
 
-void complete(Event& event, uint64_t number) noexcept {
-  const std::lock_guard lock(progress().mutex);
+void complete_record(Event& event, uint64_t number) noexcept {
+  const std::lock_guard lock(event_monitor().mutex);
   if (number > event.completed) {
     event.completed = number;
-    event.stamp = std::chrono::steady_clock::now();
+    event.completed_at = std::chrono::steady_clock::now();
   }
-  progress().changed.notify_all();
+  event_monitor().changed.notify_all();
 }
 
 struct RecordTask final : Task {
   explicit RecordTask(Events::Pin pin) noexcept : recorded(std::move(pin)) {}
   aclError run() noexcept override {
-    complete(*recorded, record);
+    complete_record(*recorded, record);
     return ACL_SUCCESS;
   }
-  void abandon() noexcept override { complete(*recorded, record); }  // nobody may wait for ever
+  // Completes the record all the same, so that its waiters return.
+  void abandon() noexcept override { complete_record(*recorded, record); }
   const Events::Pin recorded;
   uint64_t record = 0;
 };
@@ -59,30 +62,29 @@ aclError find_event(const char* function, const char* parameter, aclrtEvent hand
 
 aclError find_both(const char* function, aclrtEvent event_handle, aclrtStream stream_handle,
                    Events::Pin* event, Streams::Pin* stream) noexcept {
-  if (const aclError code = find_event(function, "event", event_handle, event); code != ACL_SUCCESS) {
-    return code;
-  }
+  if (const aclError code = find_event(function, "event", event_handle, event)) return code;
   return find_stream(function, stream_handle, stream);
 }
 
-aclError no_memory(const char* function) noexcept {
+aclError out_of_memory(const char* function) noexcept {
   return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "%s: out of memory", function);
 }
 
-aclError queued(const char* function, aclError code) noexcept {
-  if (code == ACL_SUCCESS) return code;
-  return fail(code, "%s: the stream could not take the work: %s", function,
-              code == ACL_ERROR_RT_MEMORY_ALLOCATION ? "out of memory" : "it is being destroyed");
-}
-
+// `timeout` in milliseconds; -1 waits without limit.
 aclError synchronize(const char* function, aclrtEvent handle, int32_t timeout) noexcept {
+  if (timeout < -1) {
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: timeout: expected -1 or milliseconds, got %d", function,
+                timeout);
+  }
   Events::Pin event;
-  if (const aclError code = find_event(function, "event", handle, &event); code != ACL_SUCCESS) return code;
-  std::unique_lock lock(progress().mutex);
-  const auto passed = [&event = *event, number = event->awaited()] { return event.passed(number); };
+  if (const aclError code = find_event(function, "event", handle, &event)) return code;
+  std::unique_lock lock(event_monitor().mutex);
+  const auto passed = [&event = *event, number = event->record_to_await()] {
+    return event.completed_record(number);
+  };
   if (timeout < 0) {
-    progress().changed.wait(lock, passed);
-  } else if (!progress().changed.wait_for(lock, std::chrono::milliseconds(timeout), passed)) {
+    event_monitor().changed.wait(lock, passed);
+  } else if (!event_monitor().changed.wait_for(lock, std::chrono::milliseconds(timeout), passed)) {
     return fail(ACL_ERROR_RT_EVENT_SYNC_TIMEOUT, "%s: expected the event within %d ms, got none", function,
                 timeout);
   }
@@ -105,60 +107,61 @@ aclError aclrtCreateEventWithFlag(aclrtEvent* event, uint32_t flag) {
     return fail(ACL_ERROR_RT_PARAM_INVALID,
                 "%s: flag: expected ACL_EVENT_SYNC, ACL_EVENT_TIME_LINE or both, got 0x%x", __func__, flag);
   }
-  if (const aclError code = need_context("aclrtCreateEvent"); code != ACL_SUCCESS) return code;
+  if (const aclError code = check_context("aclrtCreateEvent")) return code;
   void* handle = events.insert();
-  if (handle == nullptr) return no_memory("aclrtCreateEvent");
+  if (handle == nullptr) return out_of_memory("aclrtCreateEvent");
   *event = handle;
   return ACL_SUCCESS;
 }
 
 aclError aclrtDestroyEvent(aclrtEvent event) {
   Events::Pin pin;
-  if (const aclError code = find_event(__func__, "event", event, &pin); code != ACL_SUCCESS) return code;
+  if (const aclError code = find_event(__func__, "event", event, &pin)) return code;
   if (!events.retire(event)) return find_event(__func__, "event", event, &pin);
-  const std::lock_guard lock(progress().mutex);
+  const std::lock_guard lock(event_monitor().mutex);
   pin->destroyed = true;
-  progress().changed.notify_all();
+  event_monitor().changed.notify_all();
   return ACL_SUCCESS;
 }
 
 aclError aclrtRecordEvent(aclrtEvent event, aclrtStream stream) {
   Events::Pin pin;
   Streams::Pin on;
-  if (const aclError code = find_both(__func__, event, stream, &pin, &on); code != ACL_SUCCESS) return code;
+  if (const aclError code = find_both(__func__, event, stream, &pin, &on)) return code;
   const std::lock_guard lock(on->mutex);
   if (on->head == nullptr) {
-    complete(*pin, request(*pin));
+    complete_record(*pin, begin_record(*pin));
     return ACL_SUCCESS;
   }
   auto* task = new (std::nothrow) RecordTask(std::move(pin));
-  if (task == nullptr) return no_memory(__func__);
-  task->record = request(*task->recorded);
-  return queued(__func__, enqueue(on, task));
+  if (task == nullptr) return out_of_memory(__func__);
+  task->record = begin_record(*task->recorded);
+  return report_enqueue(__func__, enqueue(on, task));
 }
 
 aclError aclrtStreamWaitEvent(aclrtStream stream, aclrtEvent event) {
   Events::Pin pin;
   Streams::Pin on;
-  if (const aclError code = find_both(__func__, event, stream, &pin, &on); code != ACL_SUCCESS) return code;
+  if (const aclError code = find_both(__func__, event, stream, &pin, &on)) return code;
   const std::lock_guard lock(on->mutex);
   uint64_t number;
   {
-    const std::lock_guard event_lock(progress().mutex);
-    number = pin->awaited();
-    if (pin->passed(number)) return ACL_SUCCESS;
+    const std::lock_guard event_lock(event_monitor().mutex);
+    number = pin->record_to_await();
+    if (pin->completed_record(number)) return ACL_SUCCESS;
   }
   auto* task = new (std::nothrow) WaitTask(std::move(pin), number);
-  if (task == nullptr) return no_memory(__func__);
-  return queued(__func__, enqueue(on, task));
+  if (task == nullptr) return out_of_memory(__func__);
+  return report_enqueue(__func__, enqueue(on, task));
 }
 
-// Takes effect in the order of calls: waits asked for before keep the record they were asked for.
+// Takes effect immediately, not in the order of the stream. Waits issued earlier still wait for the record
+// they were issued for.
 aclError aclrtResetEvent(aclrtEvent event, aclrtStream stream) {
   Events::Pin pin;
   Streams::Pin on;
-  if (const aclError code = find_both(__func__, event, stream, &pin, &on); code != ACL_SUCCESS) return code;
-  const std::lock_guard lock(progress().mutex);
+  if (const aclError code = find_both(__func__, event, stream, &pin, &on)) return code;
+  const std::lock_guard lock(event_monitor().mutex);
   pin->armed = false;
   return ACL_SUCCESS;
 }
@@ -166,8 +169,8 @@ aclError aclrtResetEvent(aclrtEvent event, aclrtStream stream) {
 aclError aclrtQueryEventStatus(aclrtEvent event, aclrtEventRecordedStatus* status) {
   if (status == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "%s: status: got null", __func__);
   Events::Pin pin;
-  if (const aclError code = find_event(__func__, "event", event, &pin); code != ACL_SUCCESS) return code;
-  const std::lock_guard lock(progress().mutex);
+  if (const aclError code = find_event(__func__, "event", event, &pin)) return code;
+  const std::lock_guard lock(event_monitor().mutex);
   *status = pin->recorded() ? ACL_EVENT_RECORDED_STATUS_COMPLETE : ACL_EVENT_RECORDED_STATUS_NOT_READY;
   return ACL_SUCCESS;
 }
@@ -175,27 +178,20 @@ aclError aclrtQueryEventStatus(aclrtEvent event, aclrtEventRecordedStatus* statu
 aclError aclrtSynchronizeEvent(aclrtEvent event) { return synchronize(__func__, event, -1); }
 
 aclError aclrtSynchronizeEventWithTimeout(aclrtEvent event, int32_t timeout) {
-  if (timeout < -1) {
-    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: timeout: expected -1 or milliseconds, got %d", __func__,
-                timeout);
-  }
   return synchronize(__func__, event, timeout);
 }
 
 aclError aclrtEventElapsedTime(float* ms, aclrtEvent startEvent, aclrtEvent endEvent) {
   if (ms == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "%s: ms: got null", __func__);
   Events::Pin start, end;
-  if (const aclError code = find_event(__func__, "startEvent", startEvent, &start); code != ACL_SUCCESS) {
-    return code;
-  }
-  if (const aclError code = find_event(__func__, "endEvent", endEvent, &end); code != ACL_SUCCESS)
-    return code;
-  const std::lock_guard lock(progress().mutex);
+  if (const aclError code = find_event(__func__, "startEvent", startEvent, &start)) return code;
+  if (const aclError code = find_event(__func__, "endEvent", endEvent, &end)) return code;
+  const std::lock_guard lock(event_monitor().mutex);
   if (!start->recorded() || !end->recorded()) {
     return fail(ACL_ERROR_RT_PARAM_INVALID,
                 "%s: %s: expected an event that has been recorded, got one that has not", __func__,
                 start->recorded() ? "endEvent" : "startEvent");
   }
-  *ms = std::chrono::duration<float, std::milli>(end->stamp - start->stamp).count();
+  *ms = std::chrono::duration<float, std::milli>(end->completed_at - start->completed_at).count();
   return ACL_SUCCESS;
 }

@@ -1,5 +1,5 @@
-// Handles that can be checked: what a caller holds is no pointer but the number of a slot and of its use, so
-// that a destroyed, consumed or invented handle is recognised instead of followed.
+// Generational handles: a handle encodes a slot index and the slot's generation instead of an address, so
+// that a destroyed, consumed or invalid handle is detected without being dereferenced.
 #pragma once
 
 #include <atomic>
@@ -11,9 +11,10 @@
 
 namespace mseloss::acl {
 
-// Handle: tag:4 | generation:36 | slot:24. A slot's state: generation:36 | pins:28; its generation is odd
-// while an object lives there and grows by one when it comes and when it goes. Slots are reused, never
-// returned. All members are lock-free but draft() and the end of an object, which take the free list's lock.
+// A handle is tag:4 | generation:36 | slot:24; a slot's state is generation:36 | pins:28. A generation is odd
+// while the slot's object has a handle, and is incremented when the handle is published and when it is
+// retired. Slots are reused and never freed. Operations are lock-free except draft() and the destruction of
+// an object, which take the free list's lock.
 template <class T, unsigned kTag>
 class HandleTable {
   struct Slot {
@@ -25,7 +26,7 @@ class HandleTable {
   };
 
  public:
-  // Keeps the object, though not its handle, alive.
+  // A reference that keeps the object alive after its handle is retired.
   class Pin {
    public:
     Pin() = default;
@@ -49,8 +50,8 @@ class HandleTable {
     Slot* slot_ = nullptr;
   };
 
-  // An object that has no handle yet, so that nobody else can reach it; false when out of memory or slots. It
-  // ends with its draft unless published.
+  // An object without a handle yet, reachable only through this draft, which destroys it unless publish() is
+  // called. Converts to false if memory or slots ran out.
   class Draft {
    public:
     Draft(const Draft&) = delete;
@@ -74,15 +75,14 @@ class HandleTable {
     Slot* slot_;
   };
 
-  // T's constructor must not throw.
   template <class... Args>
   Draft draft(Args&&... args) noexcept {
     static_assert(noexcept(T(std::forward<Args>(args)...)));
-    Slot* slot = take_free();
+    Slot* slot = pop_free();
     if (slot != nullptr) new (slot->storage) T(std::forward<Args>(args)...);
     return Draft(this, slot);
   }
-  // Null when out of memory or slots.
+  // Null if memory or slots ran out.
   template <class... Args>
   void* insert(Args&&... args) noexcept {
     Draft object = draft(std::forward<Args>(args)...);
@@ -100,7 +100,7 @@ class HandleTable {
     return Pin(this, slot);
   }
 
-  // Ends the handle; the object ends with its last pin. False if the handle has ended already.
+  // Invalidates the handle; the object is destroyed with its last pin. False if the handle is not valid.
   bool retire(const void* handle) noexcept {
     Slot* slot = find(handle);
     if (slot == nullptr) return false;
@@ -116,7 +116,7 @@ class HandleTable {
  private:
   static constexpr int kPinBits = 28, kIndexBits = 24, kTagShift = 60;
   static constexpr uint64_t kOneGeneration = uint64_t{1} << kPinBits, kPinMask = kOneGeneration - 1;
-  static constexpr uint32_t kFirstChunk = 64;  // slots; each further chunk doubles the table
+  static constexpr uint32_t kFirstChunk = 64;  // slots; each further chunk doubles the capacity
   static constexpr int kChunks = kIndexBits - 5;
   static_assert(sizeof(void*) == 8 && kTag != 0 && kTag < 16);
 
@@ -135,18 +135,18 @@ class HandleTable {
     const int chunk = std::bit_width(index / kFirstChunk);
     if (chunk >= kChunks) return nullptr;
     Slot* slots = chunks_[chunk].load(std::memory_order_acquire);
-    return slots == nullptr ? nullptr : slots + (index - first_of(chunk));
+    return slots == nullptr ? nullptr : slots + (index - first_index(chunk));
   }
-  static uint32_t first_of(int chunk) { return chunk == 0 ? 0 : kFirstChunk << (chunk - 1); }
+  static uint32_t first_index(int chunk) { return chunk == 0 ? 0 : kFirstChunk << (chunk - 1); }
 
-  Slot* take_free() noexcept {
+  Slot* pop_free() noexcept {
     const std::lock_guard lock(mutex_);
     if (free_ == nullptr && !grow()) return nullptr;
     return std::exchange(free_, free_->next_free);
   }
   bool grow() noexcept {
     if (used_chunks_ == kChunks) return false;
-    const uint32_t first = first_of(used_chunks_), count = used_chunks_ == 0 ? kFirstChunk : first;
+    const uint32_t first = first_index(used_chunks_), count = used_chunks_ == 0 ? kFirstChunk : first;
     Slot* slots = new (std::nothrow) Slot[count];
     if (slots == nullptr) return false;
     for (uint32_t i = count; i-- > 0;) {

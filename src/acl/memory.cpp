@@ -1,4 +1,4 @@
-// Memory, copies and fills. Device memory is host memory, so every kind of copy is the same one.
+// Allocation, copies and fills. Device memory is host memory, so every copy kind is a memmove.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -12,37 +12,37 @@
 namespace mseloss::acl {
 namespace {
 
-constexpr size_t kAlignment = 64;         // a cache line, and the widest vector
-constexpr size_t kHugePage = 2u << 20;    // bytes; smaller blocks would only waste one
-constexpr size_t kInlineBytes = 1 << 18;  // copies at or below take less than waking a worker
+constexpr size_t kAlignment = 64;         // bytes: a cache line and the widest vector
+constexpr size_t kHugePage = 2u << 20;    // bytes; huge pages would waste memory for smaller blocks
+constexpr size_t kInlineBytes = 1 << 18;  // up to this size a copy costs less than waking the worker
 
-enum class Place : uint8_t { kDevice, kHost };
+enum class MemoryKind : uint8_t { kDevice, kHost };
 
 size_t physical_memory() noexcept {
   return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
 }
 
-// Which addresses are ours to free. Keys are complemented, so that a leak detector does not take this table
-// for a user of the memory. Leaked on purpose: blocks may be freed during exit.
-struct Registry {
+// The live blocks, by address. Keys are complemented so that a leak detector does not see a reference to the
+// block here. Never destroyed: blocks may be freed during process exit.
+struct Allocations {
   std::mutex mutex;
-  std::unordered_map<uintptr_t, Place> blocks;
+  std::unordered_map<uintptr_t, MemoryKind> blocks;
   static uintptr_t key(void* pointer) { return ~reinterpret_cast<uintptr_t>(pointer); }
 };
-Registry& registry() {
-  static Registry& the = *new Registry;
+Allocations& allocations() {
+  static Allocations& the = *new Allocations;
   return the;
 }
 
-void* allocate(size_t size, Place place) noexcept {
+void* allocate(size_t size, MemoryKind place) noexcept {
   if (size > physical_memory()) return nullptr;
   void* pointer = nullptr;
   const bool large = size >= kHugePage;
   if (posix_memalign(&pointer, large ? kHugePage : kAlignment, size) != 0) return nullptr;
-  if (large) madvise(pointer, size, MADV_HUGEPAGE);  // advice: on failure ordinary pages serve
+  if (large) madvise(pointer, size, MADV_HUGEPAGE);  // failure is harmless: ordinary pages are used
   try {
-    const std::lock_guard lock(registry().mutex);
-    registry().blocks.emplace(Registry::key(pointer), place);
+    const std::lock_guard lock(allocations().mutex);
+    allocations().blocks.emplace(Allocations::key(pointer), place);
     return pointer;
   } catch (...) {
     std::free(pointer);
@@ -50,11 +50,11 @@ void* allocate(size_t size, Place place) noexcept {
   }
 }
 
-bool release(void* pointer, Place place) noexcept {
+bool release(void* pointer, MemoryKind place) noexcept {
   try {
-    const std::lock_guard lock(registry().mutex);
-    auto& blocks = registry().blocks;
-    const auto block = blocks.find(Registry::key(pointer));
+    const std::lock_guard lock(allocations().mutex);
+    auto& blocks = allocations().blocks;
+    const auto block = blocks.find(Allocations::key(pointer));
     if (block == blocks.end() || block->second != place) return false;
     blocks.erase(block);
   } catch (...) {
@@ -64,10 +64,10 @@ bool release(void* pointer, Place place) noexcept {
   return true;
 }
 
-aclError malloc_checked(const char* function, void** pointer, size_t size, Place place) noexcept {
+aclError malloc_checked(const char* function, void** pointer, size_t size, MemoryKind place) noexcept {
   if (pointer == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "%s: pointer: got null", function);
   if (size == 0) return fail(ACL_ERROR_INVALID_PARAM, "%s: size: expected at least 1 byte, got 0", function);
-  if (const aclError code = need_context(function); code != ACL_SUCCESS) return code;
+  if (const aclError code = check_context(function)) return code;
   void* memory = allocate(size, place);
   if (memory == nullptr) {
     return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "%s: out of memory for %zu bytes", function, size);
@@ -76,7 +76,7 @@ aclError malloc_checked(const char* function, void** pointer, size_t size, Place
   return ACL_SUCCESS;
 }
 
-aclError free_checked(const char* function, void* pointer, Place place, const char* source) noexcept {
+aclError free_checked(const char* function, void* pointer, MemoryKind place, const char* source) noexcept {
   if (pointer == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "%s: pointer: got null", function);
   if (release(pointer, place)) return ACL_SUCCESS;
   return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: pointer: expected a live block of %s, got %p", function,
@@ -102,7 +102,7 @@ aclError check_copy(const char* function, const void* dst, size_t room, const vo
     return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: count: expected at most destMax, %zu bytes, got %zu",
                 function, room, count);
   }
-  return need_context(function);
+  return check_context(function);
 }
 
 aclError check_fill(const char* function, const void* pointer, size_t room, size_t count) noexcept {
@@ -113,14 +113,21 @@ aclError check_fill(const char* function, const void* pointer, size_t room, size
     return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: count: expected at most maxCount, %zu bytes, got %zu",
                 function, room, count);
   }
-  return need_context(function);
+  return check_context(function);
 }
 
-aclError submitted(const char* function, aclError code) noexcept {
-  return code == ACL_SUCCESS ? code : fail(code, "%s: the stream could not take the work", function);
+template <class Work>
+aclError submit_bytes(const char* function, aclrtStream handle, size_t count, const Work& work) noexcept {
+  Streams::Pin stream;
+  if (const aclError code = find_stream(function, handle, &stream)) return code;
+  if (count == 0) return ACL_SUCCESS;
+  return report_enqueue(function, submit(stream, count <= kInlineBytes, [work]() noexcept -> aclError {
+                          work();
+                          return ACL_SUCCESS;
+                        }));
 }
 
-// What a synchronous call reads may still be on its way in one of the context's streams.
+// Queued work may still write what a synchronous call is about to read.
 void wait_for_streams() noexcept {
   if (const auto context = contexts.acquire(current_context())) drain(*context);
 }
@@ -131,29 +138,29 @@ void wait_for_streams() noexcept {
 using namespace mseloss::acl;
 
 aclError aclrtMalloc(void** devPtr, size_t size, aclrtMemMallocPolicy policy) {
-  if (const aclError code = check_policy(__func__, policy); code != ACL_SUCCESS) return code;
-  return malloc_checked(__func__, devPtr, size, Place::kDevice);
+  if (const aclError code = check_policy(__func__, policy)) return code;
+  return malloc_checked(__func__, devPtr, size, MemoryKind::kDevice);
 }
 
 aclError aclrtMallocAlign32(void** devPtr, size_t size, aclrtMemMallocPolicy policy) {
-  if (const aclError code = check_policy(__func__, policy); code != ACL_SUCCESS) return code;
-  return malloc_checked(__func__, devPtr, size, Place::kDevice);
+  if (const aclError code = check_policy(__func__, policy)) return code;
+  return malloc_checked(__func__, devPtr, size, MemoryKind::kDevice);
 }
 
-aclError aclrtFree(void* devPtr) { return free_checked(__func__, devPtr, Place::kDevice, "aclrtMalloc"); }
+aclError aclrtFree(void* devPtr) {
+  return free_checked(__func__, devPtr, MemoryKind::kDevice, "aclrtMalloc");
+}
 
 aclError aclrtMallocHost(void** hostPtr, size_t size) {
-  return malloc_checked(__func__, hostPtr, size, Place::kHost);
+  return malloc_checked(__func__, hostPtr, size, MemoryKind::kHost);
 }
 
 aclError aclrtFreeHost(void* hostPtr) {
-  return free_checked(__func__, hostPtr, Place::kHost, "aclrtMallocHost");
+  return free_checked(__func__, hostPtr, MemoryKind::kHost, "aclrtMallocHost");
 }
 
 aclError aclrtMemcpy(void* dst, size_t destMax, const void* src, size_t count, aclrtMemcpyKind kind) {
-  if (const aclError code = check_copy(__func__, dst, destMax, src, count, kind); code != ACL_SUCCESS) {
-    return code;
-  }
+  if (const aclError code = check_copy(__func__, dst, destMax, src, count, kind)) return code;
   wait_for_streams();
   if (count != 0) std::memmove(dst, src, count);
   return ACL_SUCCESS;
@@ -161,34 +168,20 @@ aclError aclrtMemcpy(void* dst, size_t destMax, const void* src, size_t count, a
 
 aclError aclrtMemcpyAsync(void* dst, size_t destMax, const void* src, size_t count, aclrtMemcpyKind kind,
                           aclrtStream stream) {
-  if (const aclError code = check_copy(__func__, dst, destMax, src, count, kind); code != ACL_SUCCESS) {
-    return code;
-  }
-  Streams::Pin pin;
-  if (const aclError code = find_stream(__func__, stream, &pin); code != ACL_SUCCESS) return code;
-  if (count == 0) return ACL_SUCCESS;
-  return submitted(__func__, submit(pin, count <= kInlineBytes, [=]() noexcept -> aclError {
-                     std::memmove(dst, src, count);
-                     return ACL_SUCCESS;
-                   }));
+  if (const aclError code = check_copy(__func__, dst, destMax, src, count, kind)) return code;
+  return submit_bytes(__func__, stream, count, [=] { std::memmove(dst, src, count); });
 }
 
 aclError aclrtMemset(void* devPtr, size_t maxCount, int32_t value, size_t count) {
-  if (const aclError code = check_fill(__func__, devPtr, maxCount, count); code != ACL_SUCCESS) return code;
+  if (const aclError code = check_fill(__func__, devPtr, maxCount, count)) return code;
   wait_for_streams();
   if (count != 0) std::memset(devPtr, value, count);
   return ACL_SUCCESS;
 }
 
 aclError aclrtMemsetAsync(void* devPtr, size_t maxCount, int32_t value, size_t count, aclrtStream stream) {
-  if (const aclError code = check_fill(__func__, devPtr, maxCount, count); code != ACL_SUCCESS) return code;
-  Streams::Pin pin;
-  if (const aclError code = find_stream(__func__, stream, &pin); code != ACL_SUCCESS) return code;
-  if (count == 0) return ACL_SUCCESS;
-  return submitted(__func__, submit(pin, count <= kInlineBytes, [=]() noexcept -> aclError {
-                     std::memset(devPtr, value, count);
-                     return ACL_SUCCESS;
-                   }));
+  if (const aclError code = check_fill(__func__, devPtr, maxCount, count)) return code;
+  return submit_bytes(__func__, stream, count, [=] { std::memset(devPtr, value, count); });
 }
 
 aclError aclrtGetMemInfo(aclrtMemAttr attr, size_t* free, size_t* total) {
@@ -199,7 +192,7 @@ aclError aclrtGetMemInfo(aclrtMemAttr attr, size_t* free, size_t* total) {
   if (value < ACL_DDR_MEM || value > ACL_HBM_MEM_NORMAL) {
     return fail(ACL_ERROR_INVALID_PARAM, "%s: attr: expected 0 to 5, got %d", __func__, value);
   }
-  if (const aclError code = need_context(__func__); code != ACL_SUCCESS) return code;
+  if (const aclError code = check_context(__func__)) return code;
   *free = static_cast<size_t>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
   *total = physical_memory();
   return ACL_SUCCESS;

@@ -1,4 +1,4 @@
-// Contexts, streams and events, as the acl and aclnn functions see them.
+// Contexts, streams and events: the objects behind the acl handles, shared by src/acl and src/aclnn.
 #pragma once
 
 #include <pthread.h>
@@ -24,7 +24,8 @@ struct Event;
 using Contexts = HandleTable<Context, 1>;
 using Streams = HandleTable<Stream, 2>;
 using Events = HandleTable<Event, 3>;
-// Tags 4 and 5 are aclnn's. The tables have no destructor to run: handles stay safe to use during exit.
+// Tags 4 and 5 belong to aclnn. The tables are never destroyed, so handles stay safe to use during process
+// exit.
 extern constinit Contexts contexts;
 extern constinit Streams streams;
 extern constinit Events events;
@@ -33,25 +34,25 @@ struct Context {
   explicit Context(int32_t device_id) noexcept : device(device_id) {}
   const int32_t device;
   void* default_stream = nullptr;
-  std::mutex mutex;  // guards the list
+  std::mutex mutex;  // guards the list of streams
   Stream* first = nullptr;
   Stream* last = nullptr;
-  std::atomic<int64_t> queued{0};  // tasks in the queues of all its streams
+  std::atomic<int64_t> queued{0};  // tasks queued on all streams of this context
 };
 
-// One piece of queued work.
 struct Task {
   virtual ~Task() = default;
   virtual aclError run() noexcept = 0;
-  virtual void abandon() noexcept {}  // instead of run(), when the stream ends before its turn
-  Event* event = nullptr;             // run only once this event has passed `number`
+  virtual void abandon() noexcept {}  // called instead of run() if the stream is destroyed first
+  Event* event = nullptr;             // if set, run() waits until record `number` of it has completed
   uint64_t number = 0;
   Task* next = nullptr;
 };
 
-// A queue with at most one worker thread, started by the first task that cannot run at once and joined by
-// whoever destroys the stream. `mutex` guards all but what is constant; it is taken before progress().mutex,
-// never after. The worker keeps the task that it runs at the head, so that an empty queue means idle.
+// A task queue with at most one worker thread, which starts with the first task that cannot run inline and is
+// joined when the stream is destroyed. `mutex` guards every non-const member; lock it before
+// event_monitor().mutex, never after. The worker leaves the running task at the head, so an empty queue means
+// that the stream is idle.
 struct Stream {
   Stream(void* context_handle, Contexts::Pin context_pin) noexcept
       : context(context_handle), owner(std::move(context_pin)) {}
@@ -62,41 +63,45 @@ struct Stream {
   Task* head = nullptr;
   Task* tail = nullptr;
   pthread_t worker;
-  pid_t worker_process = 0;  // that started it; 0 before
+  pid_t worker_process = 0;  // the process that started the worker; 0 if none did
   std::atomic<bool> closing{false};
-  aclError failure = ACL_SUCCESS;  // of a queued task, until someone synchronises
+  aclError failure = ACL_SUCCESS;  // first failure of a queued task since the last synchronisation
   void* self = nullptr;
-  uint64_t serial = 0;  // order of creation
+  uint64_t serial = 0;  // increases in order of creation
   Stream* previous = nullptr;
   Stream* next = nullptr;
 };
 
-// Everyone who waits for an event waits here; few do at a time, and events are rare beside work.
-struct Progress {
+// One lock and condition variable for all events: few threads wait at a time, and events are rare compared
+// with other work.
+struct EventMonitor {
   std::mutex mutex;  // guards every Event
   std::condition_variable changed;
 };
-Progress& progress() noexcept;
+EventMonitor& event_monitor() noexcept;
 
-// Records are numbered in the order they are asked for. A wait is for the number current when it is asked
-// for, or for the next one if the event is not armed (never recorded, or reset since).
+// Records are numbered in the order of the aclrtRecordEvent calls. A wait applies to the latest record at the
+// time of the call, or to the next one if the event is not armed (never recorded, or reset since).
 struct Event {
   Event() noexcept = default;
-  uint64_t requested = 0;
-  uint64_t completed = 0;
+  uint64_t requested = 0;  // number of the latest record
+  uint64_t completed = 0;  // number of the latest record that the stream has reached
   bool armed = false;
   bool destroyed = false;
-  std::chrono::steady_clock::time_point stamp;
+  std::chrono::steady_clock::time_point completed_at;
 
   bool recorded() const { return armed && completed >= requested; }
-  uint64_t awaited() const { return armed ? requested : requested + 1; }
-  // A destroyed event will not be recorded again: who waits for that is let go.
-  bool passed(uint64_t number) const { return completed >= number || (destroyed && number > requested); }
+  uint64_t record_to_await() const { return armed ? requested : requested + 1; }
+  // A destroyed event is never recorded again, so waits for a later record return at once.
+  bool completed_record(uint64_t number) const {
+    return completed >= number || (destroyed && number > requested);
+  }
 };
 
-// The calling thread's context.
+// The calling thread's context; null if none is set.
 void* current_context() noexcept;
-aclError need_context(const char* function) noexcept;
+aclError check_context(const char* function) noexcept;
+// A null handle is the default stream of the current context.
 aclError find_stream(const char* function, aclrtStream handle, Streams::Pin* stream) noexcept;
 
 void* create_context(int32_t device) noexcept;
@@ -104,13 +109,15 @@ bool destroy_context(void* handle) noexcept;
 void* create_stream(void* context) noexcept;
 bool destroy_stream(void* handle) noexcept;
 
-// Appends, with the stream's lock held; takes the task over whatever happens.
+// Appends the task; the caller holds stream->mutex. Takes ownership of the task even on failure.
 aclError enqueue(const Streams::Pin& stream, Task* task) noexcept;
-// Waits for everything that can run; what stands behind an event that nobody has recorded yet stays.
+// Turns a failure of enqueue() or submit() into an error with a message.
+aclError report_enqueue(const char* function, aclError code) noexcept;
+// Waits for all queued tasks except those blocked on an event that has not been recorded yet.
 void drain(Context& context) noexcept;
-// Waits for everything; the first failure of any stream.
+// Waits for all queued tasks of all streams. Returns the first failure of any stream.
 aclError wait_all(Context& context) noexcept;
-// Waits for the whole queue; timeout in ms, -1 for ever. False when the time is over.
+// Waits until the queue is empty. `timeout` in milliseconds, -1 waits without limit; false on timeout.
 bool wait_idle(Stream& stream, int32_t timeout, aclError* failure) noexcept;
 
 template <class Work>
@@ -120,9 +127,9 @@ struct WorkTask final : Task {
   const Work work;
 };
 
-// Runs `work` in the stream's order: at once on this thread, under the stream's lock, when it is `tiny` and
-// the stream is idle (a hand-over costs more than the work), else what keep() returns, on the worker: the
-// same work owning all it needs.
+// Runs `work` in stream order. If it is `tiny` and the stream is idle, it runs inline on the calling thread,
+// under the stream's lock, because waking the worker costs more than the work. Otherwise the worker runs what
+// keep() returns: the same work, owning its data.
 template <class Work, class Keep>
 aclError submit(const Streams::Pin& stream, bool tiny, const Work& work, const Keep& keep) noexcept {
   const std::lock_guard lock(stream->mutex);

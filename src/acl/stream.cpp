@@ -1,4 +1,4 @@
-// Queues and their workers.
+// Stream queues and their worker threads.
 #include <pthread.h>
 #include <unistd.h>
 
@@ -21,25 +21,25 @@ void pop_head(Stream& stream) noexcept {
   stream.owner->queued.fetch_sub(1, std::memory_order_release);
 }
 
-// False when the stream is closed first.
+// False if the stream is closed before the event completes.
 bool wait_for_event(Stream& stream, const Task& task) noexcept {
   if (task.event == nullptr) return true;
-  std::unique_lock lock(progress().mutex);
-  const auto passed = [&] { return task.event->passed(task.number); };
-  progress().changed.wait(lock, [&] { return passed() || stream.closing; });
+  std::unique_lock lock(event_monitor().mutex);
+  const auto passed = [&] { return task.event->completed_record(task.number); };
+  event_monitor().changed.wait(lock, [&] { return passed() || stream.closing; });
   return passed();
 }
 
-void work(Stream& stream) noexcept {
+void worker_loop(Stream& stream) noexcept {
   std::unique_lock lock(stream.mutex);
-  for (bool dropping = false;;) {
+  for (bool abandoning = false;;) {
     stream.changed.wait(lock, [&] { return stream.head != nullptr || stream.closing; });
     if (stream.head == nullptr) return;
     Task& task = *stream.head;
     lock.unlock();
     aclError failure = ACL_SUCCESS;
-    dropping = dropping || !wait_for_event(stream, task);
-    if (dropping) {
+    abandoning = abandoning || !wait_for_event(stream, task);
+    if (abandoning) {
       task.abandon();
     } else {
       failure = task.run();
@@ -53,7 +53,7 @@ void work(Stream& stream) noexcept {
 
 bool start_worker(Stream& stream) noexcept {
   const auto body = [](void* self) -> void* {
-    work(*static_cast<Stream*>(self));
+    worker_loop(*static_cast<Stream*>(self));
     return nullptr;
   };
   if (pthread_create(&stream.worker, nullptr, body, &stream) != 0) return false;
@@ -61,29 +61,28 @@ bool start_worker(Stream& stream) noexcept {
   return true;
 }
 
-// Whoever destroys the stream waits here, so that no thread of ours outlives what it works for.
-void end_worker(const Stream& stream) noexcept {
+void join_worker(const Stream& stream) noexcept {
   if (stream.worker_process != 0) pthread_join(stream.worker, nullptr);
 }
 
-// A forked child has its parent's streams, but neither their workers nor those who waited: they would be
-// waited for at the end of `changed`.
-void forget_parent(Stream& stream) noexcept {
+// A forked child inherits the streams but not their worker threads. `changed` is constructed anew because its
+// destructor would wait for waiters that exist only in the parent.
+void reset_after_fork(Stream& stream) noexcept {
   if (stream.worker_process == 0 || stream.worker_process == getpid()) return;
   new (&stream.changed) std::condition_variable;
   stream.worker_process = 0;
 }
 
-bool stuck(const Stream& stream) noexcept {
+bool blocked_on_event(const Stream& stream) noexcept {
   if (stream.head == nullptr || stream.head->event == nullptr) return false;
-  const std::lock_guard lock(progress().mutex);
-  return !stream.head->event->passed(stream.head->number);
+  const std::lock_guard lock(event_monitor().mutex);
+  return !stream.head->event->completed_record(stream.head->number);
 }
 
-// True if there was anything to wait for.
+// True if it had to wait.
 bool drain(Stream& stream) noexcept {
   std::unique_lock lock(stream.mutex);
-  const auto done = [&] { return stream.head == nullptr || stuck(stream); };
+  const auto done = [&] { return stream.head == nullptr || blocked_on_event(stream); };
   if (done()) return false;
   stream.changed.wait(lock, done);
   return true;
@@ -121,8 +120,8 @@ aclError enqueue(const Streams::Pin& stream, Task* task) noexcept {
     task->abandon();
     return ACL_ERROR_RT_PARAM_INVALID;
   }
-  if (stream->head == nullptr) forget_parent(*stream);
-  // Without a worker the queue is empty, so work that waits for nothing may as well run here.
+  if (stream->head == nullptr) reset_after_fork(*stream);
+  // Without a worker the queue is empty, so a task that waits for no event can run here if no thread starts.
   if (stream->worker_process == 0 && !start_worker(*stream)) {
     return task->event == nullptr ? task->run() : ACL_ERROR_RT_MEMORY_ALLOCATION;
   }
@@ -133,8 +132,14 @@ aclError enqueue(const Streams::Pin& stream, Task* task) noexcept {
   return ACL_SUCCESS;
 }
 
+aclError report_enqueue(const char* function, aclError code) noexcept {
+  if (code == ACL_SUCCESS) return code;
+  return fail(code, "%s: the stream could not take the work: %s", function,
+              code == ACL_ERROR_RT_MEMORY_ALLOCATION ? "out of memory" : "it is being destroyed");
+}
+
 void drain(Context& context) noexcept {
-  // A stream that was stuck may go on once another has recorded its event: until a round finds nothing to do.
+  // A blocked stream may continue once another has recorded its event, so repeat until no stream had to wait.
   while (context.queued.load(std::memory_order_acquire) != 0) {
     bool waited = false;
     uint64_t serial = 0;
@@ -182,16 +187,16 @@ bool destroy_stream(void* handle) noexcept {
   if (!stream || !streams.retire(handle)) return false;
   {
     const std::lock_guard lock(stream->mutex);
-    forget_parent(*stream);
+    reset_after_fork(*stream);
   }
   drain(*stream);
   {
-    const std::scoped_lock lock(stream->mutex, progress().mutex);
+    const std::scoped_lock lock(stream->mutex, event_monitor().mutex);
     stream->closing = true;
   }
   stream->changed.notify_all();
-  progress().changed.notify_all();
-  end_worker(*stream);
+  event_monitor().changed.notify_all();
+  join_worker(*stream);
   unlink(*stream->owner, *stream);
   return true;
 }

@@ -1,3 +1,4 @@
+// The exported stream functions.
 #include "acl/runtime.h"
 
 namespace mseloss::acl {
@@ -6,14 +7,14 @@ aclError find_stream(const char* function, aclrtStream handle, Streams::Pin* str
   void* const context = current_context();
   if (handle == nullptr) {
     const auto pin = contexts.acquire(context);
-    if (!pin) return need_context(function);
+    if (!pin) return check_context(function);
     *stream = streams.acquire(pin->default_stream);
-    return *stream ? ACL_SUCCESS : need_context(function);
+    return *stream ? ACL_SUCCESS : check_context(function);
   }
   *stream = streams.acquire(handle);
-  // A live stream's context is alive, so a match needs no look at the context itself.
+  // A live stream keeps its context alive, so a match needs no further check of the context.
   if (*stream && (*stream)->context == context) return ACL_SUCCESS;
-  if (const aclError code = need_context(function); code != ACL_SUCCESS) return code;
+  if (const aclError code = check_context(function)) return code;
   if (!*stream) {
     return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: stream: expected a live stream or null, got %p", function,
                 handle);
@@ -29,9 +30,14 @@ using namespace mseloss::acl;
 
 namespace {
 
+// `timeout` in milliseconds; -1 waits without limit.
 aclError synchronize(const char* function, aclrtStream handle, int32_t timeout) noexcept {
+  if (timeout < -1) {
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: timeout: expected -1 or milliseconds, got %d", function,
+                timeout);
+  }
   Streams::Pin stream;
-  if (const aclError code = find_stream(function, handle, &stream); code != ACL_SUCCESS) return code;
+  if (const aclError code = find_stream(function, handle, &stream)) return code;
   aclError failure = ACL_SUCCESS;
   if (!wait_idle(*stream, timeout, &failure)) {
     return fail(ACL_ERROR_RT_STREAM_SYNC_TIMEOUT,
@@ -46,10 +52,10 @@ aclError synchronize(const char* function, aclrtStream handle, int32_t timeout) 
 
 aclError aclrtCreateStream(aclrtStream* stream) { return aclrtCreateStreamWithConfig(stream, 0, 0); }
 
-// Priorities and launch modes mean nothing here, and are accepted.
+// Priority and launch mode are accepted and have no effect here.
 aclError aclrtCreateStreamWithConfig(aclrtStream* stream, uint32_t, uint32_t) {
   if (stream == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateStream: stream: got null");
-  if (const aclError code = need_context("aclrtCreateStream"); code != ACL_SUCCESS) return code;
+  if (const aclError code = check_context("aclrtCreateStream")) return code;
   void* handle = create_stream(current_context());
   if (handle == nullptr) {
     return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtCreateStream: out of memory for a stream");
@@ -70,17 +76,13 @@ aclError aclrtDestroyStream(aclrtStream stream) {
 aclError aclrtSynchronizeStream(aclrtStream stream) { return synchronize(__func__, stream, -1); }
 
 aclError aclrtSynchronizeStreamWithTimeout(aclrtStream stream, int32_t timeout) {
-  if (timeout < -1) {
-    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: timeout: expected -1 or milliseconds, got %d", __func__,
-                timeout);
-  }
   return synchronize(__func__, stream, timeout);
 }
 
 aclError aclrtStreamQuery(aclrtStream stream, aclrtStreamStatus* status) {
   if (status == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtStreamQuery: status: got null");
   Streams::Pin pin;
-  if (const aclError code = find_stream(__func__, stream, &pin); code != ACL_SUCCESS) return code;
+  if (const aclError code = find_stream(__func__, stream, &pin)) return code;
   const std::lock_guard lock(pin->mutex);
   *status = pin->head == nullptr ? ACL_STREAM_STATUS_COMPLETE : ACL_STREAM_STATUS_NOT_READY;
   return ACL_SUCCESS;

@@ -13,20 +13,20 @@ const Device* g_devices = &kCpu;
 
 }  // namespace
 
-void add_device(Device* device) noexcept {
+void register_device(Device* device) noexcept {
   device->next = g_devices;
   g_devices = device;
 }
 
 const Device* device() noexcept {
-  static const Device* const chosen = [] {
+  static const Device* const selected = [] {
     const char* name = std::getenv("MSELOSS_DEVICE");
     if (name == nullptr || *name == '\0') name = kCpu.name;
     const Device* device = g_devices;
     while (device != nullptr && std::strcmp(device->name, name) != 0) device = device->next;
     return device;
   }();
-  return chosen;
+  return selected;
 }
 
 }  // namespace mseloss::aclnn

@@ -1,5 +1,6 @@
-// Where an aclnn operator runs: MSELOSS_DEVICE in the environment, read once, names a device. "cpu", the
-// library's own backends, is the default; a program may link others that add themselves.
+// The device that runs aclnn operators. The environment variable MSELOSS_DEVICE, read once, names it; the
+// default is "cpu", the library's own backends. A program can link further devices, which register
+// themselves.
 #pragma once
 
 #include <cstdint>
@@ -8,18 +9,18 @@
 
 namespace mseloss::aclnn {
 
-// An operand as the caller described it, before the plan merged its dimensions. Strides count elements.
-struct View {
+// An operand as the caller described it, before the plan merged dimensions. Strides count elements.
+struct OperandView {
   DType dtype;
   int rank;
   int64_t extent[kMaxRank];
   int64_t stride[kMaxRank];
 };
 
-// All that a run needs but the addresses.
+// Everything a run needs except the addresses.
 struct Call {
   Plan plan;
-  View views[kOperands];  // by Operand
+  OperandView views[kOperands];  // by Operand
 };
 
 struct Device {
@@ -28,9 +29,9 @@ struct Device {
   const Device* next = nullptr;
 };
 
-// For static initialisers, before the first aclnn call.
-void add_device(Device* device) noexcept;
-// Null when MSELOSS_DEVICE names none.
+// Not thread-safe: call it from a static initialiser, before the first aclnn call.
+void register_device(Device* device) noexcept;
+// The selected device; null if MSELOSS_DEVICE names no registered device.
 const Device* device() noexcept;
 
 }  // namespace mseloss::aclnn

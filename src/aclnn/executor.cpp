@@ -1,4 +1,4 @@
-// aclOpExecutor: its addresses, its life.
+// aclOpExecutor: operand addresses and lifetime.
 #include "aclnn/executor.h"
 
 #include "acl/error.h"
@@ -36,9 +36,7 @@ aclnnStatus translate(const OperatorInfo& info, const Status& status) noexcept {
   return fail(code, "%s: %s", info.name, status.message());
 }
 
-namespace {
-
-aclnnStatus not_live(const char* function, const void* executor) noexcept {
+aclnnStatus invalid_executor(const char* function, const void* executor) noexcept {
   if (executor == nullptr) {
     return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: executor: expected an executor, got null", function);
   }
@@ -47,12 +45,14 @@ aclnnStatus not_live(const char* function, const void* executor) noexcept {
               function, executor);
 }
 
-enum class Among { kInputs, kOutputs, kAll };
+namespace {
+
+enum class OperandGroup { kInputs, kOutputs, kAll };
 
 aclnnStatus set_address(const char* function, aclOpExecutor* handle, size_t index, const aclTensor* tensor,
-                        void* address, Among among) noexcept {
+                        void* address, OperandGroup group) noexcept {
   const auto executor = executors.acquire(handle);
-  if (!executor) return not_live(function, handle);
+  if (!executor) return invalid_executor(function, handle);
   if (tensor == nullptr) {
     return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: tensor: expected a tensor, got null", function);
   }
@@ -61,8 +61,8 @@ aclnnStatus set_address(const char* function, aclOpExecutor* handle, size_t inde
                 static_cast<const void*>(tensor));
   }
   const auto& info = executor->info;
-  const size_t first = among == Among::kOutputs ? info.inputs : 0;
-  const size_t last = among == Among::kInputs ? info.inputs : info.operands;
+  const size_t first = group == OperandGroup::kOutputs ? info.inputs : 0;
+  const size_t last = group == OperandGroup::kInputs ? info.inputs : info.operands;
   if (index >= last - first) {
     return fail(ACLNN_ERR_PARAM_INVALID, "%s: index: expected less than %zu for %s, got %zu", function,
                 last - first, info.name, index);
@@ -80,36 +80,36 @@ using namespace mseloss::aclnn;
 
 aclnnStatus aclSetAclOpExecutorRepeatable(aclOpExecutor* executor) {
   const auto pin = executors.acquire(executor);
-  if (!pin) return not_live(__func__, executor);
+  if (!pin) return invalid_executor(__func__, executor);
   pin->repeatable = true;
   return ACLNN_SUCCESS;
 }
 
 aclnnStatus aclDestroyAclOpExecutor(aclOpExecutor* executor) {
-  return executors.retire(executor) ? ACLNN_SUCCESS : not_live(__func__, executor);
+  return executors.retire(executor) ? ACLNN_SUCCESS : invalid_executor(__func__, executor);
 }
 
 aclnnStatus aclSetInputTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor,
                                   void* addr) {
-  return set_address(__func__, executor, index, tensor, addr, Among::kInputs);
+  return set_address(__func__, executor, index, tensor, addr, OperandGroup::kInputs);
 }
 aclnnStatus aclSetOutputTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor,
                                    void* addr) {
-  return set_address(__func__, executor, index, tensor, addr, Among::kOutputs);
+  return set_address(__func__, executor, index, tensor, addr, OperandGroup::kOutputs);
 }
 aclnnStatus aclSetTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor, void* addr) {
-  return set_address(__func__, executor, index, tensor, addr, Among::kAll);
+  return set_address(__func__, executor, index, tensor, addr, OperandGroup::kAll);
 }
 aclnnStatus AclSetInputTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor,
                                   void* addr) {
-  return set_address(__func__, executor, index, tensor, addr, Among::kInputs);
+  return set_address(__func__, executor, index, tensor, addr, OperandGroup::kInputs);
 }
 aclnnStatus AclSetOutputTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor,
                                    void* addr) {
-  return set_address(__func__, executor, index, tensor, addr, Among::kOutputs);
+  return set_address(__func__, executor, index, tensor, addr, OperandGroup::kOutputs);
 }
 aclnnStatus AclSetTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor, void* addr) {
-  return set_address(__func__, executor, index, tensor, addr, Among::kAll);
+  return set_address(__func__, executor, index, tensor, addr, OperandGroup::kAll);
 }
 
 aclnnStatus aclnnInit(const char*) { return ACLNN_SUCCESS; }

@@ -1,4 +1,4 @@
-// What an aclOpExecutor handle stands for: a plan and the addresses to run it on.
+// The object behind an aclOpExecutor handle: a plan and the addresses to run it on.
 #pragma once
 
 #include <atomic>
@@ -13,20 +13,20 @@ namespace mseloss::aclnn {
 struct OperatorInfo {
   const char* name;
   Op op;
-  int inputs;  // the outputs follow them
+  int inputs;  // number of inputs; they precede the outputs
   int operands;
   const char* names[4];
   Operand positions[4];
-  Names core;  // the same names, as the plan asks for them
+  Names core;  // the same names, in the form the plan takes
 };
 
-// Refers to no aclTensor, so that tensors may go at any time after the first phase.
+// Holds no reference to an aclTensor: tensors may be destroyed any time after the first phase.
 struct Executor {
   explicit Executor(const OperatorInfo& operator_info) noexcept : info(operator_info) {}
   const OperatorInfo& info;
-  Call call;                           // filled in place by the first phase, then constant
-  std::atomic<void*> storage[4] = {};  // by operand, in the first phase's order
-  int64_t offset[4] = {};              // bytes from there to element (0, ..., 0)
+  Call call;                           // written by the first phase, then constant
+  std::atomic<void*> storage[4] = {};  // address of each operand's storage, in the first phase's order
+  int64_t offset[4] = {};              // bytes from the storage to element (0, ..., 0)
   std::atomic<bool> repeatable{false};
   std::atomic<bool> addresses_checked{false};
 };
@@ -35,15 +35,18 @@ using Executors = acl::HandleTable<Executor, 5>;
 extern constinit Executors executors;
 
 Buffers buffers_of(const Executor& executor) noexcept;
-// Overlap and null pointers; once per set of addresses.
+// Checks for null pointers and overlap, once per set of addresses.
 aclnnStatus check_addresses(Executor& executor, const Buffers& buffers) noexcept;
 
-// The two phases of every operator. `operands` are in the first phase's order.
+// The two phases of every operator. `operands` are in the order of the first phase's parameters.
 aclnnStatus prepare(const OperatorInfo& info, const aclTensor* const* operands, int64_t reduction,
                     uint64_t* workspace_size, aclOpExecutor** executor) noexcept;
 aclnnStatus launch(const OperatorInfo& info, aclOpExecutor* executor, aclrtStream stream) noexcept;
 
-// The code and message of a core error.
+// The error for a handle that is null, consumed or destroyed.
+aclnnStatus invalid_executor(const char* function, const void* executor) noexcept;
+
+// Converts a core Status to an aclnn code and records its message.
 aclnnStatus translate(const OperatorInfo& info, const Status& status) noexcept;
 
 }  // namespace mseloss::aclnn

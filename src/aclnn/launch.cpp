@@ -1,4 +1,4 @@
-// The second phase: consume the executor, check the addresses, hand the call to the stream.
+// The second phase: consume the executor, check the addresses, submit the call to the stream.
 #include "acl/runtime.h"
 #include "aclnn/executor.h"
 #include "opdev/op_errno.h"
@@ -9,16 +9,9 @@ using acl::fail;
 
 namespace {
 
-constexpr int64_t kInlineElements = 1 << 15;  // run in less than it takes to wake a worker
+constexpr int64_t kInlineElements = 1 << 15;  // up to this size a run costs less than waking the worker
 
-// On the stream; a failure is reported by whoever synchronises.
-struct Run {
-  const Device* device;
-  Call call;
-  Buffers buffers;
-  aclError operator()() const noexcept;
-};
-
+// A failure on the stream's worker is reported by the next synchronisation.
 aclError run_guarded(const Device& device, const Call& call, const Buffers& buffers) noexcept {
   try {
     const Status status = device.run(call, buffers);
@@ -30,32 +23,21 @@ aclError run_guarded(const Device& device, const Call& call, const Buffers& buff
   }
 }
 
-aclError Run::operator()() const noexcept { return run_guarded(*device, call, buffers); }
-
-aclnnStatus invalid_executor(const OperatorInfo& info, const void* handle) noexcept {
-  if (handle == nullptr) {
-    return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: executor: expected an executor, got null", info.name);
-  }
-  return fail(ACLNN_ERR_PARAM_INVALID,
-              "%s: executor: expected one that %sGetWorkspaceSize made and no run has consumed, got %p",
-              info.name, info.name, handle);
-}
-
 }  // namespace
 
 aclnnStatus launch(const OperatorInfo& info, aclOpExecutor* handle, aclrtStream stream_handle) noexcept {
   const auto executor = executors.acquire(handle);
-  if (!executor) return invalid_executor(info, handle);
-  // Of two threads that use one executor at once, one retires it and the other is refused.
-  if (!executor->repeatable && !executors.retire(handle)) return invalid_executor(info, handle);
+  if (!executor) return invalid_executor(info.name, handle);
+  // If two threads use one executor at once, one retires it and the other gets an error.
+  if (!executor->repeatable && !executors.retire(handle)) return invalid_executor(info.name, handle);
   if (&executor->info != &info) {
     return fail(ACLNN_ERR_PARAM_INVALID, "%s: executor: expected one of this operator, got one of %s",
                 info.name, executor->info.name);
   }
   const Buffers buffers = buffers_of(*executor);
-  if (const auto code = check_addresses(*executor, buffers); code != ACLNN_SUCCESS) return code;
-  const Device* on = device();
-  if (on == nullptr) {
+  if (const aclnnStatus code = check_addresses(*executor, buffers)) return code;
+  const Device* selected = device();
+  if (selected == nullptr) {
     return fail(ACLNN_ERR_RUNTIME_ERROR, "%s: MSELOSS_DEVICE: expected the name of a device of this program",
                 info.name);
   }
@@ -63,10 +45,9 @@ aclnnStatus launch(const OperatorInfo& info, aclOpExecutor* handle, aclrtStream 
   if (acl::find_stream(info.name, stream_handle, &stream) != ACL_SUCCESS) return ACLNN_ERR_RUNTIME_ERROR;
   const Call& call = executor->call;
   const aclError code = acl::submit(
-      stream, call.plan.numel <= kInlineElements, [&]() noexcept { return run_guarded(*on, call, buffers); },
-      [&] {
-        return Run{on, call, buffers};
-      });
+      stream, call.plan.numel <= kInlineElements,
+      [&]() noexcept { return run_guarded(*selected, call, buffers); },
+      [&] { return [selected, call, buffers]() noexcept { return run_guarded(*selected, call, buffers); }; });
   if (code == ACL_SUCCESS) return ACLNN_SUCCESS;
   return fail(ACLNN_ERR_RUNTIME_ERROR, "%s: the run failed with %d%s", info.name, code,
               code == ACL_ERROR_RT_MEMORY_ALLOCATION ? ", out of memory" : "");

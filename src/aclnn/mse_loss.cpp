@@ -1,4 +1,4 @@
-// The operators' exported functions.
+// The exported functions of both operators.
 #include "aclnnop/aclnn_mse_loss.h"
 
 #include "aclnn/executor.h"
@@ -39,7 +39,7 @@ aclnnStatus aclnnMseLossBackwardGetWorkspaceSize(const aclTensor* gradOutput, co
   return prepare(kMseLossBackward, operands, reduction, workspaceSize, executor);
 }
 
-// No operator here needs a workspace, so what is given as one is not looked at.
+// The operators need no workspace: the workspace arguments are ignored.
 aclnnStatus aclnnMseLossBackward(void*, uint64_t, aclOpExecutor* executor, aclrtStream stream) {
   return launch(kMseLossBackward, executor, stream);
 }

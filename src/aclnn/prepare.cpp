@@ -1,4 +1,4 @@
-// The first phase: checks in CANN's order, then a plan.
+// The first phase: checks in CANN's order, then the plan.
 #include <algorithm>
 #include <cstdio>
 
@@ -16,10 +16,10 @@ namespace {
 struct Operands {
   const OperatorInfo& info;
   Tensors::Pin tensors[4];
-  const Layout& operator[](int i) const { return tensors[i]->layout; }
+  const TensorDescriptor& operator[](int i) const { return tensors[i]->descriptor; }
 };
 
-aclnnStatus find(Operands& operands, const aclTensor* const* handles) noexcept {
+aclnnStatus acquire_tensors(Operands& operands, const aclTensor* const* handles) noexcept {
   const OperatorInfo& info = operands.info;
   for (int i = 0; i < info.operands; ++i) {
     operands.tensors[i] = tensors.acquire(handles[i]);
@@ -31,22 +31,15 @@ aclnnStatus find(Operands& operands, const aclTensor* const* handles) noexcept {
 }
 
 bool convert(aclDataType from, DType* to) noexcept {
-  switch (from) {
-    case ACL_FLOAT:
-      *to = DType::kFloat32;
-      return true;
-    case ACL_FLOAT16:
-      *to = DType::kFloat16;
-      return true;
-    case ACL_BF16:
-      *to = DType::kBFloat16;
-      return true;
-    default:
-      return false;
+  constexpr std::pair<aclDataType, DType> kSupported[] = {
+      {ACL_FLOAT, DType::kFloat32}, {ACL_FLOAT16, DType::kFloat16}, {ACL_BF16, DType::kBFloat16}};
+  for (const auto& [acl_dtype, dtype] : kSupported) {
+    if (acl_dtype == from) return *to = dtype, true;
   }
+  return false;
 }
 
-// "float16", or "aclDataType 3" for those that mseloss has no name for.
+// "float16", or "aclDataType 3" for a dtype that mseloss does not support.
 struct DTypeText {
   char text[32];
   explicit DTypeText(aclDataType dtype) noexcept {
@@ -67,7 +60,7 @@ aclnnStatus check_dtypes(const Operands& operands, DType* dtypes) noexcept {
                   info.names[i], DTypeText(operands[1].dtype).text, DTypeText(operands[i].dtype).text);
     }
   }
-  // The inputs of the gradient agree by now; self comes first in what is said of them.
+  // The gradient's inputs have one dtype at this point; an unsupported one is reported for self.
   for (const int i : {1, 0, 2, 3}) {
     if (i >= info.operands || convert(operands[i].dtype, &dtypes[i])) continue;
     return fail(ACLNN_ERR_PARAM_INVALID, "%s: %s: expected float32, float16 or bfloat16, got %s", info.name,
@@ -97,10 +90,17 @@ aclnnStatus make_plan(const Operands& operands, const DType* dtypes, Reduction r
                              : make_loss_plan(input(0), input(1), reduction, out, plan, info.core));
 }
 
+// False for private formats, whose elements strides cannot describe.
+bool has_strided_format(aclFormat format) noexcept {
+  constexpr aclFormat kStrided[] = {ACL_FORMAT_NCHW,  ACL_FORMAT_NHWC,  ACL_FORMAT_ND, ACL_FORMAT_HWCN,
+                                    ACL_FORMAT_NDHWC, ACL_FORMAT_NCDHW, ACL_FORMAT_NC, ACL_FORMAT_NCL};
+  return std::ranges::find(kStrided, format) != std::end(kStrided);
+}
+
 aclnnStatus check_storage(const Operands& operands) noexcept {
   const OperatorInfo& info = operands.info;
   for (int i = 0; i < info.operands; ++i) {
-    if (readable_by_strides(operands[i].format)) continue;
+    if (has_strided_format(operands[i].format)) continue;
     return fail(ACLNN_ERR_PARAM_INVALID,
                 "%s: %s: expected a format that strides describe (ND, NCHW, NHWC, ...), got aclFormat %d",
                 info.name, info.names[i], static_cast<int>(operands[i].format));
@@ -114,20 +114,20 @@ aclnnStatus check_storage(const Operands& operands) noexcept {
   return ACLNN_SUCCESS;
 }
 
-void describe(const Operands& operands, const DType* dtypes, Executor* executor) noexcept {
+void record_operands(const Operands& operands, const DType* dtypes, Executor* executor) noexcept {
   for (int i = 0; i < operands.info.operands; ++i) {
-    const Layout& layout = operands[i];
-    View& view = executor->call.views[operands.info.positions[i]];
+    const TensorDescriptor& descriptor = operands[i];
+    OperandView& view = executor->call.views[operands.info.positions[i]];
     view.dtype = dtypes[i];
-    view.rank = static_cast<int>(layout.rank);
-    std::ranges::copy(layout.shape(), view.extent);
-    std::ranges::copy(layout.strides(), view.stride);
+    view.rank = static_cast<int>(descriptor.rank);
+    std::ranges::copy(descriptor.shape(), view.extent);
+    std::ranges::copy(descriptor.strides(), view.stride);
     executor->storage[i].store(operands.tensors[i]->data, std::memory_order_relaxed);
-    executor->offset[i] = layout.offset * size_of(dtypes[i]);
+    executor->offset[i] = descriptor.offset * size_of(dtypes[i]);
   }
 }
 
-// An executor's addresses may be given later, so null ones are left for the second phase to judge.
+// Addresses may be set after the first phase, so null ones are checked in the second phase.
 aclnnStatus check_known_addresses(Executor& executor) noexcept {
   for (int i = 0; i < executor.info.operands; ++i) {
     if (executor.storage[i].load(std::memory_order_relaxed) == nullptr) return ACLNN_SUCCESS;
@@ -135,13 +135,11 @@ aclnnStatus check_known_addresses(Executor& executor) noexcept {
   return check_addresses(executor, buffers_of(executor));
 }
 
-aclnnStatus fill(const Operands& operands, const DType* dtypes, Reduction reduction,
-                 Executor* executor) noexcept {
-  if (const auto code = make_plan(operands, dtypes, reduction, &executor->call.plan); code != ACLNN_SUCCESS) {
-    return code;
-  }
-  if (const auto code = check_storage(operands); code != ACLNN_SUCCESS) return code;
-  describe(operands, dtypes, executor);
+aclnnStatus fill_executor(const Operands& operands, const DType* dtypes, Reduction reduction,
+                          Executor* executor) noexcept {
+  if (const aclnnStatus code = make_plan(operands, dtypes, reduction, &executor->call.plan)) return code;
+  if (const aclnnStatus code = check_storage(operands)) return code;
+  record_operands(operands, dtypes, executor);
   return check_known_addresses(*executor);
 }
 
@@ -159,17 +157,17 @@ aclnnStatus prepare(const OperatorInfo& info, const aclTensor* const* handles, i
   }
   Operands operands{info, {}};
   DType dtypes[4];
-  if (const auto code = find(operands, handles); code != ACLNN_SUCCESS) return code;
-  if (const auto code = check_dtypes(operands, dtypes); code != ACLNN_SUCCESS) return code;
-  if (const auto code = check_reduction(info, reduction); code != ACLNN_SUCCESS) return code;
-  auto made = executors.draft(info);
-  if (!made) return fail(ACLNN_ERR_INNER_CREATE_EXECUTOR, "%s: executor: out of memory for it", info.name);
-  if (const auto code = fill(operands, dtypes, static_cast<Reduction>(reduction), &*made);
-      code != ACLNN_SUCCESS) {
+  if (const aclnnStatus code = acquire_tensors(operands, handles)) return code;
+  if (const aclnnStatus code = check_dtypes(operands, dtypes)) return code;
+  if (const aclnnStatus code = check_reduction(info, reduction)) return code;
+  auto created = executors.draft(info);
+  if (!created) return fail(ACLNN_ERR_INNER_CREATE_EXECUTOR, "%s: executor: out of memory for it", info.name);
+  if (const aclnnStatus code =
+          fill_executor(operands, dtypes, static_cast<Reduction>(reduction), &*created)) {
     return code;
   }
   *workspace_size = 0;
-  *executor = static_cast<aclOpExecutor*>(made.publish());
+  *executor = static_cast<aclOpExecutor*>(created.publish());
   return ACLNN_SUCCESS;
 }
 

@@ -1,4 +1,4 @@
-// aclTensor: made, read and destroyed.
+// The aclTensor functions: create, query and destroy.
 #include "aclnn/tensor.h"
 
 #include <algorithm>
@@ -13,29 +13,13 @@ using acl::fail;
 
 constinit Tensors tensors;
 
-bool readable_by_strides(aclFormat format) noexcept {
-  switch (format) {
-    case ACL_FORMAT_NCHW:
-    case ACL_FORMAT_NHWC:
-    case ACL_FORMAT_ND:
-    case ACL_FORMAT_HWCN:
-    case ACL_FORMAT_NDHWC:
-    case ACL_FORMAT_NCDHW:
-    case ACL_FORMAT_NC:
-    case ACL_FORMAT_NCL:
-      return true;
-    default:
-      return false;
-  }
-}
-
 namespace {
 
-constexpr uint64_t kMostDimensions = 1 << 16;  // an operator takes 8; more than this is no rank but a mistake
+constexpr uint64_t kMaxDimensions = 1 << 16;  // above this a rank is a caller's error; the operators accept 8
 
 aclnnStatus check_extents(const char* function, const char* name, const int64_t* extents,
                           uint64_t count) noexcept {
-  if (count > kMostDimensions) {
+  if (count > kMaxDimensions) {
     return fail(ACLNN_ERR_PARAM_INVALID, "%s: %sNum: expected a number of dimensions, got %llu", function,
                 name, static_cast<unsigned long long>(count));
   }
@@ -59,68 +43,53 @@ void write_contiguous_strides(const int64_t* extents, uint64_t rank, int64_t* st
   }
 }
 
-bool has_elements(const Layout& layout) noexcept {
-  return std::ranges::find(layout.shape(), 0) == layout.shape().end();
-}
-
-bool inside_storage(const Layout& layout) noexcept {
-  if (!has_elements(layout)) return true;
-  // Counts saturate: a storage that large ends beyond any element a view can name.
-  int64_t room = 1;
-  for (const int64_t extent : layout.storage()) {
+bool inside_storage(const TensorDescriptor& descriptor) noexcept {
+  if (std::ranges::find(descriptor.shape(), 0) != descriptor.shape().end()) return true;  // no elements
+  // The count saturates: no view can address an element outside a storage that large.
+  int64_t storage_count = 1;
+  for (const int64_t extent : descriptor.storage()) {
     if (extent == 0) return false;
-    if (__builtin_mul_overflow(room, extent, &room)) room = INT64_MAX;
+    if (__builtin_mul_overflow(storage_count, extent, &storage_count)) storage_count = INT64_MAX;
   }
-  int64_t lowest = layout.offset, highest = layout.offset;
-  for (uint64_t i = 0; i < layout.rank; ++i) {
+  int64_t lowest = descriptor.offset, highest = descriptor.offset;
+  for (uint64_t i = 0; i < descriptor.rank; ++i) {
     int64_t reach;
-    if (__builtin_mul_overflow(layout.shape()[i] - 1, layout.strides()[i], &reach)) return false;
+    if (__builtin_mul_overflow(descriptor.shape()[i] - 1, descriptor.strides()[i], &reach)) return false;
     int64_t& end = reach < 0 ? lowest : highest;
     if (__builtin_add_overflow(end, reach, &end)) return false;
   }
-  return lowest >= 0 && highest < room;
+  return lowest >= 0 && highest < storage_count;
 }
 
-struct Description {
-  const int64_t* shape;
-  uint64_t rank;
-  aclDataType dtype;
-  const int64_t* strides;
-  int64_t offset;
-  aclFormat format;
-  const int64_t* storage;
-  uint64_t storage_rank;
-};
-
-aclnnStatus describe(const char* function, const Description& from, Layout* layout) noexcept {
-  if (const auto code = check_extents(function, "viewDims", from.shape, from.rank); code != ACLNN_SUCCESS) {
+aclnnStatus fill_descriptor(const char* function, const int64_t* shape, uint64_t rank, aclDataType dtype,
+                            const int64_t* strides, int64_t offset, aclFormat format, const int64_t* storage,
+                            uint64_t storage_rank, TensorDescriptor* descriptor) noexcept {
+  if (const aclnnStatus code = check_extents(function, "viewDims", shape, rank)) return code;
+  if (const aclnnStatus code = check_extents(function, "storageDims", storage, storage_rank)) {
     return code;
   }
-  if (const auto code = check_extents(function, "storageDims", from.storage, from.storage_rank);
-      code != ACLNN_SUCCESS) {
-    return code;
-  }
-  layout->numbers.reset(new (std::nothrow) int64_t[2 * from.rank + from.storage_rank]);
-  if (layout->numbers == nullptr) return fail(ACLNN_ERR_INNER, "%s: out of memory for a tensor", function);
-  int64_t* numbers = layout->numbers.get();
-  std::copy_n(from.shape, from.rank, numbers);
-  if (from.strides == nullptr) {
-    write_contiguous_strides(from.shape, from.rank, numbers + from.rank);
+  descriptor->values.reset(new (std::nothrow) int64_t[2 * rank + storage_rank]);
+  if (descriptor->values == nullptr) return fail(ACLNN_ERR_INNER, "%s: out of memory for a tensor", function);
+  int64_t* values = descriptor->values.get();
+  std::copy_n(shape, rank, values);
+  if (strides == nullptr) {
+    write_contiguous_strides(shape, rank, values + rank);
   } else {
-    std::copy_n(from.strides, from.rank, numbers + from.rank);
+    std::copy_n(strides, rank, values + rank);
   }
-  std::copy_n(from.storage, from.storage_rank, numbers + 2 * from.rank);
-  layout->rank = from.rank;
-  layout->storage_rank = from.storage_rank;
-  layout->dtype = from.dtype;
-  layout->format = from.format;
-  layout->offset = from.offset;
-  layout->inside_storage = inside_storage(*layout);
+  std::copy_n(storage, storage_rank, values + 2 * rank);
+  descriptor->rank = rank;
+  descriptor->storage_rank = storage_rank;
+  descriptor->dtype = dtype;
+  descriptor->format = format;
+  descriptor->offset = offset;
+  descriptor->inside_storage = inside_storage(*descriptor);
   return ACLNN_SUCCESS;
 }
 
-aclnnStatus find(const char* function, const aclTensor* handle, const void* result,
-                 Tensors::Pin* tensor) noexcept {
+// `result` is where the caller wants the answer, or the handle itself for calls without one.
+aclnnStatus acquire_tensor(const char* function, const aclTensor* handle, const void* result,
+                           Tensors::Pin* tensor) noexcept {
   if (handle == nullptr) return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: tensor: got null", function);
   if (result == nullptr) return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: result: got null", function);
   *tensor = tensors.acquire(handle);
@@ -129,14 +98,27 @@ aclnnStatus find(const char* function, const aclTensor* handle, const void* resu
               static_cast<const void*>(handle));
 }
 
-aclnnStatus copy_out(const char* function, std::span<const int64_t> numbers, int64_t** out,
-                     uint64_t* count) noexcept {
+template <class T, class Get>
+aclnnStatus read(const char* function, const aclTensor* handle, T* result, Get get) noexcept {
+  Tensors::Pin tensor;
+  if (const aclnnStatus code = acquire_tensor(function, handle, result, &tensor)) return code;
+  *result = get(*tensor);
+  return ACLNN_SUCCESS;
+}
+
+// Returns a copy of shape(), strides() or storage() that the caller deletes.
+aclnnStatus copy_values(const char* function, const aclTensor* handle,
+                        std::span<const int64_t> (TensorDescriptor::*get)() const, int64_t** out,
+                        uint64_t* count) noexcept {
+  Tensors::Pin tensor;
+  if (const aclnnStatus code = acquire_tensor(function, handle, out, &tensor)) return code;
   if (count == nullptr) return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: number: got null", function);
-  auto* copy = new (std::nothrow) int64_t[numbers.size()];
+  const std::span<const int64_t> values = (tensor->descriptor.*get)();
+  auto* copy = new (std::nothrow) int64_t[values.size()];
   if (copy == nullptr) return fail(ACLNN_ERR_INNER, "%s: out of memory", function);
-  std::ranges::copy(numbers, copy);
+  std::ranges::copy(values, copy);
   *out = copy;
-  *count = numbers.size();
+  *count = values.size();
   return ACLNN_SUCCESS;
 }
 
@@ -148,13 +130,12 @@ using namespace mseloss::aclnn;
 aclTensor* aclCreateTensor(const int64_t* viewDims, uint64_t viewDimsNum, aclDataType dataType,
                            const int64_t* stride, int64_t offset, aclFormat format,
                            const int64_t* storageDims, uint64_t storageDimsNum, void* tensorData) {
-  Layout layout;
-  if (describe(__func__,
-               {viewDims, viewDimsNum, dataType, stride, offset, format, storageDims, storageDimsNum},
-               &layout) != ACLNN_SUCCESS) {
+  TensorDescriptor descriptor;
+  if (fill_descriptor(__func__, viewDims, viewDimsNum, dataType, stride, offset, format, storageDims,
+                      storageDimsNum, &descriptor)) {
     return nullptr;
   }
-  void* handle = tensors.insert(std::move(layout), tensorData);
+  void* handle = tensors.insert(std::move(descriptor), tensorData);
   if (handle == nullptr) fail(ACLNN_ERR_INNER, "%s: out of memory for a tensor", __func__);
   return static_cast<aclTensor*>(handle);
 }
@@ -169,68 +150,48 @@ aclnnStatus aclInitTensor(aclTensor* tensor, const int64_t* viewDims, uint64_t v
                           aclDataType dataType, const int64_t* stride, int64_t offset, aclFormat format,
                           const int64_t* storageDims, uint64_t storageDimsNum, void* tensorData) {
   Tensors::Pin pin;
-  if (const auto code = find(__func__, tensor, tensor, &pin); code != ACLNN_SUCCESS) return code;
-  Layout layout;
-  if (const auto code = describe(
-          __func__, {viewDims, viewDimsNum, dataType, stride, offset, format, storageDims, storageDimsNum},
-          &layout);
-      code != ACLNN_SUCCESS) {
+  if (const aclnnStatus code = acquire_tensor(__func__, tensor, tensor, &pin)) return code;
+  TensorDescriptor descriptor;
+  if (const aclnnStatus code = fill_descriptor(__func__, viewDims, viewDimsNum, dataType, stride, offset,
+                                               format, storageDims, storageDimsNum, &descriptor)) {
     return code;
   }
-  pin->layout = std::move(layout);
+  pin->descriptor = std::move(descriptor);
   pin->data = tensorData;
   return ACLNN_SUCCESS;
 }
 
 aclnnStatus aclGetViewShape(const aclTensor* tensor, int64_t** viewDims, uint64_t* viewDimsNum) {
-  Tensors::Pin pin;
-  if (const auto code = find(__func__, tensor, viewDims, &pin); code != ACLNN_SUCCESS) return code;
-  return copy_out(__func__, pin->layout.shape(), viewDims, viewDimsNum);
+  return copy_values(__func__, tensor, &TensorDescriptor::shape, viewDims, viewDimsNum);
 }
 
 aclnnStatus aclGetStorageShape(const aclTensor* tensor, int64_t** storageDims, uint64_t* storageDimsNum) {
-  Tensors::Pin pin;
-  if (const auto code = find(__func__, tensor, storageDims, &pin); code != ACLNN_SUCCESS) return code;
-  return copy_out(__func__, pin->layout.storage(), storageDims, storageDimsNum);
+  return copy_values(__func__, tensor, &TensorDescriptor::storage, storageDims, storageDimsNum);
 }
 
 aclnnStatus aclGetViewStrides(const aclTensor* tensor, int64_t** stridesValue, uint64_t* stridesNum) {
-  Tensors::Pin pin;
-  if (const auto code = find(__func__, tensor, stridesValue, &pin); code != ACLNN_SUCCESS) return code;
-  return copy_out(__func__, pin->layout.strides(), stridesValue, stridesNum);
+  return copy_values(__func__, tensor, &TensorDescriptor::strides, stridesValue, stridesNum);
 }
 
 aclnnStatus aclGetViewOffset(const aclTensor* tensor, int64_t* offset) {
-  Tensors::Pin pin;
-  if (const auto code = find(__func__, tensor, offset, &pin); code != ACLNN_SUCCESS) return code;
-  *offset = pin->layout.offset;
-  return ACLNN_SUCCESS;
+  return read(__func__, tensor, offset, [](const Tensor& t) { return t.descriptor.offset; });
 }
 
 aclnnStatus aclGetFormat(const aclTensor* tensor, aclFormat* format) {
-  Tensors::Pin pin;
-  if (const auto code = find(__func__, tensor, format, &pin); code != ACLNN_SUCCESS) return code;
-  *format = pin->layout.format;
-  return ACLNN_SUCCESS;
+  return read(__func__, tensor, format, [](const Tensor& t) { return t.descriptor.format; });
 }
 
 aclnnStatus aclGetDataType(const aclTensor* tensor, aclDataType* dataType) {
-  Tensors::Pin pin;
-  if (const auto code = find(__func__, tensor, dataType, &pin); code != ACLNN_SUCCESS) return code;
-  *dataType = pin->layout.dtype;
-  return ACLNN_SUCCESS;
+  return read(__func__, tensor, dataType, [](const Tensor& t) { return t.descriptor.dtype; });
 }
 
 aclnnStatus aclSetRawTensorAddr(aclTensor* tensor, void* addr) {
   Tensors::Pin pin;
-  if (const auto code = find(__func__, tensor, tensor, &pin); code != ACLNN_SUCCESS) return code;
+  if (const aclnnStatus code = acquire_tensor(__func__, tensor, tensor, &pin)) return code;
   pin->data = addr;
   return ACLNN_SUCCESS;
 }
 
 aclnnStatus aclGetRawTensorAddr(const aclTensor* tensor, void** addr) {
-  Tensors::Pin pin;
-  if (const auto code = find(__func__, tensor, addr, &pin); code != ACLNN_SUCCESS) return code;
-  *addr = pin->data;
-  return ACLNN_SUCCESS;
+  return read(__func__, tensor, addr, [](const Tensor& t) { return t.data.load(); });
 }

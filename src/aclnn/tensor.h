@@ -1,4 +1,4 @@
-// What an aclTensor handle stands for.
+// The object behind an aclTensor handle.
 #pragma once
 
 #include <atomic>
@@ -12,28 +12,26 @@
 
 namespace mseloss::aclnn {
 
-struct Layout {
-  std::unique_ptr<int64_t[]> numbers;  // view extents, strides, storage extents
+struct TensorDescriptor {
+  std::unique_ptr<int64_t[]> values;  // view extents, strides, storage extents, in this order
   uint64_t rank = 0, storage_rank = 0;
   aclDataType dtype = ACL_DT_UNDEFINED;
   aclFormat format = ACL_FORMAT_UNDEFINED;
   int64_t offset = 0;
-  bool inside_storage = false;  // every element of the view is one of the storage
+  bool inside_storage = false;  // every element of the view lies in the storage
 
-  std::span<const int64_t> shape() const { return {numbers.get(), rank}; }
-  std::span<const int64_t> strides() const { return {numbers.get() + rank, rank}; }
-  std::span<const int64_t> storage() const { return {numbers.get() + 2 * rank, storage_rank}; }
+  std::span<const int64_t> shape() const { return {values.get(), rank}; }
+  std::span<const int64_t> strides() const { return {values.get() + rank, rank}; }
+  std::span<const int64_t> storage() const { return {values.get() + 2 * rank, storage_rank}; }
 };
 
 struct Tensor {
-  Tensor(Layout l, void* address) noexcept : layout(std::move(l)), data(address) {}
-  Layout layout;
-  std::atomic<void*> data;  // of the storage
+  Tensor(TensorDescriptor d, void* address) noexcept : descriptor(std::move(d)), data(address) {}
+  TensorDescriptor descriptor;
+  std::atomic<void*> data;  // start of the storage
 };
 
 using Tensors = acl::HandleTable<Tensor, 4>;
 extern constinit Tensors tensors;
-
-bool readable_by_strides(aclFormat format) noexcept;
 
 }  // namespace mseloss::aclnn

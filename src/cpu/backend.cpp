@@ -1,4 +1,4 @@
-// The CPU backend: splits the work between threads, and picks the dense loop or the walk in boxes.
+// The CPU backend: splits a plan between threads and runs it as a dense loop or tile by tile.
 #include "backend.h"
 
 #include <hwy/cache_control.h>
@@ -7,14 +7,14 @@
 #include <mutex>
 #include <new>
 
-#include "cpu/threads.h"
-#include "cpu/walk.h"
+#include "cpu/schedule/tile_loop.h"
+#include "cpu/thread_pool.h"
 #include "numerics/float_environment.h"
 
 namespace mseloss::cpu {
 namespace {
 
-// Tiles' memory, kept by the calling thread from call to call: tens of KiB for each thread that takes part.
+// Memory for packed tiles, kept by the calling thread between calls: tens of KiB per participating thread.
 class Scratch {
  public:
   ~Scratch() { ::operator delete (memory_, std::align_val_t{64}); }
@@ -33,11 +33,12 @@ class Scratch {
 };
 thread_local Scratch thread_scratch;
 
-// Of the output, a page: threads share no cache line, and page by page what each of them touched first.
+// The unit of work of a dense layout, in bytes of the output: one page, so that threads share no cache line
+// and each first touches its own pages.
 constexpr int64_t kUnitBytes = 4096;
 
-// Elements of a job so long that waking helpers pays.
-constexpr int64_t kAlwaysShared = 128 * 1024;
+// From this many elements on, waking sleeping helpers pays.
+constexpr int64_t kWakeElements = 128 * 1024;
 
 struct Job {
   Job(const Plan& p, Sweep s, PartialSum* total) : plan(p), sweep(s), sum(total) {}
@@ -45,69 +46,71 @@ struct Job {
   const Plan& plan;
   const Sweep sweep;
   PartialSum* const sum;
-  bool stream = false;
+  bool non_temporal = false;
   int threads = 1;
-  int64_t units = 0;  // of kUnitBytes of the output, or boxes
+  int64_t units = 0;  // of kUnitBytes, or tiles
   char* data[kOperands] = {};
   Tiling tiling = {};
-  Shares shares;
+  WorkShares shares;
   char* scratch = nullptr;
   size_t scratch_each = 0;
   std::mutex mutex;
 
-  void dense(int64_t first, int64_t last, Worker* worker) const {
+  void dense(int64_t first, int64_t last, SweepRunner* runner) const {
     const int size = size_of(plan.dtype);
     const auto at = [&](int o) {
-      const bool moves = plan.rank != 0 && plan.stride[o][0] != 0;
-      return data[o] == nullptr ? nullptr : data[o] + (moves ? first * size : 0);
+      const bool strided = plan.rank != 0 && plan.stride[o][0] != 0;
+      return data[o] == nullptr ? nullptr : data[o] + (strided ? first * size : 0);
     };
-    Run run{};
-    run.scale = plan.scale;
-    run.n = last - first;
-    run.rows = 1;
+    RowBlock block{};
+    block.scale = plan.scale;
+    block.n = last - first;
+    block.rows = 1;
     for (const int o : {kGradOutput, kInput, kTarget}) {
-      run.in[o] = at(o);
-      run.moves[o] = has(plan, o) && plan.rank != 0 && plan.stride[o][0] != 0;
+      block.in[o] = at(o);
+      block.strided[o] = has(plan, o) && plan.rank != 0 && plan.stride[o][0] != 0;
     }
-    run.out = data[kOut] == nullptr ? nullptr : data[kOut] + first * size;
-    run.loss = data[kOut2] == nullptr ? nullptr : data[kOut2] + first * size;
-    (*worker)(run);
+    block.out = data[kOut] == nullptr ? nullptr : data[kOut] + first * size;
+    block.loss = data[kLossOut] == nullptr ? nullptr : data[kLossOut] + first * size;
+    (*runner)(block);
   }
 
-  void units_of(int index, int64_t first, int64_t last, Worker* worker) const {
+  void run_units(int index, int64_t first, int64_t last, SweepRunner* runner) const {
     if (plan.layout == Layout::kDense) {
       const int64_t unit = kUnitBytes / size_of(plan.dtype);
-      dense(first * unit, std::min(last * unit, plan.numel), worker);
+      dense(first * unit, std::min(last * unit, plan.numel), runner);
     } else {
-      walk(plan, tiling, data, first, last, scratch + index * scratch_each, worker);
+      run_tiles(plan, tiling, data, first, last, scratch + index * scratch_each, runner);
     }
   }
 
-  // All of it, on one thread.
-  void whole() {
+  // All units on one thread.
+  void run_all() {
     const FloatEnvironment environment;
-    Worker worker(plan, sweep, stream_runs(), sum);
-    units_of(0, 0, units, &worker);
-    if (stream) hwy::FlushStream();
+    SweepRunner runner(plan, sweep, non_temporal_rows(), sum);
+    run_units(0, 0, units, &runner);
+    if (non_temporal) hwy::FlushStream();
   }
 
-  // What falls to one participant.
-  void part(int index) {
+  // One participant's share, then what it steals.
+  void participate(int index) {
     int64_t first, last;
     if (!shares.take(index, &first, &last)) return;
     const FloatEnvironment environment;
     PartialSum piece;
-    Worker worker(plan, sweep, stream_runs(), &piece);
+    SweepRunner runner(plan, sweep, non_temporal_rows(), &piece);
     do {
-      units_of(index, first, last, &worker);
+      run_units(index, first, last, &runner);
     } while (shares.take(index, &first, &last));
-    if (stream) hwy::FlushStream();
+    if (non_temporal) hwy::FlushStream();
     if (sum == nullptr) return;
     const std::lock_guard lock(mutex);
     sum->merge(piece);
   }
 
-  bool stream_runs() const { return stream && (plan.layout == Layout::kDense || tiling.stream_runs); }
+  bool non_temporal_rows() const {
+    return non_temporal && (plan.layout == Layout::kDense || tiling.non_temporal_rows);
+  }
 };
 
 Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options, PartialSum* sum) {
@@ -116,32 +119,33 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
     job.data[o] = static_cast<char*>(buffers[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
   });
   job.threads = thread_count(plan, options);
-  if (job.threads > 1 && plan.numel < kAlwaysShared && !helpers_are_near()) job.threads = 1;
-  // Streaming stores write whole elements at aligned addresses only.
-  job.stream =
-      streams(plan, options) && reinterpret_cast<uintptr_t>(job.data[kOut]) % size_of(plan.dtype) == 0;
+  if (job.threads > 1 && plan.numel < kWakeElements && !helpers_are_awake()) job.threads = 1;
+  // Non-temporal stores write full elements at aligned addresses only.
+  job.non_temporal = uses_non_temporal_stores(plan, options) &&
+                     reinterpret_cast<uintptr_t>(job.data[kOut]) % size_of(plan.dtype) == 0;
   if (plan.layout == Layout::kDense) {
     job.units = (plan.numel - 1) / (kUnitBytes / size_of(plan.dtype)) + 1;
   } else {
-    job.tiling = make_tiling(plan, job.stream);
-    job.units = job.tiling.total;
+    job.tiling = make_tiling(plan, job.non_temporal);
+    job.units = job.tiling.num_tiles;
     job.scratch_each = scratch_bytes(plan, job.tiling);
   }
   job.threads = static_cast<int>(std::min<int64_t>(job.threads, job.units));
-  const size_t shares = job.threads > 1 ? job.threads * sizeof(Shares::Share) : 0;
+  const size_t shares = job.threads > 1 ? job.threads * sizeof(WorkShares::Share) : 0;
   if (const size_t bytes = shares + job.scratch_each * job.threads; bytes != 0) {
     char* const memory = thread_scratch.get(bytes);
     if (memory == nullptr) {
       return Status::error(Code::kOutOfMemory, "scratch: expected %zu bytes of memory, got none", bytes);
     }
     job.scratch = memory + shares;
-    if (shares != 0) job.shares = Shares(reinterpret_cast<Shares::Share*>(memory), job.threads, job.units);
+    if (shares != 0)
+      job.shares = WorkShares(reinterpret_cast<WorkShares::Share*>(memory), job.threads, job.units);
   }
   if (job.threads == 1) {
-    job.whole();
+    job.run_all();
   } else {
-    parallel(
-        job.threads, [](void* context, int index) { static_cast<Job*>(context)->part(index); }, &job);
+    fork_join(
+        job.threads, [](void* context, int index) { static_cast<Job*>(context)->participate(index); }, &job);
   }
   return {};
 }
@@ -149,13 +153,13 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
 Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
                PartialSum* sum) {
   if (plan.numel == 0) return {};
-  // A sweep may leave out operands of its plan: the sum alone writes nothing.
+  // A sweep may use fewer operands than its plan has: a sum alone writes nothing.
   const bool writes = sweep != Sweep::kFastSum && sweep != Sweep::kExactSum;
   const int operands = plan.operands & (writes ? ~0 : 1 << kInput | 1 << kTarget);
-  if (operands == plan.operands && !lacks_dimension(plan)) return start(plan, buffers, sweep, options, sum);
+  if (operands == plan.operands && !needs_dimension(plan)) return start(plan, buffers, sweep, options, sum);
   Plan part = plan;
   part.operands = static_cast<uint8_t>(operands);
-  give_dimension(&part);
+  add_unit_dimension(&part);
   return start(part, buffers, sweep, options, sum);
 }
 

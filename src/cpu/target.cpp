@@ -1,24 +1,21 @@
-// Which instruction-set target runs: the best one, or what MSELOSS_TARGET or set_target() say.
-#include "cpu/targets.h"  // before Highway
+// Selects the instruction-set target: the best one, or the one that MSELOSS_TARGET or set_target() names.
+// Checks the environment variables.
+#include "cpu/kernels/highway_targets.h"  // before Highway
 
 #include <hwy/highway.h>
 #include <hwy/targets.h>
 
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
-#include "cpu/kernels.h"
+#include "cpu/kernels/kernels.h"
+#include "cpu/thread_pool.h"
 #include "mseloss/mseloss.h"
 
 namespace mseloss {
 namespace cpu {
-
-void fill_elementwise_kernels(Kernels* kernels, size_t target, bool rounds_bfloat16);
-void fill_interleave_kernels(Kernels* kernels, size_t target);
-void fill_runs_kernels(Kernels* kernels, size_t target);
-void fill_sum_kernels(Kernels* kernels, size_t target, bool rounds_bfloat16);
-void fill_transpose_kernels(Kernels* kernels, size_t target);
 
 namespace {
 
@@ -26,6 +23,17 @@ struct Target {
   const char* name;
   Kernels kernels;
 };
+
+const char* target_variable() {
+  const char* name = std::getenv("MSELOSS_TARGET");
+  return name == nullptr ? "" : name;
+}
+
+template <DType kDType>
+void fill_dtype_kernels(Kernels* kernels, size_t target, bool native_bfloat16) {
+  fill_elementwise_kernels<kDType>(kernels, target, native_bfloat16);
+  fill_sum_kernels<kDType>(kernels, target, native_bfloat16);
+}
 
 // All targets that this processor can run, best first, filled once.
 struct Targets {
@@ -35,8 +43,8 @@ struct Targets {
   std::atomic<const Target*> chosen;
 
   Targets() {
-    // Best first, as hwy::SupportedAndGeneratedTargets() lists them, but without its vector: the first call
-    // must not throw.
+    // The order of hwy::SupportedAndGeneratedTargets(), without its std::vector: the first call must not
+    // throw.
     for (int64_t rest = hwy::SupportedTargets() & HWY_TARGETS; rest != 0; rest &= rest - 1) {
       const int64_t bit = rest & -rest;
 #if HWY_ARCH_X86
@@ -44,33 +52,33 @@ struct Targets {
 #endif
       add(hwy::TargetName(bit), bit, false);
     }
-    chosen = &entries[0];
-    // An unknown name is ignored here, where nobody could be told; info and target() show what runs.
-    if (const char* wanted = std::getenv("MSELOSS_TARGET")) choose(wanted);
+    const Target* wanted = find(target_variable());
+    chosen = wanted == nullptr ? &entries[0] : wanted;  // check_environment() reports an unknown name
   }
 
-  void add(const char* name, int64_t bit, bool rounds_bfloat16) {
+  void add(const char* name, int64_t bit, bool native_bfloat16) {
     hwy::ChosenTarget only;
     only.Update(bit);
     const size_t target = only.GetIndex();
     Target& entry = entries[count++];
     entry.name = name;
-    fill_elementwise_kernels(&entry.kernels, target, rounds_bfloat16);
+    fill_dtype_kernels<DType::kFloat32>(&entry.kernels, target, native_bfloat16);
+    fill_dtype_kernels<DType::kFloat16>(&entry.kernels, target, native_bfloat16);
+    fill_dtype_kernels<DType::kBFloat16>(&entry.kernels, target, native_bfloat16);
+    fill_dtype_kernels<DType::kFloat64>(&entry.kernels, target, native_bfloat16);
+    fill_copy_kernels(&entry.kernels, target);
     fill_interleave_kernels(&entry.kernels, target);
-    fill_runs_kernels(&entry.kernels, target);
-    fill_sum_kernels(&entry.kernels, target, rounds_bfloat16);
+    fill_replicate_kernels(&entry.kernels, target);
     fill_transpose_kernels(&entry.kernels, target);
     if (count > 1) std::strncat(names, " ", sizeof(names) - std::strlen(names) - 1);
     std::strncat(names, name, sizeof(names) - std::strlen(names) - 1);
   }
 
-  bool choose(const char* name) {
+  const Target* find(const char* name) const {  // null if there is none of this name
     for (int i = 0; i < count; ++i) {
-      if (std::strcmp(entries[i].name, name) != 0) continue;
-      chosen = &entries[i];
-      return true;
+      if (std::strcmp(entries[i].name, name) == 0) return &entries[i];
     }
-    return false;
+    return nullptr;
   }
 };
 
@@ -94,9 +102,32 @@ Status set_target(const char* name) {
     all.chosen = &all.entries[0];
     return {};
   }
-  if (all.choose(name)) return {};
-  return Status::error(Code::kTarget, "target: expected one that this processor can run (%s), got \"%.64s\"",
-                       all.names, name);
+  const cpu::Target* wanted = all.find(name);
+  if (wanted == nullptr) {
+    return Status::error(Code::kTarget,
+                         "target: expected one that this processor can run (%s), got \"%.64s\"", all.names,
+                         name);
+  }
+  all.chosen = wanted;
+  return {};
+}
+
+Status check_environment() {
+  const char* wanted = cpu::target_variable();
+  char target[256] = "", threads[128] = "";
+  if (*wanted != '\0' && cpu::targets().find(wanted) == nullptr) {
+    std::snprintf(target, sizeof(target),
+                  "MSELOSS_TARGET: expected a target that this processor can run (%s), got \"%.32s\"",
+                  cpu::targets().names, wanted);
+  }
+  if (int count; !cpu::read_thread_variable(&count)) {
+    std::snprintf(threads, sizeof(threads),
+                  "MSELOSS_NUM_THREADS: expected a number from 1 to %d, got \"%.32s\"", cpu::kMaxThreads,
+                  std::getenv("MSELOSS_NUM_THREADS"));
+  }
+  if (*target == '\0' && *threads == '\0') return {};
+  const char* separator = *target != '\0' && *threads != '\0' ? "; " : "";
+  return Status::error(Code::kEnvironment, "%s%s%s", target, separator, threads);
 }
 
 }  // namespace mseloss

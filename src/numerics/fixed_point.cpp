@@ -12,7 +12,7 @@ namespace {
 using Wide = unsigned __int128;
 
 // value = mantissa * 2^exponent with an integer mantissa of at most 53 bits.
-uint64_t split(double value, int* exponent) {
+uint64_t decompose(double value, int* exponent) {
   const uint64_t bits = std::bit_cast<uint64_t>(value);
   const int biased = static_cast<int>(bits >> 52 & 0x7ff);
   const uint64_t fraction = bits & ((uint64_t{1} << 52) - 1);
@@ -22,7 +22,7 @@ uint64_t split(double value, int* exponent) {
 
 }  // namespace
 
-// Adds or subtracts the 128-bit integer at `bit`; the carry runs as far as it must.
+// Adds or subtracts the 128-bit integer shifted left by `bit`, and propagates the carry.
 void FixedPoint::add_at(uint64_t low, uint64_t high, int bit, bool negative) {
   const int limb = bit / 64, shift = bit % 64;
   const uint64_t parts[3] = {low << shift, shift == 0 ? high : (low >> (64 - shift) | high << shift),
@@ -39,13 +39,13 @@ void FixedPoint::add_at(uint64_t low, uint64_t high, int bit, bool negative) {
 
 void FixedPoint::add(double value) {
   int exponent;
-  const uint64_t mantissa = split(value, &exponent);
+  const uint64_t mantissa = decompose(value, &exponent);
   if (mantissa != 0) add_at(mantissa, 0, exponent - kLowestBit, std::signbit(value));
 }
 
 void FixedPoint::add_square(double value) {
   int exponent;
-  const uint64_t mantissa = split(value, &exponent);
+  const uint64_t mantissa = decompose(value, &exponent);
   const Wide square = Wide{mantissa} * mantissa;
   if (square != 0) {
     add_at(static_cast<uint64_t>(square), static_cast<uint64_t>(square >> 64), 2 * exponent - kLowestBit,
@@ -94,7 +94,7 @@ void FixedPoint::to_double_double(double* high, double* low) const {
   const int top = highest_bit(limbs_);
   *high = *low = 0;
   if (top < 0) return;
-  // 53 bits each: both conversions are exact.
+  // 53 bits each, so both conversions are exact.
   const int first = top - 52, second = top - 105;
   const uint64_t mask = (uint64_t{1} << 53) - 1;
   *high = std::ldexp(static_cast<double>(extract(limbs_, first) & mask), first + kLowestBit);
@@ -102,8 +102,8 @@ void FixedPoint::to_double_double(double* high, double* low) const {
 }
 
 double FixedPoint::divide_and_round(uint64_t divisor, DType dtype) const {
-  // The lowest bit lies below half the smallest subnormal of every format, so the integer quotient has all
-  // the bits that rounding looks at, and the remainder only says "and more".
+  // Bit 0 lies below half the smallest subnormal of every format, so the integer quotient has all the bits
+  // that decide the rounding; the remainder only contributes to the sticky bit.
   uint64_t quotient[kLimbs];
   Wide remainder = 0;
   for (int i = kLimbs; i-- > 0;) {
@@ -118,8 +118,8 @@ double FixedPoint::divide_and_round(uint64_t divisor, DType dtype) const {
       std::max(top - format.precision + 1, format.lowest_bit - kLowestBit);  // kept bits: last..top
   uint64_t kept = top < last ? 0 : extract(quotient, last) & (~uint64_t{0} >> (63 - (top - last)));
   const bool half = extract(quotient, last - 1) & 1;
-  const bool more = remainder != 0 || any_below(quotient, last - 1);
-  if (half && (more || (kept & 1) != 0)) ++kept;
+  const bool sticky = remainder != 0 || any_below(quotient, last - 1);
+  if (half && (sticky || (kept & 1) != 0)) ++kept;
   const double rounded = std::ldexp(static_cast<double>(kept), last + kLowestBit);
   return rounded < std::ldexp(1.0, format.max_exponent) * 2 ? rounded : INFINITY;
 }

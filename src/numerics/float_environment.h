@@ -1,4 +1,5 @@
-// Round to nearest even, subnormals kept, whatever the calling thread has set; restored on leaving the scope.
+// Sets rounding to nearest even without flushing subnormals for the scope, and restores the caller's
+// settings.
 #pragma once
 
 #include <cfenv>

@@ -1,4 +1,4 @@
-// The floating formats: their parameters, and one rounding from wider values into each.
+// The floating-point formats: parameters, rounding, load and store.
 #pragma once
 
 #include <bit>
@@ -11,7 +11,7 @@
 namespace mseloss {
 
 struct Format {
-  int precision;     // significand bits, the hidden one included
+  int precision;     // significand bits, including the implicit one
   int max_exponent;  // of the largest finite value: |value| < 2^(max_exponent + 1)
   int lowest_bit;    // exponent of the smallest subnormal
 };
@@ -30,7 +30,7 @@ inline Format format_of(DType dtype) {
   return {24, 127, -149};
 }
 
-// Rounds to nearest even in the format; the result is a double that the format holds, or an infinity.
+// Rounds to nearest even in the format. The result is a double that the format represents, or an infinity.
 inline double round_to(const Format& format, double value) {
   if (value == 0 || !std::isfinite(value) || format.precision == 53) return value;
   if (format.precision == 24) return static_cast<float>(value);
@@ -42,25 +42,32 @@ inline double round_to(const Format& format, double value) {
   return std::copysign(INFINITY, value);
 }
 
-// Writes a value that the format holds exactly (as round_to() returns), or a NaN.
+template <class T>
+void write_unaligned(T value, void* out) {
+  std::memcpy(out, &value, sizeof(value));
+}
+
+template <class T>
+T read_unaligned(const void* in) {
+  T value;
+  std::memcpy(&value, in, sizeof(value));
+  return value;
+}
+
+// Stores a value that the format represents exactly (as round_to() returns), or a NaN.
 inline void store_exact(double value, DType dtype, void* out) {
   switch (dtype) {
     case DType::kFloat64:
-      std::memcpy(out, &value, sizeof(value));
-      return;
-    case DType::kFloat32: {
-      const float narrow = static_cast<float>(value);
-      std::memcpy(out, &narrow, sizeof(narrow));
-      return;
-    }
+      return write_unaligned(value, out);
+    case DType::kFloat32:
+      return write_unaligned(static_cast<float>(value), out);
     case DType::kBFloat16: {
       const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(value));
-      const uint16_t half = static_cast<uint16_t>(bits >> 16 | (std::isnan(value) ? 0x40 : 0));
-      std::memcpy(out, &half, sizeof(half));
-      return;
+      return write_unaligned(static_cast<uint16_t>(bits >> 16 | (std::isnan(value) ? 0x40 : 0)), out);
     }
     case DType::kFloat16: {
-      // Every float16 magnitude, in units of 2^-24, is an integer whose float bits hold the fields already.
+      // Subnormals count units of 2^-24. A normal float16 has the exponent and fraction bits of its float,
+      // after a change of bias from 127 to 15.
       uint16_t half = std::signbit(value) ? 0x8000 : 0;
       const double magnitude = std::fabs(value);
       if (std::isnan(value)) {
@@ -73,8 +80,7 @@ inline void store_exact(double value, DType dtype, void* out) {
         const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(magnitude));
         half |= static_cast<uint16_t>((bits >> 13) - ((127 - 15) << 10));
       }
-      std::memcpy(out, &half, sizeof(half));
-      return;
+      return write_unaligned(half, out);
     }
   }
 }
@@ -83,29 +89,19 @@ inline void store_rounded(double value, DType dtype, void* out) {
   store_exact(round_to(format_of(dtype), value), dtype, out);
 }
 
-// The value of one element, as a double, exactly.
+// Loads one element as a double; exact.
 inline double load(DType dtype, const void* in) {
   switch (dtype) {
-    case DType::kFloat64: {
-      double value;
-      std::memcpy(&value, in, sizeof(value));
-      return value;
-    }
-    case DType::kFloat32: {
-      float value;
-      std::memcpy(&value, in, sizeof(value));
-      return value;
-    }
-    case DType::kBFloat16: {
-      uint16_t half;
-      std::memcpy(&half, in, sizeof(half));
-      return std::bit_cast<float>(uint32_t{half} << 16);
-    }
+    case DType::kFloat64:
+      return read_unaligned<double>(in);
+    case DType::kFloat32:
+      return read_unaligned<float>(in);
+    case DType::kBFloat16:
+      return std::bit_cast<float>(uint32_t{read_unaligned<uint16_t>(in)} << 16);
     case DType::kFloat16:
       break;
   }
-  uint16_t half;
-  std::memcpy(&half, in, sizeof(half));
+  const auto half = read_unaligned<uint16_t>(in);
   const int exponent = half >> 10 & 31, fraction = half & 0x3ff;
   double value;
   if (exponent == 31) {

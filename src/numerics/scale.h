@@ -1,4 +1,4 @@
-// 2 / count, correctly rounded.
+// The scale of a mean: 2 / count, correctly rounded.
 #pragma once
 
 #include <bit>
@@ -7,16 +7,16 @@
 
 namespace mseloss {
 
-// Rounded to nearest even in T from the 64-bit count. Not T(2.0 / count): that rounds twice, and for float is
-// wrong first at count = 846731599.
+// 2 / count rounded to nearest even in T; 0 for count 0. T(2.0 / count) would round twice: for float its
+// first wrong result is at count = 846731599.
 template <class T>
 T mean_scale(uint64_t count) {
   constexpr int kPrecision = std::is_same_v<T, float> ? 24 : 53;
-  if (count == 0) return 0;                                                     // nothing will be scaled
+  if (count == 0) return 0;                                                     // empty: no element is scaled
   if (count <= uint64_t{1} << kPrecision) return T{2} / static_cast<T>(count);  // the division rounds once
   const int bits = std::bit_width(count);
-  // 2^(bits + precision + 1) / count has precision + 2 or + 3 bits; the remainder becomes a sticky last bit,
-  // so that the one rounding is the conversion to T.
+  // 2^(bits + precision + 1) / count has precision + 2 or + 3 bits. The remainder sets a sticky last bit, so
+  // the conversion to T is the only rounding.
   const unsigned __int128 numerator = static_cast<unsigned __int128>(1) << (bits + kPrecision + 1);
   uint64_t quotient = static_cast<uint64_t>(numerator / count);
   if (numerator % count != 0) quotient |= 1;

@@ -1,4 +1,4 @@
-// How sweeps fill a PartialSum, and the constants its bound is made of. docs/numerics.md has the proof.
+// Access for the sweeps to a PartialSum, and the constants of its error bound (proof in docs/numerics.md).
 #pragma once
 
 #include <cstdint>
@@ -10,10 +10,10 @@ namespace mseloss {
 inline constexpr double kUnit = 0x1p-53;       // unit roundoff of float64
 inline constexpr double kSlack = 1 + 0x1p-20;  // covers second-order terms and the bound's own roundings
 
-// What one row sweep returns: |high + low - exact sum of its squares| <= error.
+// The fast sum of a row block: |high + low - exact sum of the squares| <= error.
 struct RowSum {
   double high = 0, low = 0, error = 0;
-  bool squares_fit = true;  // no square can overflow: a non-finite high means a non-finite difference
+  bool squares_fit = true;  // squares cannot overflow, so a non-finite high means a non-finite difference
 };
 
 struct SumAccess {
@@ -21,6 +21,8 @@ struct SumAccess {
   static void add_exact(PartialSum* total, uint64_t terms);
   static void add_special(PartialSum* total, double value);
   static uint64_t* limbs(PartialSum* total);
+  // Whether some parts can give this sum: for bytes of unknown origin.
+  static bool is_valid(const PartialSum& sum);
 };
 
 }  // namespace mseloss

@@ -55,13 +55,13 @@ Status check_extents(const Argument& argument) {
                        argument.name, ShapeText(view).text);
 }
 
-Status broadcast(const Argument* arguments, int count, BroadcastShape* shape) {
-  for (int a = 0; a < count; ++a) {
-    shape->rank = std::max(shape->rank, static_cast<int>(arguments[a].view->shape.size()));
+Status broadcast(Arguments arguments, BroadcastShape* shape) {
+  for (const Argument& argument : arguments) {
+    shape->rank = std::max(shape->rank, static_cast<int>(argument.view->shape.size()));
   }
   std::fill_n(shape->extent, kMaxRank, 1);
-  for (int a = 0; a < count; ++a) {
-    const auto& extents = arguments[a].view->shape;
+  for (const Argument& argument : arguments) {
+    const auto& extents = argument.view->shape;
     int64_t* aligned = shape->extent + shape->rank - extents.size();
     for (size_t i = 0; i < extents.size(); ++i) {
       if (extents[i] == aligned[i] || extents[i] == 1) continue;
@@ -69,17 +69,14 @@ Status broadcast(const Argument* arguments, int count, BroadcastShape* shape) {
         aligned[i] = extents[i];
         continue;
       }
-      const BroadcastShape so_far = *shape;
       return Status::error(Code::kShape, "%s: expected a shape that broadcasts with %s, got %s",
-                           arguments[a].name, ShapeText(so_far.extent, so_far.rank).text,
-                           ShapeText(*arguments[a].view).text);
+                           argument.name, ShapeText(shape->extent, shape->rank).text,
+                           ShapeText(*argument.view).text);
     }
   }
-  for (int i = 0; i < shape->rank; ++i) {
-    if (shape->extent[i] == 0) {
-      shape->count = 0;
-      return {};
-    }
+  if (std::find(shape->extent, shape->extent + shape->rank, 0) != shape->extent + shape->rank) {
+    shape->count = 0;
+    return {};
   }
   for (int i = 0; i < shape->rank; ++i) {
     if (__builtin_mul_overflow(shape->count, shape->extent[i], &shape->count)) {

@@ -1,7 +1,8 @@
-// What the checks of a call's arguments share: an argument's name and view, and its shape in words.
+// Checks shared by all operators: arguments with their names, shapes and error texts.
 #pragma once
 
 #include <cstdio>
+#include <span>
 
 #include "plan/overlap.h"
 #include "plan/plan.h"
@@ -10,14 +11,14 @@ namespace mseloss {
 
 using View = BasicTensor<const void>;
 
-// "(2, 3)"; extents beyond what fits are counted: an error text has no memory of its own.
+// "(2, 3)". A fixed buffer, so that an error text needs no allocation: extents that do not fit are counted.
 struct ShapeText {
   char text[128];
   ShapeText(const int64_t* extents, int rank) {
-    constexpr size_t kRoom = 48;  // for an extent, a count and the end
+    constexpr size_t kReserve = 48;  // for one extent, the count and the closing parenthesis
     size_t used = std::snprintf(text, sizeof(text), "(");
     int i = 0;
-    for (; i < rank && used + kRoom < sizeof(text); ++i) {
+    for (; i < rank && used + kReserve < sizeof(text); ++i) {
       used += std::snprintf(text + used, sizeof(text) - used, "%s%lld", i == 0 ? "" : ", ",
                             static_cast<long long>(extents[i]));
     }
@@ -32,6 +33,7 @@ struct Argument {
   const char* name;
   Operand operand;
 };
+using Arguments = std::span<const Argument>;
 
 struct BroadcastShape {
   int rank = 0;
@@ -39,19 +41,21 @@ struct BroadcastShape {
   int64_t count = 1;
 };
 
-// Each names the parameter, what was expected and what was given.
+// Every error names the parameter, what was expected and what was given.
 Status dtype_error(const Argument& argument);
 Status check_reduction(Reduction reduction);
 Status check_rank(const Argument& argument);
-Status check_extents(const Argument& argument);  // also refuses what no memory could hold: later products fit
-Status broadcast(const Argument* arguments, int count, BroadcastShape* shape);
+// Also checks that element and byte counts fit in int64_t, so that later products do not overflow.
+Status check_extents(const Argument& argument);
+Status broadcast(Arguments arguments, BroadcastShape* shape);
 Status check_output_shape(const Argument& out, const BroadcastShape& shape);
 Status check_scalar_output(const Argument& out);
 
-// The operand as the plan walks it, at `data`.
+// The memory that the plan accesses for an operand at `data`.
 ByteView byte_view(const Plan& plan, int operand, const void* data);
 
-// Drops dimensions of one element, turns those the output walks backwards, orders and merges the rest.
+// Removes dimensions of extent 1, reverses those in which the output's stride is negative, orders the rest
+// and merges adjacent ones.
 void coalesce(Plan* plan);
 
 }  // namespace mseloss

@@ -1,3 +1,4 @@
+// The checks of a plan that need addresses.
 #include <algorithm>
 #include <cstdlib>
 
@@ -25,12 +26,14 @@ bool same_view(const Plan& plan, int a, const void* a_data, int b, const void* b
          std::equal(plan.stride[a], plan.stride[a] + plan.rank, plan.stride[b]);
 }
 
-// The bytes an operand lies within. Addresses wrap around as pointers do.
+// The smallest byte range that contains an operand. Addresses wrap around, as pointers do.
 struct ByteRange {
   uint64_t low, size;
 };
 
-bool meet(const ByteRange& a, const ByteRange& b) { return a.low - b.low < b.size || b.low - a.low < a.size; }
+bool intersect(const ByteRange& a, const ByteRange& b) {
+  return a.low - b.low < b.size || b.low - a.low < a.size;
+}
 
 ByteRange byte_range(const Plan& plan, int operand, const void* data) {
   const int size = size_of(plan.dtypes[operand]);
@@ -62,17 +65,17 @@ Status overlap_error(const char* out, const char* other, bool exact_allowed) {
 
 Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& names) {
   const bool sums = plan.op != Op::kGrad && plan.reduction != Reduction::kNone;
-  const Operand scalar = plan.op == Op::kLoss ? kOut : kOut2;  // which holds the loss of a sum
+  const Operand scalar = plan.op == Op::kLoss ? kOut : kLossOut;  // holds the 0-dimensional loss
   if (sums && buffers[scalar] == nullptr) {
     return Status::error(Code::kNullPointer, "%s: expected the address of one element, got a null pointer",
                          name_of(names, scalar));
   }
   if (plan.numel == 0) return {};
-  ByteRange range[kOperands];
+  ByteRange ranges[kOperands];
   int null = -1;
   for_each_operand(plan, [&](int o) {
     if (buffers[o] == nullptr && null < 0) null = o;
-    range[o] = byte_range(plan, o, buffers[o]);
+    ranges[o] = byte_range(plan, o, buffers[o]);
   });
   if (null >= 0) {
     return Status::error(Code::kNullPointer,
@@ -80,9 +83,9 @@ Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& name
                          name_of(names, null), static_cast<long long>(plan.numel));
   }
   const bool fused_none = plan.op == Op::kLossAndGrad && plan.reduction == Reduction::kNone;
-  for (int out = kOut; out < kOperands && has(plan, out); ++out) {  // kOut2 comes with kOut
+  for (int out = kOut; out < kOperands && has(plan, out); ++out) {  // kLossOut implies kOut
     for (int o = 0; o < out; ++o) {
-      if (!has(plan, o) || !meet(range[out], range[o])) continue;
+      if (!has(plan, o) || !intersect(ranges[out], ranges[o])) continue;
       const bool exact_allowed = !fused_none && o != kOut;
       if (exact_allowed && same_view(plan, out, buffers[out], o, buffers[o])) continue;
       if (may_share_memory(byte_view(plan, out, buffers[out]), byte_view(plan, o, buffers[o]))) {
@@ -94,7 +97,7 @@ Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& name
   const ByteRange written{reinterpret_cast<uintptr_t>(buffers[scalar]),
                           static_cast<uint64_t>(size_of(plan.loss_dtype))};
   for (int o = 0; o < kOperands; ++o) {
-    if (!has(plan, o) || !meet(written, range[o])) continue;
+    if (!has(plan, o) || !intersect(written, ranges[o])) continue;
     if (may_share_memory(scalar_view(buffers[scalar], plan.loss_dtype), byte_view(plan, o, buffers[o]))) {
       return overlap_error(name_of(names, scalar), name_of(names, o), false);
     }

@@ -1,3 +1,4 @@
+// Reduces a plan to the fewest dimensions and orders them.
 #include <algorithm>
 #include <cstdlib>
 
@@ -6,7 +7,8 @@
 namespace mseloss {
 namespace {
 
-// What decides the order of dimensions at first: the output's strides; without one, the inputs'.
+// Dimensions are sorted by this key, descending: the output's stride or, without an output, the larger of the
+// inputs' strides.
 int64_t order_key(const Plan& plan, int dimension) {
   if (has(plan, kOut)) return std::abs(plan.stride[kOut][dimension]);
   return std::max(std::abs(plan.stride[kInput][dimension]), std::abs(plan.stride[kTarget][dimension]));
@@ -22,13 +24,13 @@ void swap_dimensions(Plan* plan, int a, int b) {
   for (auto& strides : plan->stride) std::swap(strides[a], strides[b]);
 }
 
-// Each operand that is not contiguous along the innermost dimension goes through tiles, so the one that most
-// operands prefer comes last; the output's at a tie.
+// An operand that is not contiguous along the innermost dimension must be packed, so the dimension along
+// which most operands are contiguous becomes the innermost; at a tie the output's.
 void choose_innermost(Plan* plan) {
   const int rank = plan->rank;
   int votes[kMaxRank] = {};
   for (int o = 0; o < kOperands; ++o) {
-    // One element for a whole row of the output is read in place either way.
+    // An operand that is broadcast along the output's inner dimension is read in place either way.
     if (has(*plan, o) && plan->stride[o][rank - 1] != 0) ++votes[contiguous_dimension(*plan, o)];
   }
   int best = rank - 1;
@@ -54,9 +56,9 @@ void coalesce(Plan* plan) {
   for (int d = 0; d < plan->rank; ++d) {
     if (plan->extent[d] != 1) copy_dimension(plan, d, rank++);
   }
-  const int leader = has(*plan, kOut) ? kOut : kInput;
+  const int reference = has(*plan, kOut) ? kOut : kInput;
   for (int d = 0; d < rank; ++d) {
-    if (plan->stride[leader][d] >= 0) continue;
+    if (plan->stride[reference][d] >= 0) continue;
     for (int o = 0; o < kOperands; ++o) {
       plan->offset[o] += plan->stride[o][d] * (plan->extent[d] - 1);
       plan->stride[o][d] = -plan->stride[o][d];
@@ -70,9 +72,9 @@ void coalesce(Plan* plan) {
   if (rank > 1) choose_innermost(plan);
   int merged = 0;
   for (int d = 1; d < rank; ++d) {
-    bool joins = true;
-    for (const auto& strides : plan->stride) joins = joins && strides[merged] == strides[d] * plan->extent[d];
-    if (joins) {
+    bool mergeable = true;
+    for (const auto& s : plan->stride) mergeable = mergeable && s[merged] == s[d] * plan->extent[d];
+    if (mergeable) {
       const int64_t extent = plan->extent[merged] * plan->extent[d];
       copy_dimension(plan, d, merged);
       plan->extent[merged] = extent;

@@ -1,11 +1,12 @@
-// Which views share memory, decided exactly.
+// Exact decision whether views share memory.
 #pragma once
 
 #include <cstdint>
 
 namespace mseloss {
 
-// Elements at first + sum(index[i] * stride[i]), all in bytes, 0 <= index[i] < extent[i], extents >= 1.
+// The elements at first + sum(index[i] * stride[i]), 0 <= index[i] < extent[i], each `width` bytes wide.
+// `first` and the strides are in bytes; extents >= 1.
 struct ByteView {
   intptr_t first;
   int width;
@@ -14,11 +15,10 @@ struct ByteView {
   int64_t stride[8];
 };
 
-// True if some byte belongs to both, or if the search for one exceeded its budget (no layout seen in practice
-// does).
+// True if a byte belongs to both views, or if the search exceeds its budget, which no practical layout does.
 bool may_share_memory(const ByteView& a, const ByteView& b);
 
-// True if two different indices lead to a common byte, or the search exceeded its budget.
+// True if two different indices share a byte, or if the search exceeds its budget.
 bool may_overlap_itself(const ByteView& view);
 
 }  // namespace mseloss

@@ -9,7 +9,7 @@
 namespace mseloss {
 namespace {
 
-// The operand's strides over the broadcast shape: 0 wherever it has one element for many.
+// The view's strides over the broadcast shape; 0 in dimensions in which the view is broadcast.
 void align_strides(const View& view, const BroadcastShape& shape, int64_t* strides) {
   const int rank = static_cast<int>(view.shape.size()), skip = shape.rank - rank;
   int64_t dense = 1;
@@ -22,7 +22,7 @@ void align_strides(const View& view, const BroadcastShape& shape, int64_t* strid
 }
 
 Layout classify(const Plan& plan) {
-  constexpr int64_t kRowBytes = 64;
+  constexpr int64_t kMinRowBytes = 64;  // a cache line
   if (plan.numel == 0) return Layout::kEmpty;
   const int inner = std::max(plan.rank - 1, 0);
   bool unit = true, same_dtype = true;
@@ -34,7 +34,7 @@ Layout classify(const Plan& plan) {
   }
   if (!unit || !same_dtype) return Layout::kGeneral;
   if (plan.rank <= 1) return Layout::kDense;
-  return plan.extent[inner] * size_of(plan.dtype) >= kRowBytes ? Layout::kRows : Layout::kGeneral;
+  return plan.extent[inner] * size_of(plan.dtype) >= kMinRowBytes ? Layout::kRows : Layout::kGeneral;
 }
 
 int64_t numel_of(const View& view) {
@@ -43,26 +43,27 @@ int64_t numel_of(const View& view) {
   return count;
 }
 
-// The one stride with which the view walks all `count` elements of `shape` in row-major order: 1, or 0 where
-// one element stands for all; -1 if there is none.
+// The single stride with which the view covers the `count` elements of `shape` in row-major order: 1 if it is
+// dense, 0 if one element is broadcast, -1 if there is no such stride.
 int single_stride(const View& view, std::span<const int64_t> shape, int64_t count) {
   const size_t rank = view.shape.size(), skip = shape.size() - rank;
   if (rank > shape.size() || (!view.strides.empty() && view.strides.size() != rank)) return -1;
   int64_t elements = 1;
-  bool dense = true, still = true;
+  bool dense = true, broadcast = true;
   for (size_t i = rank; i-- > 0;) {
     const int64_t extent = view.shape[i];
     if (extent == 1) continue;
     if (extent != shape[skip + i]) return -1;
     const int64_t stride = view.strides.empty() ? elements : view.strides[i];
     dense = dense && stride == elements;
-    still = still && stride == 0;
+    broadcast = broadcast && stride == 0;
     elements *= extent;
   }
-  if (still) return 0;
+  if (broadcast) return 0;
   return dense && elements == count ? 1 : -1;
 }
 
+// Not std::ranges::equal: for a few elements its call of memcmp costs more than the comparison.
 bool same_extents(std::span<const int64_t> a, std::span<const int64_t> b) {
   if (a.size() != b.size()) return false;
   for (size_t i = 0; i < a.size(); ++i) {
@@ -71,35 +72,35 @@ bool same_extents(std::span<const int64_t> a, std::span<const int64_t> b) {
   return true;
 }
 
-// The common case at once: operands that are dense, or one element, over one shape are one dimension already.
-bool lay_out_dense(const Argument* inputs, int input_count, const Argument* outs, int out_count, Plan* plan) {
-  constexpr int64_t kMost = int64_t{1} << 56;  // elements: neither counts nor bytes can overflow below
-  const View& leader = out_count > 0 ? *outs[0].view : *inputs[0].view;
+// The fast path: if every operand is dense, or one broadcast element, the plan has one dimension at most.
+// Returns false if the operands need the general path, which also finds the errors.
+bool set_dense_shape(Arguments inputs, Arguments outs, Plan* plan) {
+  constexpr int64_t kMaxCount = int64_t{1} << 56;  // elements: no count or byte size below can overflow
+  const View& reference = *(outs.empty() ? inputs : outs)[0].view;
   int64_t count = 1;
-  if (leader.shape.size() > kMaxRank) return false;
-  for (const int64_t extent : leader.shape) {
-    if (extent <= 0 || __builtin_mul_overflow(count, extent, &count) || count > kMost) return false;
+  if (reference.shape.size() > kMaxRank) return false;
+  for (const int64_t extent : reference.shape) {
+    if (extent <= 0 || __builtin_mul_overflow(count, extent, &count) || count > kMaxCount) return false;
   }
-  const int leading = single_stride(leader, leader.shape, count);
-  if (leading < 0 || (out_count > 0 && leading != (count > 1))) return false;
+  const int reference_stride = single_stride(reference, reference.shape, count);
+  if (reference_stride < 0) return false;
   for (auto& strides : plan->stride) strides[0] = 0;
-  if (out_count > 0) plan->stride[outs[0].operand][0] = leading;
-  bool full = false;  // else the output is larger than what its inputs broadcast to
-  const auto place = [&](const Argument& argument, bool is_output) {
+  bool full = false;  // an input has the reference's shape; otherwise the broadcast shape may be smaller
+  const auto set_stride = [&](const Argument& argument, bool is_output) {
     const View& view = *argument.view;
-    const bool same = same_extents(view.shape, leader.shape);
-    const bool alike = same && same_extents(view.strides, leader.strides);
-    const int stride = alike ? leading : single_stride(view, leader.shape, count);
+    const bool same_shape = same_extents(view.shape, reference.shape);
+    const bool same_view = same_shape && same_extents(view.strides, reference.strides);
+    const int stride = same_view ? reference_stride : single_stride(view, reference.shape, count);
     plan->stride[argument.operand][0] = stride;
-    if (is_output) return same && stride == (count > 1);
-    full = full || same;
+    if (is_output) return same_shape && stride == (count > 1);
+    full = full || same_shape;
     return stride >= 0;
   };
-  for (int i = 1; i < out_count; ++i) {
-    if (!place(outs[i], true)) return false;
+  for (const Argument& out : outs) {
+    if (!set_stride(out, true)) return false;
   }
-  for (int i = 0; i < input_count; ++i) {
-    if (!place(inputs[i], false)) return false;
+  for (const Argument& input : inputs) {
+    if (!set_stride(input, false)) return false;
   }
   if (!full) return false;
   plan->rank = count == 1 ? 0 : 1;
@@ -108,57 +109,52 @@ bool lay_out_dense(const Argument* inputs, int input_count, const Argument* outs
   return true;
 }
 
-// Any shapes and strides.
-Status lay_out_general(const Argument* inputs, int input_count, const Argument* outs, int out_count,
-                       Plan* plan) {
+// The general path: any shapes and strides.
+Status set_general_shape(Arguments inputs, Arguments outs, Plan* plan) {
   for (const auto check : {check_rank, check_extents}) {
-    for (int i = 0; i < input_count; ++i) {
-      if (Status status = check(inputs[i]); !status.ok()) return status;
-    }
-    for (int i = 0; i < out_count; ++i) {
-      if (Status status = check(outs[i]); !status.ok()) return status;
+    for (const Arguments arguments : {inputs, outs}) {
+      for (const Argument& argument : arguments) {
+        if (Status status = check(argument); !status.ok()) return status;
+      }
     }
   }
   BroadcastShape shape;
-  if (Status status = broadcast(inputs, input_count, &shape); !status.ok()) return status;
-  for (int i = 0; i < out_count; ++i) {
-    if (Status status = check_output_shape(outs[i], shape); !status.ok()) return status;
+  if (Status status = broadcast(inputs, &shape); !status.ok()) return status;
+  for (const Argument& out : outs) {
+    if (Status status = check_output_shape(out, shape); !status.ok()) return status;
   }
   plan->rank = shape.rank;
   plan->numel = shape.count;
   std::copy_n(shape.extent, kMaxRank, plan->extent);
   for (auto& strides : plan->stride) std::fill_n(strides, kMaxRank, 0);
   if (plan->numel == 0) return {};
-  for (int i = 0; i < input_count; ++i)
-    align_strides(*inputs[i].view, shape, plan->stride[inputs[i].operand]);
-  for (int i = 0; i < out_count; ++i) align_strides(*outs[i].view, shape, plan->stride[outs[i].operand]);
+  for (const Arguments arguments : {inputs, outs}) {
+    for (const Argument& a : arguments) align_strides(*a.view, shape, plan->stride[a.operand]);
+  }
   coalesce(plan);
-  for (int i = 0; i < out_count; ++i) {
-    if (may_overlap_itself(byte_view(*plan, outs[i].operand, nullptr))) {
-      return Status::error(
-          Code::kOverlap,
-          "%s: expected strides that give every element memory of its own, got elements that "
-          "share memory in shape %s",
-          outs[i].name, ShapeText(*outs[i].view).text);
-    }
+  for (const Argument& out : outs) {
+    if (!may_overlap_itself(byte_view(*plan, out.operand, nullptr))) continue;
+    return Status::error(Code::kOverlap,
+                         "%s: expected strides that give every element memory of its own, got elements that "
+                         "share memory in shape %s",
+                         out.name, ShapeText(*out.view).text);
   }
   return {};
 }
 
-// The part every operator shares: `inputs` broadcast to `outs`' shape.
-Status lay_out(const Argument* inputs, int input_count, const Argument* outs, int out_count,
-               const Argument* scalar_out, Plan* plan) {
+// The part common to all operators: broadcasts `inputs` to the shape of `outs` and sets the plan's loop nest.
+// `scalar_out` is the 0-dimensional loss, if any.
+Status set_shape(Arguments inputs, Arguments outs, const Argument* scalar_out, Plan* plan) {
   plan->operands = 0;
-  const auto present = [&](const Argument& argument) {
-    plan->operands |= 1 << argument.operand;
-    plan->dtypes[argument.operand] = argument.view->dtype;
-  };
-  std::for_each(inputs, inputs + input_count, present);
-  std::for_each(outs, outs + out_count, present);
+  for (const Arguments arguments : {inputs, outs}) {
+    for (const Argument& argument : arguments) {
+      plan->operands |= 1 << argument.operand;
+      plan->dtypes[argument.operand] = argument.view->dtype;
+    }
+  }
   std::fill_n(plan->offset, kOperands, 0);
-  if (!lay_out_dense(inputs, input_count, outs, out_count, plan)) {
-    if (Status status = lay_out_general(inputs, input_count, outs, out_count, plan); !status.ok())
-      return status;
+  if (!set_dense_shape(inputs, outs, plan)) {
+    if (Status status = set_general_shape(inputs, outs, plan); !status.ok()) return status;
   }
   if (scalar_out != nullptr) {
     if (Status status = check_scalar_output(*scalar_out); !status.ok()) return status;
@@ -206,7 +202,7 @@ Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, 
   plan->op = Op::kGrad;
   plan->reduction = reduction;
   plan->dtype = input.dtype;
-  if (Status status = lay_out(inputs, 3, &output, 1, nullptr, plan); !status.ok()) return status;
+  if (Status status = set_shape(inputs, {&output, 1}, nullptr, plan); !status.ok()) return status;
   plan->scale = scale_for(reduction, input.dtype, numel_of(input));
   return {};
 }
@@ -222,11 +218,12 @@ Status make_loss_plan(const ConstTensor& input, const ConstTensor& target, Reduc
   plan->reduction = reduction;
   plan->dtype = promote(input.dtype, target.dtype);
   plan->scale = 2;
-  // The square is rounded to the compute dtype, then to `out`: a half type in between would round once more.
+  // The square is rounded to the compute dtype, then to `out`. A half compute dtype would add a third
+  // rounding.
   if (reduction == Reduction::kNone && out.dtype != plan->dtype)
     plan->dtype = promote(plan->dtype, DType::kFloat32);
-  if (reduction == Reduction::kNone) return lay_out(inputs, 2, &output, 1, nullptr, plan);
-  return lay_out(inputs, 2, nullptr, 0, &output, plan);
+  if (reduction == Reduction::kNone) return set_shape(inputs, {&output, 1}, nullptr, plan);
+  return set_shape(inputs, {}, &output, plan);
 }
 
 Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
@@ -236,11 +233,11 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
   const Argument inputs[] = {{&input, names.input, kInput},
                              {&target, names.target, kTarget},
                              {&grad_output, names.grad_output, kGradOutput}};
-  const Argument outs[] = {{&const_out, names.out, kOut}, {&const_loss, names.loss, kOut2}};
+  const Argument outs[] = {{&const_out, names.out, kOut}, {&const_loss, names.loss, kLossOut}};
   if (Status status = check_dtypes({&inputs[0], &inputs[1], &inputs[2], &outs[1], &outs[0]}); !status.ok()) {
     return status;
   }
-  // A wider grad_output would change the differences, and with them the loss.
+  // A wider grad_output would widen the differences and so change the loss.
   const DType promoted = promote(input.dtype, target.dtype);
   if (promote(promoted, grad_output.dtype) != promoted) {
     return Status::error(
@@ -252,7 +249,7 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
   plan->reduction = reduction;
   plan->dtype = promoted;
   if (reduction == Reduction::kNone) {
-    if (Status status = lay_out(inputs, 3, outs, 2, nullptr, plan); !status.ok()) return status;
+    if (Status status = set_shape(inputs, outs, nullptr, plan); !status.ok()) return status;
   } else {
     if (Status status = check_rank(inputs[2]); !status.ok()) return status;
     for (const int64_t extent : grad_output.shape) {
@@ -260,8 +257,8 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
       return Status::error(Code::kShape, "%s: expected one element for reduction mean or sum, got shape %s",
                            names.grad_output, ShapeText(grad_output).text);
     }
-    if (Status status = lay_out(inputs, 2, outs, 1, &outs[1], plan); !status.ok()) return status;
-    plan->operands |= 1 << kGradOutput;  // of stride 0 everywhere
+    if (Status status = set_shape({inputs, 2}, {outs, 1}, &outs[1], plan); !status.ok()) return status;
+    plan->operands |= 1 << kGradOutput;  // broadcast: all its strides are 0
     plan->dtypes[kGradOutput] = grad_output.dtype;
     plan->layout = classify(*plan);
   }

@@ -1,4 +1,4 @@
-// The plan: everything that can be decided about a call without touching an element.
+// The plan: everything about a call that can be decided without reading an element.
 #pragma once
 
 #include <bit>
@@ -10,50 +10,49 @@ namespace mseloss {
 
 enum class Op : uint8_t { kGrad, kLoss, kLossAndGrad };
 
-// Operands by position. kOut is grad_input, or the elementwise loss; the scalar loss is not an operand of the
-// walk.
-enum Operand : uint8_t { kGradOutput, kInput, kTarget, kOut, kOut2, kOperands };
+// Operands by position. kOut is grad_input, or the output of loss(); kLossOut is the loss of loss_and_grad().
+// A 0-dimensional loss is not part of the loop nest.
+enum Operand : uint8_t { kGradOutput, kInput, kTarget, kOut, kLossOut, kOperands };
 
 enum class Layout : uint8_t {
   kEmpty,    // no elements
-  kDense,    // one dimension, every operand of stride 0 or 1
-  kRows,     // inner stride 0 or 1 for every operand, an inner extent of a cache line or more
-  kGeneral,  // boxes: operands that cannot be read in place go through tiles
+  kDense,    // one dimension, stride 0 or 1 for every operand
+  kRows,     // inner stride 0 or 1 for every operand, inner extent of at least a cache line
+  kGeneral,  // tiled: operands that cannot be accessed in place are packed
 };
 
 // Invariants: 0 <= rank <= 8; extents >= 2 unless empty (rank 0 is one element); dimensions are ordered by
-// descending stride of kOut, whose strides are >= 0; adjacent dimensions that every operand walks in one
-// stride are merged. Strides count elements; offset leads from an operand's first element to where the walk
-// starts.
+// descending stride of kOut, whose strides are >= 0; adjacent dimensions that form one stride for every
+// operand are merged. Strides count elements; offset is the distance from an operand's element (0, ..., 0) to
+// the first element of the loop nest.
 struct Plan {
   Op op;
   Reduction reduction;
   Layout layout;
-  DType dtype;              // what the inputs are promoted to
+  DType dtype;              // the inputs' promoted dtype
   DType dtypes[kOperands];  // as given
-  uint8_t operands;         // bit per operand present
+  uint8_t operands;         // one bit per operand present
   int rank;
   int64_t extent[kMaxRank];
   int64_t stride[kOperands][kMaxRank];
   int64_t offset[kOperands];
   DType loss_dtype;  // of the 0-dimensional loss
-  int64_t numel;     // of the broadcast shape
+  int64_t numel;     // elements of the broadcast shape
   double scale;      // exact in the compute dtype
 };
 
 inline bool has(const Plan& plan, int operand) { return plan.operands >> operand & 1; }
 
-// f(operand) for each operand present, in order.
+// Calls f(operand) for each operand present, in order.
 template <class F>
 inline void for_each_operand(const Plan& plan, F f) {
-  for (unsigned rest = plan.operands; rest != 0; rest &= rest - 1) f(std::countr_zero(rest));
+  for (unsigned bits = plan.operands; bits != 0; bits &= bits - 1) f(std::countr_zero(bits));
 }
 
-// The dimension in which the operand's neighbours in memory lie: of its smallest stride; -1 if it does not
-// move.
+// The dimension of the operand's smallest non-zero stride; -1 if the operand is broadcast in all dimensions.
 int contiguous_dimension(const Plan& plan, int operand);
 
-// The parameters' names in error messages; the aclnn layer has its own.
+// Parameter names for error messages; the aclnn layer passes CANN's.
 struct Names {
   const char* grad_output = "grad_output";
   const char* input = "input";
@@ -62,8 +61,8 @@ struct Names {
   const char* loss = "loss";
 };
 
-// Where the operands are, by Operand: element (0, ..., 0) of each, as in Tensor::data. Only kOut, which is
-// grad_input or loss's `out`, and kOut2, loss_and_grad's loss, are written.
+// Addresses of the operands' elements (0, ..., 0), by Operand, as in Tensor::data. Only kOut and kLossOut are
+// written.
 struct Buffers {
   Buffers() = default;
   Buffers(const void* grad_output, const void* input, const void* target, void* out, void* loss)
@@ -74,8 +73,8 @@ struct Buffers {
   void* data[kOperands] = {};
 };
 
-// Checks in this order: dtype, reduction, rank, shape, an output that overlaps itself. They do not look at
-// data pointers.
+// Check, in this order, dtypes, reduction, ranks, shapes, and whether an output overlaps itself; then fill
+// *plan. Data pointers are not read. On an error *plan is unspecified.
 Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
                       Reduction reduction, const Tensor& out, Plan* plan, const Names& names = {});
 Status make_loss_plan(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
@@ -84,10 +83,11 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
                                const ConstTensor& grad_output, const Tensor& loss, const Tensor& out,
                                Plan* plan, const Names& names = {});
 
-// What depends on addresses: null pointers to elements, outputs that overlap inputs other than exactly.
+// The checks that need addresses: null pointers, and outputs that overlap another operand without being
+// exactly its view.
 Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& names = {});
 
-// Runs a checked plan to its end on this thread and helpers. Fails only with kOutOfMemory.
+// Runs a checked plan to completion on this thread and helper threads. The only error is kOutOfMemory.
 Status run(const Plan& plan, const Buffers& buffers, const Options& options);
 
 }  // namespace mseloss

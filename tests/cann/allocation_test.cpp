@@ -1,5 +1,5 @@
-// Every allocation of both phases fails once, and so does every start of a thread: a code comes back, nothing
-// leaks, and the next call works.
+// Fault injection: each allocation and each thread start of both phases fails once. The call returns a code,
+// leaks nothing, and the next call works.
 #include <dlfcn.h>
 #include <pthread.h>
 
@@ -13,7 +13,8 @@
 namespace {
 
 std::atomic<int64_t> g_live{0};
-std::atomic<int64_t> g_countdown{-1};  // the allocation or thread that fails; below 0: none
+std::atomic<int64_t> g_countdown{
+    -1};  // allocations and thread starts until the failing one; negative: none fails
 std::atomic<int64_t> g_failed{0};
 
 bool fails() noexcept {
@@ -29,13 +30,13 @@ void* allocate(size_t size) noexcept {
   return memory;
 }
 
-// Not inlined: GCC would take the free() for one of what operator new gave.
+// Not inlined: otherwise GCC warns that free() releases memory from operator new.
 [[gnu::noinline]] void release(void* memory) noexcept {
   if (memory != nullptr) --g_live;
   std::free(memory);
 }
 
-// Fails allocation (or start of a thread) k of what happens in its lifetime, counted from 0, in any thread.
+// Makes allocation or thread start number k of its lifetime fail, counted from 0 over all threads.
 struct Failure {
   explicit Failure(int64_t k) : failed_before(g_failed) { g_countdown = k; }
   ~Failure() { g_countdown = -1; }
@@ -59,8 +60,8 @@ void operator delete[](void* memory, size_t) noexcept { release(memory); }
 void operator delete(void* memory, const std::nothrow_t&) noexcept { release(memory); }
 void operator delete[](void* memory, const std::nothrow_t&) noexcept { release(memory); }
 
-// For what is linked into this program: TBB's and the standard library's own calls do not come here. A thread
-// lives until it is joined.
+// Intercepts calls from code linked into this program, not from TBB or the standard library. A thread counts
+// as live until it is joined.
 extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*body)(void*),
                               void* argument) noexcept {
   static const auto real = reinterpret_cast<decltype(&pthread_create)>(dlsym(RTLD_NEXT, "pthread_create"));
@@ -82,8 +83,8 @@ using cann::expect_message;
 
 class Allocation : public cann::Test {
  protected:
-  static constexpr int64_t kCount = 40000;  // past what runs inline
-  static constexpr int64_t kNever = 1000;   // an allocation that no call gets to
+  static constexpr int64_t kCount = 40000;  // too large to run inline
+  static constexpr int64_t kNever = 1000;   // more allocations than any call makes
   std::vector<float> x = std::vector<float>(kCount, 3), y = std::vector<float>(kCount, 1), out = y;
   float sum = 0;
   cann::Tensor tx{x.data(), {kCount}}, ty{y.data(), {kCount}}, tout{out.data(), {kCount}}, tsum{&sum, {}};
@@ -97,8 +98,8 @@ class Allocation : public cann::Test {
     return aclnnMseLossGetWorkspaceSize(tx, ty, 2, tsum, &workspace, executor);
   }
 
-  // One call on a stream of its own, with allocation k failing in the second phase or on the stream. False
-  // once there is no allocation k.
+  // Runs one call on a new stream with allocation k failing in the second phase or on the stream. False if
+  // the call makes no allocation k.
   template <class Plan, class Run>
   bool fail_and_recover(int64_t k, Plan make, Run run, const float& result, float expected) {
     const int64_t live = g_live;
@@ -126,7 +127,7 @@ class Allocation : public cann::Test {
 };
 
 TEST_F(Allocation, PhaseOneWithoutMemory_Is561101AndWritesNothing) {
-  // Slots of consumed executors are reused, so a new block is asked for only when all are taken.
+  // Slots of consumed executors are reused, so the table allocates only when every slot is in use.
   std::vector<aclOpExecutor*> held;
   held.reserve(4096);
   aclnnStatus code = ACLNN_SUCCESS;
@@ -152,7 +153,7 @@ TEST_F(Allocation, EveryAllocationOfTheBackwardRun_GivesACodeAndLeaksNothing) {
   const auto run = [&](aclOpExecutor* executor, aclrtStream s) {
     return aclnnMseLossBackward(nullptr, 0, executor, s);
   };
-  fail_and_recover(kNever, make, run, out[kCount - 1], 12);  // starts what is started once
+  fail_and_recover(kNever, make, run, out[kCount - 1], 12);  // performs the one-time initialisation
   int64_t k = 0;
   while (k < kNever && fail_and_recover(k, make, run, out[kCount - 1], 12)) ++k;
   EXPECT_GE(k, 2) << "the task and its thread";
@@ -172,7 +173,7 @@ TEST_F(Allocation, EveryAllocationOfTheLossRun_GivesACodeAndLeaksNothing) {
 TEST_F(Allocation, TinyCallOnAnIdleStream_AllocatesNothing) {
   float a = 3, b = 1, c = -1;
   cann::Tensor ta(&a, {}), tb(&b, {}), tc(&c, {});
-  for (int round = 0; round < 2; ++round) {  // the first may start what is started once
+  for (int round = 0; round < 2; ++round) {  // the first round may initialise
     const int64_t failed_before = g_failed;
     uint64_t workspace;
     aclOpExecutor* executor = nullptr;
@@ -232,7 +233,7 @@ TEST_F(Allocation, QueuedEventsWithoutMemory_AreCodes) {
     EXPECT_EQ(aclrtStreamWaitEvent(stream, gate), ACL_ERROR_RT_MEMORY_ALLOCATION);
   }
   {
-    const Failure failure(1);  // the worker's thread
+    const Failure failure(1);  // the start of the worker thread
     EXPECT_EQ(aclrtStreamWaitEvent(stream, gate), ACL_ERROR_RT_MEMORY_ALLOCATION);
     EXPECT_TRUE(failure.happened());
   }

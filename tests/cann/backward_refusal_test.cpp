@@ -1,4 +1,4 @@
-// aclnnMseLossBackward's first phase: every refusal, its code, its message, and the order of checks.
+// First phase of aclnnMseLossBackward: every error, its code and message, and the order of the checks.
 #include "tests/cann/session.h"
 
 namespace {
@@ -97,7 +97,7 @@ TEST_F(BackwardRefusal, DtypeIsFoundBeforeReduction) {
 }
 
 TEST_F(BackwardRefusal, ReductionOutsideZeroToTwo_Is161002) {
-  Tensor x(memory, {2}), out(result, {3});  // out's shape is wrong too, and comes later
+  Tensor x(memory, {2}), out(result, {3});  // the shape of out is wrong too, but is checked later
   for (const int64_t reduction : {int64_t{-1}, int64_t{3}, int64_t{256}, INT64_MIN, INT64_MAX}) {
     expect_refused(x, x, x, reduction, out, "reduction", std::to_string(reduction).c_str());
   }
@@ -167,9 +167,9 @@ TEST_F(BackwardRefusal, OutThatOverlapsItself_Is161002) {
 TEST_F(BackwardRefusal, OutThatPartlyOverlapsAnInput_Is161002) {
   Tensor x(memory, {4}), shifted(memory + 1, {4}), g(grad, {4}), y(more, {4}), square(more, {2, 2}),
       side(grad, {2, 2});
-  Tensor turned(more, {2, 2}, ACL_FLOAT, {.strides = {1, 2}});
+  Tensor transposed(more, {2, 2}, ACL_FLOAT, {.strides = {1, 2}});
   expect_refused(g, x, y, 0, shifted, "out", "self");
-  expect_refused(side, square, side, 0, turned, "out", "self");
+  expect_refused(side, square, side, 0, transposed, "out", "self");
   Tensor narrow(memory, {4}, ACL_FLOAT16);
   expect_refused(g, x, y, 0, narrow, "out", "self");
 }

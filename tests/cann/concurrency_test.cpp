@@ -1,4 +1,4 @@
-// Many threads at once: on streams of their own, on the shared default stream, on the same handles.
+// Concurrent threads: on separate streams, on the shared default stream, on the same handles.
 #include <thread>
 
 #include "tests/cann/session.h"
@@ -22,7 +22,7 @@ void in_threads(Body body) {
 
 class Concurrency : public cann::Test {};
 
-// x = thread, y = round: every result says whose it is.
+// x = thread, y = round, so each result identifies its thread and round.
 void train(int thread, aclrtStream stream, int64_t count, int rounds) {
   std::vector<float> g(count, 1), x(count, thread), y(count), out(count);
   cann::Tensor tg(g.data(), {count}), tx(x.data(), {count}), ty(y.data(), {count}), tout(out.data(), {count});
@@ -37,7 +37,7 @@ void train(int thread, aclrtStream stream, int64_t count, int rounds) {
     ASSERT_EQ(aclrtSynchronizeStream(stream), ACL_SUCCESS);
     ASSERT_EQ(out[0], 2.0f * (thread - round));
     ASSERT_EQ(out[count - 1], 2.0f * (thread - round));
-    // A refusal's message is the thread's own.
+    // Error messages are per thread.
     ASSERT_EQ(aclnnMseLossBackwardGetWorkspaceSize(tg, tx, ty, 3 + thread, tout, &workspace, &executor),
               ACLNN_ERR_PARAM_INVALID);
     ASSERT_NE(cann::message().find("got " + std::to_string(3 + thread)), std::string::npos);
@@ -111,7 +111,7 @@ TEST_F(Concurrency, SameHandlesDestroyedByAll_EndOnce) {
 }
 
 TEST_F(Concurrency, EventsBetweenThreads_PassTheWorkOn) {
-  // Thread i waits for its predecessor's event, adds its mark, records its own.
+  // Thread i waits for its predecessor's event, writes its value, and records its own event.
   std::vector<cann::Event> events(kThreads + 1);
   std::vector<char> memory(1 << 20);
   in_threads([&](int thread) {

@@ -1,4 +1,4 @@
-// MSELOSS_DEVICE chooses where aclnn runs.
+// MSELOSS_DEVICE selects the device that runs aclnn operators.
 #include "aclnn/device.h"
 
 #include <cstdlib>

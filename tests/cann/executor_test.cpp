@@ -1,4 +1,4 @@
-// The executor's life: consumed, repeatable, re-pointed, never followed once it is gone.
+// Executor lifetime: consumed, repeatable, given new addresses, and detected as invalid after its end.
 #include <thread>
 
 #include "tests/cann/session.h"
@@ -27,7 +27,7 @@ class Executor : public cann::Test {
     EXPECT_EQ(result[0], first);
     EXPECT_EQ(result[3], last);
   }
-  void expect_gone(aclOpExecutor* executor) {
+  void expect_invalid(aclOpExecutor* executor) {
     EXPECT_EQ(run(executor), ACLNN_ERR_PARAM_INVALID);
     expect_message("aclnnMseLossBackward", "executor", "0x");
     EXPECT_EQ(aclSetAclOpExecutorRepeatable(executor), ACLNN_ERR_PARAM_INVALID);
@@ -40,7 +40,7 @@ TEST_F(Executor, RunOnce_IsConsumed) {
   aclOpExecutor* executor = plan();
   EXPECT_EQ(run(executor), ACLNN_SUCCESS);
   expect(out, 0, 6);
-  expect_gone(executor);
+  expect_invalid(executor);
 }
 
 TEST_F(Executor, ConsumedThenManyMade_StaysConsumed) {
@@ -51,7 +51,7 @@ TEST_F(Executor, ConsumedThenManyMade_StaysConsumed) {
     EXPECT_NE(executor, stale);
     EXPECT_EQ(run(executor), ACLNN_SUCCESS);
   }
-  expect_gone(stale);
+  expect_invalid(stale);
 }
 
 TEST_F(Executor, RunFails_IsConsumedToo) {
@@ -59,14 +59,14 @@ TEST_F(Executor, RunFails_IsConsumedToo) {
   EXPECT_EQ(aclnnMseLossBackward(nullptr, 0, executor, reinterpret_cast<aclrtStream>(x)),
             ACLNN_ERR_RUNTIME_ERROR);
   expect_message("aclnnMseLossBackward", "stream", "0x");
-  expect_gone(executor);
+  expect_invalid(executor);
 }
 
 TEST_F(Executor, OfAnotherOperator_IsRefusedAndConsumed) {
   aclOpExecutor* executor = plan();
   EXPECT_EQ(aclnnMseLoss(nullptr, 0, executor, stream), ACLNN_ERR_PARAM_INVALID);
   expect_message("aclnnMseLoss", "executor", "aclnnMseLossBackward");
-  expect_gone(executor);
+  expect_invalid(executor);
 }
 
 TEST_F(Executor, NullOrInvented_IsRefused) {
@@ -89,7 +89,7 @@ TEST_F(Executor, Repeatable_RunsUntilDestroyed) {
     expect(out, 0, 6);
   }
   EXPECT_EQ(aclDestroyAclOpExecutor(executor), ACLNN_SUCCESS);
-  expect_gone(executor);
+  expect_invalid(executor);
 }
 
 TEST_F(Executor, Repeatable_FailsAndGoesOn) {
@@ -108,21 +108,22 @@ TEST_F(Executor, EveryWayOfRepointing_TakesEffectOnTheNextRun) {
     Set set;
     size_t index;
     bool output;
-  } ways[] = {{aclSetInputTensorAddr, 1, false}, {AclSetInputTensorAddr, 1, false},
-              {aclSetTensorAddr, 1, false},      {AclSetTensorAddr, 1, false},
-              {aclSetOutputTensorAddr, 0, true}, {AclSetOutputTensorAddr, 0, true},
-              {aclSetTensorAddr, 3, true},       {AclSetTensorAddr, 3, true}};
-  for (const auto& way : ways) {
+  } setters[] = {{aclSetInputTensorAddr, 1, false}, {AclSetInputTensorAddr, 1, false},
+                 {aclSetTensorAddr, 1, false},      {AclSetTensorAddr, 1, false},
+                 {aclSetOutputTensorAddr, 0, true}, {AclSetOutputTensorAddr, 0, true},
+                 {aclSetTensorAddr, 3, true},       {AclSetTensorAddr, 3, true}};
+  for (const auto& setter : setters) {
     aclOpExecutor* executor = plan();
     ASSERT_EQ(aclSetAclOpExecutorRepeatable(executor), ACLNN_SUCCESS);
     EXPECT_EQ(run(executor), ACLNN_SUCCESS);
     expect(out, 0, 6);
     std::fill_n(out, 4, -1.0f);
     std::fill_n(out2, 4, -1.0f);
-    EXPECT_EQ(way.set(executor, way.index, way.output ? tout : tx, way.output ? out2 : x2), ACLNN_SUCCESS);
+    EXPECT_EQ(setter.set(executor, setter.index, setter.output ? tout : tx, setter.output ? out2 : x2),
+              ACLNN_SUCCESS);
     EXPECT_EQ(run(executor), ACLNN_SUCCESS);
-    expect(way.output ? out2 : out, way.output ? 0 : 2, way.output ? 6 : 2);
-    expect(way.output ? out : out2, -1, -1);
+    expect(setter.output ? out2 : out, setter.output ? 0 : 2, setter.output ? 6 : 2);
+    expect(setter.output ? out : out2, -1, -1);
     EXPECT_EQ(aclDestroyAclOpExecutor(executor), ACLNN_SUCCESS);
   }
 }

@@ -1,4 +1,4 @@
-# Installs into a scratch folder, then builds and runs there what users build: cmake -DBUILD=.. -DSOURCE=..
+# Installs into a scratch folder, then builds and runs user programs against the installation: cmake -DBUILD=.. -DSOURCE=..
 # -DWORK=.. -DGENERATOR=.. -DFLAGS=.. -DTYPE=.. -P install_test.cmake
 function(run)
   execute_process(COMMAND ${ARGV} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
@@ -17,7 +17,7 @@ file(REMOVE_RECURSE ${WORK})
 set(prefix "${WORK}/a prefix")
 run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
 
-# As the CANN documentation's compile-and-run page does, with one variable changed.
+# Builds as the CANN documentation describes, with only ASCEND_CUSTOM_PATH changed.
 file(COPY ${SOURCE}/sample DESTINATION ${WORK})
 foreach(language cpp c)
   configure_file(${SOURCE}/../../examples/aclnn_minimal.${language} ${WORK}/sample/opapi_test.${language} COPYONLY)
@@ -27,11 +27,12 @@ build(sample)
 run(${WORK}/sample/build/opapi_test_cpp)
 run(${WORK}/sample/build/opapi_test_c)
 
-# set_env.sh alone leads both the build and the loader to the prefix, and the prefix may move.
+# set_env.sh alone sets the paths for the build and the loader, and the prefix is relocatable.
 unset(ENV{ASCEND_CUSTOM_PATH})
 file(RENAME ${prefix} ${WORK}/moved)
 set(prefix ${WORK}/moved)
 run(bash -c ". '${prefix}/cann/set_env.sh' && test \"$ASCEND_CUSTOM_PATH\" = '${prefix}/cann' && '${WORK}/sample/build/opapi_test_c'")
+run(bash -c "cd '${prefix}' && CDPATH='..:.' && . cann/set_env.sh && test \"$ASCEND_HOME_PATH\" = '${prefix}/cann'")
 
 file(COPY ${SOURCE}/consumer DESTINATION ${WORK})
 file(GLOB_RECURSE pc ${prefix}/*/mseloss.pc)

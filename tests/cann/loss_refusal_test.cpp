@@ -1,4 +1,4 @@
-// aclnnMseLoss's first phase: every refusal, its code and its message.
+// First phase of aclnnMseLoss: every error, its code and message.
 #include "tests/cann/session.h"
 
 namespace {

@@ -1,10 +1,10 @@
-// aclnnMseLossBackward and aclnnMseLoss against the oracle: dtypes, reductions, layouts, formats, empty
+// aclnnMseLossBackward and aclnnMseLoss compared with the oracle: dtypes, reductions, layouts, formats, empty
 // shapes.
 #include <cstring>
 #include <memory>
 
 #include "tests/cann/session.h"
-#include "tests/cases.h"
+#include "tests/support/cases.h"
 
 namespace {
 
@@ -19,7 +19,7 @@ DType core(aclDataType dtype) {
   return dtype == ACL_FLOAT ? DType::kFloat32 : dtype == ACL_FLOAT16 ? DType::kFloat16 : DType::kBFloat16;
 }
 
-// A view on storage of its own, filled with random values of its dtype.
+// A view and its storage, filled with random values of its dtype.
 struct Operand {
   Operand(cases::Random& random, const Dims& view_shape, aclDataType type, cann::View how = {})
       : shape(view_shape), dtype(type), view(std::move(how)) {
@@ -72,7 +72,7 @@ class Operators : public cann::Test {
     ASSERT_EQ(aclnnMseLoss(nullptr, 0, executor, stream), ACLNN_SUCCESS) << aclGetRecentErrMsg();
     ASSERT_EQ(aclrtSynchronizeStream(stream), ACL_SUCCESS) << aclGetRecentErrMsg();
   }
-  // The view's elements are `expected`, every other byte of its storage is as before.
+  // Checks that the view's elements equal `expected` and all other bytes of the storage are unchanged.
   void expect_bits(const Operand& out, const std::vector<char>& before,
                    const std::vector<uint64_t>& expected) {
     std::vector<char> image = before;

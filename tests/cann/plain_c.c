@@ -1,4 +1,4 @@
-/* Every header in one C11 program, and both operators once. */
+/* A C11 program that includes every header and calls both operators. */
 #include <stdio.h>
 
 #include "acl/acl.h"

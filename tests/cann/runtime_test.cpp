@@ -1,4 +1,4 @@
-// Initialisation, devices, contexts and memory: every code, and the state after it.
+// Initialisation, devices, contexts and memory: every return code and the state after it.
 #include <cstring>
 #include <thread>
 
@@ -20,7 +20,7 @@ TEST(Initialisation, EveryOrderOfCalls_HasItsCode) {
   EXPECT_EQ(aclFinalize(), ACL_SUCCESS);
   EXPECT_EQ(aclFinalize(), ACL_ERROR_REPEAT_FINALIZE);
   expect_message("aclFinalize", "one call", "second");
-  EXPECT_EQ(aclInit("a path that is not read"), ACL_SUCCESS);  // beyond CANN: a second life
+  EXPECT_EQ(aclInit("a path that is not read"), ACL_SUCCESS);  // an extension of CANN: initialising again
   EXPECT_EQ(aclFinalize(), ACL_SUCCESS);
 }
 
@@ -185,7 +185,7 @@ TEST_F(Runtime, MallocMisuse_HasItsCode) {
     EXPECT_EQ(aclrtMalloc(&memory, size, ACL_MEM_MALLOC_HUGE_FIRST), ACL_ERROR_RT_MEMORY_ALLOCATION);
     EXPECT_NE(cann::message().find(std::to_string(size)), std::string::npos);
   }
-  EXPECT_EQ(memory, &memory);  // untouched by failures
+  EXPECT_EQ(memory, &memory);  // failures leave it unchanged
   EXPECT_EQ(aclrtFree(nullptr), ACL_ERROR_INVALID_PARAM);
   EXPECT_EQ(aclrtFree(&memory), ACL_ERROR_RT_PARAM_INVALID);
   EXPECT_EQ(aclrtFreeHost(nullptr), ACL_ERROR_INVALID_PARAM);

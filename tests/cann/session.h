@@ -1,4 +1,4 @@
-// What every test of the acl and aclnn functions starts from: a device, a stream, tensors that clean up.
+// Fixtures for tests of the acl and aclnn functions: a device, a stream, and owners of handles.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -16,7 +16,7 @@ namespace cann {
 
 using Dims = std::vector<int64_t>;
 
-// aclInit and a device for as long as it lives; one at a time in a process.
+// Calls aclInit and sets the device for its lifetime; at most one at a time in a process.
 struct Process {
   Process() {
     EXPECT_EQ(aclInit(nullptr), ACL_SUCCESS) << aclGetRecentErrMsg();
@@ -47,7 +47,7 @@ struct Event {
 struct View {
   Dims strides = {};  // empty: contiguous
   int64_t offset = 0;
-  Dims storage = {-1};  // -1: the view's own shape
+  Dims storage = {-1};  // {-1}: the shape of the view
   aclFormat format = ACL_FORMAT_ND;
 };
 
@@ -71,7 +71,8 @@ struct Tensor {
 
 inline std::string message() { return aclGetRecentErrMsg(); }
 
-// The three words that an error must say.
+// Checks that the error message contains the function or context, the parameter, "expected" and what was
+// given.
 inline void expect_message(const std::string& what, const std::string& parameter, const std::string& given) {
   const std::string text = message();
   EXPECT_NE(text.find(what), std::string::npos) << text;

@@ -1,4 +1,4 @@
-// Order, asynchrony and events.
+// Streams and events: order, asynchrony, destruction, fork.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,7 +13,7 @@ namespace {
 using cann::Event;
 using cann::expect_message;
 
-constexpr size_t kLarge = 8u << 20;  // bytes: more than runs inline
+constexpr size_t kLarge = 8u << 20;  // bytes: too large to run inline
 
 class Streams : public cann::Test {
  protected:
@@ -129,14 +129,14 @@ TEST_F(Streams, WaitForARecordedEvent_TakesThatRecord) {
   EXPECT_EQ(aclrtRecordEvent(event, stream), ACL_SUCCESS);
   EXPECT_EQ(aclrtStreamWaitEvent(other, event), ACL_SUCCESS);
   EXPECT_EQ(status_of(other), ACL_STREAM_STATUS_COMPLETE);
-  // The second record is stuck behind the gate; a wait asked for now is for that one.
+  // The second record is blocked by the gate; a wait issued now applies to that record.
   EXPECT_EQ(aclrtStreamWaitEvent(stream, gate), ACL_SUCCESS);
   EXPECT_EQ(aclrtRecordEvent(event, stream), ACL_SUCCESS);
   EXPECT_EQ(status_of_event(event), ACL_EVENT_RECORDED_STATUS_NOT_READY);
   EXPECT_EQ(aclrtStreamWaitEvent(other, event), ACL_SUCCESS);
   EXPECT_EQ(aclrtMemsetAsync(&byte, 1, 1, 1, other), ACL_SUCCESS);
   EXPECT_EQ(aclrtSynchronizeStreamWithTimeout(other, 20), ACL_ERROR_RT_STREAM_SYNC_TIMEOUT);
-  EXPECT_EQ(aclrtRecordEvent(gate, other), ACL_SUCCESS);  // behind its own wait: never reached
+  EXPECT_EQ(aclrtRecordEvent(gate, other), ACL_SUCCESS);  // blocked by the wait it would release
   EXPECT_EQ(aclrtRecordEvent(gate, nullptr), ACL_SUCCESS);
   EXPECT_EQ(aclrtSynchronizeStream(other), ACL_SUCCESS);
   EXPECT_EQ(byte, 1);
@@ -221,9 +221,9 @@ TEST_F(Streams, DestroyedHandles_AreCodesNotCrashes) {
   EXPECT_EQ(aclrtEventElapsedTime(&ms, gone_event, gone_event), ACL_ERROR_RT_PARAM_INVALID);
   Event event;
   EXPECT_EQ(aclrtRecordEvent(event, gone_stream), ACL_ERROR_RT_PARAM_INVALID);
-  EXPECT_EQ(aclrtSynchronizeStream(event), ACL_ERROR_RT_PARAM_INVALID);  // a handle of another kind
+  EXPECT_EQ(aclrtSynchronizeStream(event), ACL_ERROR_RT_PARAM_INVALID);  // a handle of another type
   EXPECT_EQ(aclrtSynchronizeEvent(stream), ACL_ERROR_RT_PARAM_INVALID);
-  EXPECT_EQ(aclrtSynchronizeStream(&status), ACL_ERROR_RT_PARAM_INVALID);  // and no handle at all
+  EXPECT_EQ(aclrtSynchronizeStream(&status), ACL_ERROR_RT_PARAM_INVALID);  // not a handle
 }
 
 TEST_F(Streams, DestroyedWithWork_FinishesWhatCanRun) {
@@ -245,7 +245,7 @@ TEST_F(Streams, DestroyedBehindAnEventNobodyRecords_DropsTheRestAndItsRecords) {
   EXPECT_EQ(aclrtMemsetAsync(&byte, 1, 1, 1, own), ACL_SUCCESS);
   EXPECT_EQ(aclrtRecordEvent(behind, own), ACL_SUCCESS);
   EXPECT_EQ(aclrtDestroyStream(own), ACL_SUCCESS);
-  EXPECT_EQ(aclrtSynchronizeEvent(behind), ACL_SUCCESS);  // or its waiters would wait for ever
+  EXPECT_EQ(aclrtSynchronizeEvent(behind), ACL_SUCCESS);  // otherwise its waiters would block forever
   EXPECT_EQ(byte, 0);
 }
 
@@ -262,7 +262,8 @@ TEST_F(Streams, EventDestroyedBeforeAnyRecord_LetsItsWaitersGo) {
 
 TEST_F(Streams, ForkedChild_UsesAndDestroysItsParents) {
 #ifdef __SANITIZE_THREAD__
-  GTEST_SKIP() << "ThreadSanitizer lets no child of many threads start one";
+  GTEST_SKIP()
+      << "ThreadSanitizer does not allow a forked child of a multi-threaded process to start threads";
 #endif
   std::vector<char> memory(kLarge);
   cann::Stream other;

@@ -1,4 +1,4 @@
-// aclTensor: what it keeps, what it refuses.
+// aclTensor: its properties and its errors.
 #include <memory>
 
 #include "tests/cann/session.h"

@@ -1,4 +1,4 @@
-/* Start and end of the process's use of acl, and the text of its last error. Legal C and C++. */
+/* Initialisation and finalisation of acl, and the text of the last error. Valid C and C++. */
 #ifndef MSELOSS_CANN_ACL_ACL_H_
 #define MSELOSS_CANN_ACL_ACL_H_
 
@@ -9,12 +9,12 @@
 extern "C" {
 #endif
 
-/* configPath is accepted and not read. May be called again after aclFinalize. */
+/* configPath is ignored. May be called again after aclFinalize. */
 ACL_FUNC_VISIBILITY aclError aclInit(const char* configPath);
 ACL_FUNC_VISIBILITY aclError aclFinalize(void);
 
-/* What the calling thread's last failed call expected and what it was given; "" if it has been read already.
-   Valid until this thread's next call. */
+/* The message of the calling thread's last failed call: the parameter, what was expected, what was given.
+   Reading it clears it: the next call returns "". Valid until this thread's next acl or aclnn call. */
 ACL_FUNC_VISIBILITY const char* aclGetRecentErrMsg(void);
 
 #ifdef __cplusplus

@@ -1,4 +1,4 @@
-/* Types, values and helpers that every acl call shares. Names and values are those of CANN's host API. */
+/* Types, constants and helpers shared by all acl functions. Names and values follow CANN's host API. */
 #ifndef MSELOSS_CANN_ACL_ACL_BASE_RT_H_
 #define MSELOSS_CANN_ACL_ACL_BASE_RT_H_
 
@@ -91,7 +91,7 @@ typedef enum {
   ACL_FORMAT_FRACTAL_NZ_C0_8 = 54
 } aclFormat;
 
-/* Bytes of one element; 0 for types smaller than a byte, strings and unknown values. */
+/* Size of one element in bytes; 0 for types smaller than a byte, strings and unknown values. */
 ACL_FUNC_VISIBILITY size_t aclDataTypeSize(aclDataType dataType);
 
 ACL_FUNC_VISIBILITY float aclFloat16ToFloat(aclFloat16 value);

@@ -1,5 +1,6 @@
-/* The runtime: device, context, stream, event, memory. Here the device is this machine's processor, so that
-   device memory is host memory. docs/aclnn_mse_loss_backward.md says where behaviour goes beyond CANN's. */
+/* The runtime: device, context, stream, event, memory. The device is this machine's CPU, so device memory is
+   host memory. docs/aclnn_mse_loss_backward.md lists where the behaviour extends CANN's. Valid C and C++.
+   Every function returns ACL_SUCCESS or a code whose message aclGetRecentErrMsg returns. */
 #ifndef MSELOSS_CANN_ACL_ACL_RT_H_
 #define MSELOSS_CANN_ACL_ACL_RT_H_
 
@@ -60,7 +61,7 @@ typedef enum {
   ACL_STREAM_STATUS_RESERVED = 0xFFFF
 } aclrtStreamStatus;
 
-/* Device: there is one, number 0. aclrtSetDevice makes its default context the thread's own. */
+/* Device: there is one, number 0. aclrtSetDevice makes its default context current on the calling thread. */
 ACL_FUNC_VISIBILITY aclError aclrtSetDevice(int32_t deviceId);
 ACL_FUNC_VISIBILITY aclError aclrtResetDevice(int32_t deviceId);
 ACL_FUNC_VISIBILITY aclError aclrtGetDevice(int32_t* deviceId);
@@ -69,14 +70,14 @@ ACL_FUNC_VISIBILITY aclError aclrtSynchronizeDevice(void);
 ACL_FUNC_VISIBILITY aclError aclrtGetRunMode(aclrtRunMode* runMode);
 ACL_FUNC_VISIBILITY const char* aclrtGetSocName(void);
 
-/* Context: one per thread at a time; creating one makes it the thread's own. */
+/* Context: each thread has at most one current context; aclrtCreateContext makes the new one current. */
 ACL_FUNC_VISIBILITY aclError aclrtCreateContext(aclrtContext* context, int32_t deviceId);
 ACL_FUNC_VISIBILITY aclError aclrtDestroyContext(aclrtContext context);
 ACL_FUNC_VISIBILITY aclError aclrtSetCurrentContext(aclrtContext context);
 ACL_FUNC_VISIBILITY aclError aclrtGetCurrentContext(aclrtContext* context);
 
-/* Stream: work in order, finished when synchronised. A null stream is the context's default stream. A timeout
-   is in milliseconds, -1 waits for ever. */
+/* Stream: runs work in order; results are complete after synchronisation. A null stream is the context's
+   default stream. Timeouts are in milliseconds; -1 waits without limit. */
 ACL_FUNC_VISIBILITY aclError aclrtCreateStream(aclrtStream* stream);
 ACL_FUNC_VISIBILITY aclError aclrtCreateStreamWithConfig(aclrtStream* stream, uint32_t priority,
                                                          uint32_t flag);
@@ -86,7 +87,8 @@ ACL_FUNC_VISIBILITY aclError aclrtSynchronizeStreamWithTimeout(aclrtStream strea
 ACL_FUNC_VISIBILITY aclError aclrtStreamQuery(aclrtStream stream, aclrtStreamStatus* status);
 ACL_FUNC_VISIBILITY aclError aclrtStreamWaitEvent(aclrtStream stream, aclrtEvent event);
 
-/* Event: a point in a stream. Waiting for one that nothing has recorded yet waits for its next record. */
+/* Event: marks a point in a stream. Waiting for an event that was never recorded waits for its next record.
+ */
 ACL_FUNC_VISIBILITY aclError aclrtCreateEvent(aclrtEvent* event);
 ACL_FUNC_VISIBILITY aclError aclrtCreateEventWithFlag(aclrtEvent* event, uint32_t flag);
 ACL_FUNC_VISIBILITY aclError aclrtDestroyEvent(aclrtEvent event);
@@ -97,13 +99,14 @@ ACL_FUNC_VISIBILITY aclError aclrtSynchronizeEvent(aclrtEvent event);
 ACL_FUNC_VISIBILITY aclError aclrtSynchronizeEventWithTimeout(aclrtEvent event, int32_t timeout);
 ACL_FUNC_VISIBILITY aclError aclrtEventElapsedTime(float* ms, aclrtEvent startEvent, aclrtEvent endEvent);
 
-/* Memory: 64-byte aligned, huge pages asked for where large. Sizes are bytes. */
+/* Memory: sizes are in bytes. Blocks are aligned to 64 bytes; large blocks request huge pages. */
 ACL_FUNC_VISIBILITY aclError aclrtMalloc(void** devPtr, size_t size, aclrtMemMallocPolicy policy);
 ACL_FUNC_VISIBILITY aclError aclrtMallocAlign32(void** devPtr, size_t size, aclrtMemMallocPolicy policy);
 ACL_FUNC_VISIBILITY aclError aclrtFree(void* devPtr);
 ACL_FUNC_VISIBILITY aclError aclrtMallocHost(void** hostPtr, size_t size);
 ACL_FUNC_VISIBILITY aclError aclrtFreeHost(void* hostPtr);
-/* Waits first for the work that the current context's streams have been given. */
+/* Waits for the work queued on the current context's streams before it copies; aclrtMemset likewise. Work
+   blocked on an event that was never recorded is not waited for. */
 ACL_FUNC_VISIBILITY aclError aclrtMemcpy(void* dst, size_t destMax, const void* src, size_t count,
                                          aclrtMemcpyKind kind);
 ACL_FUNC_VISIBILITY aclError aclrtMemcpyAsync(void* dst, size_t destMax, const void* src, size_t count,

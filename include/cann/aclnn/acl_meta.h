@@ -1,5 +1,6 @@
-/* Tensors, and the executor that an operator's first phase makes and its second phase runs. Legal C and C++.
-   Strides and offsets count elements. */
+/* Tensors, and the executor that an operator's first phase creates and its second phase runs. Valid C and
+   C++. Strides and offsets count elements. Every aclnnStatus other than 0 has a message in
+   aclGetRecentErrMsg. */
 #ifndef MSELOSS_CANN_ACLNN_ACL_META_H_
 #define MSELOSS_CANN_ACLNN_ACL_META_H_
 
@@ -13,9 +14,9 @@ typedef int32_t aclnnStatus;
 typedef struct aclTensor aclTensor;
 typedef struct aclOpExecutor aclOpExecutor;
 
-/* A view on memory that the caller owns: element (0, ..., 0) is `offset` elements after `data`, the storage's
-   first. A null stride means contiguous, viewDimsNum 0 a scalar. Null on failure. Whether the view fits its
-   storage is an operator's first phase to check. */
+/* Creates a view of memory that the caller owns; returns null on failure. tensorData is the start of the
+   storage; element (0, ..., 0) lies `offset` elements after it. A null stride means contiguous; viewDimsNum 0
+   is a scalar. The operator's first phase checks that the view fits its storage. */
 ACL_FUNC_VISIBILITY aclTensor* aclCreateTensor(const int64_t* viewDims, uint64_t viewDimsNum,
                                                aclDataType dataType, const int64_t* stride, int64_t offset,
                                                aclFormat format, const int64_t* storageDims,
@@ -27,7 +28,7 @@ ACL_FUNC_VISIBILITY aclnnStatus aclInitTensor(aclTensor* tensor, const int64_t* 
                                               const int64_t* storageDims, uint64_t storageDimsNum,
                                               void* tensorData);
 
-/* The three arrays are the caller's to release with delete[]. */
+/* The caller releases the returned array of the next three functions with delete[]. */
 ACL_FUNC_VISIBILITY aclnnStatus aclGetViewShape(const aclTensor* tensor, int64_t** viewDims,
                                                 uint64_t* viewDimsNum);
 ACL_FUNC_VISIBILITY aclnnStatus aclGetStorageShape(const aclTensor* tensor, int64_t** storageDims,
@@ -40,12 +41,13 @@ ACL_FUNC_VISIBILITY aclnnStatus aclGetDataType(const aclTensor* tensor, aclDataT
 ACL_FUNC_VISIBILITY aclnnStatus aclSetRawTensorAddr(aclTensor* tensor, void* addr);
 ACL_FUNC_VISIBILITY aclnnStatus aclGetRawTensorAddr(const aclTensor* tensor, void** addr);
 
-/* Between the phases: the second phase no longer consumes the executor. */
+/* Call between the phases. The second phase then no longer consumes the executor, and the caller destroys
+   it. */
 ACL_FUNC_VISIBILITY aclnnStatus aclSetAclOpExecutorRepeatable(aclOpExecutor* executor);
 ACL_FUNC_VISIBILITY aclnnStatus aclDestroyAclOpExecutor(aclOpExecutor* executor);
 
-/* The next run takes the operand's storage to start at `addr`. `index` counts the first phase's tensors in
-   order: among its inputs, its outputs, or all (inputs, then outputs). */
+/* Sets the start of an operand's storage for the following runs. `index` counts the first phase's tensors in
+   order: among the inputs, among the outputs, or among all (inputs, then outputs). */
 ACL_FUNC_VISIBILITY aclnnStatus aclSetInputTensorAddr(aclOpExecutor* executor, const size_t index,
                                                       aclTensor* tensor, void* addr);
 ACL_FUNC_VISIBILITY aclnnStatus aclSetOutputTensorAddr(aclOpExecutor* executor, const size_t index,

@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-/* Optional: the operators need no preparation. The path is not read. */
+/* Optional: the operators need no initialisation. configPath is ignored. */
 ACL_FUNC_VISIBILITY aclnnStatus aclnnInit(const char* configPath);
 ACL_FUNC_VISIBILITY aclnnStatus aclnnFinalize(void);
 

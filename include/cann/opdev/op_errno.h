@@ -1,4 +1,4 @@
-/* What an aclnn function returns. Legal C and C++. */
+/* Return codes of the aclnn functions. Valid C and C++. */
 #ifndef MSELOSS_CANN_OPDEV_OP_ERRNO_H_
 #define MSELOSS_CANN_OPDEV_OP_ERRNO_H_
 

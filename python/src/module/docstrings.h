@@ -137,7 +137,10 @@ Example:
 )";
 
 inline constexpr const char* kInfoDoc =
-    R"(A dict of version, device, instruction-set targets, thread count and memory limit (bytes).)";
+    R"(A dict of version, device, instruction-set targets, thread count and memory limit (bytes).
+
+``"environment"`` lists one sentence for each environment variable whose value cannot be used.
+)";
 
 inline constexpr const char* kSetTargetDoc =
     R"(Selects the instruction-set target: one of ``info()["supported_targets"]``, or None for the best.

@@ -149,7 +149,7 @@ nb::object part_grad(nb::handle grad_output, nb::handle input, nb::handle target
 nb::object as_numpy(nb::handle array, const char* name) {
   ArrayView view;
   view.read(array.ptr(), name);
-  return nb::steal(view.to_numpy(name));
+  return nb::steal(view.to_numpy());
 }
 
 std::string explain(nb::handle grad_output, nb::handle input, nb::handle target, nb::handle reduction_name,

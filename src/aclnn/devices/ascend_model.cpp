@@ -1,6 +1,7 @@
-// MSELOSS_DEVICE=ascend-model: aclnnMseLossBackward on the functional model of the Ascend kernel. As CANN's
-// own layer does around a kernel that knows only dense tensors of one dtype: inputs that are not contiguous
-// are copied so, the result is computed in their dtype, then cast and copied into the output's view.
+// MSELOSS_DEVICE=ascend-model: runs aclnnMseLossBackward on the functional model of the Ascend kernel. The
+// kernel handles only contiguous tensors of one dtype, so, as CANN's aclnn layer does, this file copies
+// non-contiguous inputs to contiguous memory, computes in their dtype, and casts the result into the output's
+// view.
 #include <cstring>
 #include <string>
 #include <vector>
@@ -14,13 +15,13 @@ namespace {
 
 using Bytes = std::vector<unsigned char>;
 
-int64_t count_of(const View& view) {
+int64_t count_of(const OperandView& view) {
   int64_t count = 1;
   for (int d = 0; d < view.rank; ++d) count *= view.extent[d];
   return count;
 }
 
-bool contiguous(const View& view) {
+bool is_contiguous(const OperandView& view) {
   int64_t step = 1;
   for (int d = view.rank; d-- > 0;) {
     if (view.extent[d] != 1 && view.stride[d] != step) return false;
@@ -31,7 +32,7 @@ bool contiguous(const View& view) {
 
 // Calls visit(element, offset), both counted in elements, in row-major order.
 template <class Visit>
-void for_each_element(const View& view, Visit visit) {
+void for_each_element(const OperandView& view, Visit visit) {
   int64_t index[kMaxRank] = {}, offset = 0;
   const int64_t count = count_of(view);
   for (int64_t element = 0; element < count; ++element) {
@@ -45,9 +46,10 @@ void for_each_element(const View& view, Visit visit) {
   }
 }
 
-ascend_model::Tensor dense(const View& view, const void* data, Bytes* copy) {
+// The tensor itself if it is contiguous, else its elements in *copy.
+ascend_model::Tensor contiguous_copy(const OperandView& view, const void* data, Bytes* copy) {
   ascend_model::Tensor tensor{{view.extent, view.extent + view.rank}, data};
-  if (contiguous(view)) return tensor;
+  if (is_contiguous(view)) return tensor;
   const int size = size_of(view.dtype);
   copy->resize(static_cast<size_t>(count_of(view) * size));
   for_each_element(view, [&](int64_t element, int64_t offset) {
@@ -64,17 +66,18 @@ ascend_model::DType model_dtype(DType dtype) {
 }
 
 Status run_on_model(const Call& call, const Buffers& buffers) {
-  if (call.plan.op != Op::kGrad) return run(call.plan, buffers, Options{});  // there is one kernel
+  // The gradient is the only Ascend kernel; the loss runs on the CPU.
+  if (call.plan.op != Op::kGrad) return run(call.plan, buffers, Options{});
   if (call.plan.numel == 0) return {};
-  const View& out = call.views[kOut];
+  const OperandView& out = call.views[kOut];
   const DType dtype = call.plan.dtype;
   Bytes copies[3], result(static_cast<size_t>(call.plan.numel * size_of(dtype)));
   ascend_model::Request request;
   request.dtype = model_dtype(dtype);
   request.reduction = name_of(call.plan.reduction);
-  request.predict = dense(call.views[kInput], buffers[kInput], &copies[0]);
-  request.label = dense(call.views[kTarget], buffers[kTarget], &copies[1]);
-  request.dout = dense(call.views[kGradOutput], buffers[kGradOutput], &copies[2]);
+  request.predict = contiguous_copy(call.views[kInput], buffers[kInput], &copies[0]);
+  request.label = contiguous_copy(call.views[kTarget], buffers[kTarget], &copies[1]);
+  request.dout = contiguous_copy(call.views[kGradOutput], buffers[kGradOutput], &copies[2]);
   request.y_shape.assign(out.extent, out.extent + out.rank);
   request.y = result.data();
   if (const std::string error = ascend_model::Run(request); !error.empty()) {
@@ -87,9 +90,9 @@ Status run_on_model(const Call& call, const Buffers& buffers) {
   return {};
 }
 
-[[maybe_unused]] const bool g_added = [] {
+[[maybe_unused]] const bool g_registered = [] {
   static Device model{"ascend-model", run_on_model};
-  add_device(&model);
+  register_device(&model);
   return true;
 }();
 

@@ -1,0 +1,112 @@
+// The kernels' dispatch tables: one per instruction-set target, all filled from the same source
+// (docs/architecture.md).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "mseloss/types.h"
+#include "numerics/sum_access.h"
+
+namespace mseloss::cpu {
+
+// A 2-D block: rows of n elements. The plan guarantees, and the kernels assume:
+// - every input pointer leads to n elements of the kernel's dtype, or, if strided[i] is false, to the one
+//   element that is broadcast along its row; pitches count elements from row to row;
+// - the output's rows are contiguous; out is exactly one of the inputs or overlaps none of them;
+// - scale is exact in the compute dtype. No alignment is assumed.
+struct RowBlock {
+  const void* in[3];  // grad_output, input, target; the loss ignores grad_output
+  bool strided[3];
+  ptrdiff_t in_pitch[3];
+  void* out;  // grad_input or the elementwise loss; unused by sums
+  ptrdiff_t out_pitch;
+  void* loss;  // the elementwise loss beside grad_input
+  ptrdiff_t loss_pitch;
+  size_t n;
+  size_t rows;
+  double scale;
+};
+
+inline constexpr int kDTypes = 4;  // indexed by DType
+
+// Kernels exist for vectors of 16 bytes, of 32 bytes and of the target's full width: a row shorter than the
+// vector goes through a buffer, which costs as much as several vectors.
+inline constexpr int kWidths = 3;
+inline int width_of(size_t row_bytes) { return row_bytes < 32 ? 0 : row_bytes < 64 ? 1 : 2; }
+
+// Byte offsets of one contiguous part of a copy on either side.
+struct Segment {
+  ptrdiff_t from, to;
+};
+
+// Pack: from an operand, which may lie in any level of the memory hierarchy, to a packed tile. Unpack: from a
+// packed tile to an operand, with ordinary or (where that pays) non-temporal stores.
+enum class Direction : uint8_t { kPack, kUnpack, kUnpackNonTemporal };
+
+// Sizes of elements are indexed by log2(bytes) - 1: 2, 4, 8 bytes.
+inline constexpr int kElementSizes = 3;
+inline int element_size_index(int size) { return size / 4; }
+
+struct Kernels {
+  // out = ((input - target) * scale) * grad_output, by width_of(bytes of a row).
+  void (*grad[kDTypes][kWidths])(const RowBlock&);
+  // The same with non-temporal stores.
+  void (*grad_non_temporal[kDTypes])(const RowBlock&);
+  // out = (input - target)^2, by width_of().
+  void (*loss[kDTypes][kWidths])(const RowBlock&);
+  // The fast sum of (input - target)^2 over at most kSumBlock elements.
+  void (*sum[kDTypes])(const RowBlock&, RowSum*);
+  // grad and sum in one sweep, with one grad_output for all elements; [dtype][non-temporal].
+  void (*grad_sum[kDTypes][2])(const RowBlock&, RowSum*);
+  // The exact sum into limbs; squares of non-finite differences are added to *special instead.
+  void (*exact_sum[kDTypes])(const RowBlock&, uint64_t* limbs, double* special);
+  // to[i] = from[i], rounded once; [from][to].
+  void (*convert[kDTypes][kDTypes])(const void* from, void* to, size_t n);
+
+  // For each segment, to[i * to_stride + j] = from[j * from_stride + i], i < rows, j < columns; strides in
+  // elements. May read (and ignore) memory between the elements, up to `from_end`.
+  void (*transpose[kElementSizes])(const Segment* segments, size_t count, const void* from,
+                                   ptrdiff_t from_stride, void* to, ptrdiff_t to_stride, size_t rows,
+                                   size_t columns, const void* from_end, Direction direction);
+  // to[i * to_stride + j] = from[j * from_stride + i], i < rows <= from_stride <= kMaxInterleave.
+  void (*deinterleave[kElementSizes])(const void* from, ptrdiff_t from_stride, void* to, ptrdiff_t to_stride,
+                                      size_t rows, size_t columns);
+  // to[i * columns + j] = from[j * from_stride + i], i < rows, j < columns <= kMaxInterleave.
+  void (*interleave[kElementSizes])(const void* from, ptrdiff_t from_stride, void* to, size_t rows,
+                                    size_t columns);
+  // For each segment, to[i] = from[i * stride], i < n, 1 < stride <= max_stride. May read (and ignore) memory
+  // between the elements.
+  void (*load_strided[kElementSizes])(const Segment* segments, size_t count, const void* from,
+                                      ptrdiff_t stride, void* to, size_t n);
+  // For each segment, to[i * stride] = from[i].
+  void (*store_strided[kElementSizes])(const Segment* segments, size_t count, const void* from, void* to,
+                                       ptrdiff_t stride, size_t n);
+  ptrdiff_t max_stride[kElementSizes];
+  // Copies `bytes` bytes for each segment.
+  void (*copy_segments)(const Segment* segments, size_t count, const void* from, void* to, size_t bytes,
+                        Direction direction);
+  // to[i * pitch + j] = from[i], i < rows, j < n, n >= 2. `from` may be the last elements of those
+  // rows * pitch. May write up to kReplicateOverrun bytes past the end.
+  void (*replicate[kElementSizes])(const void* from, void* to, size_t rows, size_t n, size_t pitch);
+};
+
+inline constexpr ptrdiff_t kMaxInterleave = 4;
+inline constexpr int kReplicateOverrun = 16;
+
+// Short enough for the sum's error bound to stay small, long enough to amortise its fixed costs.
+inline constexpr size_t kSumBlock = 16384;
+
+const Kernels& kernels();  // of the target in use
+
+// Each fills its part of the table for one target. The first two are compiled once per dtype.
+template <DType kDType>
+void fill_elementwise_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
+template <DType kDType>
+void fill_sum_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
+void fill_copy_kernels(Kernels* kernels, size_t target);
+void fill_interleave_kernels(Kernels* kernels, size_t target);
+void fill_replicate_kernels(Kernels* kernels, size_t target);
+void fill_transpose_kernels(Kernels* kernels, size_t target);
+
+}  // namespace mseloss::cpu

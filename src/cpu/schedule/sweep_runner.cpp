@@ -1,0 +1,71 @@
+#include "cpu/schedule/sweep_runner.h"
+
+#include <algorithm>
+
+namespace mseloss::cpu {
+
+template <class F>
+void SweepRunner::in_parts(const RowBlock& block, size_t length, F f) {
+  const auto at = [this](const void* first, ptrdiff_t elements) {
+    return first == nullptr ? nullptr : static_cast<const char*>(first) + elements * size_;
+  };
+  const size_t columns = std::min(block.n, length), rows = length / columns;
+  RowBlock part = block;
+  for (size_t r = 0; r < block.rows; r += rows) {
+    part.rows = std::min(rows, block.rows - r);
+    for (size_t c = 0; c < block.n; c += columns) {
+      part.n = std::min(columns, block.n - c);
+      const auto row = static_cast<ptrdiff_t>(r), column = static_cast<ptrdiff_t>(c);
+      for (int i = 0; i < 3; ++i) {
+        part.in[i] = at(block.in[i], row * block.in_pitch[i] + (block.strided[i] ? column : 0));
+      }
+      part.out = const_cast<char*>(at(block.out, row * block.out_pitch + column));
+      part.loss = const_cast<char*>(at(block.loss, row * block.loss_pitch + column));
+      f(part);
+    }
+  }
+}
+
+void SweepRunner::operator()(const RowBlock& block) {
+  constexpr size_t kL1Elements = 2048;  // stay in L1 between the two kernels that read them
+  switch (sweep_) {
+    case Sweep::kGrad:
+      (non_temporal_ ? kernels_.grad_non_temporal[dtype_]
+                     : kernels_.grad[dtype_][width_of(block.n * size_)])(block);
+      return;
+    case Sweep::kLoss:
+      kernels_.loss[dtype_][width_of(block.n * size_)](block);
+      return;
+    case Sweep::kGradLoss:
+      in_parts(block, kL1Elements, [this](const RowBlock& part) {
+        const int width = width_of(part.n * size_);
+        kernels_.grad[dtype_][width](part);
+        RowBlock loss = part;
+        loss.out = part.loss;
+        loss.out_pitch = part.loss_pitch;
+        kernels_.loss[dtype_][width](loss);
+      });
+      return;
+    case Sweep::kFastSum:
+    case Sweep::kGradSum:
+      in_parts(block, kSumBlock, [this](const RowBlock& part) {
+        RowSum sum;
+        if (sweep_ == Sweep::kFastSum) {
+          kernels_.sum[dtype_](part, &sum);
+        } else {
+          kernels_.grad_sum[dtype_][non_temporal_](part, &sum);
+        }
+        SumAccess::add_fast(sum_, sum, part.n * part.rows);
+      });
+      return;
+    case Sweep::kExactSum: {
+      double special = 0;
+      kernels_.exact_sum[dtype_](block, SumAccess::limbs(sum_), &special);
+      if (special != 0) SumAccess::add_special(sum_, special);
+      SumAccess::add_exact(sum_, block.n * block.rows);
+      return;
+    }
+  }
+}
+
+}  // namespace mseloss::cpu

@@ -1,0 +1,35 @@
+// Runs the kernels of one sweep over row blocks, on one thread, and accumulates the sum.
+#pragma once
+
+#include "backend.h"
+#include "cpu/kernels/kernels.h"
+
+namespace mseloss::cpu {
+
+class SweepRunner {
+ public:
+  // Sums are added to *sum; other sweeps ignore it.
+  SweepRunner(const Plan& plan, Sweep sweep, bool non_temporal, PartialSum* sum)
+      : kernels_(kernels()),
+        dtype_(static_cast<int>(plan.dtype)),
+        size_(size_of(plan.dtype)),
+        sweep_(sweep),
+        non_temporal_(non_temporal),
+        sum_(sum) {}
+
+  void operator()(const RowBlock& block);
+
+ private:
+  // Calls f(part) for parts of at most `length` elements: several rows, or a part of one.
+  template <class F>
+  void in_parts(const RowBlock& block, size_t length, F f);
+
+  const Kernels& kernels_;
+  int dtype_;
+  int size_;
+  Sweep sweep_;
+  bool non_temporal_;
+  PartialSum* sum_;
+};
+
+}  // namespace mseloss::cpu

@@ -1,0 +1,176 @@
+#include "cpu/schedule/tile_loop.h"
+
+#include <algorithm>
+
+#include "cpu/pack/tile_packer.h"
+
+namespace mseloss::cpu {
+namespace {
+
+size_t packed_bytes(const Plan& plan, const Tiling& tiling, DType dtype) {
+  const int64_t row = plan.rank == 0 ? 1 : tiling.tile_extent[plan.rank - 1];
+  const int64_t elements = tiling.tile_numel / row * (row + tiling.row_padding);
+  return (static_cast<size_t>(elements) * size_of(dtype) + 63) / 64 * 64 + kPackedTileSlack;
+}
+
+class TileLoop {
+ public:
+  TileLoop(const Plan& plan, const Tiling& tiling, char* const* data, char* scratch, SweepRunner* runner)
+      : plan_(plan), tiling_(tiling), runner_(*runner) {
+    std::copy_n(data, kOperands, data_);
+    for (int o = 0; o < kOperands; ++o) {
+      if (!has(plan, o) || tiling.direct[o]) continue;
+      packed_[o] = scratch;
+      scratch += packed_bytes(plan, tiling, plan.dtype);
+      if (plan.dtypes[o] == plan.dtype) continue;
+      unconverted_[o] = scratch;
+      scratch += packed_bytes(plan, tiling, plan.dtypes[o]);
+    }
+  }
+
+  void run(int64_t index) {
+    locate(index);
+    for (const int o : {kGradOutput, kInput, kTarget}) {
+      if (has(plan_, o) && !tiling_.direct[o]) pack(o);
+    }
+    compute();
+    for (const int o : {kOut, kLossOut}) {
+      if (has(plan_, o) && !tiling_.direct[o]) unpack(o);
+    }
+  }
+
+ private:
+  // Sets the tile's extents, the packed tile's strides and the address of each operand's part.
+  void locate(int64_t index) {
+    int64_t stride = 1;
+    int64_t first[kMaxRank];
+    for (int d = plan_.rank; d-- > 0;) {
+      first[d] = index % tiling_.tile_counts[d] * tiling_.tile_extent[d];
+      index /= tiling_.tile_counts[d];
+      extent_[d] = std::min(tiling_.tile_extent[d], plan_.extent[d] - first[d]);
+      packed_stride_[d] = stride;
+      stride *= extent_[d];
+      if (d == plan_.rank - 1) stride += tiling_.row_padding;
+    }
+    packed_numel_ = stride;
+    for (int o = 0; o < kOperands; ++o) {
+      if (!has(plan_, o)) continue;
+      int64_t offset = 0;
+      for (int d = 0; d < plan_.rank; ++d) offset += first[d] * plan_.stride[o][d];
+      address_[o] = data_[o] + offset * size_of(plan_.dtypes[o]);
+    }
+  }
+
+  void copy(int o, Direction direction, const char* from, char* to) {
+    // Two packers: tiles at the edges and in the interior alternate.
+    if (!packers_[o][recent_[o]].fits(plan_.rank, extent_)) recent_[o] ^= 1;
+    TilePacker& packer = packers_[o][recent_[o]];
+    if (!packer.fits(plan_.rank, extent_)) {
+      packer.prepare(direction, plan_.rank, extent_, plan_.stride[o], packed_stride_,
+                     size_of(plan_.dtypes[o]));
+    }
+    packer.copy(from, to);
+  }
+
+  void pack(int o) {
+    // Successive tiles often share a broadcast operand's part.
+    if (held_[o] == address_[o] && std::equal(extent_, extent_ + plan_.rank, held_extent_[o])) return;
+    held_[o] = address_[o];
+    std::copy_n(extent_, plan_.rank, held_extent_[o]);
+    char* to = unconverted_[o] != nullptr ? unconverted_[o] : packed_[o];
+    copy(o, Direction::kPack, address_[o], to);
+    if (to != packed_[o]) convert(plan_.dtypes[o], to, plan_.dtype, packed_[o]);
+  }
+
+  void unpack(int o) {
+    const char* from = packed_[o];
+    if (unconverted_[o] != nullptr) {
+      convert(plan_.dtype, from, plan_.dtypes[o], unconverted_[o]);
+      from = unconverted_[o];
+    }
+    const bool non_temporal = o == kOut && tiling_.non_temporal;
+    copy(o, non_temporal ? Direction::kUnpackNonTemporal : Direction::kUnpack, from, address_[o]);
+  }
+
+  void convert(DType from_dtype, const char* from, DType to_dtype, char* to) const {
+    kernels().convert[static_cast<int>(from_dtype)][static_cast<int>(to_dtype)](from, to, packed_numel_);
+  }
+
+  // Where the kernels access operand o, and with which strides.
+  char* kernel_address(int o) const { return tiling_.direct[o] ? address_[o] : packed_[o]; }
+  const int64_t* kernel_strides(int o) const { return tiling_.direct[o] ? plan_.stride[o] : packed_stride_; }
+
+  void compute() {
+    const int size = size_of(plan_.dtype), inner = plan_.rank - 1;
+    const int row_dim = tiling_.row_dim - 1;  // the dimension of a block's rows; -1 if the tile is one row
+    RowBlock block{};
+    block.scale = plan_.scale;
+    block.n = 1;
+    for (int d = tiling_.row_dim; d < plan_.rank; ++d) block.n *= extent_[d];
+    block.rows = row_dim < 0 ? 1 : extent_[row_dim];
+    const auto pitch = [&](int o) { return row_dim < 0 || !has(plan_, o) ? 0 : kernel_strides(o)[row_dim]; };
+    for (const int o : {kGradOutput, kInput, kTarget}) {
+      block.strided[o] = has(plan_, o) && kernel_strides(o)[inner] != 0;
+      block.in_pitch[o] = pitch(o);
+    }
+    block.out_pitch = pitch(kOut);
+    block.loss_pitch = pitch(kLossOut);
+    char* at[kOperands];
+    int64_t step[kMaxRank][kOperands];  // bytes from one block to the next along each dimension
+    for (int o = 0; o < kOperands; ++o) {
+      at[o] = has(plan_, o) ? kernel_address(o) : nullptr;
+      for (int d = 0; d < row_dim; ++d) step[d][o] = has(plan_, o) ? kernel_strides(o)[d] * size : 0;
+    }
+    int64_t index[kMaxRank] = {};
+    for (;;) {
+      std::copy_n(at, 3, block.in);
+      block.out = at[kOut];
+      block.loss = at[kLossOut];
+      runner_(block);
+      int d = row_dim - 1;
+      for (; d >= 0; --d) {
+        const bool more = ++index[d] < extent_[d];
+        const int64_t steps = more ? 1 : 1 - extent_[d];
+        for (int o = 0; o < kOperands; ++o) at[o] += steps * step[d][o];
+        if (more) break;
+        index[d] = 0;
+      }
+      if (d < 0) return;
+    }
+  }
+
+  const Plan& plan_;
+  const Tiling& tiling_;
+  SweepRunner& runner_;
+  char* data_[kOperands];
+  char* packed_[kOperands] = {};
+  char* unconverted_[kOperands] = {};  // packed, in the operand's own dtype where that differs
+  char* address_[kOperands] = {};
+  const char* held_[kOperands] = {};  // the part that packed_ holds
+  int64_t held_extent_[kOperands][kMaxRank];
+  int64_t extent_[kMaxRank];
+  int64_t packed_stride_[kMaxRank];
+  int64_t packed_numel_ = 0;  // padding included: conversions run over it
+  int recent_[kOperands] = {};
+  TilePacker packers_[kOperands][2];
+};
+
+}  // namespace
+
+size_t scratch_bytes(const Plan& plan, const Tiling& tiling) {
+  size_t bytes = 0;
+  for (int o = 0; o < kOperands; ++o) {
+    if (!has(plan, o) || tiling.direct[o]) continue;
+    bytes += packed_bytes(plan, tiling, plan.dtype);
+    if (plan.dtypes[o] != plan.dtype) bytes += packed_bytes(plan, tiling, plan.dtypes[o]);
+  }
+  return bytes;
+}
+
+void run_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first, int64_t last,
+               char* scratch, SweepRunner* runner) {
+  TileLoop loop(plan, tiling, data, scratch, runner);
+  for (int64_t index = first; index < last; ++index) loop.run(index);
+}
+
+}  // namespace mseloss::cpu

@@ -1,0 +1,18 @@
+// Runs a general layout tile by tile: packs the operands that the kernels cannot access directly, computes,
+// and unpacks the outputs.
+#pragma once
+
+#include "cpu/schedule/sweep_runner.h"
+#include "cpu/schedule/tiling.h"
+
+namespace mseloss::cpu {
+
+// Scratch memory that one call of run_tiles() needs, in bytes; 64-byte aligned.
+size_t scratch_bytes(const Plan& plan, const Tiling& tiling);
+
+// Tiles first..last-1 in row-major order. data[o] is operand o's element (0, ..., 0) in the plan's
+// dimensions.
+void run_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first, int64_t last,
+               char* scratch, SweepRunner* runner);
+
+}  // namespace mseloss::cpu

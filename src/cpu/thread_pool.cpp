@@ -1,0 +1,109 @@
+#include "cpu/thread_pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <tbb/task_arena.h>
+#include <tbb/task_group.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "mseloss/mseloss.h"
+
+namespace mseloss {
+namespace {
+
+// A forked child has none of its parent's helper threads and TBB does not notice: the child works alone.
+std::atomic<bool> forked{false};
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+
+int count_processors() {
+  if (int count; cpu::read_thread_variable(&count) && count > 0) return count;
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
+}
+
+}  // namespace
+
+int max_threads() {
+  static const int count = count_processors();
+  return count;
+}
+
+namespace cpu {
+
+bool read_thread_variable(int* count) {
+  *count = 0;
+  const char* text = std::getenv("MSELOSS_NUM_THREADS");
+  if (text == nullptr || *text == '\0') return true;
+  int value = 0;
+  const auto [end, error] = std::from_chars(text, text + std::strlen(text), value);
+  if (error != std::errc() || *end != '\0' || value < 1 || value > kMaxThreads) return false;
+  *count = value;
+  return true;
+}
+
+void fork_join(int count, void (*task)(void* context, int index), void* context) {
+  if (count == 1 || forked.load(std::memory_order_relaxed)) return task(context, 0);
+  // Isolated: while waiting, a thread of the host's own TBB pool must not run a task that calls us again.
+  tbb::this_task_arena::isolate([&] {
+    std::atomic<int> next{1};
+    tbb::task_group helpers;
+    try {
+      for (int i = 1; i < count; ++i) helpers.run([&] { task(context, next++); });
+    } catch (...) {  // no memory for a task: fewer helpers
+    }
+    task(context, 0);
+    helpers.wait();  // runs tasks that no helper has started; they find no work left
+  });
+}
+
+bool helpers_are_awake() {
+  using Clock = std::chrono::steady_clock;
+  constexpr auto kNear = std::chrono::microseconds(100);
+  static std::atomic<Clock::rep> last_call{0};
+  const auto now = Clock::now().time_since_epoch();
+  const Clock::duration before(last_call.exchange(now.count(), std::memory_order_relaxed));
+  return now - before < kNear;
+}
+
+WorkShares::WorkShares(Share* shares, int count, int64_t units)
+    : shares_(shares), count_(count), units_(units) {
+  while (units / grain_ >= INT32_MAX) grain_ *= 2;
+  const int64_t grains = (units + grain_ - 1) / grain_;
+  int64_t first = 0;
+  for (int i = 0; i < count; ++i) {
+    const int64_t last = first + grains / count + (i < grains % count);
+    new (shares + i) Share{{static_cast<uint64_t>(first) << 32 | static_cast<uint64_t>(last)}};
+    first = last;
+  }
+}
+
+bool WorkShares::take(int index, int64_t* first, int64_t* last) {
+  for (int i = 0, at = index; i < count_; ++i, at = at + 1 == count_ ? 0 : at + 1) {
+    if (take_from(shares_ + at, i == 0, first, last)) return true;
+  }
+  return false;
+}
+
+bool WorkShares::take_from(Share* share, bool own, int64_t* first, int64_t* last) {
+  uint64_t left = share->rest.load(std::memory_order_relaxed);
+  for (;;) {
+    const uint64_t front = left >> 32, back = left & 0xffffffffu, some = (back - front + 1) / 2;
+    if (some == 0) return false;
+    const uint64_t rest = own ? (front + some) << 32 | back : front << 32 | (back - some);
+    if (!share->rest.compare_exchange_weak(left, rest, std::memory_order_relaxed)) continue;
+    *first = static_cast<int64_t>(own ? front : back - some) * grain_;
+    *last = std::min(*first + static_cast<int64_t>(some) * grain_, units_);
+    return true;
+  }
+}
+
+}  // namespace cpu
+}  // namespace mseloss

@@ -1,0 +1,47 @@
+// Fork-join on helper threads, and work stealing between them.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace mseloss::cpu {
+
+// Whether MSELOSS_NUM_THREADS is unset, empty or a number from 1 to kMaxThreads. *count is that number, or 0.
+inline constexpr int kMaxThreads = 1024;
+bool read_thread_variable(int* count);
+
+// Calls task(context, 0) on this thread and task(context, index) for other indices in [1, count) on helpers
+// that start in time, each index at most once; returns when all calls have returned. The work must not depend
+// on helpers: WorkShares hands it to whoever participates.
+void fork_join(int count, void (*task)(void* context, int index), void* context);
+
+// Whether helpers are likely to be awake, so that they pay for a job of some microseconds: waking one costs
+// this thread 10 us, and it starts after 30. Helpers stay awake while calls follow one another closely.
+bool helpers_are_awake();
+
+// Units of work, split into one contiguous share per participant, so that each meets in its caches what it
+// left there in the previous call. A participant takes half of the rest of its share at a time, from the
+// front; when that is empty it steals from the back of another's. Nobody waits for a helper that is late or
+// slow.
+class WorkShares {
+ public:
+  struct alignas(64) Share {
+    std::atomic<uint64_t> rest;  // grains: the first in the upper half, the end in the lower
+  };
+
+  WorkShares() = default;
+  // `shares` is uninitialised memory for `count` shares.
+  WorkShares(Share* shares, int count, int64_t units);
+
+  // The next units for a participant; false if none are left.
+  bool take(int index, int64_t* first, int64_t* last);
+
+ private:
+  bool take_from(Share* share, bool own, int64_t* first, int64_t* last);
+
+  Share* shares_ = nullptr;
+  int count_ = 1;
+  int64_t units_ = 0, grain_ = 1;  // units per grain: more than one only beyond 2^31 units
+};
+
+}  // namespace mseloss::cpu
