@@ -325,6 +325,19 @@ def test_out_and_inference_tensors():
         mseloss.grad(1.0, torch.ones(3), torch.zeros(3), out=out)
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_array_functions_read_zero_tensors(reduction):
+    zeros, y = zero_tensor(3, 4), normal(3, 4)
+    for a, b in ((zeros, y), (y, zeros)):
+        assert torch.equal(mseloss.loss(a, b, reduction), mseloss.loss(a.clone(), b.clone(), reduction))
+        assert torch.equal(
+            mseloss.grad(2.0, a, b, reduction), mseloss.grad(2.0, a.clone(), b.clone(), reduction)
+        )
+    assert not mseloss.grad(zero_tensor(1), y, y + 1).any()
+    with pytest.raises(TypeError, match="out: expected a tensor with memory, got a zero tensor"):
+        mseloss.grad(1.0, y, y, out=zeros)
+
+
 # --- DTensor ---
 
 

@@ -32,6 +32,15 @@ ArrayKind library_kind(PyObject* object, const char* name) {
   return library ? ArrayKind::kDLPack : ArrayKind::kNumpy;
 }
 
+// PyTorch represents some zeros, such as the gradient of sgn, by a tensor without memory.
+bool is_zero_tensor(PyObject* object) {
+  Ref refusal;
+  const Ref method = find_attribute(object, "_is_zerotensor", &refusal);
+  const Ref answer(method ? PyObject_CallNoArgs(method.get()) : nullptr);
+  if (method && !answer) raise_current();
+  return answer.get() == Py_True;
+}
+
 }  // namespace
 
 void ArrayView::read_dltensor(const DLTensor& tensor, ForeignArray array) {
@@ -70,6 +79,11 @@ bool ArrayView::read_exchange(PyObject* object) {
                name_, Py_TYPE(object)->tp_name, reason.get());
   }
   reject_lazy_negation(object, name_);
+  if (tensor.data == nullptr && is_zero_tensor(object)) {
+    if (writable_) raise(PyExc_TypeError, "%s: expected a tensor with memory, got a zero tensor", name_);
+    owner_ = PyObject_CallMethod(object, "clone", nullptr);
+    if (owner_ == nullptr || api->view_from_object(owner_, &tensor) != 0) raise_current();
+  }
   kind_ = api->managed_to_object == nullptr ? library_kind(object, name_) : ArrayKind::kExchange;
   read_dltensor(tensor, {});
   return true;
