@@ -373,6 +373,8 @@ def test_refusals():
     for call in (face.mse_loss, F.mse_loss):
         with pytest.raises(ValueError, match="most"):
             call(x, x, reduction="most")
+        with pytest.raises(ValueError, match="Invalid reduction mode: most"):
+            call(x, x, reduction="most", weight=x)
         with pytest.raises(RuntimeError, match="size of tensor a"):
             call(x, torch.zeros(4))
 

@@ -329,7 +329,9 @@ def test_out_and_inference_tensors():
 def test_array_functions_read_zero_tensors(reduction):
     zeros, y = zero_tensor(3, 4), normal(3, 4)
     for a, b in ((zeros, y), (y, zeros)):
-        assert torch.equal(mseloss.loss(a, b, reduction), mseloss.loss(a.clone(), b.clone(), reduction))
+        assert torch.equal(
+            mseloss.loss(a, b, reduction), mseloss.loss(a.clone(), b.clone(), reduction)
+        )
         assert torch.equal(
             mseloss.grad(2.0, a, b, reduction), mseloss.grad(2.0, a.clone(), b.clone(), reduction)
         )

@@ -11,14 +11,12 @@ any layout and thread count.
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from torch.nn import _reduction
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
+from mseloss.torch.arguments import checked_reduction as _checked_reduction
 from mseloss.torch.dispatch import implementation as _implementation
 from mseloss.torch.readable import is_known_type as _is_known_type
 from mseloss.torch.step import STEP_IS_COMPILED
@@ -75,16 +73,14 @@ def mse_loss(
     compute = _implementation(input, target)
     if compute is None:
         return F.mse_loss(input, target, *arguments)
-    if input.shape != target.shape:
-        _warn_of_sizes(input, target)
-    if size_average is not None or reduce is not None:
-        reduction = _legacy_reduction(size_average, reduce)
+    if (
+        input.shape != target.shape
+        or not (size_average is reduce is None)
+        or reduction not in ("none", "mean", "sum")
+    ):
+        reduction = _checked_reduction(input, target, *arguments)
     if weight is not None:
         return _weighted(compute, input, target, reduction, weight)
-    if reduction == "elementwise_mean":
-        reduction = _elementwise_mean()
-    elif reduction not in ("none", "mean", "sum"):
-        _reduction.get_enum(reduction)  # raises PyTorch's error
     return compute(input, target, reduction)
 
 
@@ -97,32 +93,6 @@ class MSELoss(torch.nn.MSELoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return mse_loss(input, target, reduction=self.reduction)
-
-
-# The three functions that warn are decorated for torch.compile, which then calls them as it traces.
-
-
-@torch.compiler.allow_in_graph
-def _warn_of_sizes(input, target):
-    warnings.warn(
-        f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). "
-        "This will likely lead to incorrect results due to broadcasting. "
-        "Please ensure they have the same size.",
-        stacklevel=3,
-    )
-    torch.broadcast_tensors(input, target)  # raises PyTorch's error
-    return input  # a graph needs a result
-
-
-@torch.compiler.assume_constant_result
-def _legacy_reduction(size_average, reduce):
-    return _reduction.legacy_get_string(size_average, reduce)
-
-
-@torch.compiler.assume_constant_result
-def _elementwise_mean():
-    _reduction.get_enum("elementwise_mean")  # warns
-    return "mean"
 
 
 def _weighted(compute, input, target, reduction, weight):
