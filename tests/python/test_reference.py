@@ -4,6 +4,7 @@ import math
 from fractions import Fraction
 
 import ml_dtypes
+import mseloss
 import numpy as np
 import pytest
 from conftest import DTYPES, normal, same_bits
