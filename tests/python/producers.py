@@ -62,9 +62,15 @@ class Buffer(ctypes.Structure):
     ]
 
 
-new_capsule = pythonapi.PyCapsule_New
-new_capsule.restype = ctypes.py_object
-new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+def c_function(name, result, *arguments):
+    """A function of Python's C API; pythonapi's own attributes are shared with other users of ctypes."""
+    return ctypes.PYFUNCTYPE(result, *arguments)((name, pythonapi))
+
+
+new_capsule = c_function(
+    "PyCapsule_New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p
+)
+increment = c_function("Py_IncRef", None, ctypes.py_object)
 
 
 def integers(values, kind=ctypes.c_int64):
@@ -130,7 +136,7 @@ class DLPack:
 def _get_buffer(exporter, view, flags):
     ctypes.memmove(view, ctypes.addressof(exporter.view), ctypes.sizeof(Buffer))
     view.contents.obj = id(exporter)
-    pythonapi.Py_IncRef(ctypes.py_object(exporter))
+    increment(exporter)
     exporter.requests.append(flags)
     return 0
 
@@ -153,9 +159,8 @@ def _buffer_type():
     get_buffer_slot, default_and_base_type = 1, 1 << 18 | 1 << 10
     slots = (Slot * 2)(Slot(get_buffer_slot, ctypes.cast(_get_buffer, ctypes.c_void_p)), Slot())
     spec = Spec(b"producers.Exporter", object.__basicsize__, 0, default_and_base_type, slots)
-    from_spec = pythonapi.PyType_FromSpec
-    from_spec.restype = ctypes.py_object
-    return from_spec(ctypes.byref(spec)), spec, slots
+    from_spec = c_function("PyType_FromSpec", ctypes.py_object, ctypes.POINTER(Spec))
+    return from_spec(spec), spec, slots
 
 
 _EXPORTER, *_KEEP = _buffer_type()
