@@ -89,6 +89,15 @@ def test_compile_with_sizes_that_differ_warns_as_it_traces():
             assert torch.equal(compiled(x, y), face.mse_loss(x, y))
 
 
+def test_compile_of_vmap_with_sizes_that_differ():
+    torch._dynamo.reset()
+    x, y = pair((6, 5), (5,), requires_grad=False)
+    mapped = torch.vmap(face.mse_loss, (0, None))
+    with pytest.warns(UserWarning, match="Using a target size"):
+        compiled = torch.compile(mapped, fullgraph=True, backend="eager")(x[:, None], y)
+    assert torch.equal(compiled, mapped(x[:, None], y))
+
+
 @pytest.mark.filterwarnings("ignore:size_average and reduce")
 @pytest.mark.parametrize("arguments", [(False, None), (None, False), (True, True)], ids=str)
 def test_compile_with_deprecated_arguments(arguments):
@@ -213,6 +222,17 @@ def test_vmap_has_the_bits_of_a_loop():
     assert torch.equal(
         mapped, torch.stack([face.mse_loss(a, b) for a, b in zip(x, y, strict=True)])
     )
+
+
+def test_derivatives_of_0_dimensional_samples_keep_their_dtype():
+    """Python numbers as factors lose their weak type in such a composition."""
+    x, y = pair((3,), (3,))
+    gradient = torch.func.grad(lambda b: torch.vmap(face.mse_loss)(x, b).sum())(y)
+    _, tangent = torch.func.jvp(
+        lambda v: torch.autograd.grad(gradient, x, v, retain_graph=True)[0],
+        *((torch.ones(3),),) * 2,
+    )
+    assert tangent.dtype == torch.float32
 
 
 def test_nested_forward_mode_keeps_every_term():

@@ -15,7 +15,8 @@ def checked_reduction(input, target, size_average, reduce, reduction, weight):
     unweighted = weight is None  # else PyTorch has another error for the reduction
     # torch.compile cannot trace a warning. It can call an operator, which warns while PyTorch traces.
     check = torch.ops.mseloss.check if torch.compiler.is_compiling() else _check
-    check(input, target, size_average, reduce, reduction if unweighted else "mean")
+    sizes = input.size(), target.size()
+    check(*sizes, size_average, reduce, reduction if unweighted else "mean")
     if size_average is None and reduce is None:
         return "mean" if unweighted and reduction == "elementwise_mean" else reduction
     if reduce is not None and not reduce:
@@ -23,15 +24,17 @@ def checked_reduction(input, target, size_average, reduce, reduction, weight):
     return "sum" if size_average is not None and not size_average else "mean"
 
 
-def _check(input, target, size_average, reduce, reduction):
-    if input.shape != target.shape:
+def _check(input_size, target_size, size_average, reduce, reduction):
+    if input_size != target_size:
+        input_size, target_size = torch.Size(input_size), torch.Size(target_size)
         warnings.warn(
-            f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). "
+            f"Using a target size ({target_size}) that is different to the input size ({input_size}). "
             "This will likely lead to incorrect results due to broadcasting. "
             "Please ensure they have the same size.",
             stacklevel=4,
         )
-        torch.broadcast_tensors(input, target)  # raises PyTorch's error
+        # Raises PyTorch's error.
+        torch.broadcast_tensors(*(torch.empty(s, device="meta") for s in (input_size, target_size)))
     if size_average is not None or reduce is not None:
         _reduction.legacy_get_string(size_average, reduce)  # warns
     else:
@@ -39,7 +42,8 @@ def _check(input, target, size_average, reduce, reduction):
 
 
 LIBRARY.define(
-    "check(Tensor input, Tensor target, bool? size_average, bool? reduce, str reduction) -> ()",
+    "check(SymInt[] input_size, SymInt[] target_size, bool? size_average, bool? reduce, str reduction)"
+    " -> ()",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 LIBRARY.impl("check", _check, "CompositeImplicitAutograd")

@@ -11,7 +11,7 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
 from mseloss.torch import operators
-from mseloss.torch.operators import loss_backward, promoted, scale
+from mseloss.torch.operators import loss_backward, promoted
 from mseloss.torch.readable import operator_accepts
 
 
@@ -65,11 +65,14 @@ def _pytorch_gradients(grad_output, input, target, reduction, needs):
     )
 
 
-def _difference(a, b, dtype):
-    """a - b in `dtype`, where None stands for zero."""
+def _scaled_difference(grad_output, a, b, count):
+    """((a - b) * scale) * grad_output, where None stands for zero; by mse_loss_backward, rounded once.
+
+    A Python number as factor would lose its weak type under nested transforms of 0-dimensional tensors.
+    """
     if a is None:
-        return -b.to(dtype)
-    return a.to(dtype) if b is None else a.to(dtype) - b.to(dtype)
+        return -loss_backward(grad_output, b, b.new_zeros(()), count)
+    return loss_backward(grad_output, a, a.new_zeros(()) if b is None else b, count)
 
 
 def _forward_mode(jvp):
@@ -95,10 +98,13 @@ class Loss(torch.autograd.Function):
         ctx.save_for_backward(input, target)
         ctx.save_for_forward(input, target)
         ctx.reduction = reduction
+        ctx.set_materialize_grads(False)  # absent tangents and gradients are None, not zeros
         return run(input, target, reduction)
 
     @staticmethod
     def backward(ctx, grad_output):
+        if grad_output is None:
+            return None, None, None, None
         input, target = ctx.saved_tensors
         needs = ctx.needs_input_grad[1:3]
         return None, *loss_gradients(grad_output, input, target, ctx.reduction, needs), None
@@ -108,11 +114,14 @@ class Loss(torch.autograd.Function):
     def jvp(ctx, primals, tangents):
         input, target = primals
         dtype = promoted(input, target)
-        if ctx.reduction != "none" and dtype.itemsize == 2:
+        if ctx.reduction != "none" and dtype.itemsize == 2:  # the sum is rounded once
             input, target = input.float(), target.float()
-        tangent = _difference(tangents[1], tangents[2], promoted(input, target))
         count = loss_count(input, target, ctx.reduction)
-        result = loss_backward(tangent, input, target, count)
+        of_input, of_target = tangents[1:3]
+        difference = -of_target if of_input is None else of_input
+        if of_input is not None and of_target is not None:
+            difference = of_input.to(promoted(input, target)) - of_target
+        result = loss_backward(difference, input, target, count)
         result = result.expand(torch.broadcast_shapes(input.shape, target.shape))
         if ctx.reduction == "none":
             return result.clone()
@@ -128,10 +137,13 @@ class LossBackward(torch.autograd.Function):
         ctx.save_for_backward(grad_output, input, target)
         ctx.save_for_forward(grad_output, input, target)
         ctx.count = count
+        ctx.set_materialize_grads(False)
         return run(grad_output, input, target, count)
 
     @staticmethod
     def backward(ctx, gradient_output):
+        if gradient_output is None:
+            return None, None, None, None, None
         grad_output, input, target = ctx.saved_tensors
         count, needs = ctx.count, ctx.needs_input_grad[1:4]
         of_grad_output = of_input = of_target = None
@@ -139,7 +151,7 @@ class LossBackward(torch.autograd.Function):
             product = loss_backward(gradient_output, input, target, count)
             of_grad_output = reduce_to(product, grad_output)
         if needs[1] or needs[2]:
-            scaled = gradient_output * grad_output * scale(count)
+            scaled = _scaled_difference(gradient_output, grad_output, None, count)
             of_input = reduce_to(scaled, input) if needs[1] else None
             of_target = reduce_to(-scaled, target) if needs[2] else None
         return None, of_grad_output, of_input, of_target, None
@@ -153,7 +165,7 @@ class LossBackward(torch.autograd.Function):
         if of_grad_output is not None:
             result = loss_backward(of_grad_output, input, target, ctx.count)
         if of_input is not None or of_target is not None:
-            scaled = _difference(of_input, of_target, dtype) * scale(ctx.count) * grad_output
+            scaled = _scaled_difference(grad_output, of_input, of_target, ctx.count)
             result = scaled if result is None else result + scaled
         shape = torch.broadcast_shapes(grad_output.shape, input.shape, target.shape)
         return result.expand(shape).to(dtype)
