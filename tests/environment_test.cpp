@@ -57,6 +57,8 @@ TEST(Target, UnknownName_IsRefusedAndChangesNothing) {
 // The next test runs this one in a child process and reads its output.
 TEST(Target, Child_PrintsWhatIsInUse) {
   std::printf("target=%s threads=%d\n", mseloss::target(), mseloss::max_threads());
+  const Status status = mseloss::check_environment();
+  std::printf("environment=%d %s\n", static_cast<int>(status.code()), status.message());
 }
 
 std::string output_of_child(const std::string& environment) {
@@ -74,7 +76,31 @@ TEST(Target, EnvironmentVariables_ForceTargetAndThreads) {
   for (const std::string& name : targets()) {
     const std::string output = output_of_child("MSELOSS_NUM_THREADS=3 MSELOSS_TARGET=" + name);
     EXPECT_NE(output.find("target=" + name + " threads=3\n"), std::string::npos) << output;
+    EXPECT_NE(output.find("environment=0 \n"), std::string::npos) << output;
   }
+}
+
+TEST(Target, EnvironmentVariablesThatCannotBeUsed_AreReportedAndIgnored) {
+  const std::string defaults = output_of_child("MSELOSS_TARGET= MSELOSS_NUM_THREADS=");
+  const std::string used =
+      defaults.substr(defaults.find("target="), defaults.find("environment=") - defaults.find("target="));
+  EXPECT_NE(defaults.find("environment=0 \n"), std::string::npos) << defaults;
+  const std::string code = "environment=" + std::to_string(static_cast<int>(mseloss::Code::kEnvironment));
+  const auto expect = [&](const std::string& variables, const std::string& sentences) {
+    const std::string output = output_of_child(variables);
+    EXPECT_NE(output.find(used), std::string::npos) << output;
+    EXPECT_NE(output.find(code + " " + sentences + "\n"), std::string::npos) << output;
+  };
+  const std::string target = "MSELOSS_TARGET: expected a target that this processor can run (" +
+                             std::string(mseloss::supported_targets()) + "), got \"";
+  const std::string threads = "MSELOSS_NUM_THREADS: expected a number from 1 to 1024, got \"";
+  for (const std::string value : {"FOO", "avx2", " "}) {
+    expect("MSELOSS_TARGET='" + value + "' MSELOSS_NUM_THREADS=", target + value + "\"");
+  }
+  for (const std::string value : {"abc", "-3", "0", "1e9", "1025", "4 threads", "99999999999", "0x4"}) {
+    expect("MSELOSS_TARGET= MSELOSS_NUM_THREADS='" + value + "'", threads + value + "\"");
+  }
+  expect("MSELOSS_TARGET=FOO MSELOSS_NUM_THREADS=abc", target + "FOO\"; " + threads + "abc\"");
 }
 
 TEST(Environment, Names_AreThoseOfTheEnums) {

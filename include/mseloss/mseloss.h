@@ -81,6 +81,9 @@ MSELOSS_API Status set_target(const char* name);
 // The maximum number of threads per call: MSELOSS_NUM_THREADS, or the processors available to this process.
 // Results do not depend on it.
 MSELOSS_API int max_threads();
+// Checks the two environment variables as they are now. A value that cannot be used is ignored by the
+// functions above; this function says which and why. Error: kEnvironment.
+MSELOSS_API Status check_environment();
 
 }  // namespace mseloss
 

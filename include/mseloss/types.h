@@ -86,6 +86,7 @@ enum class Code : uint8_t {
   kOverlap,
   kOutOfMemory,
   kTarget,
+  kEnvironment,
 };
 
 // A code and, for errors, a message that names the parameter, what was expected and what was given. The

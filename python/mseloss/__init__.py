@@ -7,14 +7,16 @@ np.float32(3.5)
 >>> mseloss.grad(1.0, x, y)
 array([0. , 0.5, 1. , 1.5], dtype=float32)
 
-NumPy (including `ml_dtypes.bfloat16`), PyTorch and JAX arrays, and any other object with DLPack or the buffer
-protocol, are read without a copy; a result is the same kind of object as `input`. `mseloss.torch` and
+NumPy (including `ml_dtypes.bfloat16`), PyTorch and JAX arrays, and any other object with DLPack, the buffer
+protocol or `__array_interface__`, are read without a copy; NumPy copies lists and objects with `__array__`. A
+result is the same kind of object as `input`, or a NumPy array. `mseloss.torch` and
 `mseloss.jax` have differentiable losses; `import mseloss` imports neither framework.
 """
 
 from mseloss._core import (
     PartialSum,
     __version__,
+    check_environment,
     empty,
     explain,
     grad,
@@ -46,6 +48,12 @@ __all__ = [
     "set_target",
     "torch",
 ]
+
+for _sentence in check_environment():
+    import warnings
+
+    warnings.warn(f"{_sentence}; ignored", RuntimeWarning, stacklevel=2)
+del check_environment
 
 # Imported on first use: they need NumPy, PyTorch or JAX, whose imports take much longer than that of mseloss.
 _MODULES = ("jax", "memory", "reference", "torch")

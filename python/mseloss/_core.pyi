@@ -1,8 +1,9 @@
 """The compiled core of mseloss. The docstrings of the same names in `mseloss` give shapes, dtypes and errors.
 
-`Array` is any object with DLPack or the buffer protocol in CPU memory: a NumPy array (including
-`ml_dtypes.bfloat16`), a PyTorch or JAX array, a memoryview. A new result is the same kind of object as
-`input`; if it has 1 MiB or more, its memory comes from the pool of `mseloss.memory`. PyTorch tensors are
+`Array` is any object with DLPack, the buffer protocol or `__array_interface__` in CPU memory: a NumPy array
+(including `ml_dtypes.bfloat16`), a PyTorch or JAX array, a memoryview. Lists, tuples and objects with
+`__array__` are inputs too; NumPy copies them. A new result is the same kind of object as `input`, or a NumPy
+array; if it has 1 MiB or more, its memory comes from the pool of `mseloss.memory`. PyTorch tensors are
 exchanged through DLPack's C exchange API, without running Python code and without autograd: a tensor that
 requires grad is read like any other, and results have no history.
 """
@@ -20,6 +21,7 @@ class Info(TypedDict):
     supported_targets: list[str]
     threads: int
     memory_limit: int
+    environment: list[str]  # one sentence for each environment variable whose value cannot be used
 
 class Usage(TypedDict):
     live: int  # bytes of arrays in use
@@ -95,6 +97,7 @@ def explain(
     out: Array | None = None,
 ) -> str: ...
 def info() -> Info: ...
+def check_environment() -> list[str]: ...
 def set_target(name: str | None) -> None: ...
 def memory_usage() -> Usage: ...
 def memory_limit() -> int: ...

@@ -250,12 +250,14 @@ def _to_odd_float32(array):
 
 
 def _array(value, name):
-    if isinstance(value, (bool, int, float, list, tuple)) and not isinstance(value, np.generic):
+    if isinstance(value, (bool, int, float)) and not isinstance(value, np.generic):
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}")
     return asnumpy(value, name)
 
 
 def _array_or_number(value, name, dtype):
+    if isinstance(value, (np.integer, np.bool_)):
+        value = int(value)
     if isinstance(value, (int, float)):
         return np.asarray(round_number(value, dtype), dtype)
     return _array(value, name)
@@ -263,6 +265,8 @@ def _array_or_number(value, name, dtype):
 
 def round_number(value, dtype):
     """A Python number rounded to nearest even in `dtype`; zeros keep their sign."""
+    if isinstance(value, int):
+        return round_fraction(Fraction(value), dtype)
     value = float(value)
     if value == 0 or not math.isfinite(value):
         return value

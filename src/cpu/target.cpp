@@ -1,14 +1,17 @@
 // Selects the instruction-set target: the best one, or the one that MSELOSS_TARGET or set_target() names.
+// Checks the environment variables.
 #include "cpu/kernels/highway_targets.h"  // before Highway
 
 #include <hwy/highway.h>
 #include <hwy/targets.h>
 
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
 #include "cpu/kernels/kernels.h"
+#include "cpu/thread_pool.h"
 #include "mseloss/mseloss.h"
 
 namespace mseloss {
@@ -20,6 +23,11 @@ struct Target {
   const char* name;
   Kernels kernels;
 };
+
+const char* target_variable() {
+  const char* name = std::getenv("MSELOSS_TARGET");
+  return name == nullptr ? "" : name;
+}
 
 template <DType kDType>
 void fill_dtype_kernels(Kernels* kernels, size_t target, bool native_bfloat16) {
@@ -44,9 +52,8 @@ struct Targets {
 #endif
       add(hwy::TargetName(bit), bit, false);
     }
-    chosen = &entries[0];
-    // There is no way to report an unknown name here, so it is ignored; target() shows what runs.
-    if (const char* wanted = std::getenv("MSELOSS_TARGET")) choose(wanted);
+    const Target* wanted = find(target_variable());
+    chosen = wanted == nullptr ? &entries[0] : wanted;  // check_environment() reports an unknown name
   }
 
   void add(const char* name, int64_t bit, bool native_bfloat16) {
@@ -67,13 +74,11 @@ struct Targets {
     std::strncat(names, name, sizeof(names) - std::strlen(names) - 1);
   }
 
-  bool choose(const char* name) {
+  const Target* find(const char* name) const {  // null if there is none of this name
     for (int i = 0; i < count; ++i) {
-      if (std::strcmp(entries[i].name, name) != 0) continue;
-      chosen = &entries[i];
-      return true;
+      if (std::strcmp(entries[i].name, name) == 0) return &entries[i];
     }
-    return false;
+    return nullptr;
   }
 };
 
@@ -97,9 +102,32 @@ Status set_target(const char* name) {
     all.chosen = &all.entries[0];
     return {};
   }
-  if (all.choose(name)) return {};
-  return Status::error(Code::kTarget, "target: expected one that this processor can run (%s), got \"%.64s\"",
-                       all.names, name);
+  const cpu::Target* wanted = all.find(name);
+  if (wanted == nullptr) {
+    return Status::error(Code::kTarget,
+                         "target: expected one that this processor can run (%s), got \"%.64s\"", all.names,
+                         name);
+  }
+  all.chosen = wanted;
+  return {};
+}
+
+Status check_environment() {
+  const char* wanted = cpu::target_variable();
+  char target[256] = "", threads[128] = "";
+  if (*wanted != '\0' && cpu::targets().find(wanted) == nullptr) {
+    std::snprintf(target, sizeof(target),
+                  "MSELOSS_TARGET: expected a target that this processor can run (%s), got \"%.32s\"",
+                  cpu::targets().names, wanted);
+  }
+  if (int count; !cpu::read_thread_variable(&count)) {
+    std::snprintf(threads, sizeof(threads),
+                  "MSELOSS_NUM_THREADS: expected a number from 1 to %d, got \"%.32s\"", cpu::kMaxThreads,
+                  std::getenv("MSELOSS_NUM_THREADS"));
+  }
+  if (*target == '\0' && *threads == '\0') return {};
+  const char* separator = *target != '\0' && *threads != '\0' ? "; " : "";
+  return Status::error(Code::kEnvironment, "%s%s%s", target, separator, threads);
 }
 
 }  // namespace mseloss

@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 #include "mseloss/mseloss.h"
@@ -21,10 +23,7 @@ std::atomic<bool> forked{false};
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
 int count_processors() {
-  if (const char* text = std::getenv("MSELOSS_NUM_THREADS")) {
-    const int count = std::atoi(text);
-    if (count > 0) return std::min(count, 1024);
-  }
+  if (int count; cpu::read_thread_variable(&count) && count > 0) return count;
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
   return std::max(1, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
@@ -38,6 +37,17 @@ int max_threads() {
 }
 
 namespace cpu {
+
+bool read_thread_variable(int* count) {
+  *count = 0;
+  const char* text = std::getenv("MSELOSS_NUM_THREADS");
+  if (text == nullptr || *text == '\0') return true;
+  int value = 0;
+  const auto [end, error] = std::from_chars(text, text + std::strlen(text), value);
+  if (error != std::errc() || *end != '\0' || value < 1 || value > kMaxThreads) return false;
+  *count = value;
+  return true;
+}
 
 void fork_join(int count, void (*task)(void* context, int index), void* context) {
   if (count == 1 || forked.load(std::memory_order_relaxed)) return task(context, 0);

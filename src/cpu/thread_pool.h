@@ -6,6 +6,10 @@
 
 namespace mseloss::cpu {
 
+// Whether MSELOSS_NUM_THREADS is unset, empty or a number from 1 to kMaxThreads. *count is that number, or 0.
+inline constexpr int kMaxThreads = 1024;
+bool read_thread_variable(int* count);
+
 // Calls task(context, 0) on this thread and task(context, index) for other indices in [1, count) on helpers
 // that start in time, each index at most once; returns when all calls have returned. The work must not depend
 // on helpers: WorkShares hands it to whoever participates.

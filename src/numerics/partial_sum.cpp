@@ -1,5 +1,6 @@
 #include "mseloss/partial_sum.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -59,6 +60,25 @@ void SumAccess::add_fast(PartialSum* total, const RowSum& row, uint64_t terms) {
 void SumAccess::add_exact(PartialSum* total, uint64_t terms) { total->count_ += terms; }
 void SumAccess::add_special(PartialSum* total, double value) { total->special_ += value; }
 uint64_t* SumAccess::limbs(PartialSum* total) { return total->limbs_; }
+
+bool SumAccess::is_valid(const PartialSum& sum) {
+  if (sum.fast_terms_ > sum.count_) return false;
+  if (!(sum.special_ == 0 || std::isnan(sum.special_) || sum.special_ == INFINITY)) return false;
+  // The fast part. An error that is not finite means that squares of float64 have overflowed.
+  if (!(sum.high_ >= 0 && std::isfinite(sum.high_)) || sum.error_ < 0) return false;
+  if (std::isfinite(sum.error_) && !std::isfinite(sum.low_)) return false;
+  if (sum.fast_terms_ == 0 && (sum.high_ != 0 || sum.low_ != 0 || sum.error_ != 0)) return false;
+  // The exact part: each square is less than 2^2048, so their sum divided by that is less than their number.
+  constexpr int kTop = 2048 - PartialSum::kLowestBit, kLimb = kTop / 64, kBit = kTop % 64;
+  static_assert(kLimb + 3 == PartialSum::kLimbs && kBit > 0);
+  const uint64_t* limbs = sum.limbs_;
+  const uint64_t quotient = limbs[kLimb] >> kBit | limbs[kLimb + 1] << (64 - kBit);
+  if (limbs[kLimb + 1] >> kBit != 0 || limbs[kLimb + 2] != 0) return false;
+  const uint64_t exact_terms = sum.count_ - sum.fast_terms_;
+  if (exact_terms == 0)
+    return std::all_of(limbs, limbs + PartialSum::kLimbs, [](uint64_t x) { return x == 0; });
+  return quotient < exact_terms;
+}
 
 void PartialSum::merge(const PartialSum& other) noexcept {
   const FloatEnvironment environment;

@@ -21,6 +21,8 @@ struct SumAccess {
   static void add_exact(PartialSum* total, uint64_t terms);
   static void add_special(PartialSum* total, double value);
   static uint64_t* limbs(PartialSum* total);
+  // Whether some parts can give this sum: for bytes of unknown origin.
+  static bool is_valid(const PartialSum& sum);
 };
 
 }  // namespace mseloss

@@ -46,6 +46,18 @@ def reduction(request):
     return request.param
 
 
+@pytest.fixture(scope="module", params=["compiled", "python"])
+def torch_step(request):
+    """Runs a module's tests with the training step of mseloss.torch in C++ and with that in Python."""
+    face = pytest.importorskip("mseloss.torch")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "python":
+            patch.setattr(face, "_compiled_loss", lambda input, target, reduction: None)
+        elif not face.STEP_IS_COMPILED:
+            pytest.skip("the step in C++ was not built for this version of PyTorch")
+        yield request.param
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty working directory for the shell command, which processes arrays in many chunks."""

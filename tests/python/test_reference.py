@@ -4,6 +4,7 @@ import math
 from fractions import Fraction
 
 import ml_dtypes
+import mseloss
 import numpy as np
 import pytest
 from conftest import DTYPES, normal, same_bits
@@ -101,6 +102,7 @@ def test_refusals():
     with pytest.raises(TypeError, match="target: expected the dtype of input"):
         reference.grad(1.0, x, x.astype(np.float64))
     with pytest.raises(TypeError, match="input: expected an array"):
-        reference.loss([1.0], x)
+        reference.loss(1.0, x)
+    assert reference.loss([1.0, 2.0], [1, 1]) == mseloss.loss([1.0, 2.0], [1, 1]) == 0.5
     with pytest.raises(ValueError, match="reduction"):
         reference.loss(x, x, "max")

@@ -19,20 +19,10 @@ import torch.nn.functional as F  # noqa: E402, N812
 
 # Deprecation warnings that PyTorch's compiler and forward-mode rules cause themselves.
 pytestmark = [
+    pytest.mark.usefixtures("torch_step"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Using a target size"),
 ]
-
-
-@pytest.fixture(scope="module", params=["compiled", "python"], autouse=True)
-def step(request):
-    """Every test runs with the training step in C++ and with its Python equivalent."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "python":
-            patch.setattr(face, "_compiled_loss", lambda input, target, reduction: None)
-        elif not face.STEP_IS_COMPILED:
-            pytest.skip("the step in C++ was not built for this version of PyTorch")
-        yield request.param
 
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
@@ -203,11 +193,11 @@ def test_create_graph_then_backward():
     torch.testing.assert_close(y.grad, -x.grad)
 
 
-def test_the_step_that_was_asked_for_runs(step):
+def test_the_requested_step_runs(torch_step):
     x, y = leaves((8,), (8,))
     for how in SUMS:
         node = face.mse_loss(x, y, reduction=how).grad_fn.name()
-        assert ("CppNode" in node) == (step == "compiled")
+        assert ("CppNode" in node) == (torch_step == "compiled")
     for watched in (face.mse_loss(x, y, reduction="none"), face.mse_loss(x[:, None], y)):
         assert "CppNode" not in watched.grad_fn.name()
 
@@ -344,10 +334,38 @@ def test_deprecated_arguments(size_average, reduce):
 
 def test_module_is_a_drop_in():
     module = face.MSELoss(reduction="sum")
+    assert isinstance(module, torch.nn.MSELoss)
     assert repr(module) == repr(torch.nn.MSELoss(reduction="sum"))
     assert copy.deepcopy(module).reduction == "sum"
     x, y = torch.randn(3), torch.randn(3)
     torch.testing.assert_close(module(x, y), F.mse_loss(x, y, reduction="sum"))
+
+
+def test_elementwise_mean_warns_and_is_the_mean():
+    x, y = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4)
+    for mse in (face.mse_loss, F.mse_loss):
+        with pytest.warns(UserWarning, match="use reduction='mean' instead"):
+            loss = mse(x, y, reduction="elementwise_mean")
+        torch.testing.assert_close(loss, F.mse_loss(x, y))
+        with pytest.raises(ValueError, match="Invalid reduction mode: elementwise_mean"):
+            mse(x, y, reduction="elementwise_mean", weight=y)
+    with pytest.warns(UserWarning, match="use reduction='mean' instead"):
+        assert torch.equal(face.MSELoss(reduction="elementwise_mean")(x, y), face.mse_loss(x, y))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of the sizes, as in PyTorch
+def test_scripted_functions_and_modules_are_pytorchs():
+    x, y, w = torch.randn(3, 4), torch.randn(3, 4), torch.rand(3, 4)
+
+    def criterion(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor):
+        return face.mse_loss(x, y, reduction="sum") + face.mse_loss(x, y, weight=w)
+
+    want = F.mse_loss(x, y, reduction="sum") + F.mse_loss(x, y, weight=w)
+    assert torch.equal(torch.jit.script(criterion)(x, y, w), want)
+    assert torch.equal(torch.jit.script(face.mse_loss)(x, y), F.mse_loss(x, y))
+    assert torch.equal(torch.jit.script(face.MSELoss())(x, y), F.mse_loss(x, y))
+    traced = torch.jit.trace(face.mse_loss, (x, y))
+    assert torch.equal(traced(y, w), face.mse_loss(y, w))
 
 
 def test_refusals():
@@ -355,8 +373,10 @@ def test_refusals():
     for call in (face.mse_loss, F.mse_loss):
         with pytest.raises(ValueError, match="most"):
             call(x, x, reduction="most")
-    with pytest.raises((ValueError, RuntimeError), match="shape"):
-        face.mse_loss(x, torch.zeros(4))
+        with pytest.raises(ValueError, match="Invalid reduction mode: most"):
+            call(x, x, reduction="most", weight=x)
+        with pytest.raises(RuntimeError, match="size of tensor a"):
+            call(x, torch.zeros(4))
 
 
 def test_what_has_no_kernel_goes_to_pytorch():

@@ -78,6 +78,84 @@ def test_compile_by_inductor_of_a_module():
     )
 
 
+def test_compile_with_sizes_that_differ_warns_as_it_traces():
+    x, y = pair((6, 5), (5,), requires_grad=False)
+    for dynamic in (False, True):
+        torch._dynamo.reset()
+        compiled = torch.compile(
+            face.mse_loss, fullgraph=True, backend="aot_eager", dynamic=dynamic
+        )
+        with pytest.warns(UserWarning, match="Using a target size"):
+            assert torch.equal(compiled(x, y), face.mse_loss(x, y))
+
+
+def test_compile_of_vmap_with_sizes_that_differ():
+    torch._dynamo.reset()
+    x, y = pair((6, 5), (5,), requires_grad=False)
+    mapped = torch.vmap(face.mse_loss, (0, None))
+    with pytest.warns(UserWarning, match="Using a target size"):
+        compiled = torch.compile(mapped, fullgraph=True, backend="eager")(x[:, None], y)
+    assert torch.equal(compiled, mapped(x[:, None], y))
+
+
+@pytest.mark.filterwarnings("ignore:size_average and reduce")
+@pytest.mark.parametrize("arguments", [(False, None), (None, False), (True, True)], ids=str)
+def test_compile_with_deprecated_arguments(arguments):
+    torch._dynamo.reset()
+    x, y = pair(requires_grad=False)
+    compiled = torch.compile(
+        lambda a, b: face.mse_loss(a, b, *arguments), fullgraph=True, backend="eager"
+    )
+    assert torch.equal(compiled(x, y), face.mse_loss(x, y, *arguments))
+
+
+@pytest.mark.filterwarnings("ignore:reduction='elementwise_mean'")
+def test_compile_with_elementwise_mean():
+    torch._dynamo.reset()
+    compiled = torch.compile(face.mse_loss, fullgraph=True, backend="eager")
+    x, y = pair(requires_grad=False)
+    assert torch.equal(compiled(x, y, reduction="elementwise_mean"), face.mse_loss(x, y))
+    with pytest.raises(Exception, match="most is not a valid value for reduction"):
+        compiled(x, y, reduction="most")
+
+
+@pytest.mark.parametrize("how", REDUCTIONS)
+def test_compile_with_transforms_inside(how):
+    x, y = pair((5, 3), (5, 3), torch.float64, requires_grad=False)
+    func = torch.func
+
+    def loss(mse):
+        return lambda a, b: mse(a, b, reduction=how).sum() ** 2
+
+    for transform in (
+        func.grad,
+        func.hessian,
+        func.jacfwd,
+        lambda f: func.vmap(func.grad(f)),
+        lambda f: lambda a, b: func.jvp(f, (a, b), (b, a))[1],
+    ):
+        torch._dynamo.reset()
+        compiled = torch.compile(
+            transform(loss(face.mse_loss)), fullgraph=True, backend="aot_eager"
+        )
+        torch.testing.assert_close(compiled(x, y), transform(loss(F.mse_loss))(x, y))
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_autograd(backend):
+    """The backward pass of eager graphs, compiled as a whole and reused with other values and sizes."""
+    torch._dynamo.reset()
+    compiler = torch.compile(fullgraph=True, backend=backend)
+    for n, factor in ((5, 3), (5, 1), (7, 2)):
+        for how in REDUCTIONS:
+            x, y = pair((n,), (n,), torch.float64)
+            want = torch.autograd.grad(F.mse_loss(x, y, reduction=how).sum() * factor, (x, y))
+            loss = face.mse_loss(x, y, reduction=how).sum() * factor
+            with torch._dynamo.compiled_autograd._enable(compiler):
+                loss.backward()
+            torch.testing.assert_close((x.grad, y.grad), want)
+
+
 def test_export():
     class Model(torch.nn.Module):
         def forward(self, x, y):
@@ -146,56 +224,93 @@ def test_vmap_has_the_bits_of_a_loop():
     )
 
 
+def test_derivatives_of_0_dimensional_samples_keep_their_dtype():
+    """Python numbers as factors lose their weak type in such a composition."""
+    x, y = pair((3,), (3,))
+    gradient = torch.func.grad(lambda b: torch.vmap(face.mse_loss)(x, b).sum())(y)
+    _, tangent = torch.func.jvp(
+        lambda v: torch.autograd.grad(gradient, x, v, retain_graph=True)[0],
+        *((torch.ones(3),),) * 2,
+    )
+    assert tangent.dtype == torch.float32
+
+
+def test_nested_forward_mode_keeps_every_term():
+    x, y = pair((4,), (4,), torch.float64, requires_grad=False)
+
+    def second(mse):
+        return torch.func.jacfwd(torch.func.jacfwd(lambda a: mse(a, y) ** 2))(x)
+
+    torch.testing.assert_close(second(face.mse_loss), second(F.mse_loss))
+
+
+@pytest.mark.parametrize("how", REDUCTIONS)
+def test_vmap_over_no_samples(how):
+    x, y = pair((0, 4), (0, 4))
+    got, want = (
+        torch.vmap(lambda a, b, mse=mse: mse(a, b, reduction=how))(x, y)
+        for mse in (face.mse_loss, F.mse_loss)
+    )
+    assert (got.shape, got.dtype) == (want.shape, want.dtype)
+    assert torch.autograd.grad(got.sum(), x)[0].shape == (0, 4)
+    per_sample = torch.vmap(torch.func.grad(lambda a, b: face.mse_loss(a, b, reduction=how).sum()))
+    assert per_sample(x.detach(), y.detach()).shape == (0, 4)
+
+
+@pytest.mark.parametrize("how", REDUCTIONS)
+@pytest.mark.parametrize("batches", [1, 2])
+def test_vmap_over_operands_of_eight_dimensions(how, batches):
+    """The operators get nine or ten dimensions, and must merge some of them."""
+    shape = (2, 1, 3, 2, 1, 2, 2, 2)
+    x = pair((3, 2)[:batches] + shape, requires_grad=False, dtype=torch.float64)[0]
+    y = pair((3, 2)[:batches] + shape[::-1], requires_grad=False, dtype=torch.float64)[0]
+    y = y.permute(
+        *range(batches), *reversed(range(batches, x.dim()))
+    )  # no two of its dimensions merge
+
+    def loss(a, b):
+        return face.mse_loss(a, b, reduction=how)
+
+    def gradient(a, b):
+        return torch.func.grad(lambda a: loss(a, b).sum())(a)
+
+    for f in (loss, gradient):
+        whole = f
+        for _ in range(batches):
+            whole = torch.vmap(whole)
+        flat = [t.reshape(-1, *shape) for t in (x, y)]
+        want = torch.stack([f(a, b) for a, b in zip(*flat, strict=True)])
+        assert torch.equal(whole(x, y), want.view(x.shape[:batches] + want.shape[1:]))
+    one = torch.vmap(lambda a: loss(a, y[(0,) * batches]))(x.flatten(0, batches - 1))
+    assert torch.equal(one[0], loss(x[(0,) * batches], y[(0,) * batches]))
+
+
+@pytest.mark.parametrize("how", REDUCTIONS)
+def test_operators_take_any_number_of_dimensions(how):
+    shapes = (2, 1, 2, 1, 2, 1, 2, 1, 2, 3), (2, 2, 1, 2, 2, 1, 2, 1, 1)
+    x, y = pair(*shapes, torch.float64)
+    want = F.mse_loss(x, y, reduction=how)
+    torch.testing.assert_close(torch.ops.mseloss.mse_loss(x, y, how), want)
+    got = torch.autograd.grad(torch.ops.mseloss.mse_loss(x, y, how).sum(), (x, y))
+    torch.testing.assert_close(got, torch.autograd.grad(want.sum(), (x, y)))
+
+
+def test_functionalize():
+    x, y = pair((5, 3), (5, 3), requires_grad=False)
+    func = torch.func
+    for how in REDUCTIONS:
+
+        def loss(a, b, how=how):
+            return face.mse_loss(a, b, reduction=how)
+
+        assert torch.equal(func.functionalize(loss)(x, y), loss(x, y))
+        gradient = func.grad(lambda a, b, loss=loss: loss(a, b).sum())
+        assert torch.equal(func.functionalize(gradient)(x, y), gradient(x, y))
+
+
 def test_the_operators_differentiate_without_the_front():
     x, y = pair(dtype=torch.float64)
     for how in REDUCTIONS:
         assert torch.autograd.gradgradcheck(
             lambda a, b, how=how: torch.ops.mseloss.mse_loss(a, b, how), (x, y)
         )
-
-
-def opinfo():
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        methods = pytest.importorskip("torch.testing._internal.common_methods_invocations")
-    (found,) = (op for op in methods.op_db if op.name == "nn.functional.mse_loss")
-    return found
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str
-)
-def test_pytorchs_own_samples(dtype):
-    op, count = opinfo(), 0
-    samples = list(op.sample_inputs("cpu", dtype, requires_grad=True))
-    samples += list(op.reference_inputs("cpu", dtype, requires_grad=True))
-    for sample in samples:
-        count += 1
-        operands = [sample.input, *sample.args]
-        tensors = [t for t in (*operands, *sample.kwargs.values()) if isinstance(t, torch.Tensor)]
-        tensors = [t for t in tensors if t.requires_grad]
-        ours = face.mse_loss(*operands, **sample.kwargs)
-        theirs = F.mse_loss(*operands, **sample.kwargs)
-        half = {"rtol": 4 * torch.finfo(dtype).eps, "atol": 1e-5} if dtype.itemsize == 2 else {}
-        torch.testing.assert_close(
-            ours, theirs, **half
-        )  # PyTorch rounds half types after every operation
-        assert ours.requires_grad == theirs.requires_grad
-        if ours.requires_grad:
-            got = torch.autograd.grad(ours.sum(), tensors, retain_graph=True)
-            want = torch.autograd.grad(theirs.sum(), tensors, retain_graph=True)
-            torch.testing.assert_close(got, want, **half)
-        if dtype == torch.float64 and tensors:
-
-            def call(*given, sample=sample, operands=operands, tensors=tensors):
-                swap = dict(zip(map(id, tensors), given, strict=True))
-                arguments = [swap.get(id(t), t) for t in operands]
-                keywords = {k: swap.get(id(v), v) for k, v in sample.kwargs.items()}
-                return face.mse_loss(*arguments, **keywords)
-
-            assert torch.autograd.gradcheck(call, tensors, fast_mode=True)
-            assert torch.autograd.gradgradcheck(call, tensors, fast_mode=True)
-    assert count >= 6

@@ -1,4 +1,4 @@
-"""The loss for JAX: differentiable, and usable under jit, vmap and shard_map.
+"""The loss for JAX: differentiable, and usable under jit, vmap, shard_map and export.
 
 >>> import jax, jax.numpy as jnp, mseloss.jax
 >>> x, y = jnp.arange(4.0), jnp.ones(4)
@@ -11,25 +11,25 @@ platforms that call them.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 from mseloss._dtypes import EXPECTED, NAMES
-from mseloss.jax.ffi import REDUCTIONS
+from mseloss.jax.ffi import EXPORT_CHECKS, REDUCTIONS
 from mseloss.jax.loss import loss as _loss
 from mseloss.jax.sharded import sharded_loss as _sharded_loss
 
-__all__ = ["mse_loss"]
-
-_MAX_RANK = 8
+__all__ = ["EXPORT_CHECKS", "mse_loss"]
 
 
 def mse_loss(input, target, reduction="mean", *, axis_name=None):
     """The squared differences, their sum or their mean, differentiable with respect to both arrays.
 
     Args:
-        input, target: arrays of float32, float16, bfloat16, or float64 (with jax_enable_x64), with at most 8
-            dimensions, whose shapes broadcast together. Different dtypes are promoted by JAX's rules,
-            integers to a floating dtype.
+        input, target: arrays of float32, float16, bfloat16, or float64 (with jax_enable_x64), whose shapes
+            broadcast together. Different dtypes are promoted by JAX's rules, weak types and the settings
+            jax_numpy_dtype_promotion and jax_numpy_rank_promotion included, and integers to a floating
+            dtype.
         reduction: "none", "mean" or "sum".
         axis_name: inside `jax.shard_map`, the mesh axis, or a tuple of axes, over which the arrays are
             sharded. The loss is that of the whole arrays, with the same bits as on one device; the gradient
@@ -41,8 +41,7 @@ def mse_loss(input, target, reduction="mean", *, axis_name=None):
 
     Only first-order reverse-mode differentiation is supported: JAX raises for jvp and for second derivatives.
 
-    Raises ValueError for an unknown reduction, shapes that do not broadcast or more than 8 dimensions,
-    TypeError for other dtypes.
+    Raises ValueError for an unknown reduction or shapes that do not broadcast, TypeError for other dtypes.
 
     >>> mse_loss(jnp.float32([1, 2, 3]), jnp.float32([1, 1, 1]), "sum")
     Array(5., dtype=float32)
@@ -50,22 +49,39 @@ def mse_loss(input, target, reduction="mean", *, axis_name=None):
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction: expected 'none', 'mean' or 'sum', got {reduction!r}")
     input, target = jnp.asarray(input), jnp.asarray(target)
-    dtype = jnp.promote_types(input.dtype, target.dtype)
-    if jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_:
-        dtype = jnp.result_type(float)
-    if dtype.name not in NAMES:
-        raise TypeError(f"input: expected {EXPECTED}, got {dtype}")
-    rank = max(input.ndim, target.ndim)
-    if rank > _MAX_RANK:
-        raise ValueError(f"input: expected at most {_MAX_RANK} dimensions, got {rank}")
-    jnp.broadcast_shapes(input.shape, target.shape)  # raises JAX's own ValueError
+    dtype, weak = _promoted(input, target)
+    _check_shapes(input, target)
     # Equal ranks, so that the operands still broadcast behind a batch dimension.
+    rank = max(input.ndim, target.ndim)
     input, target = (
         jnp.asarray(a, dtype).reshape((1,) * (rank - a.ndim) + a.shape) for a in (input, target)
     )
     if axis_name is None:
-        return _loss(input, target, reduction)
+        return _loss(input, target, reduction, weak and reduction == "none")
     if reduction == "none":
         raise ValueError("axis_name: expected reduction 'mean' or 'sum', got 'none'")
     axes = axis_name if isinstance(axis_name, tuple) else (axis_name,)
     return _sharded_loss(input, target, reduction, axes)
+
+
+def _promoted(input, target):
+    """The dtype of the loss, and whether JAX considers it weak."""
+    for name, array in (("input", input), ("target", target)):
+        if array.dtype.name not in NAMES and not _is_integer(array.dtype):
+            raise TypeError(f"{name}: expected {EXPECTED}, got {array.dtype}")
+    dtype, weak = jax.dtypes.result_type(input, target, return_weak_type_flag=True)
+    if _is_integer(dtype):
+        dtype = jax.eval_shape(jnp.mean, jax.ShapeDtypeStruct((), dtype)).dtype
+    return dtype, weak
+
+
+def _is_integer(dtype):
+    return jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_
+
+
+def _check_shapes(input, target):
+    """Raises and warns as an operation of jax.numpy does."""
+    if input.ndim != target.ndim and jax.config.jax_numpy_rank_promotion != "allow":
+        shapes = (jax.ShapeDtypeStruct(array.shape, jnp.float32) for array in (input, target))
+        jax.eval_shape(jnp.subtract, *shapes)
+    jnp.broadcast_shapes(input.shape, target.shape)

@@ -5,16 +5,23 @@ from __future__ import annotations
 import ctypes
 
 import jax
+from jax import export
 
 from mseloss import _core
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}  # mseloss::Reduction
+HANDLERS = ("loss", "loss_and_grad", "grad", "finish_grad", "partial", "finish")
+
+# For the argument `disabled_checks` of jax.export.export, which rejects custom calls that JAX does not know.
+EXPORT_CHECKS = tuple(
+    export.DisabledSafetyCheck.custom_call(f"mseloss_{name}") for name in HANDLERS
+)
 
 
 def _register():
     """Registers the handlers; returns the size of a PartialSum in 32-bit words."""
     library = ctypes.CDLL(_core.__file__)
-    for name in ("loss", "loss_and_grad", "grad", "finish_grad", "partial", "finish"):
+    for name in HANDLERS:
         handler = jax.ffi.pycapsule(getattr(library, f"mseloss_jax_{name}"))
         jax.ffi.register_ffi_target(f"mseloss_{name}", handler, platform="cpu")
     return library.mseloss_jax_partial_words()
@@ -23,14 +30,14 @@ def _register():
 PARTIAL_WORDS = _register()
 
 
-def call(name, results, *operands, vmap_method, aliases=None, **attributes):
-    """Calls the handler mseloss_`name`; `results` lists (shape, dtype) pairs.
+def call(name, results, *operands, vmap_method, weak=False, aliases=None, **attributes):
+    """Calls the handler mseloss_`name`; `results` lists (shape, dtype) pairs, weakly typed if `weak`.
 
     Inside shard_map, a mesh axis over which one operand varies is added to all operands.
     """
     varying = frozenset().union(*map(varying_axes, operands))
     operands = [vary(operand, varying) for operand in operands]
-    described = [_describe(shape, dtype, operands[0]) for shape, dtype in results]
+    described = [_describe(shape, dtype, weak, operands[0]) for shape, dtype in results]
     handler = jax.ffi.ffi_call(
         f"mseloss_{name}",
         described if len(described) > 1 else described[0],
@@ -46,17 +53,18 @@ def varying_axes(array):
     return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
 
 
-def _describe(shape, dtype, like):
+def _describe(shape, dtype, weak, like):
     """The type of a result that varies over the same mesh axes as `like`."""
     kind = jax.typeof(like)
-    if not varying_axes(like):
-        return jax.ShapeDtypeStruct(shape, dtype)
-    if not hasattr(kind, "manual_axis_type"):
-        return jax.ShapeDtypeStruct(shape, dtype, vma=kind.vma)
-    sharding = kind.sharding.update(spec=jax.sharding.PartitionSpec(*(None,) * len(shape)))
-    return jax.ShapeDtypeStruct(
-        shape, dtype, sharding=sharding, manual_axis_type=kind.manual_axis_type
-    )
+    varying = {}
+    if varying_axes(like):
+        if hasattr(kind, "manual_axis_type"):
+            spec = jax.sharding.PartitionSpec(*(None,) * len(shape))
+            varying["sharding"] = kind.sharding.update(spec=spec)
+            varying["manual_axis_type"] = kind.manual_axis_type
+        else:
+            varying["vma"] = kind.vma
+    return jax.ShapeDtypeStruct(shape, dtype, weak_type=weak, **varying)
 
 
 def vary(array, axes):

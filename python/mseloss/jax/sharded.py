@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from mseloss.jax.ffi import PARTIAL_WORDS, REDUCTIONS, call, vary, varying_axes
-from mseloss.jax.loss import gradients, mean_count, needs_gradients
+from mseloss.jax.loss import gradients, needs_gradients, with_derivative
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def sharded_loss(input, target, reduction, axes):
+def _sharded_loss(input, target, reduction, axes):
     value, decided = _finished(
         _gathered(_partial(input, target, exact=False), axes), input.dtype, reduction
     )
@@ -63,13 +60,14 @@ def _finished(words, dtype, reduction):
 def _sharded_forward(input, target, reduction, axes):
     needs = needs_gradients(input, target)
     input, target = input.value, target.value
-    return sharded_loss(input, target, reduction, axes), (input, target, needs)
+    return _sharded_loss(input, target, reduction, axes), (input, target, needs)
 
 
 def _sharded_backward(reduction, axes, saved, cotangent):
     input, target, needs = saved
-    count = mean_count(input, target, reduction) * jax.lax.axis_size(axes)
-    return gradients(input, target, None, needs, cotangent, count)
+    parts = jax.lax.axis_size(axes)
+    return gradients(input, target, None, needs, cotangent, reduction, parts)
 
 
-sharded_loss.defvjp(_sharded_forward, _sharded_backward, symbolic_zeros=True)
+# The loss of arrays whose shards the devices along `axes` hold: (input, target, reduction, axes).
+sharded_loss = with_derivative(_sharded_loss, _sharded_forward, _sharded_backward, options=2)

@@ -11,20 +11,31 @@ any layout and thread count.
 
 from __future__ import annotations
 
-import warnings
-
 import torch
-from torch.nn import _reduction
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from mseloss.torch.dispatch import loss as _loss
+from mseloss.torch.arguments import checked_reduction as _checked_reduction
+from mseloss.torch.dispatch import implementation as _implementation
+from mseloss.torch.readable import is_known_type as _is_known_type
 from mseloss.torch.step import STEP_IS_COMPILED
 from mseloss.torch.step import compiled_loss as _compiled_loss
 
 __all__ = ["MSELoss", "STEP_IS_COMPILED", "mse_loss"]
 
+_is_scripting = torch.jit.is_scripting
+_is_compiling = torch.compiler.is_compiling
 
-def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
+
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
     """The squared differences, their sum or their mean, differentiable with respect to every operand.
 
     Args:
@@ -32,70 +43,66 @@ def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", we
             dimensions, whose shapes broadcast together. Different dtypes are promoted; each gradient has
             its operand's dtype and shape.
         size_average, reduce: deprecated; they have the same effect as in PyTorch.
-        reduction: "none", "mean" or "sum".
+        reduction: "none", "mean" or "sum"; "elementwise_mean" is deprecated as in PyTorch.
         weight: a tensor of the size of `input`; each squared difference is multiplied by its weight, and
             "mean" divides by the sum of the weights.
 
     Returns a tensor of the promoted dtype: of the broadcast shape for "none", else 0-dimensional. For empty
-    input the sum is 0 and the mean is NaN. Other dtypes, devices other than the CPU and more than 8
-    dimensions are left to PyTorch's own operator.
+    input the sum is 0 and the mean is NaN. Other dtypes, layouts and subclasses, devices other than the CPU,
+    more than 8 dimensions and TorchScript are left to PyTorch's own operator.
 
-    Raises ValueError for an unknown reduction or a weight of another size than `input`, RuntimeError or
-    ValueError for shapes that do not broadcast. Warns as PyTorch does if the sizes differ.
+    Raises ValueError for an unknown reduction or a weight of another size than `input`, RuntimeError for
+    shapes that do not broadcast. Warns as PyTorch does if the sizes differ.
 
     >>> mse_loss(torch.tensor([1.0, 2, 3]), torch.tensor([1.0, 1, 1]))
     tensor(1.6667)
     """
-    if size_average is reduce is weight is None and not torch.compiler.is_compiling():
+    if _is_scripting():
+        return F.mse_loss(input, target, size_average, reduce, reduction, weight)
+    if size_average is reduce is weight is None and not _is_compiling():
         loss = _compiled_loss(input, target, reduction)
         if loss is not None:
             return loss
+    arguments = (size_average, reduce, reduction, weight)
     if has_torch_function_variadic(input, target, weight):
-        return handle_torch_function(
-            mse_loss,
-            (input, target, weight),
-            input,
-            target,
-            size_average=size_average,
-            reduce=reduce,
-            reduction=reduction,
-            weight=weight,
-        )
-    if input.shape != target.shape:
-        warnings.warn(
-            f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). "
-            "This will likely lead to incorrect results due to broadcasting. "
-            "Please ensure they have the same size.",
-            stacklevel=2,
-        )
-    if size_average is not None or reduce is not None:
-        reduction = _reduction.legacy_get_string(size_average, reduce)
+        tensors = (input, target) if weight is None else (input, target, weight)
+        if not _is_known_type(*tensors):
+            return F.mse_loss(input, target, *arguments)
+        # A torch function mode.
+        return handle_torch_function(mse_loss, tensors, input, target, *arguments)
+    compute = _implementation(input, target)
+    if compute is None:
+        return F.mse_loss(input, target, *arguments)
+    if (
+        input.shape != target.shape
+        or not (size_average is reduce is None)
+        or reduction not in ("none", "mean", "sum")
+    ):
+        reduction = _checked_reduction(input, target, *arguments)
     if weight is not None:
-        return _weighted(input, target, reduction, weight)
-    return _loss(input, target, reduction)
+        return _weighted(compute, input, target, reduction, weight)
+    return compute(input, target, reduction)
 
 
-class MSELoss(torch.nn.modules.loss._Loss):
+class MSELoss(torch.nn.MSELoss):
     """`mse_loss` as a module, with the arguments of `torch.nn.MSELoss`.
 
     >>> loss = mseloss.torch.MSELoss()
     >>> loss(torch.randn(3, 5, requires_grad=True), torch.randn(3, 5)).backward()
     """
 
-    __constants__ = ("reduction",)
-
-    def forward(self, input, target):
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return mse_loss(input, target, reduction=self.reduction)
 
 
-def _weighted(input, target, reduction, weight):
+def _weighted(compute, input, target, reduction, weight):
     if weight.size() != input.size():
         raise ValueError("Weights and input must have the same size.")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(
             f"Invalid reduction mode: {reduction}. Expected one of 'none', 'mean', 'sum'."
         )
-    losses = _loss(input, target, "none") * weight
+    losses = compute(input, target, "none") * weight
     if reduction == "none":
         return losses
     return losses.sum() if reduction == "sum" else losses.sum() / weight.sum()

@@ -8,11 +8,11 @@ import re
 import torch
 
 from mseloss import _core
-from mseloss.torch import operators
-from mseloss.torch.transforms import DifferentiableBackward
+from mseloss.torch import derivatives
+from mseloss.torch.readable import kernel_reads
 
 _keep_graph = torch._C._autograd._get_current_graph_task_keep_graph
-_is_batched = torch._C._functorch.is_legacy_batchedtensor
+_saved_tensors_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 
 try:  # the C++ step, if it was built for this version of PyTorch
     compiled_loss = importlib.import_module(
@@ -30,16 +30,24 @@ else:
 
 
 class EagerStep(torch.autograd.Function):
-    """The loss of eager tensors. For a sum over operands of the same shape, one sweep computes the loss and
-    the
-    gradient with respect to `input`, which is kept for the backward pass."""
+    """The loss of tensors that the kernels read.
+
+    For a sum over operands of the same shape, one sweep computes the loss and the gradient with respect to
+    `input`, which is kept for the backward pass. Hooks for saved tensors, checkpointing among them, decide
+    themselves what is kept: with them the backward pass computes the gradient from what they return.
+    """
 
     @staticmethod
     def forward(ctx, input, target, reduction):
         ctx.save_for_backward(input, target)
         ctx.reduction = reduction
-        if reduction == "none" or input.shape != target.shape or not input.requires_grad:
-            ctx.gradient = None
+        ctx.gradient = None
+        if (
+            reduction == "none"
+            or input.shape != target.shape
+            or not input.requires_grad
+            or _saved_tensors_hooks(True)
+        ):
             return _core.loss(input, target, reduction)
         loss, ctx.gradient = _core.loss_and_grad(input, target, reduction)
         return loss
@@ -47,25 +55,21 @@ class EagerStep(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_output):
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is not None and not (_is_transformed(grad_output) or _keep_graph()):
-            gradient = _scaled(gradient, grad_output)
-            if gradient is not None and not ctx.needs_input_grad[1]:
-                return gradient, None, None
-        else:
-            gradient = None  # a retained graph needs it again, or the result needs a history
-        operands = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        return *gradients(grad_output, *operands, ctx.reduction, needs, gradient), None
+        with torch._C.DisableTorchFunction():  # as in PyTorch's backward passes
+            # The stored gradient has no history, and a retained graph needs it again.
+            if gradient is not None:
+                last = kernel_reads(grad_output) and not (torch.is_grad_enabled() or _keep_graph())
+                gradient = _scaled(gradient, grad_output) if last else None
+                if gradient is not None and not needs[1]:
+                    return gradient, None, None
+            operands = ctx.saved_tensors
+            return *gradients(grad_output, *operands, ctx.reduction, needs, gradient), None
 
 
 step = super(
     torch.autograd.Function, EagerStep
 ).apply  # without Function.apply's test for transforms
-
-
-def _is_transformed(grad_output):
-    """Whether the backward pass is itself differentiated or vectorised (is_grads_batched)."""
-    return torch.is_grad_enabled() or _is_batched(grad_output)
 
 
 def _scaled(gradient, grad_output):
@@ -83,18 +87,17 @@ def gradients(grad_output, input, target, reduction, needs, of_input):
     `of_input`: the gradient with respect to `input` if the forward pass has computed it, else None. The
     compiled step calls this function too.
     """
-    transformed = _is_transformed(grad_output)
-    if transformed or input.shape != target.shape:
-        count = operators.loss_count(input, target, reduction)
-        plain = torch.ops.mseloss.mse_loss_backward
-        backward = DifferentiableBackward.apply if transformed else plain
-        return operators.input_and_target_gradients(
-            backward, grad_output, input, target, count, needs
-        )
-    if needs[0] and of_input is None:
-        of_input = _gradient(grad_output, input, target, reduction)
-    of_target = _gradient(grad_output, target, input, reduction) if needs[1] else None
-    return of_input, of_target
+    with torch._C.DisableTorchFunction():
+        if (
+            torch.is_grad_enabled()
+            or input.shape != target.shape
+            or not kernel_reads(grad_output, input, target)
+        ):
+            return derivatives.loss_gradients(grad_output, input, target, reduction, needs)
+        if needs[0] and of_input is None:
+            of_input = _gradient(grad_output, input, target, reduction)
+        of_target = _gradient(grad_output, target, input, reduction) if needs[1] else None
+        return of_input, of_target
 
 
 def _gradient(grad_output, input, target, reduction):

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "arrays/dlpack.h"
+#include "arrays/errors.h"
 #include "mseloss/mseloss.h"
 
 namespace mseloss::python {
@@ -15,9 +16,11 @@ namespace mseloss::python {
 // NumPy's own limit. The core rejects more than kMaxRank dimensions with its own message.
 inline constexpr int kMaxReadRank = 64;
 
-// How a result becomes the same kind of object as an operand: as a NumPy array, through DLPack's C exchange
-// API, or through the library's `from_dlpack`.
+// How a result becomes the same kind of object as an operand: as a NumPy array (where there is no other way),
+// through DLPack's C exchange API, or through the library's `from_dlpack`.
 enum class ArrayKind : uint8_t { kNumpy, kExchange, kDLPack };
+
+struct ForeignArray;
 
 // A view of a Python array, valid for one call. Shape and strides are copied, because other threads may
 // change the array object once the GIL is released. The view owns the buffer or DLPack capsule that keeps the
@@ -30,17 +33,18 @@ class ArrayView {
   ~ArrayView();
 
   // All read functions need the GIL and run once per view. `name` is the parameter's, for error messages.
-  // Raise TypeError for other objects, dtypes and devices, ValueError for strides that are not whole
-  // elements.
+  // Raise TypeError for other objects, dtypes and devices, ValueError for a layout that cannot be read. An
+  // Exception of the object's own code becomes the cause of a TypeError; KeyboardInterrupt, SystemExit and
+  // MemoryError pass unchanged.
   void read(PyObject* object, const char* name);
-  // A Python int or float becomes one element of `dtype`, rounded once. Anything else is read().
+  // A Python number or a NumPy integer becomes one element of `dtype`, rounded once. Anything else is read().
   void read_or_scalar(PyObject* object, const char* name, DType dtype);
-  // An output: read-only memory raises ValueError.
+  // An output: an array that only gives copies raises TypeError, read-only memory ValueError.
   void read_writable(PyObject* object, const char* name);
 
   // A new reference to a NumPy array: the array itself if it is one, else a read-only array on the same
   // memory, which it keeps alive.
-  PyObject* to_numpy(const char* name);
+  PyObject* to_numpy();
 
   ConstTensor view() const { return {data_, dtype_, shape(), strides()}; }
   Tensor mutable_view() const { return {data_, dtype_, shape(), strides()}; }
@@ -49,29 +53,45 @@ class ArrayView {
   DType dtype() const { return dtype_; }
   ArrayKind kind() const { return kind_; }
   PyObject* object() const { return object_; }  // borrowed
+  const char* name() const { return name_; }
 
  private:
-  // Each returns false if the object does not support its protocol.
-  bool read_numpy(PyObject* object, const char* name);
-  bool read_exchange(PyObject* object, const char* name);
-  bool read_dlpack(PyObject* object, const char* name);
-  bool acquire_buffer(PyObject* object);  // false, perhaps with an error set, if there is none
-  bool read_buffer(PyObject* object, const char* name);
+  bool read_numpy(PyObject* object);
+  void read_other(PyObject* object);
 
-  void read_dltensor(const DLTensor& tensor, const char* name);
-  void set_rank(int64_t rank, const char* name);
-  void set_contiguous_strides();
-  void set_extents(const Py_ssize_t* shape, const Py_ssize_t* byte_strides, const char* name);
+  // read_dlpack.cpp and read_buffer.cpp. Each returns false if the object does not support its protocol, or
+  // refuses; `refusal` keeps the first exception with which the object refused.
+  bool read_foreign(PyObject* object, Ref* refusal);
+  bool read_exchange(PyObject* object);
+  bool read_dlpack(PyObject* object, Ref* refusal);
+  bool read_buffer(PyObject* object, Ref* refusal);
+  bool read_interface(PyObject* object, Ref* refusal);
+  void read_interface_memory(PyObject* object, PyObject* interface, ForeignArray* array);
+  bool get_buffer(PyObject* object, int flags, Ref* refusal);
+  void read_dltensor(const DLTensor& tensor, ForeignArray array);
+  // foreign_array.cpp: the one check of what a protocol says; dtype_ is known already.
+  void accept(const ForeignArray& array);
+  void accept_layout(const ForeignArray& array);
+  void accept_memory(const ForeignArray& array);
+
+  // A copy of a list, a tuple or an object with __array__, made by NumPy.
+  bool read_copy(PyObject* object, Ref* refusal);
+
+  void set_rank(int64_t rank);
+  void set_extents(const Py_ssize_t* shape, const Py_ssize_t* byte_strides);
 
   PyObject* object_ = nullptr;
+  const char* name_ = nullptr;
   void* data_ = nullptr;
   DType dtype_ = DType::kFloat32;
   ArrayKind kind_ = ArrayKind::kNumpy;
+  bool writable_ = false;  // the caller wants to write
   bool read_only_ = false;
   bool has_buffer_ = false;
   int rank_ = 0;
   alignas(8) char scalar_[8];
-  PyObject* owner_ = nullptr;  // owned reference
+  PyObject* owner_ = nullptr;   // owned reference
+  PyObject* source_ = nullptr;  // borrowed from object_ or owner_: the object that exports buffer_
   Py_buffer buffer_;
   int64_t shape_[kMaxReadRank];
   int64_t strides_[kMaxReadRank];

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "arrays/errors.h"
+#include "arrays/foreign_array.h"
 
 namespace mseloss::python {
 namespace {
@@ -30,7 +31,7 @@ DLDataType dlpack_dtype(DType dtype) {
   return {dtype == DType::kBFloat16 ? kDLBfloat : kDLFloat, static_cast<uint8_t>(8 * size_of(dtype)), 1};
 }
 
-const DLPackExchangeAPI* exchange_api(PyTypeObject* type) {
+const DLPackExchangeAPI* exchange_api(PyTypeObject* type, const char* name) {
   // The first 8 types seen, in practice torch.Tensor and torch.nn.Parameter. Each is kept alive, so that no
   // later type can have its address.
   struct Entry {
@@ -44,14 +45,16 @@ const DLPackExchangeAPI* exchange_api(PyTypeObject* type) {
     if (known == type) return entry.api;
     if (known == nullptr) break;
   }
-  PyObject* capsule = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dlpack_c_exchange_api__");
-  if (capsule == nullptr) {
-    PyErr_Clear();
-    return nullptr;
+  Ref refusal;
+  const Ref capsule =
+      find_attribute(reinterpret_cast<PyObject*>(type), "__dlpack_c_exchange_api__", &refusal);
+  if (refusal) raise_refused(name, reinterpret_cast<PyObject*>(type), std::move(refusal));
+  if (!capsule) return nullptr;
+  if (!PyCapsule_IsValid(capsule.get(), "dlpack_exchange_api")) {
+    raise(PyExc_TypeError, "%s: expected __dlpack_c_exchange_api__ to be a capsule of that API, got %s", name,
+          Py_TYPE(capsule.get())->tp_name);
   }
-  auto* api = static_cast<DLPackExchangeAPI*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
-  Py_DECREF(capsule);
-  if (api == nullptr) raise_current();
+  auto* api = static_cast<DLPackExchangeAPI*>(PyCapsule_GetPointer(capsule.get(), "dlpack_exchange_api"));
   while (api != nullptr && api->version.major != 1) api = api->previous;
   const std::lock_guard lock(mutex);
   for (Entry& entry : entries) {

@@ -44,7 +44,7 @@ struct DLPackVersion {
   uint32_t major, minor;
 };
 inline constexpr DLPackVersion kDLPackVersion = {1, 1};
-inline constexpr uint64_t kDLPackReadOnly = 1;
+inline constexpr uint64_t kDLPackReadOnly = 1, kDLPackIsCopied = 2;
 
 struct DLManagedTensorVersioned {
   DLPackVersion version;
@@ -67,8 +67,9 @@ struct DLPackExchangeAPI {
 
 DLDataType dlpack_dtype(DType dtype);
 
-// The type's exchange API of DLPack 1, or null. Cached for each type. Needs the GIL.
-const DLPackExchangeAPI* exchange_api(PyTypeObject* type);
+// The type's exchange API of DLPack 1, or null. Cached for each type. Needs the GIL. `name` is that of the
+// parameter, for error messages.
+const DLPackExchangeAPI* exchange_api(PyTypeObject* type, const char* name);
 
 // Passes a managed tensor to a library's `from_dlpack`, which calls `__dlpack__` on it.
 class DLPackExport {

@@ -5,6 +5,7 @@
 #define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
 #define NPY_TARGET_VERSION NPY_1_23_API_VERSION
 #include <numpy/arrayobject.h>
+#include <numpy/arrayscalars.h>
 
 #include "arrays/errors.h"
 
@@ -53,6 +54,20 @@ bool is_bfloat16(PyArray_Descr* descr) {
   return same;
 }
 
+std::optional<DType> element_of(PyArray_Descr* descr) {
+  if (descr->byteorder == NPY_OPPBYTE) return {};
+  switch (descr->type_num) {
+    case NPY_FLOAT:
+      return DType::kFloat32;
+    case NPY_HALF:
+      return DType::kFloat16;
+    case NPY_DOUBLE:
+      return DType::kFloat64;
+    default:
+      return is_bfloat16(descr) ? std::optional(DType::kBFloat16) : std::nullopt;
+  }
+}
+
 PyArray_Descr* descr_of(DType dtype) {
   switch (dtype) {
     case DType::kFloat64:
@@ -85,6 +100,50 @@ bool is_numpy_array(PyObject* object) { return load_api_if_numpy_is_loaded() && 
 
 bool is_numpy_scalar(PyObject* object) { return api_loaded() && PyArray_IsScalar(object, Generic); }
 
+bool is_numpy_integer(PyObject* object) {
+  return api_loaded() && (PyArray_IsScalar(object, Integer) || PyArray_IsScalar(object, Bool));
+}
+
+PyObject* numpy_integer_to_int(PyObject* integer) {
+  PyObject* result = PyArray_IsScalar(integer, Bool) ? PyLong_FromLong(integer == PyArrayScalar_True)
+                                                     : PyNumber_Index(integer);
+  if (result == nullptr) raise_current();
+  return result;
+}
+
+PyObject* numpy_asarray(PyObject* object) {
+  load_api();
+  PyObject* array = PyArray_FromAny(object, nullptr, 0, 0, 0, nullptr);
+  if (array == nullptr || !(PyList_Check(object) || PyTuple_Check(object))) return array;
+  const int number = PyArray_TYPE(reinterpret_cast<PyArrayObject*>(array));
+  if (!PyTypeNum_ISINTEGER(number)) return array;
+  PyObject* converted = PyArray_Cast(reinterpret_cast<PyArrayObject*>(array), NPY_DOUBLE);
+  Py_DECREF(array);
+  return converted;
+}
+
+int numpy_has_mask(PyObject* array) {
+  PyObject* module = loaded_module("numpy.ma");
+  if (module == nullptr) return 0;
+  const Ref type(PyObject_GetAttrString(module, "MaskedArray"));
+  const int masked = type ? PyObject_IsInstance(array, type.get()) : -1;
+  if (masked <= 0) return masked;
+  const Ref mask(PyObject_GetAttrString(array, "mask"));
+  const Ref any(mask ? PyObject_CallMethod(mask.get(), "any", nullptr) : nullptr);
+  return any ? PyObject_IsTrue(any.get()) : -1;
+}
+
+std::optional<DType> numpy_find_dtype(PyObject* object) {
+  load_api();
+  PyArray_Descr* descr = nullptr;
+  if (PyArray_DescrConverter(object, &descr) == NPY_FAIL) {
+    take_refusal();
+    return {};
+  }
+  const Ref owned(reinterpret_cast<PyObject*>(descr));
+  return element_of(descr);
+}
+
 PyObject* numpy_scalar_to_array(PyObject* scalar) {
   PyObject* array = PyArray_FromScalar(scalar, nullptr);
   if (array == nullptr) raise_current();
@@ -101,21 +160,10 @@ NumpyView numpy_view(PyObject* object) {
   view.rank = PyArray_NDIM(array);
   view.writable = PyArray_ISWRITEABLE(array);
   view.dtype = reinterpret_cast<PyObject*>(descr);
-  view.supported = descr->byteorder != NPY_OPPBYTE;
-  switch (descr->type_num) {
-    case NPY_FLOAT:
-      view.element = DType::kFloat32;
-      break;
-    case NPY_HALF:
-      view.element = DType::kFloat16;
-      break;
-    case NPY_DOUBLE:
-      view.element = DType::kFloat64;
-      break;
-    default:
-      view.element = DType::kBFloat16;
-      view.supported = view.supported && is_bfloat16(descr);
-  }
+  view.exact = PyArray_CheckExact(object);
+  const std::optional<DType> element = element_of(descr);
+  view.supported = element.has_value();
+  view.element = element.value_or(DType::kFloat32);
   return view;
 }
 

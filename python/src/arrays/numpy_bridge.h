@@ -4,6 +4,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <optional>
+
 #include "mseloss/mseloss.h"
 
 namespace mseloss::python {
@@ -11,7 +13,17 @@ namespace mseloss::python {
 // False until someone imports NumPy; importing mseloss does not import it.
 bool is_numpy_array(PyObject* object);
 bool is_numpy_scalar(PyObject* object);
+bool is_numpy_integer(PyObject* object);            // a scalar: numpy.int64, numpy.bool, ...
+PyObject* numpy_integer_to_int(PyObject* integer);  // a new Python int
 PyObject* numpy_scalar_to_array(PyObject* scalar);  // a new 0-dimensional array
+
+// numpy.asarray(object) as a new reference, or null with an error set. Imports NumPy. A list or tuple of
+// Python ints becomes an array of float64.
+PyObject* numpy_asarray(PyObject* object);
+// Whether an array is a numpy.ma.MaskedArray with a masked element. Null-like: -1 with an error set.
+int numpy_has_mask(PyObject* array);
+// The DType that numpy.dtype(object) names. Imports NumPy.
+std::optional<DType> numpy_find_dtype(PyObject* object);
 
 struct NumpyView {
   void* data;
@@ -19,6 +31,7 @@ struct NumpyView {
   const Py_ssize_t* strides;  // in bytes
   int rank;
   bool writable, supported;
+  bool exact;       // not an instance of a subclass of numpy.ndarray
   DType element;    // valid if `supported`
   PyObject* dtype;  // borrowed
 };

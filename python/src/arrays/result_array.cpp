@@ -68,7 +68,7 @@ void ResultArray::allocate(std::span<const int64_t> shape, DType dtype, const Ar
   rank_ = static_cast<int>(shape.size());
   dtype_ = dtype;
   kind_ = like == nullptr ? ArrayKind::kNumpy : like->kind();
-  like_ = like == nullptr ? nullptr : like->object();
+  like_ = like;
   std::copy(shape.begin(), shape.end(), shape_);
   const bool same = like != nullptr && std::ranges::equal(like->shape(), shape);
   dense_strides(shape, same ? like->strides() : std::span<const int64_t>{}, strides_);
@@ -121,19 +121,25 @@ PyObject* ResultArray::finish(bool scalar) {
     PyObject* array = std::exchange(array_, nullptr);
     return scalar && rank_ == 0 ? numpy_array_to_scalar(array) : array;
   }
+  PyObject* like = like_->object();
   if (kind_ == ArrayKind::kExchange) {
     void* tensor = nullptr;
-    if (exchange_api(Py_TYPE(like_))->managed_to_object(std::exchange(managed_, nullptr), &tensor) != 0) {
+    if (exchange_api(Py_TYPE(like), like_->name())
+            ->managed_to_object(std::exchange(managed_, nullptr), &tensor) != 0) {
       raise_current();
     }
     return static_cast<PyObject*>(tensor);
   }
   nb::object exported = nb::cast(DLPackExport(std::exchange(managed_, nullptr)));
-  // The array API standard's way to a library's functions. Objects that do not follow it give a NumPy array.
-  nb::handle like(like_);
-  nb::object library = nb::hasattr(like, "__array_namespace__") ? like.attr("__array_namespace__")()
-                                                                : nb::module_::import_("numpy");
-  return library.attr("from_dlpack")(exported).release().ptr();
+  const Ref library(PyObject_CallMethod(like, "__array_namespace__", nullptr));
+  PyObject* result =
+      library ? PyObject_CallMethod(library.get(), "from_dlpack", "O", exported.ptr()) : nullptr;
+  if (result != nullptr) return result;
+  Ref refusal = take_refusal();
+  const Ref reason = reason_of(refusal);
+  raise_from(std::move(refusal), PyExc_TypeError,
+             "%s: expected an array whose library can import the result, got %s: %U", like_->name(),
+             Py_TYPE(like)->tp_name, reason.get());
 }
 
 }  // namespace mseloss::python

@@ -38,7 +38,7 @@ class ResultArray {
 
   ArrayKind kind_ = ArrayKind::kNumpy;
   DType dtype_ = DType::kFloat32;
-  PyObject* like_ = nullptr;                     // borrowed
+  const ArrayView* like_ = nullptr;              // outlives this object
   PyObject* array_ = nullptr;                    // owned; kNumpy
   DLManagedTensorVersioned* managed_ = nullptr;  // owned; kExchange and kDLPack
   void* data_ = nullptr;

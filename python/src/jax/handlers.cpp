@@ -1,7 +1,7 @@
 // The CPU handlers of mseloss.jax for XLA's foreign function interface (FFI): they convert buffers to views,
 // call the library and return its Status.
 //
-// XLA's arrays are dense and row-major. mseloss/jax/ defines the operands and checks shapes and dtypes.
+// mseloss/jax/ defines the operands and checks shapes and dtypes.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 
 #include "arrays/dtypes.h"
 #include "arrays/result_array.h"
+#include "jax/blocks.h"
 #include "jax/xla_ffi.h"
 #include "module/grad_part.h"
 #include "mseloss/mseloss.h"
@@ -18,33 +19,6 @@ namespace {
 
 using In = xla::Buffer;
 using Out = xla::Buffer;
-
-DType dtype_of(const xla::Buffer& buffer) {
-  switch (buffer.dtype) {
-    case xla::Type::kF16:
-      return DType::kFloat16;
-    case xla::Type::kBF16:
-      return DType::kBFloat16;
-    case xla::Type::kF64:
-      return DType::kFloat64;
-    default:
-      return DType::kFloat32;
-  }
-}
-
-std::span<const int64_t> shape_of(const xla::Buffer& buffer) {
-  return {buffer.dims, static_cast<size_t>(buffer.rank)};
-}
-
-int64_t count_of(const xla::Buffer& buffer) { return element_count(shape_of(buffer)); }
-
-size_t bytes_of(const xla::Buffer& buffer) {
-  return static_cast<size_t>(count_of(buffer)) * size_of(dtype_of(buffer));
-}
-
-ConstTensor view(const In& buffer) { return {buffer.data, dtype_of(buffer), shape_of(buffer)}; }
-
-Tensor mutable_view(Out& buffer) { return {buffer.data, dtype_of(buffer), shape_of(buffer)}; }
 
 // XLA takes results from malloc, and glibc maps every block of 32 MiB or more anew, so all pages fault on the
 // first write. Huge pages cut that cost to a fifth (256 MiB: from 110 ms to 20 ms).
@@ -64,29 +38,83 @@ bool is_one(const In& scalar) {
   return count_of(scalar) == 1 && std::memcmp(scalar.data, one_of(dtype).data, size_of(dtype)) == 0;
 }
 
-Status loss(const In& input, const In& target, Out& out, int64_t reduction) {
+Status add(PartialSum* sum, const Blocks& operands, PartialSum::Mode mode) {
+  Status status;
+  for (int64_t i = 0; i < operands.count() && status.ok(); ++i) {
+    status = sum->add(operands.tensor(i, 0), operands.tensor(i, 1), mode);
+  }
+  return status;
+}
+
+Status loss(const In& input, const In& target, Out& out, int64_t reduction_code) {
   prefer_huge_pages(out);
-  return mseloss::loss(view(input), view(target), static_cast<Reduction>(reduction), mutable_view(out));
+  const auto reduction = static_cast<Reduction>(reduction_code);
+  Status status;
+  if (reduction == Reduction::kNone) {
+    const Blocks blocks{&input, &target, &out};
+    for (int64_t i = 0; i < blocks.count() && status.ok(); ++i) {
+      status = mseloss::loss(blocks.tensor(i, 0), blocks.tensor(i, 1), reduction, blocks.tensor(i, 2));
+    }
+    return status;
+  }
+  const Blocks blocks{&input, &target};
+  const Tensor value{out.data, dtype_of(out)};
+  if (blocks.count() == 1) return mseloss::loss(blocks.tensor(0, 0), blocks.tensor(0, 1), reduction, value);
+  for (const auto mode : {PartialSum::Mode::kFast, PartialSum::Mode::kExact}) {
+    PartialSum sum;
+    status = add(&sum, blocks, mode);
+    if (!status.ok() || sum.finish(reduction, value.dtype, value.data)) break;
+  }
+  return status;
 }
 
-Status loss_and_grad(const In& input, const In& target, Out& loss, Out& grad_input, int64_t reduction) {
-  prefer_huge_pages(grad_input);
-  const DType dtype = dtype_of(input);
-  return mseloss::loss_and_grad(view(input), view(target), static_cast<Reduction>(reduction), one_of(dtype),
-                                mutable_view(loss), mutable_view(grad_input));
-}
-
-// See grad_part() for `count`.
+// `count`: see grad_part().
 Status grad(const In& grad_output, const In& input, const In& target, Out& out, int64_t count) {
   prefer_huge_pages(out);
-  return grad_part(view(grad_output), view(input), view(target), count, mutable_view(out));
+  const Blocks blocks{&grad_output, &input, &target, &out};
+  Status status;
+  for (int64_t i = 0; i < blocks.count() && status.ok(); ++i) {
+    status =
+        grad_part(blocks.tensor(i, 0), blocks.tensor(i, 1), blocks.tensor(i, 2), count, blocks.tensor(i, 3));
+  }
+  return status;
+}
+
+Status loss_and_grad(const In& input, const In& target, Out& value, Out& grad_input, int64_t reduction_code) {
+  prefer_huge_pages(grad_input);
+  const auto reduction = static_cast<Reduction>(reduction_code);
+  const Blocks blocks{&input, &target, &grad_input};
+  const ConstTensor one = one_of(dtype_of(input));
+  if (blocks.count() == 1) {
+    const Tensor result{value.data, dtype_of(value)};
+    return mseloss::loss_and_grad(blocks.tensor(0, 0), blocks.tensor(0, 1), reduction, one, result,
+                                  blocks.tensor(0, 2));
+  }
+  const int64_t count = reduction == Reduction::kMean ? count_of(grad_input) : 0;
+  Status status = loss(input, target, value, reduction_code);
+  for (int64_t i = 0; i < blocks.count() && status.ok(); ++i) {
+    status = grad_part(one, blocks.tensor(i, 0), blocks.tensor(i, 1), count, blocks.tensor(i, 2));
+  }
+  return status;
+}
+
+// The count by which a mean divides, for grad_part(): `parts` times the elements of the last `rank`
+// dimensions of `out`, in front of which vmap may have put others; 0 if `rank` is negative, for reductions
+// without a mean.
+int64_t mean_count(const Out& out, int64_t parts, int64_t rank) {
+  return rank < 0 ? 0 : parts * element_count(shape_of(out).last(static_cast<size_t>(rank)));
+}
+
+Status scaled_grad(const In& grad_output, const In& input, const In& target, Out& out, int64_t parts,
+                   int64_t rank) {
+  return grad(grad_output, input, target, out, mean_count(out, parts, rank));
 }
 
 // `stored` is the gradient for a grad_output of 1; XLA usually gives `out` the same memory. For any other
 // grad_output the gradient is computed anew: scaling one that a half type has rounded would not be exact.
 Status finish_grad(const In& stored, const In& grad_output, const In& input, const In& target, Out& out,
-                   int64_t count) {
-  if (!is_one(grad_output)) return grad(grad_output, input, target, out, count);
+                   int64_t parts, int64_t rank) {
+  if (!is_one(grad_output)) return scaled_grad(grad_output, input, target, out, parts, rank);
   if (stored.data != out.data) std::memcpy(out.data, stored.data, bytes_of(stored));
   return {};
 }
@@ -95,7 +123,7 @@ Status finish_grad(const In& stored, const In& grad_output, const In& input, con
 Status partial(const In& input, const In& target, Out& words, int64_t exact) {
   PartialSum sum;
   const Status status =
-      sum.add(view(input), view(target), exact != 0 ? PartialSum::Mode::kExact : PartialSum::Mode::kFast);
+      add(&sum, Blocks{&input, &target}, exact != 0 ? PartialSum::Mode::kExact : PartialSum::Mode::kFast);
   if (status.ok()) std::memcpy(words.data, &sum, sizeof sum);
   return status;
 }
@@ -137,20 +165,24 @@ int64_t value_of(const xla::Scalar& scalar) {
   return *static_cast<const int64_t*>(scalar.value);
 }
 
-// Calls `function` with the frame's operands, its results and its one attribute.
-template <size_t kOperands, size_t kResults, class Function>
+// Calls `function` with the frame's operands, its results and its attributes, which XLA sorts by name.
+template <size_t kOperands, size_t kResults, size_t kAttributes, class Function>
 xla::Error* call(const xla::Frame& frame, Function function) {
   if (frame.extensions != nullptr && frame.extensions->type == xla::kMetadata) return answer_metadata(frame);
+  const auto& attributes = frame.attributes;
   if (frame.stage != xla::Stage::kExecute || frame.operands.size != kOperands ||
-      frame.results.size != kResults || frame.attributes.size != 1 ||
-      frame.attributes.kinds[0] != xla::kScalar) {
+      frame.results.size != kResults || attributes.size != kAttributes ||
+      std::any_of(attributes.kinds, attributes.kinds + kAttributes,
+                  [](uint32_t kind) { return kind != xla::kScalar; })) {
     return error(frame, xla::Code::kInternal, "mseloss: a call that mseloss.jax does not make");
   }
-  const Status status = [&]<size_t... I, size_t... O>(std::index_sequence<I...>, std::index_sequence<O...>) {
+  const Status status = [&]<size_t... I, size_t... O, size_t... A>(
+      std::index_sequence<I...>, std::index_sequence<O...>, std::index_sequence<A...>) {
     return function(*frame.operands.items[I]..., *frame.results.items[O]...,
-                    value_of(*frame.attributes.items[0]));
+                    value_of(*attributes.items[A])...);
   }
-  (std::make_index_sequence<kOperands>(), std::make_index_sequence<kResults>());
+  (std::make_index_sequence<kOperands>(), std::make_index_sequence<kResults>(),
+   std::make_index_sequence<kAttributes>());
   if (status.ok()) return nullptr;
   const bool memory = status.code() == Code::kOutOfMemory;
   return error(frame, memory ? xla::Code::kResourceExhausted : xla::Code::kInvalidArgument, status.message());
@@ -158,18 +190,18 @@ xla::Error* call(const xla::Frame& frame, Function function) {
 
 }  // namespace
 
-#define MSELOSS_HANDLER(name, operands, results)            \
-  extern "C" __attribute__((visibility("default")))         \
-  xla::Error* mseloss_jax_##name(const xla::Frame* frame) { \
-    return call<operands, results>(*frame, name);           \
+#define MSELOSS_HANDLER(name, function, operands, results, attributes) \
+  extern "C" __attribute__((visibility("default")))                    \
+  xla::Error* mseloss_jax_##name(const xla::Frame* frame) {            \
+    return call<operands, results, attributes>(*frame, function);      \
   }
 
-MSELOSS_HANDLER(loss, 2, 1)
-MSELOSS_HANDLER(loss_and_grad, 2, 2)
-MSELOSS_HANDLER(grad, 3, 1)
-MSELOSS_HANDLER(finish_grad, 4, 1)
-MSELOSS_HANDLER(partial, 2, 1)
-MSELOSS_HANDLER(finish, 1, 2)
+MSELOSS_HANDLER(loss, loss, 2, 1, 1)
+MSELOSS_HANDLER(loss_and_grad, loss_and_grad, 2, 2, 1)
+MSELOSS_HANDLER(grad, scaled_grad, 3, 1, 2)
+MSELOSS_HANDLER(finish_grad, finish_grad, 4, 1, 2)
+MSELOSS_HANDLER(partial, partial, 2, 1, 1)
+MSELOSS_HANDLER(finish, finish, 1, 2, 1)
 
 }  // namespace mseloss::python
 

@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -49,11 +51,7 @@ void* map(size_t capacity) noexcept {
 }
 
 size_t default_limit() {
-  if (const char* given = std::getenv("MSELOSS_MEMORY_LIMIT"); given != nullptr && *given != '\0') {
-    char* end;
-    const unsigned long long bytes = std::strtoull(given, &end, 10);
-    if (*end == '\0') return bytes;
-  }
+  if (size_t bytes; read_limit_variable(&bytes) && bytes != SIZE_MAX) return bytes;
   size_t memory = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * page_size();
   if (std::FILE* file = std::fopen("/sys/fs/cgroup/memory.max", "r")) {
     unsigned long long bytes;
@@ -123,6 +121,17 @@ Block* acquire_small(size_t bytes) noexcept {
 }
 
 }  // namespace
+
+bool read_limit_variable(size_t* bytes) noexcept {
+  *bytes = SIZE_MAX;
+  const char* text = std::getenv("MSELOSS_MEMORY_LIMIT");
+  if (text == nullptr || *text == '\0') return true;
+  size_t value = 0;
+  const auto [end, error] = std::from_chars(text, text + std::strlen(text), value);
+  if (error != std::errc() || *end != '\0') return false;
+  *bytes = value;
+  return true;
+}
 
 Block* acquire(size_t bytes) noexcept try {
   if (bytes < kMinPooledBytes) return acquire_small(bytes);

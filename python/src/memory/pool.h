@@ -30,6 +30,8 @@ PoolUsage pool_usage() noexcept;
 // In bytes. The default is the environment variable MSELOSS_MEMORY_LIMIT, or an eighth of the memory that the
 // process may use.
 size_t pool_limit() noexcept;
+// Whether MSELOSS_MEMORY_LIMIT is unset, empty or a number of bytes. *bytes is that number, or SIZE_MAX.
+bool read_limit_variable(size_t* bytes) noexcept;
 void set_pool_limit(size_t bytes) noexcept;  // unmaps idle blocks beyond the new limit
 size_t trim_pool() noexcept;                 // unmaps all idle blocks and returns their bytes
 

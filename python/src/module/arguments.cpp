@@ -1,8 +1,10 @@
 #include "module/arguments.h"
 
 #include <cstring>
+#include <optional>
 
 #include "arrays/dtypes.h"
+#include "arrays/numpy_bridge.h"
 
 namespace mseloss::python {
 
@@ -12,8 +14,7 @@ void raise_status(const Status& status) {
   PyObject* exception = PyExc_ValueError;
   if (status.code() == Code::kDType) exception = PyExc_TypeError;
   if (status.code() == Code::kOutOfMemory) exception = PyExc_MemoryError;
-  PyErr_SetString(exception, status.message());
-  raise_current();
+  raise(exception, "%s", status.message());
 }
 
 Reduction parse_reduction(nb::handle name) {
@@ -25,25 +26,39 @@ Reduction parse_reduction(nb::handle name) {
   raise(PyExc_ValueError, "reduction: expected 'none', 'mean' or 'sum', got %R", name.ptr());
 }
 
+namespace {
+
+// The name in "float32", numpy.float32, numpy.dtype("float32"), torch.float32 or jax.numpy.float32; null if
+// the object has none.
+Ref name_of_dtype(PyObject* given, Ref* refusal) {
+  if (PyUnicode_Check(given)) return Ref(Py_NewRef(given));
+  if (PyType_Check(given)) return find_attribute(given, "__name__", refusal);
+  if (const Ref dtype = find_attribute(given, "dtype", refusal)) {
+    return find_attribute(dtype.get(), "name", refusal);
+  }
+  Ref text(PyObject_Str(given));
+  if (!text) note_refusal(refusal);
+  return text;
+}
+
+}  // namespace
+
 DType parse_dtype(nb::handle given) {
   PyObject* object = given.ptr();
-  nb::object text;
-  if (PyUnicode_Check(object)) {
-    text = nb::borrow(given);
-  } else if (object == reinterpret_cast<PyObject*>(&PyFloat_Type)) {
-    return DType::kFloat64;
-  } else if (PyType_Check(object)) {  // numpy.float32, ml_dtypes.bfloat16
-    text = given.attr("__name__");
-  } else if (nb::hasattr(given, "dtype")) {  // jax.numpy.float32
-    text = given.attr("dtype").attr("name");
-  } else {  // numpy.dtype("float32"), torch.float32
-    text = nb::str(given);
+  Ref refusal;
+  if (const Ref text = name_of_dtype(object, &refusal); text && PyUnicode_Check(text.get())) {
+    const char* name = PyUnicode_AsUTF8(text.get());
+    if (name == nullptr) {
+      note_refusal(&refusal);
+      name = "";
+    }
+    if (std::strncmp(name, "torch.", 6) == 0) name += 6;
+    for (const DType dtype : kDTypes) {
+      if (std::strcmp(name, name_of(dtype)) == 0) return dtype;
+    }
   }
-  const char* name = PyUnicode_AsUTF8(text.ptr());
-  if (name == nullptr) raise_current();
-  if (std::strncmp(name, "torch.", 6) == 0) name += 6;
-  for (const DType dtype : kDTypes) {
-    if (std::strcmp(name, name_of(dtype)) == 0) return dtype;
+  if (!given.is_none()) {  // which is float64 for NumPy
+    if (const std::optional<DType> dtype = numpy_find_dtype(object)) return *dtype;  // "f4", float
   }
   raise(PyExc_TypeError, "dtype: expected %s, got %R", kDTypeNames, object);
 }

@@ -23,7 +23,8 @@ inline void check(const Status& status) {
 // "none", "mean" or "sum"; raises ValueError.
 Reduction parse_reduction(nanobind::handle name);
 
-// Accepts a name, a NumPy, PyTorch or JAX dtype, or a scalar type such as numpy.float32. Raises TypeError.
+// Accepts a name, a NumPy, PyTorch or JAX dtype, a scalar type such as numpy.float32, and whatever
+// numpy.dtype accepts. Raises TypeError.
 DType parse_dtype(nanobind::handle given);
 
 // The dtype of a loss of operands of dtypes `a` and `b`.

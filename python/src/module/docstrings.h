@@ -30,6 +30,7 @@ Returns:
 Raises:
     TypeError: unsupported dtypes, or an object that is not an array in CPU memory.
     ValueError: invalid shapes, strides or reduction, or a read-only or overlapping ``out``.
+    RuntimeError: ``out`` is a PyTorch tensor that requires grad while grad mode is enabled.
     MemoryError: not enough memory for the result.
 
 Example:
@@ -62,6 +63,7 @@ Returns:
 Raises:
     TypeError: unsupported dtypes, or an object that is not an array in CPU memory.
     ValueError: invalid shapes, strides or reduction, or a read-only or overlapping ``out``.
+    RuntimeError: ``out`` is a PyTorch tensor that requires grad while grad mode is enabled.
     MemoryError: not enough memory for the result.
 
 Example:
@@ -91,6 +93,7 @@ Returns:
 Raises:
     TypeError: unsupported dtypes, or an object that is not an array in CPU memory.
     ValueError: invalid shapes, strides or reduction, or a read-only or overlapping ``out``.
+    RuntimeError: ``out`` is a PyTorch tensor that requires grad while grad mode is enabled.
     MemoryError: not enough memory for the results.
 
 Example:
@@ -137,7 +140,10 @@ Example:
 )";
 
 inline constexpr const char* kInfoDoc =
-    R"(A dict of version, device, instruction-set targets, thread count and memory limit (bytes).)";
+    R"(A dict of version, device, instruction-set targets, thread count and memory limit (bytes).
+
+``"environment"`` lists one sentence for each environment variable whose value cannot be used.
+)";
 
 inline constexpr const char* kSetTargetDoc =
     R"(Selects the instruction-set target: one of ``info()["supported_targets"]``, or None for the best.

@@ -3,6 +3,8 @@
 
 #include <nanobind/nanobind.h>
 
+#include <cstdlib>
+
 #include "arrays/dlpack.h"
 #include "arrays/result_array.h"
 #include "memory/pool.h"
@@ -17,6 +19,20 @@ using namespace nb::literals;
 
 namespace {
 
+// One sentence about each environment variable whose value cannot be used and is therefore ignored.
+nb::list check_environment() {
+  nb::list sentences;
+  if (const Status status = mseloss::check_environment(); !status.ok()) {
+    sentences.append(nb::steal(PyUnicode_FromFormat("%s", status.message())));  // replaces invalid UTF-8
+  }
+  if (size_t bytes; !read_limit_variable(&bytes)) {
+    sentences.append(
+        nb::steal(PyUnicode_FromFormat("MSELOSS_MEMORY_LIMIT: expected a number of bytes, got \"%.32s\"",
+                                       std::getenv("MSELOSS_MEMORY_LIMIT"))));
+  }
+  return sentences;
+}
+
 nb::dict info() {
   nb::dict result;
   result["version"] = version();
@@ -25,6 +41,7 @@ nb::dict info() {
   result["supported_targets"] = nb::str(supported_targets()).attr("split")();
   result["threads"] = max_threads();
   result["memory_limit"] = pool_limit();
+  result["environment"] = check_environment();
   return result;
 }
 
@@ -60,6 +77,7 @@ void memory_set_limit(nb::handle bytes) {
 
 void add_settings(nb::module_& m) {
   m.def("info", &info, kInfoDoc);
+  m.def("check_environment", &check_environment);
   m.def("set_target", &set_target, "name"_a.none(), kSetTargetDoc);
   m.def("memory_usage", &memory_usage);
   m.def("memory_limit", &pool_limit);

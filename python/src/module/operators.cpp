@@ -6,6 +6,7 @@
 
 #include "arrays/array_view.h"
 #include "arrays/result_array.h"
+#include "arrays/torch_output.h"
 #include "module/arguments.h"
 #include "module/docstrings.h"
 #include "module/gil.h"
@@ -46,15 +47,20 @@ class Output {
       result_.allocate(shape, dtype, &like);
     } else {
       given_.read_writable(out.ptr(), "out");
+      may_be_tensor_ = given_.kind() != ArrayKind::kNumpy;
+      if (may_be_tensor_) check_torch_output(out.ptr(), "out");
     }
   }
   Tensor view() const { return out_.is_none() ? result_.view() : given_.mutable_view(); }
   nb::object finish(bool scalar = false) {
-    return out_.is_none() ? nb::steal(result_.finish(scalar)) : nb::borrow(out_);
+    if (out_.is_none()) return nb::steal(result_.finish(scalar));
+    if (may_be_tensor_) mark_torch_output_written(out_.ptr());
+    return nb::borrow(out_);
   }
 
  private:
   nb::handle out_;
+  bool may_be_tensor_ = false;  // of PyTorch
   ArrayView given_;
   ResultArray result_;
 };
@@ -132,19 +138,18 @@ nb::object empty(nb::handle shape, nb::handle dtype, nb::handle like) {
 nb::object part_grad(nb::handle grad_output, nb::handle input, nb::handle target, int64_t count,
                      nb::handle out) {
   Operands in(grad_output, input, target);
-  ArrayView grad_input;
-  grad_input.read_writable(out.ptr(), "out");
   if (count < 0)
     raise(PyExc_ValueError, "count: expected at least 0, got %lld", static_cast<long long>(count));
-  run(BroadcastShape(in.x, in.y, in.g),
-      [&] { return grad_part(in.g.view(), in.x.view(), in.y.view(), count, grad_input.mutable_view()); });
-  return nb::borrow(out);
+  const BroadcastShape shape(in.x, in.y, in.g);
+  Output grad_input(out, shape.extents(), in.x.dtype(), in.x);
+  run(shape, [&] { return grad_part(in.g.view(), in.x.view(), in.y.view(), count, grad_input.view()); });
+  return grad_input.finish();
 }
 
 nb::object as_numpy(nb::handle array, const char* name) {
   ArrayView view;
   view.read(array.ptr(), name);
-  return nb::steal(view.to_numpy(name));
+  return nb::steal(view.to_numpy());
 }
 
 std::string explain(nb::handle grad_output, nb::handle input, nb::handle target, nb::handle reduction_name,

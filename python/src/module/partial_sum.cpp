@@ -9,6 +9,7 @@
 #include "module/docstrings.h"
 #include "module/gil.h"
 #include "module/module.h"
+#include "numerics/sum_access.h"
 
 namespace mseloss::python {
 
@@ -37,15 +38,37 @@ nb::object finish(const PartialSum& sum, nb::handle reduction_name, nb::handle d
   return nb::steal(out.finish(true));
 }
 
+// The state for pickling. The tag reads differently on a machine of another byte order; its last digit is the
+// version of the layout.
+struct State {
+  uint64_t tag;
+  PartialSum sum;
+};
+static_assert(std::is_trivially_copyable_v<State> && sizeof(State) == sizeof(uint64_t) + sizeof(PartialSum));
+constexpr uint64_t kStateTag = 0x4d53'4553'554d'0001;  // "MSESUM", 1
+
 nb::bytes get_state(const PartialSum& sum) {
-  return nb::bytes(reinterpret_cast<const char*>(&sum), sizeof(sum));
+  const State state{kStateTag, sum};
+  return nb::bytes(reinterpret_cast<const char*>(&state), sizeof(state));
 }
 
-void set_state(PartialSum& sum, nb::bytes state) {
-  static_assert(std::is_trivially_copyable_v<PartialSum>);
-  if (state.size() != sizeof(sum)) raise(PyExc_ValueError, "state: expected %zu bytes", sizeof(sum));
-  new (&sum) PartialSum;
-  std::memcpy(static_cast<void*>(&sum), state.data(), sizeof(sum));
+void set_state(PartialSum& sum, nb::handle given) {
+  if (!PyBytes_Check(given.ptr())) {
+    raise(PyExc_ValueError, "state: expected bytes, got %s", Py_TYPE(given.ptr())->tp_name);
+  }
+  State state;
+  const auto size = static_cast<size_t>(PyBytes_GET_SIZE(given.ptr()));
+  if (size != sizeof(state)) {
+    raise(PyExc_ValueError, "state: expected %zu bytes, got %zu", sizeof(state), size);
+  }
+  std::memcpy(static_cast<void*>(&state), PyBytes_AS_STRING(given.ptr()), size);
+  if (state.tag != kStateTag) {
+    raise(PyExc_ValueError, "state: expected a PartialSum of this version and byte order, got other bytes");
+  }
+  if (!SumAccess::is_valid(state.sum)) {
+    raise(PyExc_ValueError, "state: expected the state of a sum of squares, got values that no sum has");
+  }
+  new (&sum) PartialSum(state.sum);
 }
 
 }  // namespace
@@ -59,7 +82,7 @@ void add_partial_sum(nb::module_& m) {
       .def_prop_ro("count", &PartialSum::count)
       .def_prop_ro("exact", &PartialSum::exact)
       .def("__getstate__", &get_state)
-      .def("__setstate__", &set_state);
+      .def("__setstate__", &set_state, "state"_a.none());
 }
 
 }  // namespace mseloss::python

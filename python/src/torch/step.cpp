@@ -5,13 +5,13 @@
 #include <ATen/ATen.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/PythonTorchFunctionTLS.h>
+#include <ATen/SavedTensorHooks.h>
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/forward_grad.h>
 #include <torch/csrc/autograd/graph_task.h>
 #include <torch/csrc/autograd/python_variable.h>
-#include <torch/csrc/jit/frontend/tracer.h>
 
 #include <optional>
 
@@ -42,25 +42,21 @@ std::optional<DType> dtype_of(const at::Tensor& tensor) {
   }
 }
 
-// A strided CPU tensor without further dispatch keys: not batched, fake or lazily negated.
+// The two tests of kernel_reads in mseloss/torch/readable.py, by which forward and backward pass decide.
+// A strided CPU tensor without further dispatch keys: not batched, fake, lazily negated or zero.
 bool is_plain(const at::Tensor& tensor) {
   constexpr c10::DispatchKeySet plain({c10::DispatchKey::CPU, c10::DispatchKey::AutogradCPU,
                                        c10::DispatchKey::AutocastCPU, c10::DispatchKey::ADInplaceOrView});
-  return (tensor.key_set().raw_repr() & ~plain.raw_repr()) == 0;
+  return (tensor.key_set().raw_repr() & ~plain.raw_repr()) == 0 && tensor.dim() <= kMaxRank &&
+         dtype_of(tensor);
 }
 
-// Whether a mode, a transform, autocast, forward-mode differentiation or a tracer intercepts operators.
+// Whether a transform, a dispatch mode, a tracer or forward-mode differentiation intercepts operators.
 bool is_intercepted() {
   constexpr c10::DispatchKeySet usual({c10::DispatchKey::BackendSelect, c10::DispatchKey::ADInplaceOrView});
   const auto included = c10::impl::tls_local_dispatch_key_set().included_;
-  return (included.raw_repr() & ~usual.raw_repr()) != 0 || at::impl::torch_function_mode_enabled() ||
-         at::autocast::is_autocast_enabled(at::kCPU) || torch::jit::tracer::isTracing() ||
+  return (included.raw_repr() & ~usual.raw_repr()) != 0 ||
          torch::autograd::ForwardADLevel::try_get_by_idx(0) != nullptr;
-}
-
-bool is_supported(const at::Tensor& x, const at::Tensor& y) {
-  return is_plain(x) && is_plain(y) && x.sizes() == y.sizes() && x.dim() <= kMaxRank && dtype_of(x) &&
-         dtype_of(y);
 }
 
 ConstTensor view(const at::Tensor& tensor) {
@@ -123,12 +119,18 @@ variable_list gradients_from_python(const at::Tensor& grad_output, const variabl
 }
 
 struct MseLoss : torch::autograd::Function<MseLoss> {
+  // Compiled autograd may trace backward(): its tensors are not plain then, and all goes to the operators.
+  static constexpr bool is_traceable = true;
+
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& y,
                             int64_t mode) {
     const auto reduction = static_cast<Reduction>(mode);
     context->save_for_backward({x, y});
     context->saved_data["reduction"] = mode;
-    if (!x.requires_grad()) return loss(x, y, reduction);
+    // Hooks for saved tensors, checkpointing among them, decide themselves what is kept.
+    if (!x.requires_grad() || at::SavedTensorDefaultHooks::get_hooks(/*ignore_is_tracing=*/true)) {
+      return loss(x, y, reduction);
+    }
     at::Tensor value = empty_scalar(x, y), gradient = empty_gradient(x);
     run(x.numel(), [&] {
       return core->loss_and_grad(view(x), view(y), reduction, one_of(*dtype_of(x)), mutable_view(value),
@@ -148,7 +150,7 @@ struct MseLoss : torch::autograd::Function<MseLoss> {
     if (const auto stored = context->saved_data.find("gradient"); stored != context->saved_data.end()) {
       gradient = stored->second.toTensor();
       context->saved_data.erase(stored);
-      if (!last || !of_input || !is_plain(grad_output) || !scale(gradient, grad_output)) gradient.reset();
+      if (!last || !of_input || !scale(gradient, grad_output)) gradient.reset();
     }
     if (gradient.defined() && !of_target) return {gradient, {}, {}};
     const auto reduction = static_cast<Reduction>(context->saved_data["reduction"].toInt());
@@ -158,9 +160,10 @@ struct MseLoss : torch::autograd::Function<MseLoss> {
   }
 
  private:
-  // Multiplies in place. Returns false if the product would not be the exact result: a gradient in a half
-  // type has been rounded, possibly to zero.
+  // Multiplies in place. Returns false if grad_output cannot be read, or if the product would not be the
+  // exact result: a gradient in a half type has been rounded, possibly to zero.
   static bool scale(at::Tensor& gradient, const at::Tensor& grad_output) {
+    if (!is_plain(grad_output) || is_intercepted()) return false;
     if (grad_output.item().toDouble() == 1) return true;
     if (gradient.scalar_type() != grad_output.scalar_type() || gradient.element_size() < 4) return false;
     gradient.mul_(grad_output);
@@ -185,7 +188,10 @@ PyObject* mse_loss(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     Py_RETURN_NONE;
   }
   const at::Tensor &x = THPVariable_Unpack(arguments[0]), &y = THPVariable_Unpack(arguments[1]);
-  if (!is_supported(x, y) || is_intercepted()) Py_RETURN_NONE;
+  if (!is_plain(x) || !is_plain(y) || x.sizes() != y.sizes() || is_intercepted() ||
+      at::impl::torch_function_mode_enabled() || at::autocast::is_autocast_enabled(at::kCPU)) {
+    Py_RETURN_NONE;
+  }
   if (at::GradMode::is_enabled() && (x.requires_grad() || y.requires_grad())) {
     return THPVariable_Wrap(MseLoss::apply(x, y, static_cast<int64_t>(reduction)));
   }

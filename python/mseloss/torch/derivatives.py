@@ -1,0 +1,200 @@
+"""The derivatives of the custom operators, in reverse and in forward mode, of any order.
+
+They are registered with PyTorch's dispatcher, so every transform of torch.func can process the operators, in
+torch.compile too. torch.library.register_autograd has no forward mode and rejects these transforms.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd import forward_ad
+
+from mseloss.torch import operators
+from mseloss.torch.operators import loss_backward, promoted
+from mseloss.torch.readable import operator_accepts
+
+
+def reduce_to(gradient, operand):
+    """`gradient` summed over the dimensions in which `operand` was broadcast, in the operand's dtype."""
+    if gradient.shape != operand.shape:
+        gradient = gradient.sum_to_size(operand.shape)
+    return gradient if gradient.dtype == operand.dtype else gradient.to(operand.dtype)
+
+
+def loss_count(input, target, reduction):
+    """The `count` of mse_loss_backward: the element count of the broadcast shape for "mean", else 0."""
+    if reduction != "mean":
+        return 0
+    if input.shape == target.shape:
+        return input.numel()
+    count = 1
+    for extent in torch.broadcast_shapes(input.shape, target.shape):
+        count = count * extent
+    return count
+
+
+def loss_gradients(grad_output, input, target, reduction, needs):
+    """The gradients of the loss with respect to `input` and `target`, each None unless needed.
+
+    If a half type's gradient is summed over broadcast dimensions, it is computed in float32 and rounded once,
+    after the sum. Operands that mse_loss_backward does not accept go to PyTorch's own operator.
+    """
+    if not (needs[0] or needs[1]):
+        return None, None
+    if not operator_accepts(grad_output, input, target):
+        return _pytorch_gradients(grad_output, input, target, reduction, needs)
+    count = loss_count(input, target, reduction)
+    if input.shape != target.shape and promoted(input, target).itemsize == 2:
+        gradient = loss_backward(grad_output.float(), input.float(), target.float(), count)
+    else:
+        gradient = loss_backward(grad_output, input, target, count)
+    return (
+        reduce_to(gradient, input) if needs[0] else None,
+        reduce_to(-gradient, target) if needs[1] else None,
+    )
+
+
+def _pytorch_gradients(grad_output, input, target, reduction, needs):
+    backward = torch.ops.aten.mse_loss_backward.default
+    x, y = torch.broadcast_tensors(input, target)
+    enum = operators.REDUCTION[reduction]
+    return (
+        reduce_to(backward(grad_output, x, y, enum), input) if needs[0] else None,
+        reduce_to(backward(grad_output, y, x, enum), target) if needs[1] else None,
+    )
+
+
+def _scaled_difference(grad_output, a, b, count):
+    """((a - b) * scale) * grad_output, where None stands for zero; by mse_loss_backward, rounded once.
+
+    A Python number as factor would lose its weak type under nested transforms of 0-dimensional tensors.
+    """
+    if a is None:
+        return -loss_backward(grad_output, b, b.new_zeros(()), count)
+    return loss_backward(grad_output, a, a.new_zeros(()) if b is None else b, count)
+
+
+def _forward_mode(jvp):
+    """For a static method jvp of an autograd.Function.
+
+    PyTorch disables forward mode while it runs one, which would lose the tangents of enclosing levels.
+    Enabled again, the operands must not bring their tangent of this level (0: PyTorch does not nest levels).
+    """
+
+    def enabled(ctx, *tangents):
+        with forward_ad._set_fwd_grad_enabled(True):
+            primals = [torch._VF._unpack_dual(saved, level=0)[0] for saved in ctx.saved_tensors]
+            return jvp(ctx, primals, tangents)
+
+    return enabled
+
+
+class Loss(torch.autograd.Function):
+    """(run, input, target, reduction) -> run(input, target, reduction), the loss."""
+
+    @staticmethod
+    def forward(ctx, run, input, target, reduction):
+        ctx.save_for_backward(input, target)
+        ctx.save_for_forward(input, target)
+        ctx.reduction = reduction
+        ctx.set_materialize_grads(False)  # absent tangents and gradients are None, not zeros
+        return run(input, target, reduction)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        if grad_output is None:
+            return None, None, None, None
+        input, target = ctx.saved_tensors
+        needs = ctx.needs_input_grad[1:3]
+        return None, *loss_gradients(grad_output, input, target, ctx.reduction, needs), None
+
+    @staticmethod
+    @_forward_mode
+    def jvp(ctx, primals, tangents):
+        input, target = primals
+        dtype = promoted(input, target)
+        if ctx.reduction != "none" and dtype.itemsize == 2:  # the sum is rounded once
+            input, target = input.float(), target.float()
+        count = loss_count(input, target, ctx.reduction)
+        of_input, of_target = tangents[1:3]
+        difference = -of_target if of_input is None else of_input
+        if of_input is not None and of_target is not None:
+            difference = of_input.to(promoted(input, target)) - of_target
+        result = loss_backward(difference, input, target, count)
+        result = result.expand(torch.broadcast_shapes(input.shape, target.shape))
+        if ctx.reduction == "none":
+            return result.clone()
+        empty_mean = ctx.reduction == "mean" and count == 0  # NaN
+        return (result.mean() if empty_mean else result.sum()).to(dtype)
+
+
+class LossBackward(torch.autograd.Function):
+    """(run, grad_output, input, target, count) -> run(grad_output, input, target, count), the gradient."""
+
+    @staticmethod
+    def forward(ctx, run, grad_output, input, target, count):
+        ctx.save_for_backward(grad_output, input, target)
+        ctx.save_for_forward(grad_output, input, target)
+        ctx.count = count
+        ctx.set_materialize_grads(False)
+        return run(grad_output, input, target, count)
+
+    @staticmethod
+    def backward(ctx, gradient_output):
+        if gradient_output is None:
+            return None, None, None, None, None
+        grad_output, input, target = ctx.saved_tensors
+        count, needs = ctx.count, ctx.needs_input_grad[1:4]
+        of_grad_output = of_input = of_target = None
+        if needs[0]:
+            product = loss_backward(gradient_output, input, target, count)
+            of_grad_output = reduce_to(product, grad_output)
+        if needs[1] or needs[2]:
+            scaled = _scaled_difference(gradient_output, grad_output, None, count)
+            of_input = reduce_to(scaled, input) if needs[1] else None
+            of_target = reduce_to(-scaled, target) if needs[2] else None
+        return None, of_grad_output, of_input, of_target, None
+
+    @staticmethod
+    @_forward_mode
+    def jvp(ctx, primals, tangents):
+        grad_output, input, target = primals
+        _, of_grad_output, of_input, of_target, _ = tangents
+        dtype, result = promoted(input, target), None
+        if of_grad_output is not None:
+            result = loss_backward(of_grad_output, input, target, ctx.count)
+        if of_input is not None or of_target is not None:
+            scaled = _scaled_difference(grad_output, of_input, of_target, ctx.count)
+            result = scaled if result is None else result + scaled
+        shape = torch.broadcast_shapes(grad_output.shape, input.shape, target.shape)
+        return result.expand(shape).to(dtype)
+
+
+def _register(name, operator, function):
+    """Makes `function` the operator's implementation for the autograd keys of the dispatcher.
+
+    torch.func's transforms run these implementations level by level. PyTorch's own operators keep the grad
+    modes on the way to the next level; an autograd.Function changes them, so `run` restores them.
+    """
+    apply = super(torch.autograd.Function, function).apply  # Function.apply rejects the transforms
+
+    def differentiable(keyset, *arguments):
+        grad_enabled, forward_enabled = torch.is_grad_enabled(), torch._C._is_fwd_grad_enabled()
+
+        def run(*arguments):
+            with (
+                torch._C._AutoDispatchBelowAutograd(),
+                torch.set_grad_enabled(grad_enabled),
+                forward_ad._set_fwd_grad_enabled(forward_enabled),
+            ):
+                return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+
+        with enable_single_level_autograd_function():
+            return apply(run, *arguments)
+
+    operators.LIBRARY.impl(name, differentiable, "Autograd", with_keyset=True)
+
+
+_register("mse_loss", operators.loss, Loss)
+_register("mse_loss_backward", loss_backward, LossBackward)

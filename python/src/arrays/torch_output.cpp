@@ -1,0 +1,55 @@
+#include "arrays/torch_output.h"
+
+#include <nanobind/nanobind.h>
+
+#include "arrays/errors.h"
+
+namespace mseloss::python {
+namespace {
+
+namespace nb = nanobind;
+
+// What this file needs of PyTorch: references that are kept for the rest of the process.
+struct Torch {
+  explicit Torch(nb::handle torch)
+      : tensor_type(torch.attr("Tensor").inc_ref()),
+        is_grad_enabled(torch.attr("is_grad_enabled").inc_ref()),
+        is_inference_mode_enabled(torch.attr("is_inference_mode_enabled").inc_ref()),
+        increment_version(torch.attr("autograd").attr("graph").attr("increment_version").inc_ref()),
+        requires_grad(PyUnicode_InternFromString("requires_grad")),
+        is_inference(PyUnicode_InternFromString("is_inference")) {}
+  nb::handle tensor_type, is_grad_enabled, is_inference_mode_enabled, increment_version;
+  nb::handle requires_grad, is_inference;  // attributes of a tensor
+};
+
+// Null unless `object` is a PyTorch tensor. Does not import PyTorch.
+const Torch* torch_of(PyObject* object) {
+  const nb::handle module = PyDict_GetItemString(PyImport_GetModuleDict(), "torch");
+  if (!module.is_valid()) return nullptr;
+  static const Torch torch(module);
+  return nb::isinstance(object, torch.tensor_type) ? &torch : nullptr;
+}
+
+}  // namespace
+
+void check_torch_output(PyObject* object, const char* name) {
+  const Torch* torch = torch_of(object);
+  if (torch == nullptr) return;
+  const nb::handle tensor = object;
+  if (tensor.attr(torch->requires_grad).is(Py_True) && torch->is_grad_enabled().is(Py_True)) {
+    raise(PyExc_RuntimeError,
+          "%s: expected a tensor that does not require grad, or grad mode disabled, because writing to it is "
+          "not differentiable, got one that requires grad",
+          name);
+  }
+  if (tensor.attr(torch->is_inference)().is(Py_True) && torch->is_inference_mode_enabled().is(Py_False)) {
+    raise(PyExc_RuntimeError, "%s: expected an inference tensor only inside inference mode, got one outside",
+          name);
+  }
+}
+
+void mark_torch_output_written(PyObject* object) {
+  if (const Torch* torch = torch_of(object)) torch->increment_version(nb::handle(object));
+}
+
+}  // namespace mseloss::python

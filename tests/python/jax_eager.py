@@ -1,0 +1,66 @@
+"""Run by test_jax.py with two devices: shard_map without jit gives what it gives inside jit."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import mseloss.jax as face
+import numpy as np
+from conftest import same_bits
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
+x, y = (np.random.default_rng(i).standard_normal((8, 3)).astype(np.float32) for i in range(2))
+x, y = (jax.device_put(a, jax.NamedSharding(mesh, P("d"))) for a in (x, y))
+row = jnp.ones((1, 3), jnp.float32)
+
+
+checks = 0
+
+
+def check(function, *operands):
+    global checks
+    checks += 1
+    compiled = jax.tree.leaves(jax.jit(function)(*operands))
+    for eager, expected in zip(jax.tree.leaves(function(*operands)), compiled, strict=True):
+        assert same_bits(eager, expected), function
+
+
+for vma in (True, False):
+    shard = functools.partial(jax.shard_map, mesh=mesh, check_vma=vma)
+    both = functools.partial(shard, in_specs=(P("d"), P("d")))
+    for reduction in ("mean", "none") if vma else ("mean",):
+        local = functools.partial(face.mse_loss, reduction=reduction)
+        whole = functools.partial(face.mse_loss, reduction=reduction, axis_name="d")
+
+        def each(a, b, f=local):
+            value = f(a, b)
+            return value if value.ndim else value[None]
+
+        outside = both(each, out_specs=P("d"))
+        check(outside, x, y)
+        check(jax.grad(lambda a, b, f=outside: f(a, b).sum(), (0, 1)), x, y)
+        inside = both(jax.grad(lambda a, b, f=local: f(a, b).sum(), (0, 1)), out_specs=P("d"))
+        check(inside, x, y)
+        if reduction == "none":
+            check(both(jax.vmap(local), out_specs=P("d")), x, y)
+        else:
+            total = both(whole, out_specs=P())
+            check(total, x, y)
+            check(jax.value_and_grad(total, (0, 1)), x, y)
+            part = shard(whole, in_specs=(P("d"), P()), out_specs=P())
+            if vma:  # the gradient of a replicated operand
+                check(jax.grad(part, (0, 1)), x, row)
+            assert same_bits(total(x, y), face.mse_loss(np.asarray(x), np.asarray(y), reduction))
+
+with jax.disable_jit():  # jit(shard_map) is an eager shard_map as well
+    total = jax.shard_map(
+        functools.partial(face.mse_loss, axis_name="d"),
+        mesh=mesh,
+        in_specs=(P("d"), P("d")),
+        out_specs=P(),
+    )
+    assert same_bits(jax.jit(total)(x, y), face.mse_loss(np.asarray(x), np.asarray(y)))
+
+print("devices", jax.device_count(), "checks", checks)
