@@ -1,4 +1,4 @@
-"""Run by test_jax.py with two devices: shard_map without jit gives what it gives inside jit."""
+"""Run by test_jax.py with two devices: what works inside jit has the same bits outside of it."""
 
 import functools
 
@@ -62,5 +62,23 @@ with jax.disable_jit():  # jit(shard_map) is an eager shard_map as well
         out_specs=P(),
     )
     assert same_bits(jax.jit(total)(x, y), face.mse_loss(np.asarray(x), np.asarray(y)))
+
+# Explicit mesh axes: a gradient's type includes the sharding of its operand.
+explicit = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Explicit,))
+with jax.set_mesh(explicit):
+    a, b = (jax.device_put(np.asarray(z), jax.NamedSharding(explicit, P("d"))) for z in (x, y))
+    c = jax.device_put(row, jax.NamedSharding(explicit, P()))
+    for reduction in ("mean", "none"):
+
+        def tripled(p, q, reduction=reduction):
+            return 3 * face.mse_loss(p, q, reduction).sum()
+
+        gradient = jax.grad(tripled, (0, 1))
+        for operands in ((a, b), (a, c)):
+            check(gradient, *operands)
+            plain = gradient(*map(np.asarray, operands))
+            for ours, one, operand in zip(gradient(*operands), plain, operands, strict=True):
+                assert jax.typeof(ours).sharding == jax.typeof(operand).sharding
+                assert same_bits(ours, one)
 
 print("devices", jax.device_count(), "checks", checks)

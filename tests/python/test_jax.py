@@ -189,8 +189,8 @@ def test_four_devices_have_the_bits_of_one():
     assert with_devices(4, "jax_devices.py") == ["devices", "4", "cases", str(4 * 2 * 4)]
 
 
-def test_shard_map_outside_jit():
-    assert with_devices(2, "jax_eager.py") == ["devices", "2", "checks", "15"]
+def test_shard_map_outside_jit_and_explicit_meshes():
+    assert with_devices(2, "jax_eager.py") == ["devices", "2", "checks", "19"]
 
 
 # Any number of dimensions

@@ -126,12 +126,16 @@ def _gradient(input, target, stored, cotangent, mean):
 
 
 def _reduce_to(gradient, operand):
-    """`gradient` in the operand's shape and dtype: summed over the dimensions in which the operand was
-    broadcast, and over the mesh axes over which only the other operand varies."""
+    """`gradient` in the operand's shape, dtype and sharding: summed over the dimensions in which the operand
+    was broadcast, and over the mesh axes over which only the other operand varies."""
     axes = tuple(i for i, n in enumerate(operand.shape) if n != gradient.shape[i])
     if axes:
         gradient = jnp.sum(gradient, axes, keepdims=True)
     replicated = tuple(sorted(varying_axes(gradient) - varying_axes(operand)))
     if replicated:
         gradient = jax.lax.psum(gradient, replicated)
-    return gradient.astype(operand.dtype)
+    gradient = gradient.astype(operand.dtype)
+    sharding = jax.typeof(operand).sharding  # part of the type where a mesh has explicit axes
+    if jax.typeof(gradient).sharding != sharding:
+        gradient = jax.sharding.reshard(gradient, sharding)
+    return gradient

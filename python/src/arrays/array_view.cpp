@@ -137,7 +137,7 @@ PyObject* ArrayView::to_numpy() {
     raise(PyExc_ValueError, "%s: expected at most %d dimensions, got %d", name_, kMaxRank, rank_);
   }
   // A memoryview keeps a buffer exported, so that its memory neither moves nor shrinks.
-  const Ref buffer(has_buffer_ ? PyMemoryView_FromObject(source_) : Py_NewRef(Py_None));
+  const Ref buffer(has_buffer_ ? PyMemoryView_FromObject(buffer_.obj) : Py_NewRef(Py_None));
   PyObject* owner =
       buffer ? PyTuple_Pack(3, object_, owner_ == nullptr ? Py_None : owner_, buffer.get()) : nullptr;
   if (owner == nullptr) raise_current();

@@ -85,14 +85,16 @@ class ArrayView {
   void* data_ = nullptr;
   DType dtype_ = DType::kFloat32;
   ArrayKind kind_ = ArrayKind::kNumpy;
-  bool writable_ = false;  // the caller wants to write
-  bool read_only_ = false;
-  bool has_buffer_ = false;
+  // Bits, and a union below: small calls take longer the larger this object is.
+  bool writable_ : 1 = false;  // the caller wants to write
+  bool read_only_ : 1 = false;
+  bool has_buffer_ : 1 = false;
   int rank_ = 0;
-  alignas(8) char scalar_[8];
-  PyObject* owner_ = nullptr;   // owned reference
-  PyObject* source_ = nullptr;  // borrowed from object_ or owner_: the object that exports buffer_
-  Py_buffer buffer_;
+  PyObject* owner_ = nullptr;  // owned reference
+  union {
+    char scalar_[8];  // a number's element
+    Py_buffer buffer_;
+  };
   int64_t shape_[kMaxReadRank];
   int64_t strides_[kMaxReadRank];
 };

@@ -70,7 +70,6 @@ bool ArrayView::get_buffer(PyObject* object, int flags, Ref* refusal) {
     return false;
   }
   has_buffer_ = true;
-  source_ = object;
   return true;
 }
 

@@ -16,9 +16,10 @@ that before broadcasting.
 Args:
     grad_output, input, target: arrays of the same dtype (float32, float16, bfloat16 or float64) with any
         strides and at most 8 dimensions, whose shapes broadcast together. NumPy arrays
-        (``ml_dtypes.bfloat16`` included), PyTorch and JAX arrays in CPU memory, and any object with DLPack
-        or the buffer protocol are read without a copy. A Python number as ``grad_output`` takes the dtype
-        of ``input``.
+        (``ml_dtypes.bfloat16`` included), PyTorch and JAX arrays in CPU memory, and any object with DLPack,
+        the buffer protocol or ``__array_interface__`` are read without a copy; NumPy copies lists and
+        objects with ``__array__``. A Python number or NumPy integer as ``grad_output`` is rounded to the
+        dtype of ``input``.
     reduction: ``"none"``, ``"mean"`` or ``"sum"``.
     out: a writable array of the broadcast shape and any of the four dtypes. It may be one of the inputs
         (same memory and strides); any other overlap is an error.
