@@ -1,5 +1,6 @@
 #include "acl/acl_base_rt.h"
 
+#include "numerics/float_environment.h"
 #include "numerics/formats.h"
 
 size_t aclDataTypeSize(aclDataType dataType) {
@@ -39,6 +40,7 @@ float aclFloat16ToFloat(aclFloat16 value) {
 }
 
 aclFloat16 aclFloatToFloat16(float value) {
+  const mseloss::FloatEnvironment environment;
   aclFloat16 half;
   mseloss::store_rounded(value, mseloss::DType::kFloat16, &half);
   return half;

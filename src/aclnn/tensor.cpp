@@ -9,12 +9,11 @@
 
 namespace mseloss::aclnn {
 
-using acl::fail;
-
 constinit Tensors tensors;
 
-bool has_strided_format(aclFormat format) noexcept {
-  switch (format) {
+bool strides_describe(const TensorDescriptor& descriptor) noexcept {
+  switch (descriptor.format) {
+    case ACL_FORMAT_UNDEFINED:
     case ACL_FORMAT_NCHW:
     case ACL_FORMAT_NHWC:
     case ACL_FORMAT_ND:
@@ -25,7 +24,7 @@ bool has_strided_format(aclFormat format) noexcept {
     case ACL_FORMAT_NCL:
       return true;
     default:
-      return false;
+      return std::ranges::equal(descriptor.shape(), descriptor.storage());
   }
 }
 
@@ -189,7 +188,7 @@ aclnnStatus aclInitTensor(aclTensor* tensor, const int64_t* viewDims, uint64_t v
     return code;
   }
   pin->descriptor = std::move(descriptor);
-  pin->data = tensorData;
+  pin->data.store(tensorData, std::memory_order_release);
   return ACLNN_SUCCESS;
 }
 
@@ -220,7 +219,7 @@ aclnnStatus aclGetDataType(const aclTensor* tensor, aclDataType* dataType) {
 aclnnStatus aclSetRawTensorAddr(aclTensor* tensor, void* addr) {
   Tensors::Pin pin;
   if (const aclnnStatus code = acquire_tensor(__func__, tensor, tensor, &pin)) return code;
-  pin->data = addr;
+  pin->data.store(addr, std::memory_order_release);
   return ACLNN_SUCCESS;
 }
 

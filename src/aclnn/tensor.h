@@ -34,7 +34,8 @@ struct Tensor {
 using Tensors = acl::HandleTable<Tensor, 4>;
 extern constinit Tensors tensors;
 
-// False for private formats, whose elements strides cannot describe.
-bool has_strided_format(aclFormat format) noexcept;
+// False for a private format, whose blocks strides cannot describe. If the storage has the view's shape, the
+// format is only a label, as in CANN.
+bool strides_describe(const TensorDescriptor& descriptor) noexcept;
 
 }  // namespace mseloss::aclnn
