@@ -1,10 +1,10 @@
 # PREFIX/{include,lib}: the C++ library with its CMake and pkg-config files.
-# PREFIX/cann: a folder shaped like a CANN installation, whose libraries are other names of the one library.
+# PREFIX/cann: the layout of a CANN installation; its libraries are symbolic links to the one library.
 
 set(MSELOSS_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/mseloss)
 
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/mseloss DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-# Two sets: who links the shared library needs none of the packages that it was built with.
+# Two export sets, because users of the shared library need none of the packages used to build it.
 install(TARGETS mseloss EXPORT mselossTargets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
   RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
@@ -20,7 +20,7 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/mselossConfigVersion.cmak
 install(FILES ${PROJECT_BINARY_DIR}/mselossConfig.cmake ${PROJECT_BINARY_DIR}/mselossConfigVersion.cmake
   DESTINATION ${MSELOSS_CMAKE_DIR})
 
-# Relocatable where the folders are relative to the prefix, as they are by default.
+# Relocatable if the install folders are relative to the prefix, which is the default.
 set(MSELOSS_PC_DIR ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 if(IS_ABSOLUTE ${CMAKE_INSTALL_LIBDIR} OR IS_ABSOLUTE ${CMAKE_INSTALL_INCLUDEDIR})
   set(MSELOSS_PC_PREFIX ${CMAKE_INSTALL_PREFIX})
@@ -39,7 +39,7 @@ if(NOT MSELOSS_ACL OR NOT UNIX)
 endif()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/cann/ DESTINATION cann/include)
 install(FILES ${PROJECT_SOURCE_DIR}/cmake/set_env.sh DESTINATION cann)
-# By the names that CANN's build files link, and by the name that the loader then asks for.
+# Links with the names that CANN's build files use, and with the SONAME that the loader looks for.
 install(CODE "
   set(libdir \"${CMAKE_INSTALL_LIBDIR}\")
   cmake_path(ABSOLUTE_PATH libdir BASE_DIRECTORY \"\${CMAKE_INSTALL_PREFIX}\")

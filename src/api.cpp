@@ -9,7 +9,9 @@ namespace {
 
 constexpr Names kLossNames{.out = "out"};
 
-Status check_and_run(const Plan& plan, const Buffers& buffers, const Names& names, const Options& options) {
+Status check_and_run(const Status& planned, const Plan& plan, const Buffers& buffers, const Names& names,
+                     const Options& options) {
+  if (!planned.ok()) return planned;
   if (Status status = check_buffers(plan, buffers, names); !status.ok()) return status;
   return run(plan, buffers, options);
 }
@@ -19,33 +21,24 @@ Status check_and_run(const Plan& plan, const Buffers& buffers, const Names& name
 Status grad(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
             Reduction reduction, const Tensor& grad_input, const Options& options) {
   Plan plan;
-  if (Status status = make_grad_plan(grad_output, input, target, reduction, grad_input, &plan);
-      !status.ok()) {
-    return status;
-  }
-  return check_and_run(plan, {grad_output.data, input.data, target.data, grad_input.data, nullptr}, {},
-                       options);
+  return check_and_run(make_grad_plan(grad_output, input, target, reduction, grad_input, &plan), plan,
+                       {grad_output.data, input.data, target.data, grad_input.data, nullptr}, {}, options);
 }
 
 Status loss(const ConstTensor& input, const ConstTensor& target, Reduction reduction, const Tensor& out,
             const Options& options) {
   Plan plan;
-  if (Status status = make_loss_plan(input, target, reduction, out, &plan, kLossNames); !status.ok()) {
-    return status;
-  }
-  return check_and_run(plan, {nullptr, input.data, target.data, out.data, nullptr}, kLossNames, options);
+  return check_and_run(make_loss_plan(input, target, reduction, out, &plan, kLossNames), plan,
+                       {nullptr, input.data, target.data, out.data, nullptr}, kLossNames, options);
 }
 
 Status loss_and_grad(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
                      const ConstTensor& grad_output, const Tensor& loss, const Tensor& grad_input,
                      const Options& options) {
   Plan plan;
-  if (Status status = make_loss_and_grad_plan(input, target, reduction, grad_output, loss, grad_input, &plan);
-      !status.ok()) {
-    return status;
-  }
-  return check_and_run(plan, {grad_output.data, input.data, target.data, grad_input.data, loss.data}, {},
-                       options);
+  return check_and_run(
+      make_loss_and_grad_plan(input, target, reduction, grad_output, loss, grad_input, &plan), plan,
+      {grad_output.data, input.data, target.data, grad_input.data, loss.data}, {}, options);
 }
 
 Status PartialSum::add(const ConstTensor& input, const ConstTensor& target, Mode mode,

@@ -1,13 +1,13 @@
-// Every allocation of a call made to fail in turn: an error code, nothing written, nothing thrown, and (under
-// AddressSanitizer) nothing leaked.
+// Makes each allocation of a call fail in turn. The call returns an error code, throws nothing and, under
+// AddressSanitizer, leaks nothing; grad() also leaves the output unwritten.
 #include <cstdlib>
 #include <new>
 #include <thread>
 
-#include "tests/sums.h"
+#include "tests/support/sums.h"
 
 namespace {
-thread_local int64_t allocations_left = -1;  // of this thread until one fails; negative: none does
+thread_local int64_t allocations_left = -1;  // per thread, until one fails; negative: none fails
 thread_local bool failed = false;
 
 void* allocate(size_t size, size_t alignment) {
@@ -56,8 +56,9 @@ namespace {
 using namespace cases;
 using mseloss::Code;
 
-// Runs call() with its first, second, ... allocation failing, each in a fresh thread so that nothing is
-// cached, until it needs no more; checks(status) sees every outcome. Returns how many failed.
+// Runs call() once for each allocation that it makes, with that allocation failing, and passes every outcome
+// to check(status, hit). Each run has a new thread, so no thread-local memory is reused. Returns the number
+// of failures.
 template <class Call, class Check>
 int fail_each_allocation(Call call, Check check) {
   for (int64_t k = 0;; ++k) {
@@ -115,7 +116,7 @@ TEST_P(AllocationFailure, Gradient_IsRefusedUnwrittenOrRight) {
         }
         out_.storage() = before;
       });
-  EXPECT_GE(failures, 1);  // the transposed operand needs a tile
+  EXPECT_GE(failures, 1);  // the transposed operand is packed, which allocates
 }
 
 TEST_P(AllocationFailure, LossAndGradient_AreRefusedOrRight) {

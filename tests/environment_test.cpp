@@ -1,4 +1,4 @@
-// What surrounds a call must not change it: the floating environment, the target, other threads.
+// Results do not depend on the floating-point environment, the target or concurrent calls.
 #include <unistd.h>
 
 #include <atomic>
@@ -6,7 +6,7 @@
 #include <set>
 #include <thread>
 
-#include "tests/sums.h"
+#include "tests/support/sums.h"
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
@@ -54,7 +54,7 @@ TEST(Target, UnknownName_IsRefusedAndChangesNothing) {
   }
 }
 
-// Run by the next test in a process of its own; alone it only prints.
+// The next test runs this one in a child process and reads its output.
 TEST(Target, Child_PrintsWhatIsInUse) {
   std::printf("target=%s threads=%d\n", mseloss::target(), mseloss::max_threads());
 }
@@ -86,7 +86,7 @@ TEST(Environment, Names_AreThoseOfTheEnums) {
   EXPECT_NE(mseloss::version()[0], '\0');
 }
 
-// Everything one case can compute, as bits.
+// The bits of every result that compute() obtains for one case.
 struct Outcome {
   oracle::Bits grad, square, fused;
   uint64_t sum = 0, mean = 0;
@@ -94,8 +94,8 @@ struct Outcome {
   bool operator==(const Outcome&) const = default;
 };
 
-// The library's calls under the given MXCSR (0: as it is). Finite values only: a NaN's payload is nobody's
-// promise.
+// Calls every operator under the given MXCSR (0: unchanged). Uses finite values only, because NaN payloads
+// are unspecified.
 Outcome compute(uint64_t seed, DType dtype, int threads, [[maybe_unused]] unsigned control = 0) {
   Random random(seed);
   const Shape shape{random.range(1, 70), random.range(1, 90)};
@@ -130,7 +130,7 @@ Outcome compute(uint64_t seed, DType dtype, int threads, [[maybe_unused]] unsign
   const bool decided = partial.finish(Reduction::kMean, DType::kFloat64, &finished);
 #if defined(__SSE__)
   if (control) {
-    ok &= (_mm_getcsr() & ~0x3fu) == (control & ~0x3fu);  // but for the sticky exception flags
+    ok &= (_mm_getcsr() & ~0x3fu) == (control & ~0x3fu);  // except the sticky exception flags
     _mm_setcsr(normal);
   }
 #endif
@@ -150,7 +150,8 @@ Outcome compute(uint64_t seed, DType dtype, int threads, [[maybe_unused]] unsign
 #if defined(__SSE__)
 TEST(Environment, FlushToZeroRoundingModeAndUnmaskedTrapsOfTheHost_ChangeNothingAndAreKept) {
   const unsigned normal = _mm_getcsr();
-  // Flush-to-zero with denormals-are-zero; each other rounding mode; every exception trapping.
+  // Flush-to-zero with and without denormals-are-zero, the three other rounding modes, all exceptions
+  // unmasked.
   const unsigned controls[] = {normal | 0x8040, normal | 0x8000, normal | 0x2000,
                                normal | 0x4000, normal | 0x6000, normal & ~0x1fbfu};
   for_each_target([&] {
@@ -190,15 +191,15 @@ TEST(Environment, Explain_NamesTheLayoutOrTheError) {
   float out[12];
   const int64_t shape[] = {3, 4}, transposed[] = {1, 3}, wrong[] = {5};
   const auto dense = mseloss::explain(&one, {x, shape}, {x, shape}, Reduction::kMean, {out, shape});
-  const auto turned =
+  const auto transposed_target =
       mseloss::explain(&one, {x, shape}, {x, shape, transposed}, Reduction::kMean, {out, shape});
   EXPECT_NE(dense.find("dense"), std::string::npos) << dense;
-  EXPECT_NE(turned.find("target"), std::string::npos) << turned;
-  EXPECT_NE(dense, turned);
-  // A point of another dtype goes through a tile of one element.
+  EXPECT_NE(transposed_target.find("target"), std::string::npos) << transposed_target;
+  EXPECT_NE(dense, transposed_target);
+  // A single element of another dtype is packed into a tile of one element.
   uint16_t half;
-  const auto point = mseloss::explain(&one, &one, &one, Reduction::kMean, {&half, mseloss::DType::kFloat16});
-  EXPECT_NE(point.find("grad_input through a tile"), std::string::npos) << point;
+  const auto single = mseloss::explain(&one, &one, &one, Reduction::kMean, {&half, mseloss::DType::kFloat16});
+  EXPECT_NE(single.find("grad_input through a tile"), std::string::npos) << single;
   const auto error = mseloss::explain(&one, {x, shape}, {x, wrong}, Reduction::kMean, {out, shape});
   EXPECT_NE(error.find("target: expected"), std::string::npos) << error;
 }

@@ -1,4 +1,4 @@
-// The gradient operators against central differences of the loss operator, in float64.
+// The gradient operators compared with central differences of the loss operator, in float64.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -13,7 +13,7 @@ namespace {
 
 using mseloss::Reduction;
 
-// The loss is quadratic, so a central difference is its derivative but for rounding.
+// The loss is quadratic, so a central difference equals its derivative up to rounding.
 constexpr double kStep = 0x1p-10, kTolerance = 1e-9;
 
 class FiniteDifference : public testing::TestWithParam<Reduction> {};
@@ -25,12 +25,13 @@ TEST_P(FiniteDifference, EveryElementOfTheInput_AgreesWithBothGradientOperators)
   const std::vector<int64_t> shape{7, 9}, row{9};
   std::mt19937_64 random(20261123);
   std::normal_distribution<double> normal;
-  std::vector<double> x(63), y(9), apart(63), fused(63);
+  std::vector<double> x(63), y(9), separate(63), fused(63);
   for (double& value : x) value = normal(random);
   for (double& value : y) value = normal(random);
   const double g = 0.75;
   double value;
-  ASSERT_TRUE(mseloss::grad(&g, {x.data(), shape}, {y.data(), row}, GetParam(), {apart.data(), shape}).ok());
+  ASSERT_TRUE(
+      mseloss::grad(&g, {x.data(), shape}, {y.data(), row}, GetParam(), {separate.data(), shape}).ok());
   ASSERT_TRUE(mseloss::loss_and_grad({x.data(), shape}, {y.data(), row}, GetParam(), &g, &value,
                                      {fused.data(), shape})
                   .ok());
@@ -43,8 +44,8 @@ TEST_P(FiniteDifference, EveryElementOfTheInput_AgreesWithBothGradientOperators)
   };
   for (size_t i = 0; i < x.size(); ++i) {
     const double difference = g * (loss_at(i, x[i] + kStep) - loss_at(i, x[i] - kStep)) / (2 * kStep);
-    EXPECT_NEAR(apart[i], difference, kTolerance) << "element " << i;
-    EXPECT_EQ(apart[i], fused[i]) << "element " << i;
+    EXPECT_NEAR(separate[i], difference, kTolerance) << "element " << i;
+    EXPECT_EQ(separate[i], fused[i]) << "element " << i;
   }
 }
 

@@ -1,11 +1,12 @@
-// loss_and_grad against the exact loss and the oracle's gradient, and against the two operators called apart.
-#include "tests/sums.h"
+// loss_and_grad against the exact loss and the oracle's gradient, and against separate calls of the two
+// operators.
+#include "tests/support/sums.h"
 
 namespace {
 
 using namespace cases;
 
-// One fused call held against its definition; `grad_input` may be one of the inputs.
+// Compares one fused call with its definition; `out` may be one of the inputs.
 void expect_right(Operand& x, Operand& y, Reduction reduction, Operand& g, Operand& loss, Operand& out,
                   const Options& options) {
   const int64_t count = oracle::count_of(oracle::broadcast({g.shape(), x.shape(), y.shape()}));
@@ -107,7 +108,7 @@ TEST(Fused, SumsOnRoundingTies_AreRightInOneCall) {
     auto [x, y] = pair_with(random, from, hard.differences, hard.zeros);
     Operand g(random, from, {}, Layout::kDense), loss(random, to, {}, Layout::kDense, true);
     g.fill(random, Values::kIntegers);
-    // In place, so that a second sweep over the inputs would find them overwritten.
+    // Often in place: a second sweep over the inputs would then read overwritten values.
     Operand fresh(random, from, x.shape(), Layout::kAny, true);
     const int where = static_cast<int>(random.range(0, 2));
     expect_right(x, y, reduction, g, loss, where == 0 ? x : where == 1 ? y : fresh, random_options(random));
@@ -135,8 +136,8 @@ TEST(Fused, FiniteDifferencesOfTheLoss_MatchTheGradient) {
         }
         oracle::store(DType::kFloat64, x.at(i), std::bit_cast<uint64_t>(at));
         const double expected = g * (side[1] - side[0]) / (2 * step);
-        ASSERT_NEAR(std::bit_cast<double>(out.bits(i)), expected,
-                    1e-8);  // loss errors of 1e-15 over the step
+        // The loss has errors of about 1e-15, which are divided by the step.
+        ASSERT_NEAR(std::bit_cast<double>(out.bits(i)), expected, 1e-8);
       }
     }
   });
@@ -149,9 +150,9 @@ TEST(Fused, MeanOfBroadcastInputs_DividesGradientAndLossByTheBroadcastCount) {
   ASSERT_TRUE(mseloss::loss_and_grad({x, row}, {y, full}, Reduction::kMean, &one, &loss, {out, full}).ok());
   EXPECT_EQ(loss, 2.5f);
   EXPECT_EQ(out[0], 1.0f * (2.0f / 6));
-  float apart[6];
-  ASSERT_TRUE(mseloss::grad(&one, {x, row}, {y, full}, Reduction::kMean, {apart, full}).ok());
-  EXPECT_EQ(apart[0], 1.0f);  // grad() divides by numel(input) = 2
+  float separate[6];
+  ASSERT_TRUE(mseloss::grad(&one, {x, row}, {y, full}, Reduction::kMean, {separate, full}).ok());
+  EXPECT_EQ(separate[0], 1.0f);  // grad() divides by numel(input) = 2
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
-// What holds for any operands: random cases of everything at once against the oracle, and the algebra of the
-// gradient.
-#include "tests/cases.h"
+// Properties of the gradient for arbitrary operands: random cases against the oracle, and algebraic laws.
+#include "tests/support/cases.h"
 
 namespace {
 
@@ -12,7 +11,7 @@ TEST(GradientProperty, RandomShapesStridesBroadcastsAndValues_EqualTheOracle) {
     ASSERT_TRUE(mseloss::set_target(random.pick(names).c_str()).ok());
     const DType dtype = random.pick(kDTypes), to = random.chance(70) ? dtype : random.pick(kDTypes);
     const Shape all = random_shape(random, random.chance(3) ? 20000 : 500);
-    const bool writable = random.chance(20);  // so that any input may be the output too
+    const bool writable = random.chance(20);  // any input may then also be the output
     std::vector<Operand> inputs;
     for (int i = 0; i < 3; ++i) {
       inputs.emplace_back(random, dtype, narrowed(random, all), random.pick(kLayouts), writable);
@@ -59,11 +58,13 @@ TEST(GradientLaw, SwappingInputAndTarget_FlipsTheSignOnly) {
     Operand y(random, dtype, shape, Layout::kAny);
     for (Operand* operand : {&g, &x, &y}) operand->fill(random, Values::kWide);
     const Reduction reduction = random.pick(kReductions);
-    const auto there = grad_bits(g, x, y, reduction), back = grad_bits(g, y, x, reduction);
+    const auto original = grad_bits(g, x, y, reduction), swapped = grad_bits(g, y, x, reduction);
     const uint64_t sign = uint64_t{1} << (8 * oracle::bytes_of(dtype) - 1);
-    for (size_t i = 0; i < there.size(); ++i) {
-      const bool zero = oracle::decode(dtype, there[i]) == 0;  // 0 - 0 and its like are +0 both ways
-      ASSERT_TRUE(oracle::same(dtype, there[i] | (zero ? sign : 0), (back[i] ^ sign) | (zero ? sign : 0)));
+    for (size_t i = 0; i < original.size(); ++i) {
+      // The difference of equal values is +0 in both orders.
+      const bool zero = oracle::decode(dtype, original[i]) == 0;
+      ASSERT_TRUE(
+          oracle::same(dtype, original[i] | (zero ? sign : 0), (swapped[i] ^ sign) | (zero ? sign : 0)));
     }
   });
 }
@@ -76,7 +77,7 @@ TEST(GradientLaw, MeanTimesCount_IsSumToTheRoundingOfItsSteps) {
     Operand y(random, dtype, {n}, Layout::kAny);
     for (Operand* operand : {&g, &x, &y}) operand->fill(random, Values::kUnit);
     const auto mean = grad_bits(g, x, y, Reduction::kMean), sum = grad_bits(g, x, y, Reduction::kSum);
-    // scale, scale * d and * g are rounded once each, and `sum` itself twice at most.
+    // The scale and the products with d and with g are each rounded once; `sum` has at most two roundings.
     const double unit = std::ldexp(1, -oracle::format_of(dtype).precision);
     for (size_t i = 0; i < sum.size(); ++i) {
       const double expected = oracle::decode(dtype, sum[i]);

@@ -1,6 +1,6 @@
-// Everything grad() refuses: the code, a sentence that names the parameter, what was expected and what was
-// given, and not a byte written.
-#include "tests/cases.h"
+// Every error of grad(): its code, a message with the parameter, the expected and the given value, and no
+// memory written.
+#include "tests/support/cases.h"
 
 namespace {
 
@@ -30,11 +30,11 @@ struct Call {
   }
 };
 
-// `words`: what the message must say, separated by '|'.
-template <class Spoil>
-void expect_refused(Code code, const std::string& words, Spoil spoil) {
+// `words`: substrings that the message must contain, separated by '|'.
+template <class Corrupt>
+void expect_refused(Code code, const std::string& words, Corrupt corrupt) {
   Call call;
-  spoil(call);
+  corrupt(call);
   const Status status = call.run();
   EXPECT_EQ(status.code(), code) << status.message();
   const std::string message = status.message();
@@ -98,11 +98,11 @@ TEST(GradRefusal, OutputThatIsNotTheBroadcastShape_IsNamed) {
   for (const Shape& wrong : {Shape{3, 2}, Shape{6}, Shape{1, 2, 3}, Shape{}, Shape{2, 1}, Shape{2, 4}})
     expect_refused(Code::kShape, "grad_input|broadcast shape (2, 3)|got (",
                    [&](Call& c) { c.out_shape = wrong; });
-  expect_refused(Code::kShape, "grad_input|(2, 3)", [](Call& c) {  // the output never broadcasts
+  expect_refused(Code::kShape, "grad_input|(2, 3)", [](Call& c) {  // the output is never broadcast
     c.g_shape = c.x_shape = {1, 3}, c.out_shape = {1, 3};
   });
   expect_refused(Code::kShape, "grad_input|broadcast shape ()|got (1)",
-                 [](Call& c) {  // not even of one element
+                 [](Call& c) {  // not even one with a single element
                    c.g_shape = c.x_shape = c.y_shape = {}, c.out_shape = {1};
                  });
 }
@@ -124,7 +124,7 @@ TEST(GradRefusal, CountsAndBytesBeyondTheAddressSpace_AreRefusedNotOverflowed) {
   expect_refused(Code::kShape, "input|expected", [&](Call& c) {
     c.x_shape = {big, 4}, c.x_strides = {0, 0}, c.out_shape = {big, 4}, c.y_shape = c.g_shape = {};
   });
-  expect_refused(Code::kShape, "expected", [&](Call& c) {  // each fits, their broadcast does not
+  expect_refused(Code::kShape, "expected", [&](Call& c) {  // each shape fits, their broadcast shape does not
     c.x_shape = {big, 1}, c.x_strides = {0, 0}, c.y_shape = {4}, c.g_shape = {}, c.out_shape = {big, 4};
     c.out_strides = {0, 0};
   });
@@ -133,7 +133,7 @@ TEST(GradRefusal, CountsAndBytesBeyondTheAddressSpace_AreRefusedNotOverflowed) {
 }
 
 TEST(GradRefusal, SeveralFaults_AreReportedInTheDocumentedOrder) {
-  const auto spoil = [](Call& c, int from) {
+  const auto corrupt = [](Call& c, int from) {
     if (from <= 0) c.y_type = DType::kFloat64;
     if (from <= 1) c.reduction = static_cast<Reduction>(9);
     if (from <= 2) c.g_shape = Shape(9, 1);
@@ -145,7 +145,7 @@ TEST(GradRefusal, SeveralFaults_AreReportedInTheDocumentedOrder) {
   const Code order[] = {Code::kDType,   Code::kReduction,   Code::kRank,   Code::kShape,
                         Code::kOverlap, Code::kNullPointer, Code::kOverlap};
   for (int from = 0; from < 7; ++from)
-    expect_refused(order[from], "expected", [&](Call& c) { spoil(c, from); });
+    expect_refused(order[from], "expected", [&](Call& c) { corrupt(c, from); });
 }
 
 TEST(GradRefusal, LongShapes_StillFitTheMessage) {

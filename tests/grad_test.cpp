@@ -1,9 +1,9 @@
-// The gradient against the oracle, to the bit: every dtype x reduction x layout x instruction-set target, and
-// sizes around every boundary a kernel may have.
+// Bitwise comparison of the gradient with the oracle: every dtype x reduction x layout x instruction-set
+// target, and sizes around every boundary that a kernel may have.
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "tests/cases.h"
+#include "tests/support/cases.h"
 
 namespace {
 
@@ -91,12 +91,13 @@ TEST_P(Gradient, SizesAroundThreadsAndStreaming_EqualTheOracle) {
 
 TEST_P(Gradient, LargeMatrixWithATransposedOperand_EqualsTheOracle) {
   Random random(5);
-  for (const Shape& shape : {Shape{301, 517}, Shape{320, 512}})  // rows that are whole cache lines or not
+  for (const Shape& shape : {Shape{301, 517}, Shape{320, 512}})  // rows of whole cache lines, or not
     for (int transposed = 0; transposed < 4; ++transposed)
       for (const auto store : {Options::Store::kCached, Options::Store::kNonTemporal}) {
         const auto layout = [&](int i) { return i == transposed ? Layout::kTransposed : Layout::kDense; };
         Operand g(random, dtype(), shape, layout(0)), x(random, dtype(), shape, layout(1));
-        Operand y(random, dtype(), shape, layout(2)), out(random, dtype(), shape, layout(3), true, kOnLine);
+        Operand y(random, dtype(), shape, layout(2));
+        Operand out(random, dtype(), shape, layout(3), true, kCacheLineAligned);
         for (Operand* operand : {&g, &x, &y}) operand->fill(random, Values::kUnit);
         Options options = random_options(random);
         options.store = store;
@@ -104,8 +105,8 @@ TEST_P(Gradient, LargeMatrixWithATransposedOperand_EqualsTheOracle) {
       }
 }
 
-// Short and long dimensions in every order: each way that a tile is filled and emptied, past its lists'
-// length.
+// Short and long dimensions in every order: every kind of packing and unpacking, including tiles with more
+// segments than a segment list holds.
 TEST_P(Gradient, ShortDimensionsBesideLongOnes_EqualTheOracleOnEveryTarget) {
   constexpr int64_t kExtents[] = {2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 33, 70, 300};
   for_each_target([&] {
@@ -126,16 +127,16 @@ TEST_P(Gradient, ShortDimensionsBesideLongOnes_EqualTheOracleOnEveryTarget) {
   });
 }
 
-// Each row of a column is one element: spread in every number, to rows that touch and rows that do not.
+// A column has one element per row, which is replicated n times; the rows are adjacent or have gaps.
 TEST_P(Gradient, ColumnsBesideRowsOfEveryShortLength_EqualTheOracleOnEveryTarget) {
   Random random(9);
   for_each_target([&] {
     for (int64_t n = 2; n <= 70; ++n) {
       const Shape shape{41, n}, column{41, 1};
-      const int64_t repeated = random.range(0, 2);
+      const int64_t replicated = random.range(0, 2);
       const auto input = [&](int64_t i) {
         const Layout layout = random.pick({Layout::kDense, Layout::kSliced, Layout::kNegative});
-        return Operand(random, dtype(), i == repeated ? column : shape, layout);
+        return Operand(random, dtype(), i == replicated ? column : shape, layout);
       };
       Operand g = input(0), x = input(1), y = input(2);
       Operand out(random, dtype(), shape, random.chance(50) ? Layout::kDense : Layout::kSliced, true);
@@ -184,13 +185,13 @@ TEST_P(Gradient, InPlaceOnEachInput_EqualsTheOracleOnEveryTarget) {
           for (Operand* operand : operands) operand->fill(random, random.pick(kValues));
           Options options = random_options(random);
           if (shape == Shape{9, 300})
-            options.store = Options::Store::kNonTemporal;  // in rows that end anywhere
+            options.store = Options::Store::kNonTemporal;  // rows that do not end on cache lines
           ASSERT_TRUE(grad_is_right(g, x, y, reduction(), *operands[which], options)) << which;
         }
   });
 }
 
-// Memory between two pages that must not be touched.
+// A page of memory between two inaccessible pages.
 class FencedPage {
  public:
   FencedPage() : page_(static_cast<size_t>(sysconf(_SC_PAGESIZE))) {
@@ -224,15 +225,16 @@ TEST_P(Gradient, OperandsBesideUnmappedPages_AreReadAndWrittenOnlyWhereTheyAre) 
                                   {place(2, n), dtype(), shape}, reduction(), {place(3, n), dtype(), shape},
                                   options)
                         .ok());
-        // Columns of one element a row.
-        const Shape rows{19, n}, still{1, 0};
+        // Columns: one element per row.
+        const Shape rows{19, n}, column_strides{1, 0};
         if (n != 0 && 19 * n * static_cast<int64_t>(size) <= 4096) {
-          ASSERT_TRUE(mseloss::grad({place(0, 19), dtype(), rows, still}, {place(1, 19 * n), dtype(), rows},
-                                    {place(2, 19), dtype(), rows, still}, reduction(),
+          ASSERT_TRUE(mseloss::grad({place(0, 19), dtype(), rows, column_strides},
+                                    {place(1, 19 * n), dtype(), rows},
+                                    {place(2, 19), dtype(), rows, column_strides}, reduction(),
                                     {place(3, 19 * n), dtype(), rows}, options)
                           .ok());
         }
-        // Every second, third, ... element of rows, and of columns beside dense operands.
+        // Rows and columns with a constant spacing between elements, next to dense operands.
         const int64_t spacing = 2 + n % 7;
         for (const auto& layout : {std::pair{Shape{n}, Shape{1}}, std::pair{Shape{9, n}, Shape{1, 9}}}) {
           const Shape& extents = layout.first;
@@ -240,13 +242,13 @@ TEST_P(Gradient, OperandsBesideUnmappedPages_AreReadAndWrittenOnlyWhereTheyAre) 
           if (n == 0 || reach * static_cast<int64_t>(size) > 4096) continue;
           Shape strides = layout.second;
           for (int64_t& stride : strides) stride *= spacing;
-          const auto spaced = [&](int i) { return Tensor{place(i, reach), dtype(), extents, strides}; };
+          const auto strided = [&](int i) { return Tensor{place(i, reach), dtype(), extents, strides}; };
           const auto dense = [&](int i) { return Tensor{place(i, count), dtype(), extents}; };
-          ASSERT_TRUE(mseloss::grad(spaced(0), spaced(1), spaced(2), reduction(), dense(3), options).ok());
-          ASSERT_TRUE(mseloss::grad(dense(0), spaced(1), dense(2), reduction(), dense(3), options).ok());
-          ASSERT_TRUE(mseloss::grad(dense(0), dense(1), dense(2), reduction(), spaced(3), options).ok());
+          ASSERT_TRUE(mseloss::grad(strided(0), strided(1), strided(2), reduction(), dense(3), options).ok());
+          ASSERT_TRUE(mseloss::grad(dense(0), strided(1), dense(2), reduction(), dense(3), options).ok());
+          ASSERT_TRUE(mseloss::grad(dense(0), dense(1), dense(2), reduction(), strided(3), options).ok());
         }
-        // Transposed: element (0, 0) starts the memory, columns are contiguous.
+        // Transposed: columns are contiguous.
         const Shape columns{1, n};
         if (3 * n * static_cast<int64_t>(size) > 4096 || n == 0) continue;
         ASSERT_TRUE(mseloss::grad({place(0, 3 * n), dtype(), matrix, columns},

@@ -1,9 +1,9 @@
-// More elements than 31 or 32 bits count.
+// Tensors with more elements or bytes than 31 or 32 bits can count.
 #include <sys/mman.h>
 
 #include <fstream>
 
-#include "tests/sums.h"
+#include "tests/support/sums.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define MSELOSS_TEST_SANITIZED 1
@@ -27,7 +27,7 @@ int64_t available_bytes() {
   return 0;
 }
 
-// More than 2^31 bytes and 2^30 elements, whose inputs are a handful of values seen through strides of 0.
+// An output of more than 2^31 bytes and 2^30 elements; the inputs are a few values, broadcast with stride 0.
 TEST(Large, OutputOfMoreThan2To31Bytes_EqualsTheOracleEverywhere) {
   if (MSELOSS_TEST_SANITIZED) GTEST_SKIP() << "under a sanitizer this takes minutes";
   if (available_bytes() < int64_t{6} << 30) GTEST_SKIP() << "less than 6 GiB of memory available";
@@ -46,17 +46,17 @@ TEST(Large, OutputOfMoreThan2To31Bytes_EqualsTheOracleEverywhere) {
   Operand row(random, dtype, {columns}, Layout::kDense), one(random, dtype, {}, Layout::kDense);
   row.fill(random, Values::kUnit);
   one.fill(random, Values::kUnit);
-  const Shape repeated{0, 1};
-  const ConstTensor x{row.view().data, dtype, all, repeated};  // numel(input) counts every repetition
+  const Shape row_strides{0, 1};
+  const ConstTensor x{row.view().data, dtype, all, row_strides};  // numel(input) is rows * columns
   ASSERT_TRUE(mseloss::grad(one.view(), x, one.view(), Reduction::kMean, {memory, dtype, all}).ok());
-  // numel(input) enters as a count, so one row says what every row is.
+  // The oracle takes numel(input) as a parameter, so it computes one row, which all rows must equal.
   const auto expected = oracle::grad(one.view(), row.view(), one.view(), Reduction::kMean, dtype, count);
   int64_t wrong = 0;
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < columns; ++c) wrong += out[r * columns + c] != expected[static_cast<size_t>(c)];
   EXPECT_EQ(wrong, 0);
 
-  // The whole 2^31 bytes as an input, backwards, into one sum.
+  // The loss with the same 2^31 bytes as input, in reverse order.
   const Shape flat{count}, backwards{-1};
   const ConstTensor input{out + count - 1, dtype, flat, backwards};
   float loss = 0;
@@ -74,14 +74,14 @@ TEST(Large, OutputOfMoreThan2To31Bytes_EqualsTheOracleEverywhere) {
   munmap(memory, bytes);
 }
 
-// One value, more than 2^32 times: count and sum in 64 bits, memory of two elements.
+// One value, broadcast to more than 2^32 elements: count and sum need 64 bits, but no memory.
 TEST(Large, SumOfMoreThan2To32Elements_IsExact) {
   if (MSELOSS_TEST_SANITIZED) GTEST_SKIP() << "under a sanitizer this takes minutes";
   const uint16_t x = 0x3555, y = 0;  // float16 0.333...
   const int64_t count = (int64_t{1} << 32) + 12345;
-  const Shape shape{count}, still{0};
+  const Shape shape{count}, zero_stride{0};
   double sum = 0, mean = 0;
-  const ConstTensor input{&x, DType::kFloat16, shape, still}, target{&y, DType::kFloat16};
+  const ConstTensor input{&x, DType::kFloat16, shape, zero_stride}, target{&y, DType::kFloat16};
   PartialSum partial;
   ASSERT_TRUE(partial.add(input, target, PartialSum::Mode::kFast).ok());
   EXPECT_EQ(partial.count(), static_cast<uint64_t>(count));
@@ -89,7 +89,7 @@ TEST(Large, SumOfMoreThan2To32Elements_IsExact) {
   ASSERT_TRUE(mseloss::loss(input, target, Reduction::kMean, {&mean}).ok());
   const double d = oracle::decode(DType::kFloat16, x);
   EXPECT_EQ(mean, d * d);                              // exact in float64
-  EXPECT_EQ(sum, d * d * static_cast<double>(count));  // 22 bits times 33: rounded once
+  EXPECT_EQ(sum, d * d * static_cast<double>(count));  // a product of 22 and 33 bits, rounded once
 }
 
 }  // namespace

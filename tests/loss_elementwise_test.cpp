@@ -1,5 +1,5 @@
-// loss() without a reduction against the oracle, and everything that loss() and loss_and_grad() refuse.
-#include "tests/cases.h"
+// loss() without a reduction against the oracle, and every error of loss() and loss_and_grad().
+#include "tests/support/cases.h"
 
 namespace {
 
@@ -68,7 +68,7 @@ Tensor out_at(int first, const Shape& shape = kShape, const Shape& strides = {})
   return {memory + first, DType::kFloat32, shape, strides};
 }
 
-// `words`: what the message must say, separated by '|'. Nothing may be written.
+// `words`: substrings that the message must contain, separated by '|'. The call must not write.
 template <class Call>
 void expect_refused(Code code, const std::string& words, Call call) {
   for (int i = 0; i < 256; ++i) memory[i] = static_cast<float>(i);
@@ -154,7 +154,7 @@ TEST(LossAndGradRefusal, EveryFault_HasItsCodeAndNamesItsParameter) {
   refused(Code::kOverlap, "grad_input|grad_output", x, y, mean, at(42, none), loss, out);
   refused(Code::kOverlap, "grad_input", x, y, mean, g, loss, out_at(40, kShape, {0, 1}));
   refused(Code::kOverlap, "loss|input", x, y, each, g, out_at(0), out);
-  refused(Code::kOverlap, "grad_input|input", x, y, each, g, out_at(30), out_at(0));  // not even exactly
+  refused(Code::kOverlap, "grad_input|input", x, y, each, g, out_at(30), out_at(0));  // not even in place
   refused(Code::kOverlap, "loss", x, y, each, g, out_at(40), out);
 }
 

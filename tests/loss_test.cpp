@@ -1,5 +1,5 @@
-// Sums and means against an exact big-integer reference, to the bit.
-#include "tests/sums.h"
+// Bitwise comparison of sums and means with an exact big-integer reference.
+#include "tests/support/sums.h"
 
 namespace {
 
@@ -25,7 +25,7 @@ TEST(LossProperty, RandomShapesStridesBroadcastsAndDTypes_AreRoundedOnceFromTheE
   ASSERT_TRUE(mseloss::set_target(nullptr).ok());
 }
 
-// Exponents within a random window anywhere in the format: subnormals, underflowing and overflowing squares.
+// Exponents from a random window of the format: includes subnormals and squares that underflow or overflow.
 TEST(LossProperty, AnyBandOfExponents_IsRoundedOnceFromTheExactSum) {
   Tally tally;
   for_each_case(8000, [&](Random& random) {
@@ -62,7 +62,7 @@ TEST(LossProperty, OneHugeTermAmongManyTiny_IsRoundedOnceFromTheExactSum) {
     const DType from = random.pick(kDTypes), to = random.pick(kDTypes);
     const auto format = oracle::format_of(from);
     const int precision = oracle::format_of(to).precision;
-    // A term whose square is 1 + half a unit of `to` or so, and tiny ones that decide.
+    // A sum close to 1 plus half a unit in the last place of `to`, where tiny terms decide the rounding.
     std::vector<double> d{1};
     const int below = static_cast<int>(random.range(precision / 2, precision / 2 + 45));
     for (int64_t k = random.range(1, 200); k > 0; --k) d.push_back(std::ldexp(1, -below));

@@ -1,9 +1,9 @@
-// The numeric building blocks inside the library against the oracle's own; and the oracle against the
-// processor, so that it is no authority of its own making.
+// The library's internal number formats, scale and fixed-point sum against the oracle; and the oracle against
+// the processor's conversions, so that the reference is itself verified.
 #include "numerics/fixed_point.h"
 #include "numerics/formats.h"
 #include "numerics/scale.h"
-#include "tests/sums.h"
+#include "tests/support/sums.h"
 
 namespace {
 
@@ -56,7 +56,7 @@ TEST(Formats, EveryHalf_LoadsAndStoresAsTheOracleSays) {
     }
 }
 
-// Between every two neighbouring halves: the midpoint, and the doubles on either side of it.
+// For every two neighbouring half-precision values: the midpoint and the doubles next to it on both sides.
 TEST(Formats, EveryTieOfTheHalfFormats_RoundsAsTheOracleSays) {
   for (DType dtype : {DType::kFloat16, DType::kBFloat16}) {
     const uint32_t infinity = dtype == DType::kFloat16 ? 0x7c00 : 0x7f80;
@@ -94,7 +94,8 @@ TEST(Formats, RandomDoubles_RoundAsTheOracleSays) {
   });
 }
 
-// The kernels' conversions between any two dtypes, on every target, at every tie: x - 0 times 1/2 * 2 is x.
+// The kernels' conversions to the half formats, on every target, at every tie. (x - 0) * 2 * 1/2 is x, so
+// grad() only converts.
 TEST(Formats, KernelsAtEveryHalfAndTie_ConvertAsTheOracleSays) {
   for (DType to : {DType::kFloat16, DType::kBFloat16}) {
     std::vector<float> x;
@@ -120,7 +121,7 @@ TEST(Formats, KernelsAtEveryHalfAndTie_ConvertAsTheOracleSays) {
                                 {from_wide.data(), to, shape})
                       .ok());
       for (size_t i = 0; i < x.size(); ++i) {
-        // -0 - 0 is -0; doubling overflows what lies in the last binade.
+        // -0 - 0 is -0; doubling overflows values in the highest binade.
         const double expected = std::fabs(x[i]) >= 0x1p127f ? x[i] * INFINITY : x[i];
         ASSERT_TRUE(oracle::same(to, out[i], oracle::encode(to, expected))) << x[i];
         ASSERT_TRUE(oracle::same(to, from_wide[i], oracle::encode(to, x[i]))) << x[i];

@@ -1,15 +1,15 @@
-// Which operands may share memory. The refusals are decided exactly, so every case here is settled by marking
-// the bytes of each element.
+// Which operands may share memory. The library decides this exactly, so the tests compare it with the set of
+// bytes of every element.
 #include <set>
 
-#include "tests/cases.h"
+#include "tests/support/cases.h"
 
 namespace {
 
 using namespace cases;
 using mseloss::Code;
 
-struct Window {  // a view on the test's float memory
+struct Window {  // a view of the test's float memory
   int64_t first;
   Shape shape, strides;
   DType dtype = DType::kFloat32;
@@ -37,7 +37,7 @@ class Overlap : public testing::Test {
     EXPECT_TRUE(std::equal(before.begin(), before.end(), memory_)) << "memory changed";
   }
 
-  // Allowed, and right although the operands interleave.
+  // The call is allowed and correct although the operands are interleaved.
   void expect_right(const Window& g, const Window& x, const Window& y, const Window& out) {
     const auto expected = oracle::grad(view(g), view(x), view(y), Reduction::kSum, out.dtype);
     std::vector<float> before(memory_, memory_ + kFloats);
@@ -105,16 +105,16 @@ TEST_F(Overlap, InputsThatShareMemory_AreAllowed) {
 TEST_F(Overlap, InterleavedOperandsThatNeverMeet_AreAllowed) {
   // An array of structures {g, x, y, out}.
   expect_right({0, {100}, {4}}, {1, {100}, {4}}, {2, {100}, {4}}, {3, {100}, {4}});
-  // Columns of one matrix; the output backwards.
+  // Columns of one matrix; the output in reverse order.
   expect_right({0, {50}, {10}}, {3, {50}, {10}}, {7, {50}, {10}}, {498, {50}, {-10}});
-  // Even rows against odd rows, transposed.
+  // Even rows, and odd rows transposed.
   expect_right(scalar_, {0, {6, 6}, {16, 1}}, {2000, {6, 6}, {}}, {8, {6, 6}, {1, 16}});
   // Two quarters of a checkerboard.
   expect_right(scalar_, {0, {8, 8}, {32, 2}}, {2000, {8, 8}, {}}, {17, {8, 8}, {32, 2}});
 }
 
 TEST_F(Overlap, InterleavedOperandsThatMeetOnce_AreRefused) {
-  // Steps 7 and 11 meet at 77 only.
+  // Strides 7 and 11 share only offset 77.
   expect_refused(scalar_, {1000, {12}, {7}}, {3000, {12}, {}}, {1000 + 77 - 11 * 7, {12}, {11}});
   expect_right(scalar_, {1000, {11}, {7}}, {3000, {11}, {}}, {1001, {11}, {7}});
 }
@@ -131,7 +131,8 @@ TEST_F(Overlap, OutputWhoseTrickyStridesNeverMeet_IsRight) {
   expect_right(scalar_, {2000, {2, 3}, {}}, {3000, {2, 3}, {}}, {1000, {2, 3}, {3, 2}});
   expect_right(scalar_, {2000, {5, 3}, {}}, {3000, {5, 3}, {}}, {1000, {5, 3}, {-3, 5}});
   expect_right(scalar_, {2000, {7, 4}, {}}, {3000, {7, 4}, {}}, {1000, {7, 4}, {4, 7}});
-  expect_right(scalar_, {2000, {1, 6}, {}}, {3000, {1, 6}, {}}, {1000, {1, 6}, {0, 1}});  // never walked
+  // The stride of a dimension of extent 1 is unused.
+  expect_right(scalar_, {2000, {1, 6}, {}}, {3000, {1, 6}, {}}, {1000, {1, 6}, {0, 1}});
 }
 
 TEST_F(Overlap, EmptyOutputs_OverlapNothingWhateverTheirStrides) {
@@ -154,7 +155,8 @@ std::multiset<int64_t> bytes_of_view(int64_t first, const Shape& shape, const Sh
   return bytes;
 }
 
-// Random little views whose strides are anything: refused exactly if two elements share a byte.
+// Small views with random strides: refused if and only if an output element shares a byte with another
+// element.
 TEST_F(Overlap, RandomViews_AreRefusedExactlyIfBytesAreShared) {
   int refused = 0, allowed = 0;
   for_each_case(12000, [&](Random& random) {

@@ -1,7 +1,7 @@
-// Partial sums as values: any partition, any order and any mixture of modes end in the same bits.
+// Partial sums: every partition, order and mixture of modes gives the same bits.
 #include <type_traits>
 
-#include "tests/sums.h"
+#include "tests/support/sums.h"
 
 namespace {
 
@@ -10,25 +10,25 @@ using mseloss::Code;
 using Mode = PartialSum::Mode;
 
 static_assert(std::is_trivially_copyable_v<PartialSum>);
-// No padding, so that equal values are equal bytes.
+// Without padding, equal values have equal bytes.
 static_assert(std::has_unique_object_representations_v<std::array<uint64_t, PartialSum::kLimbs>> &&
               sizeof(PartialSum) == 8 * (6 + PartialSum::kLimbs));
 
 bool same_bytes(const PartialSum& a, const PartialSum& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
-struct Pieces {
+struct Partition {
   std::vector<PartialSum> sums;
-  exact::Sum whole;
+  exact::Sum total;
 };
 
-// A random partition of random data, each piece summed in a mode of its own unless `mode` says.
-Pieces random_pieces(Random& random, DType dtype, Values values, const Mode* mode) {
+// Sums the parts of a random partition of random data, in *mode or, if null, each in a random mode.
+Partition random_partition(Random& random, DType dtype, Values values, const Mode* mode) {
   const int64_t n = random.range(0, 600);
   Operand x(random, dtype, {n}, Layout::kDense), y(random, dtype, {n}, Layout::kDense);
   x.fill(random, values);
   y.fill(random, values);
-  Pieces pieces;
-  for (int64_t first = 0; first < n || pieces.sums.empty();) {
+  Partition partition;
+  for (int64_t first = 0; first < n || partition.sums.empty();) {
     const int64_t last = std::min(n, first + random.range(0, random.chance(50) ? 10 : 300));
     const Shape shape{last - first};
     const int64_t offset = first * oracle::bytes_of(dtype);
@@ -36,14 +36,14 @@ Pieces random_pieces(Random& random, DType dtype, Values values, const Mode* mod
     const ConstTensor ys{static_cast<const char*>(y.view().data) + offset, dtype, shape};
     PartialSum sum;
     EXPECT_TRUE(sum.add(xs, ys, mode ? *mode : random.chance(50) ? Mode::kFast : Mode::kExact).ok());
-    pieces.sums.push_back(sum);
-    pieces.whole.add(oracle::differences(xs, ys));
+    partition.sums.push_back(sum);
+    partition.total.add(oracle::differences(xs, ys));
     first = last;
   }
-  return pieces;
+  return partition;
 }
 
-// Merges random pairs until one is left: every order and every tree.
+// Merges random pairs until one sum is left, so any merge order and tree can occur.
 PartialSum merged(Random& random, std::vector<PartialSum> sums) {
   while (sums.size() > 1) {
     const auto i = static_cast<size_t>(random.range(0, static_cast<int64_t>(sums.size()) - 1));
@@ -60,9 +60,9 @@ TEST(PartialSum, AnyPartitionOrderAndMixtureOfModes_FinishesAsTheWhole) {
   for_each_case(6000, [&](Random& random) {
     const DType dtype = random.pick(kDTypes), to = random.pick(kDTypes);
     const Reduction reduction = random.chance(50) ? Reduction::kSum : Reduction::kMean;
-    const Pieces pieces = random_pieces(random, dtype, random.pick(kValues), nullptr);
-    const PartialSum sum = merged(random, pieces.sums);
-    ASSERT_EQ(sum.count(), pieces.whole.count());
+    const Partition partition = random_partition(random, dtype, random.pick(kValues), nullptr);
+    const PartialSum sum = merged(random, partition.sums);
+    ASSERT_EQ(sum.count(), partition.total.count());
     uint64_t out = 0x5555555555555555;
     if (!sum.finish(reduction, to, &out)) {
       ASSERT_FALSE(sum.exact());
@@ -71,8 +71,8 @@ TEST(PartialSum, AnyPartitionOrderAndMixtureOfModes_FinishesAsTheWhole) {
       return;
     }
     ++decided;
-    ASSERT_TRUE(oracle::same(to, oracle::load(to, &out), pieces.whole.rounded(reduction, to)))
-        << std::hex << oracle::load(to, &out) << " not " << pieces.whole.rounded(reduction, to);
+    ASSERT_TRUE(oracle::same(to, oracle::load(to, &out), partition.total.rounded(reduction, to)))
+        << std::hex << oracle::load(to, &out) << " not " << partition.total.rounded(reduction, to);
   });
   EXPECT_GT(decided, undecided);
 }
@@ -81,9 +81,9 @@ TEST(PartialSum, BoundOfMergedFastSums_HoldsTheExactSum) {
   for_each_case(3000, [](Random& random) {
     const Mode fast = Mode::kFast;
     const DType dtype = random.pick(kDTypes);
-    const Pieces pieces = random_pieces(random, dtype, random.pick(kValues), &fast);
-    const PartialSum sum = merged(random, pieces.sums);
-    ASSERT_TRUE(!pieces.whole.finite() || bound_holds(sum, pieces.whole.fixed()));
+    const Partition partition = random_partition(random, dtype, random.pick(kValues), &fast);
+    const PartialSum sum = merged(random, partition.sums);
+    ASSERT_TRUE(!partition.total.finite() || bound_holds(sum, partition.total.fixed()));
   });
 }
 
@@ -92,10 +92,10 @@ TEST(PartialSum, ExactSumsInAnyOrder_AreTheSameBytes) {
     const Mode exact = Mode::kExact;
     const DType dtype = random.pick(kDTypes);
     const Values values = random.chance(50) ? Values::kWide : Values::kUnit;
-    const Pieces pieces = random_pieces(random, dtype, values, &exact);
-    const PartialSum a = merged(random, pieces.sums), b = merged(random, pieces.sums);
+    const Partition partition = random_partition(random, dtype, values, &exact);
+    const PartialSum a = merged(random, partition.sums), b = merged(random, partition.sums);
     ASSERT_TRUE(a.exact());
-    ASSERT_TRUE(!pieces.whole.finite() || same_bytes(a, b));
+    ASSERT_TRUE(!partition.total.finite() || same_bytes(a, b));
   });
 }
 
@@ -180,7 +180,7 @@ TEST(PartialSum, SquaresOfDoubleThatOverflow_AreNotLostOnTheWay) {
   double out = 0;
   ASSERT_TRUE(exact.finish(Reduction::kSum, DType::kFloat64, &out));
   EXPECT_EQ(out, std::numeric_limits<double>::infinity());
-  // Divided by a count, a sum beyond float64 is finite again.
+  // The sum exceeds float64, but the mean is finite.
   const double edge = 0x1p512;
   PartialSum mean;
   ASSERT_TRUE(mean.add(&edge, &zero, Mode::kExact).ok());

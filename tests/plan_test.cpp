@@ -1,9 +1,9 @@
-// What a plan promises to everything downstream of it, and the shapes too large to run.
+// The invariants that the backends rely on, and plans for shapes that are too large to run.
 #include "plan/plan.h"
 
 #include <set>
 
-#include "tests/cases.h"
+#include "tests/support/cases.h"
 
 namespace {
 
@@ -30,14 +30,16 @@ void expect_invariants(const Plan& plan) {
     EXPECT_GE(plan.extent[d], 2);
     EXPECT_GE(plan.stride[mseloss::kOut][d], 0);
     if (d > 0) {
-      if (d + 1 < plan.rank) {  // the last one is most operands' contiguous dimension instead
-        // The innermost is the one that most operands are contiguous in; those around it follow the output.
-        EXPECT_TRUE(d == plan.rank - 1 || plan.stride[mseloss::kOut][d] <= plan.stride[mseloss::kOut][d - 1]);
+      // The innermost dimension is the one in which most operands are contiguous; the outer ones are in the
+      // order of the output's strides.
+      if (d + 1 < plan.rank) {
+        EXPECT_LE(plan.stride[mseloss::kOut][d], plan.stride[mseloss::kOut][d - 1]);
       }
-      bool joins = true;
+      bool mergeable = true;
       for (int o = 0; o < mseloss::kOperands; ++o)
-        joins = joins && (!present(plan, o) || plan.stride[o][d - 1] == plan.stride[o][d] * plan.extent[d]);
-      EXPECT_FALSE(joins) << "dimensions " << d - 1 << " and " << d << " could be one";
+        mergeable =
+            mergeable && (!present(plan, o) || plan.stride[o][d - 1] == plan.stride[o][d] * plan.extent[d]);
+      EXPECT_FALSE(mergeable) << "dimensions " << d - 1 << " and " << d << " can be merged";
     }
     product *= plan.extent[d];
   }
@@ -50,15 +52,15 @@ void expect_invariants(const Plan& plan) {
   EXPECT_TRUE(plan.layout != mseloss::Layout::kDense || plan.rank <= 1);
 }
 
-// The element offsets that a walk over the plan visits, operand by operand, in one order for all.
-std::multiset<std::vector<int64_t>> visits(const Plan& plan) {
+// The element offsets that a loop over the plan accesses: one vector per index, with one offset per operand.
+std::multiset<std::vector<int64_t>> accessed_offsets(const Plan& plan) {
   std::multiset<std::vector<int64_t>> all;
   for (int64_t i = 0; i < plan.numel; ++i) {
     std::vector<int64_t> at;
     for (int o = 0; o <= mseloss::kOut; ++o) {
-      int64_t rest = i, offset = plan.offset[o];
-      for (int d = plan.rank; d-- > 0; rest /= plan.extent[d])
-        offset += rest % plan.extent[d] * plan.stride[o][d];
+      int64_t remaining = i, offset = plan.offset[o];
+      for (int d = plan.rank; d-- > 0; remaining /= plan.extent[d])
+        offset += remaining % plan.extent[d] * plan.stride[o][d];
       at.push_back(offset);
     }
     all.insert(at);
@@ -87,7 +89,7 @@ TEST(Plan, RandomOperands_KeepTheInvariantsAndVisitTheSameElements) {
       }
       expected.insert(at);
     }
-    EXPECT_EQ(visits(plan), expected);
+    EXPECT_EQ(accessed_offsets(plan), expected);
   });
 }
 
@@ -105,7 +107,7 @@ TEST(Plan, LayoutClass_IsTheFastestThatFits) {
                          {{1, 1, 1}, {5, 6, 7}, {0, 0, 0}, {-1, 9, 2}, {0, 0, 0}, Layout::kDense, 0},
                          {{4, 5, 6}, {30, 6, 1}, {30, 6, 1}, {30, 6, 1}, {30, 6, 1}, Layout::kDense, 1},
                          {{4, 5, 6}, {0, 0, 0}, {30, 6, 1}, {30, 6, 1}, {30, 6, 1}, Layout::kDense, 1},
-                         // All transposed alike, and all backwards alike, is dense in another order.
+                         // All operands transposed, or all reversed: dense in another order.
                          {{6, 5, 4}, {1, 6, 30}, {1, 6, 30}, {1, 6, 30}, {1, 6, 30}, Layout::kDense, 1},
                          {{4, 30}, {-30, -1}, {-30, -1}, {0, 0}, {-30, -1}, Layout::kDense, 1},
                          {{50, 1000}, {0, 0}, {1000, 1}, {0, 1}, {1000, 1}, Layout::kRows, 2},
@@ -193,7 +195,7 @@ TEST(Plan, CountsOfManyBigDimensions_AreKept) {
       grad_plan({nullptr, DType::kFloat16}, {nullptr, DType::kFloat16, input},
                 {nullptr, DType::kFloat16, target}, Reduction::kMean, {nullptr, DType::kFloat16, all});
   EXPECT_EQ(plan.numel, int64_t{1} << 60);
-  EXPECT_EQ(plan.scale, 0x1p-39);  // 2 / 2^40: input's own count
+  EXPECT_EQ(plan.scale, 0x1p-39);  // 2 / 2^40: numel(input) before broadcasting
   EXPECT_EQ(plan.rank, 3);
   expect_invariants(plan);
 }

@@ -10,7 +10,7 @@ const char* const kPipeNames[kPipes] = {"PIPE_S", "PIPE_V", "PIPE_MTE2", "PIPE_M
 namespace {
 thread_local Core* current_core = nullptr;
 constexpr uint8_t kPoison = 0xFF;                   // a NaN in every dtype
-constexpr uint64_t kMaxInstructions = 100'000'000;  // a loop that never ends
+constexpr uint64_t kMaxInstructions = 100'000'000;  // per block; more means an endless loop
 }  // namespace
 
 Core& Core::Current() {
@@ -47,7 +47,7 @@ void Core::OpenPipe() {
   opened_ = true;
 }
 
-int Core::Allot(Place place, uint32_t count, uint32_t bytes) {
+int Core::InitBuffers(Position position, uint32_t count, uint32_t bytes) {
   call_ = "InitBuffer";
   const uint64_t rounded = (static_cast<uint64_t>(bytes) + kGranule - 1) / kGranule * kGranule;
   if (!opened_) {
@@ -56,12 +56,12 @@ int Core::Allot(Place place, uint32_t count, uint32_t bytes) {
   if (count == 0 || rounded == 0) {
     Fail(1, "a queue without buffers, or a buffer of 0 bytes");
   }
-  if (allotted_ + count * rounded > options_.ub_limit) {
-    Fail(1, "buffers of " + std::to_string(allotted_ + count * rounded) + " bytes, UB has " +
+  if (allocated_ + count * rounded > options_.ub_limit) {
+    Fail(1, "buffers of " + std::to_string(allocated_ + count * rounded) + " bytes, UB has " +
                 std::to_string(options_.ub_limit));
   }
-  if (place != Place::kVecCalc) {
-    int& used = queue_buffers_[place == Place::kVecOut ? 1 : 0];
+  if (position != Position::kVecCalc) {
+    int& used = queue_buffers_[position == Position::kVecOut ? 1 : 0];
     used += static_cast<int>(count);
     if (used > kEvents) {
       Fail(6, "more than 8 queue buffers at one position: no event id is left");
@@ -73,14 +73,14 @@ int Core::Allot(Place place, uint32_t count, uint32_t bytes) {
   const int first = static_cast<int>(buffers_.size());
   for (uint32_t i = 0; i < count; ++i) {
     Buffer buffer;
-    buffer.start = allotted_;
+    buffer.start = allocated_;
     buffer.bytes = static_cast<uint32_t>(rounded);
-    buffer.place = place;
-    buffer.state = place == Place::kVecCalc ? BufferState::kTemporary : BufferState::kFree;
+    buffer.position = position;
+    buffer.state = position == Position::kVecCalc ? BufferState::kTemporary : BufferState::kFree;
     buffers_.push_back(buffer);
-    allotted_ += buffer.bytes;
+    allocated_ += buffer.bytes;
   }
-  counters_->ub_bytes = std::max(counters_->ub_bytes, allotted_);
+  counters_->ub_bytes = std::max(counters_->ub_bytes, allocated_);
   return first;
 }
 
@@ -88,7 +88,7 @@ void Core::Alloc(int index, Pipe producer) {
   call_ = "AllocTensor";
   Buffer& b = buffer(index);
   if (b.state != BufferState::kFree) {
-    Fail(5, "no buffer of the queue is free: the core would wait for ever");
+    Fail(5, "no buffer of the queue is free: the core would wait forever");
   }
   b.state = BufferState::kOccupied;
   ++b.generation;
@@ -101,7 +101,7 @@ void Core::Enqueue(int index, Pipe producer) {
   call_ = "EnQue";
   Buffer& b = buffer(index);
   if (b.state != BufferState::kOccupied && b.state != BufferState::kDequeued) {
-    Fail(4, "EnQue of a tensor that was not allotted");
+    Fail(4, "EnQue of a tensor that was not allocated");
   }
   b.state = BufferState::kEnqueued;
   b.ready = Signal(producer);
@@ -131,7 +131,7 @@ Event Core::Signal(Pipe pipe) const {
   Event event;
   const PipeState& state = pipes_[pipe];
   event.clock = state.known;
-  for (int p = 0; p < kPipes; ++p) {  // whatever the issuing unit knew, the pipe knows
+  for (int p = 0; p < kPipes; ++p) {  // the pipe inherits the clock of the issuing unit
     event.clock[p] = std::max(event.clock[p], pipes_[kScalar].known[p]);
   }
   event.clock[pipe] = state.issued;
@@ -179,7 +179,7 @@ void Core::Read(uint32_t address, uint32_t bytes) {
   }
   const uint8_t* hole = static_cast<const uint8_t*>(std::memchr(&valid_[address], 0, bytes));
   if (hole != nullptr) {
-    Fail(8, "reads UB byte " + std::to_string(hole - valid_.data()) + ", which nobody wrote");
+    Fail(8, "reads UB byte " + std::to_string(hole - valid_.data()) + ", which was never written");
   }
   for (uint32_t g = address / kGranule; g <= (address + bytes - 1) / kGranule; ++g) {
     Granule& granule = granules_[g];
@@ -256,7 +256,7 @@ void Core::WaitFlag(int kind, Pipe to, int id) {
   call_ = "WaitFlag";
   const auto flag = flags_.find({kind, id});
   if (flag == flags_.end()) {
-    Fail(19, "waits for event " + std::to_string(id) + ", which nobody sets");
+    Fail(19, "waits for event " + std::to_string(id) + ", which is never set");
   }
   Join(to, flag->second);
   flags_.erase(flag);

@@ -1,9 +1,9 @@
-// One vector core as the hardware punishes it: unified buffer, asynchronous pipes, events, global memory.
-// The kernel API (include/kernel_operator.h) is written on top of this; nothing here knows the operator.
+// A functional model of one vector core: unified buffer (UB), asynchronous pipes, events, global memory. The
+// kernel API (include/kernel_operator.h) is built on it; nothing here depends on the operator.
 //
-// Time is a happens-before relation, not a schedule: every access to the unified buffer must be ordered after
-// the accesses it depends on by a queue, an event or a barrier, whatever order the pipes might run in.
-// Instructions take effect at once, so a debugger sees plain sequential code.
+// Ordering is checked as a happens-before relation, not by a schedule: a queue, an event or a barrier must
+// order every access to UB after the accesses it depends on, for any interleaving of the pipes. Instructions
+// take effect immediately, so a debugger sees sequential code.
 #pragma once
 
 #include <array>
@@ -18,7 +18,7 @@
 
 namespace ascend_model {
 
-// A thing the hardware would punish: the call, the rule (numbers of docs/ascend.md) and the place.
+// An access or call that fails on the hardware: the rule it breaks (numbered as in docs/ascend.md) and where.
 struct Violation : std::runtime_error {
   Violation(int rule_number, const std::string& text)
       : std::runtime_error("rule " + std::to_string(rule_number) + ": " + text), rule(rule_number) {}
@@ -28,7 +28,7 @@ struct Violation : std::runtime_error {
 enum Pipe : int { kScalar = 0, kVector = 1, kCopyIn = 2, kCopyOut = 3, kPipes = 4 };
 extern const char* const kPipeNames[kPipes];
 
-// For each pipe, how many of its instructions are known to have finished.
+// A vector clock: for each pipe, the number of its instructions known to have completed.
 using Clock = std::array<uint32_t, kPipes>;
 
 struct Event {
@@ -37,14 +37,14 @@ struct Event {
 };
 
 enum class BufferState { kFree, kOccupied, kEnqueued, kDequeued, kTemporary };
-enum class Place { kVecIn, kVecOut, kVecCalc };
+enum class Position { kVecIn, kVecOut, kVecCalc };
 
 struct Buffer {
   uint32_t start = 0;  // bytes into UB
   uint32_t bytes = 0;
-  Place place = Place::kVecCalc;
+  Position position = Position::kVecCalc;
   BufferState state = BufferState::kFree;
-  uint32_t generation = 0;  // counts AllocTensor, so that a tensor kept too long is recognised
+  uint32_t generation = 0;  // counts AllocTensor calls, to detect stale tensors
   Event freed;
   Event ready;
 };
@@ -63,21 +63,21 @@ struct Region {
   std::vector<Written> written;
 };
 
-// Global memory: the tensors of the call and nothing else. Their storage is the caller's; a reserved but
-// untouched mapping costs nothing, which is how lengths past 2^32 are run.
+// Global memory (GM): only the tensors of the call are accessible. The caller owns their storage; tests of
+// more than 2^32 elements use reserved mappings, which take no memory until they are touched.
 class GlobalMemory {
  public:
   std::vector<Region> regions;
   void CheckRead(const char* call, uintptr_t address, uint64_t bytes, int64_t block) const;
   void Write(const char* call, uintptr_t address, uint64_t bytes, int64_t block);
-  // After the last block: no byte of an output twice, and every byte of [begin, end) of it.
+  // After the last block: checks that no output byte was written twice and that `expected` was written.
   void CheckWritten(const std::vector<std::pair<uint64_t, uint64_t>>& expected) const;
 };
 
 struct CoreOptions {
   int64_t block = 0;
   int64_t blocks = 1;
-  uint32_t ub_limit = 188160;  // bytes a kernel may allot
+  uint32_t ub_limit = 188160;  // UB bytes available to a kernel
   bool saturate = false;       // CTRL[48] = 0: Inf becomes the largest number, NaN becomes 0
   Timing timing;
 };
@@ -97,14 +97,15 @@ class Core {
   GlobalMemory& memory() { return *memory_; }
   Buffer& buffer(int index) { return buffers_.at(static_cast<size_t>(index)); }
 
-  void OpenPipe();                                         // TPipe: exactly one
-  int Allot(Place place, uint32_t count, uint32_t bytes);  // index of the first of `count` buffers
+  void OpenPipe();  // TPipe: exactly one
+  int InitBuffers(Position position, uint32_t count,
+                  uint32_t bytes);  // returns the index of the first buffer
   void Alloc(int buffer, Pipe producer);
   void Enqueue(int buffer, Pipe producer);
   void Dequeue(int buffer, Pipe consumer);
   void Free(int buffer, Pipe consumer);
 
-  // Issues an instruction; its accesses follow, then Retire.
+  // Begins an instruction. Read and Write declare its accesses; Retire ends it.
   void Issue(Pipe pipe, const char* call);
   void Read(uint32_t address, uint32_t bytes);
   void Write(uint32_t address, uint32_t bytes);
@@ -116,7 +117,7 @@ class Core {
   int FetchEvent(int kind) const;
   void SetFlag(int kind, Pipe from, int id);
   void WaitFlag(int kind, Pipe to, int id);
-  void Finish();  // end of the kernel: nothing leaked, no event left set
+  void Finish();  // end of the kernel: checks for leaked tensors and pending events
 
   std::string Where() const;
   [[noreturn]] void Fail(int rule, const std::string& text) const;
@@ -130,8 +131,8 @@ class Core {
   struct PipeState {
     Clock known{};
     uint32_t issued = 0;
-    double free_at = 0;  // cycles: can start the next instruction
-    double done_at = 0;  // its results are visible
+    double free_at = 0;  // cycles: when the next instruction can start
+    double done_at = 0;  // when its results are visible
   };
 
   using Spans = std::vector<std::pair<double, double>>;  // cycles, from and to
@@ -139,7 +140,7 @@ class Core {
   Event Signal(Pipe pipe) const;
   void Join(Pipe pipe, const Event& event);
   bool Ordered(uint32_t sequence, int pipe) const;
-  double TakeBus(double ready, double cycles);
+  double ReserveBus(double ready, double cycles);
   void CountTime();
   static void AddBusy(Spans& spans, double from, double to);
 
@@ -152,12 +153,13 @@ class Core {
   std::vector<Buffer> buffers_;
   std::array<PipeState, kPipes> pipes_;
   std::map<std::pair<int, int>, Event> flags_;
-  uint32_t allotted_ = 0;
+  uint32_t allocated_ = 0;
   int queue_buffers_[2] = {0, 0};
   bool opened_ = false;
   Pipe pipe_ = kScalar;  // of the instruction being issued
   const char* call_ = "";
-  std::deque<std::pair<double, double>> bus_;  // taken spans that still matter, in order of time
+  std::deque<std::pair<double, double>>
+      bus_;  // reserved spans that later transfers can meet, in order of time
   Spans bus_busy_;
   Spans vector_busy_;
   uint64_t instructions_ = 0;

@@ -1,3 +1,4 @@
+// Checks of accesses to global memory.
 #include <algorithm>
 
 #include "model/core.h"
@@ -15,7 +16,7 @@ bool Inside(const Region& region, uintptr_t address, uint64_t bytes) {
   return address >= region.base && bytes <= region.bytes && address - region.base <= region.bytes - bytes;
 }
 
-// The tensor the address most likely meant, for the message.
+// The tensor that the address most likely refers to, for the error message.
 const Region& Nearest(const std::vector<Region>& regions, uintptr_t address) {
   const Region* best = &regions.front();
   for (const Region& region : regions) {
@@ -34,7 +35,7 @@ void GlobalMemory::CheckRead(const char* call, uintptr_t address, uint64_t bytes
   });
   if (!found) {
     throw Violation(9, "reads " + Range(Nearest(regions, address), address, bytes) +
-                           " and is not an input's (" + call + ", block " + std::to_string(block) + ")");
+                           ", outside every input (" + call + ", block " + std::to_string(block) + ")");
   }
 }
 
@@ -53,7 +54,7 @@ void GlobalMemory::Write(const char* call, uintptr_t address, uint64_t bytes, in
     return;
   }
   throw Violation(9, "writes " + Range(Nearest(regions, address), address, bytes) +
-                         " and is not an output's (" + call + ", block " + std::to_string(block) + ")");
+                         ", outside every output (" + call + ", block " + std::to_string(block) + ")");
 }
 
 void GlobalMemory::CheckWritten(const std::vector<std::pair<uint64_t, uint64_t>>& expected) const {

@@ -1,5 +1,4 @@
-// Conversions of the Cast instruction. Bit patterns in, bit patterns out; RINT is what the operator uses and
-// the only fast one.
+// Conversions of the Cast instruction, on bit patterns. Only RINT, which the operator uses, has a fast path.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -30,36 +29,35 @@ struct Format {
 constexpr Format kHalf = {10, -14, 0x7C00, 0x7E00};
 constexpr Format kBfloat = {7, -126, 0x7F80, 0x7FC0};
 
-// An integer that `value` (not negative) becomes under the mode; `negative` is the sign of the number it
-// belongs to.
+// Rounds the magnitude `value` to an integer under `mode`; `negative` is the sign of the number.
 double RoundToInteger(double value, Rounding mode, bool negative) {
   const double down = std::floor(value);
-  const double rest = value - down;
+  const double fraction = value - down;
   bool up = false;
   switch (mode) {
     case Rounding::kNone:
     case Rounding::kRint:
-      up = rest > 0.5 || (rest == 0.5 && std::fmod(down, 2.0) == 1.0);
+      up = fraction > 0.5 || (fraction == 0.5 && std::fmod(down, 2.0) == 1.0);
       break;
     case Rounding::kFloor:
-      up = negative && rest > 0;
+      up = negative && fraction > 0;
       break;
     case Rounding::kCeil:
-      up = !negative && rest > 0;
+      up = !negative && fraction > 0;
       break;
     case Rounding::kRound:
-      up = rest >= 0.5;
+      up = fraction >= 0.5;
       break;
     case Rounding::kTrunc:
       break;
     case Rounding::kOdd:
-      up = rest > 0 && std::fmod(down, 2.0) == 0.0;
+      up = fraction > 0 && std::fmod(down, 2.0) == 0.0;
       break;
   }
   return up ? down + 1 : down;
 }
 
-uint16_t NarrowSlowly(float value, const Format& format, Rounding mode) {
+uint16_t NarrowGeneric(float value, const Format& format, Rounding mode) {
   const bool negative = std::signbit(value);
   const double magnitude = std::fabs(static_cast<double>(value));
   int exponent = format.min_exponent;
@@ -67,7 +65,7 @@ uint16_t NarrowSlowly(float value, const Format& format, Rounding mode) {
     exponent = std::max(exponent, std::ilogb(magnitude));
   }
   const double ulps = RoundToInteger(std::ldexp(magnitude, format.fraction - exponent), mode, negative);
-  // Encodings of one sign are consecutive integers, so a carry into the next exponent needs no care.
+  // Encodings of one sign are consecutive integers, so a carry into the exponent needs no special case.
   const int64_t biased = exponent - format.min_exponent;
   int64_t code = static_cast<int64_t>(ulps) + (biased << format.fraction);
   if (code > format.infinity) {
@@ -93,15 +91,15 @@ float BfloatToFloat(uint16_t bits) { return FromBits(static_cast<uint32_t>(bits)
 
 float HalfToFloat(uint16_t bits) {
   const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
-  const uint32_t rest = bits & 0x7FFF;
-  if (rest >= 0x7C00) {
-    return FromBits(sign | 0x7F800000 | (rest & 0x3FF) << 13);
+  const uint32_t magnitude_bits = bits & 0x7FFF;
+  if (magnitude_bits >= 0x7C00) {
+    return FromBits(sign | 0x7F800000 | (magnitude_bits & 0x3FF) << 13);
   }
-  if (rest < 0x400) {  // subnormal: an integer of 2^-24
-    const float magnitude = static_cast<float>(rest) * 0x1p-24f;
+  if (magnitude_bits < 0x400) {  // subnormal: a multiple of 2^-24
+    const float magnitude = static_cast<float>(magnitude_bits) * 0x1p-24f;
     return sign != 0 ? -magnitude : magnitude;
   }
-  return FromBits(sign | ((rest << 13) + 0x38000000));
+  return FromBits(sign | ((magnitude_bits << 13) + 0x38000000));
 }
 
 uint16_t FloatToHalf(float value, Rounding mode, bool saturate) {
@@ -113,10 +111,10 @@ uint16_t FloatToHalf(float value, Rounding mode, bool saturate) {
   }
   uint16_t code;
   if (mode != Rounding::kRint && mode != Rounding::kNone) {
-    code = NarrowSlowly(value, kHalf, mode);
+    code = NarrowGeneric(value, kHalf, mode);
   } else if (magnitude >= 0x47800000) {
     code = sign | kHalf.infinity;
-  } else if (magnitude < 0x38800000) {  // 0.5 has the subnormals' ulp, so the addition rounds
+  } else if (magnitude < 0x38800000) {  // the ulp of 0.5 is that of a subnormal, so the addition rounds
     code = static_cast<uint16_t>(sign | (Bits(FromBits(magnitude) + 0.5f) - 0x3F000000));
   } else {
     code = static_cast<uint16_t>(sign | ((magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1)) >> 13));
@@ -131,7 +129,7 @@ uint16_t FloatToBfloat(float value, Rounding mode, bool saturate) {
   }
   const uint16_t code = mode == Rounding::kRint || mode == Rounding::kNone
                             ? static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
-                            : NarrowSlowly(value, kBfloat, mode);
+                            : NarrowGeneric(value, kBfloat, mode);
   return Special(value, kBfloat, saturate, code);
 }
 

@@ -1,4 +1,5 @@
-// Put before the tiling source when the model compiles it: a refusal becomes the caller's message.
+// Included before the tiling source in builds for the model: the reason of a failed tiling becomes the
+// caller's error message.
 #pragma once
 
 #include "model/run.h"

@@ -23,7 +23,7 @@ namespace ascend_model {
 namespace {
 
 thread_local std::string refusal;
-constexpr uint64_t kReservedUb = 8192;  // at the end of UB, not the kernel's unless built otherwise
+constexpr uint64_t kReservedUb = 8192;  // bytes at the end of UB that the compiler reserves by default
 
 ge::DataType DataTypeOf(DType dtype) {
   return dtype == DType::kFloat32 ? ge::DT_FLOAT : dtype == DType::kFloat16 ? ge::DT_FLOAT16 : ge::DT_BF16;
@@ -70,7 +70,7 @@ std::vector<int64_t> BlockOrder(const Request& request, uint32_t blocks) {
   return order;
 }
 
-// Which bytes of y the given blocks must write, by the tiling data.
+// The byte ranges of y that the given blocks must write according to the tiling data.
 std::vector<std::pair<uint64_t, uint64_t>> Expected(const Request& request, const MseLossV2GradTilingData& t,
                                                     const std::vector<int64_t>& order) {
   if (request.only_blocks.empty()) {
@@ -163,7 +163,7 @@ Outcome RunOperator(const Operator& op, const Request& request) {
                               std::to_string(request.vector_cores) + " vector cores");
     }
     if (context.workspaces.size() != 1 || context.workspaces[0] != 0) {
-      throw Violation(18, "a workspace was asked for");
+      throw Violation(18, "a workspace was requested");
     }
     RunBlocks(op, request, &context, &outcome);
   } catch (const Violation& violation) {

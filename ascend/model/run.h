@@ -1,4 +1,4 @@
-// The operator on this machine: host tiling, then the kernel on the model, on ordinary memory.
+// Runs the operator on this machine: host tiling, then the kernel on the model, on host memory.
 //
 //   ascend_model::Request request;
 //   request.dtype = ascend_model::DType::kFloat32;
@@ -30,7 +30,7 @@ enum class DType { kFloat32 = 0, kFloat16 = 1, kBfloat16 = 2 };
 
 struct Tensor {
   std::vector<int64_t> shape;
-  const void* data = nullptr;  // contiguous, at least aligned to the element
+  const void* data = nullptr;  // contiguous, aligned to the element size
 };
 
 struct Request {
@@ -42,17 +42,17 @@ struct Request {
   std::vector<int64_t> y_shape;
   void* y = nullptr;  // may be exactly one of the inputs
 
-  // The chip: Atlas A2 with 48 vector cores unless told otherwise.
+  // The chip; the default is an Atlas A2 with 48 vector cores.
   uint32_t vector_cores = 48;
   uint64_t ub_bytes = 196352;  // as GetCoreMemSize reports it
   uint64_t l2_bytes = uint64_t{192} << 20;
-  bool saturate = false;                  // the other float overflow mode
-  uint64_t seed = 0;                      // of the order in which blocks run
-  std::vector<int64_t> only_blocks = {};  // all when empty
+  bool saturate = false;                  // saturating overflow mode
+  uint64_t seed = 0;                      // for the order in which blocks run
+  std::vector<int64_t> only_blocks = {};  // empty: all
   Timing timing;
 };
 
-// A kernel and its tiling; tests pass variants of them.
+// A kernel and its tiling function; tests pass variants of both.
 struct Operator {
   void (*kernel[3])(uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*);  // by DType
   uint32_t (*tiling)(gert::TilingContext*);
@@ -60,21 +60,21 @@ struct Operator {
 const Operator& MseLossV2Grad();
 
 struct Outcome {
-  std::string error;  // empty when all went well
-  int rule = 0;       // of docs/ascend.md; 0 when tiling refused or nothing is wrong
+  std::string error;  // empty on success
+  int rule = 0;       // rule number of docs/ascend.md; 0 on success or if tiling failed
   uint32_t blocks = 0;
   Counters counters;
 };
 Outcome RunOperator(const Operator& op, const Request& request);
 
-// The tiling alone; empty or the reason it refused.
+// Runs only the tiling. Returns an empty string or the reason of the failure.
 std::string Tile(const Operator& op, const Request& request, MseLossV2GradTilingData* tiling,
                  uint32_t* blocks);
 
-// Empty on success, else one sentence: what tiling refused or which rule the kernel broke. Thread safe.
+// Returns an empty string on success, else why tiling failed or which rule the kernel broke. Thread-safe.
 std::string Run(const Request& request, Counters* counters = nullptr);
 
-// What the tiling of the calling thread last refused; the shipped tiling source reports through it.
+// Sets the reason of the calling thread's failed tiling; the shipped tiling source calls it through report.h.
 void ReportRefusal(const char* reason);
 
 }  // namespace ascend_model

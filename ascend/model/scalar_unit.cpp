@@ -17,11 +17,11 @@ CopyShape Whole(uint32_t count, uint32_t element_bytes) {
 
 uint32_t Locate(Core& core, const TensorRef& tensor, uint32_t offset, uint32_t bytes) {
   if (tensor.buffer < 0) {
-    core.Fail(4, "a tensor that was never allotted");
+    core.Fail(4, "a tensor that was never allocated");
   }
   const Buffer& buffer = core.buffer(tensor.buffer);
-  if (buffer.place != Place::kVecCalc) {
-    const bool usable = buffer.state == BufferState::kDequeued || buffer.place == Place::kVecOut;
+  if (buffer.position != Position::kVecCalc) {
+    const bool usable = buffer.state == BufferState::kDequeued || buffer.position == Position::kVecOut;
     if (buffer.generation != tensor.generation || buffer.state == BufferState::kFree || !usable) {
       core.Fail(4, "an element of a tensor that is not dequeued");
     }

@@ -1,4 +1,4 @@
-// When instructions would run under the nominal figures of counters.h, and what that adds up to.
+// Instruction times under the nominal timing of counters.h, and the counters derived from them.
 #include <algorithm>
 
 #include "model/core.h"
@@ -9,7 +9,7 @@ void Core::Retire(double cycles, double latency) {
   PipeState& state = pipes_[pipe_];
   double end = state.free_at + cycles;
   if (pipe_ == kCopyIn || pipe_ == kCopyOut) {
-    end = TakeBus(state.free_at + options_.timing.copy_issue, cycles);
+    end = ReserveBus(state.free_at + options_.timing.copy_issue, cycles);
   } else if (pipe_ == kVector) {
     AddBusy(vector_busy_, state.free_at, end);
   }
@@ -17,9 +17,10 @@ void Core::Retire(double cycles, double latency) {
   state.done_at = end + latency;
 }
 
-// Both directions share the core's way to memory. Transfers are issued in program order but start when their
-// events allow, so a later one takes what an earlier one leaves free. Returns when the last byte has passed.
-double Core::TakeBus(double ready, double cycles) {
+// Both copy directions share the core's bus. Transfers are issued in program order but start when their
+// events allow, so a later transfer can use time that an earlier one leaves free. Returns the time of the
+// last byte.
+double Core::ReserveBus(double ready, double cycles) {
   const double past = std::min(pipes_[kCopyIn].free_at, pipes_[kCopyOut].free_at);
   while (!bus_.empty() && bus_.front().second <= past) {
     bus_.pop_front();
@@ -28,12 +29,12 @@ double Core::TakeBus(double ready, double cycles) {
   double left = cycles;
   for (auto next = bus_.begin();; ++next) {
     const bool last = next == bus_.end();
-    const double piece = last ? left : std::min(left, next->first - at);
-    if (piece > 0) {
-      AddBusy(bus_busy_, at, at + piece);
-      next = bus_.insert(next, {at, at + piece}) + 1;
-      at += piece;
-      left -= piece;
+    const double slice = last ? left : std::min(left, next->first - at);
+    if (slice > 0) {
+      AddBusy(bus_busy_, at, at + slice);
+      next = bus_.insert(next, {at, at + slice}) + 1;
+      at += slice;
+      left -= slice;
     }
     if (last || left <= 0) {
       break;
@@ -63,7 +64,7 @@ void Core::CountVector(uint64_t bytes) {
   counters_->vector_repeats += (bytes + 255) / 256;
 }
 
-// At the end of the kernel.
+// Called at the end of the kernel.
 void Core::CountTime() {
   double end = 0;
   std::sort(bus_busy_.begin(), bus_busy_.end());

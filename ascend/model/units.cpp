@@ -11,14 +11,14 @@ constexpr uint32_t kBlock = Core::kGranule;
 
 uint32_t Width(Element type) { return type == Element::kFloat32 ? 4 : 2; }
 
-// What may touch a tensor: the copy engines fill a fresh VECIN tensor and drain a dequeued VECOUT tensor, the
-// vector and scalar units work in between.
+// Checks that an access fits the tensor's state: copy engines write an allocated VECIN tensor and read a
+// dequeued VECOUT tensor; the vector and scalar units access tensors in between.
 void CheckState(Core& core, const TensorRef& tensor, BufferState vec_in, BufferState vec_out, bool copy) {
   if (tensor.buffer < 0) {
-    core.Fail(4, "a tensor that was never allotted");
+    core.Fail(4, "a tensor that was never allocated");
   }
   const Buffer& buffer = core.buffer(tensor.buffer);
-  if (buffer.place == Place::kVecCalc) {
+  if (buffer.position == Position::kVecCalc) {
     if (copy) {
       core.Fail(12, "a copy to or from a VECCALC buffer");
     }
@@ -27,7 +27,7 @@ void CheckState(Core& core, const TensorRef& tensor, BufferState vec_in, BufferS
   if (buffer.generation != tensor.generation || buffer.state == BufferState::kFree) {
     core.Fail(4, "a tensor used after FreeTensor");
   }
-  const BufferState wanted = buffer.place == Place::kVecIn ? vec_in : vec_out;
+  const BufferState wanted = buffer.position == Position::kVecIn ? vec_in : vec_out;
   if (buffer.state != wanted) {
     core.Fail(4,
               wanted == BufferState::kDequeued ? "a tensor used before DeQue" : "a tensor used after EnQue");
@@ -120,8 +120,8 @@ void Elementwise(Core& core, Binary op, Element type, uint32_t dst, uint32_t a, 
         return run([](float x, float y) { return x * y; });
     }
   }
-  for (int32_t i = 0; i < count;
-       ++i) {  // one rounding of a float result is the half result: 24 >= 2 * 11 + 2
+  // Rounding the float result gives the correctly rounded half result because 24 >= 2 * 11 + 2.
+  for (int32_t i = 0; i < count; ++i) {
     Store(ub + dst + 2 * i, type, Apply(op, Load(ub + a + 2 * i, type), second(i)), Rounding::kRint,
           core.options().saturate);
   }
@@ -244,7 +244,7 @@ void CopyToLocal(const char* call, TensorRef dst, uintptr_t src, const CopyShape
   core.Issue(kCopyIn, call);
   CheckCopy(core, shape);
   CheckState(core, dst, BufferState::kOccupied, BufferState::kEnqueued, true);
-  if (core.buffer(dst.buffer).place != Place::kVecIn) {
+  if (core.buffer(dst.buffer).position != Position::kVecIn) {
     core.Fail(12, "a copy from global memory into a buffer that is not VECIN");
   }
   if (shape.blocks == 0 || shape.block_bytes == 0) {
@@ -274,7 +274,7 @@ void CopyToGlobal(const char* call, uintptr_t dst, TensorRef src, const CopyShap
   core.Issue(kCopyOut, call);
   CheckCopy(core, shape);
   CheckState(core, src, BufferState::kEnqueued, BufferState::kDequeued, true);
-  if (core.buffer(src.buffer).place != Place::kVecOut) {
+  if (core.buffer(src.buffer).position != Position::kVecOut) {
     core.Fail(12, "a copy to global memory from a buffer that is not VECOUT");
   }
   if (shape.blocks == 0 || shape.block_bytes == 0) {

@@ -1,4 +1,4 @@
-// What the instructions do and check, without the kernel API's types: the vector unit and the copy engines.
+// The instructions of the vector unit, the copy engines and the scalar unit, without the kernel API's types.
 #pragma once
 
 #include <cstdint>
@@ -9,15 +9,15 @@ namespace ascend_model {
 
 enum class Element { kFloat32, kFloat16, kBfloat16, kOther };
 
-// Numbers of AscendC::RoundMode.
+// Values equal AscendC::RoundMode.
 enum class Rounding { kNone = 0, kRint = 1, kFloor = 2, kCeil = 3, kRound = 4, kTrunc = 5, kOdd = 6 };
 
-// A local tensor without its type.
+// A local tensor without its element type.
 struct TensorRef {
   int buffer = -1;
   uint32_t generation = 0;
   uint32_t start = 0;  // bytes into UB
-  uint32_t bytes = 0;  // to the end of its buffer
+  uint32_t bytes = 0;  // up to the end of its buffer
 };
 
 struct CopyShape {

@@ -1,4 +1,4 @@
-// The operator's definition, and what a graph needs to know before it runs: shape and dtype of y.
+// The operator definition, and the inference of y's shape and dtype for graphs.
 #include "register/op_def_registry.h"
 
 namespace optiling {
@@ -15,8 +15,8 @@ bool RankUnknown(const gert::Shape& shape) {
   return shape.GetDimNum() == 1 && shape.GetDim(0) == kUnknownRank;
 }
 
-// One dimension of y from one of an input; false when they cannot broadcast. An unknown dimension yields to
-// every known one but 1, which it may still widen.
+// Merges an input dimension into the dimension of y; false if they do not broadcast. A known dimension other
+// than 1 takes precedence over an unknown one, which may still be larger than 1.
 bool MergeDim(int64_t dim, int64_t* merged) {
   if (dim == *merged || dim == 1) {
     return true;

@@ -1,4 +1,4 @@
-// Tiling: checks one call, then decides how the cores divide it. Nothing after it validates anything.
+// Tiling: validates a call and partitions it among the cores. No later stage validates.
 #include "../op_kernel/mse_loss_v2_grad_tiling.h"
 
 #include <cmath>
@@ -9,8 +9,8 @@
 #include "register/op_def_registry.h"
 #include "tiling/platform/platform_ascendc.h"
 
-// Says why a call is refused. CANN's own log is not part of the documented interface, so a build may name
-// another.
+// Reports the reason of a failure. CANN's log is not part of the documented interface, so a build can define
+// another function.
 #ifndef MSE_LOSS_V2_GRAD_REPORT
 #define MSE_LOSS_V2_GRAD_REPORT(reason) std::fprintf(stderr, "MseLossV2Grad: %s\n", reason)
 #endif
@@ -20,13 +20,13 @@ namespace {
 
 constexpr int64_t kMaxRank = 8;
 constexpr int64_t kBlockBytes = 32;        // alignment of UB operands
-constexpr int64_t kUnitBytes = 512;        // cores that write into one such range wait for each other
-constexpr int64_t kBytesPerCore = 4096;    // of y; below it a further core costs more than it takes off
-constexpr int64_t kReservedUb = 8192;      // the compiler's own, within what GetCoreMemSize reports
-constexpr int64_t kTransferBytes = 16384;  // from here on a transfer reaches full speed
-constexpr int64_t kStep = 4096;            // floats widened at a time: 64 repeats hide an instruction's start
-constexpr int64_t kMaxTileRows = 512;      // bounds the values kept for column inputs
-constexpr int64_t kMaxBytes = INT64_MAX / 8;  // so that the four tensors together still fit 64 bits
+constexpr int64_t kUnitBytes = 512;        // concurrent writes of two cores to one such range are slow
+constexpr int64_t kBytesPerCore = 4096;    // of y; with less, an additional core costs more than it saves
+constexpr int64_t kReservedUb = 8192;      // reserved by the compiler, included in GetCoreMemSize
+constexpr int64_t kTransferBytes = 16384;  // minimum size of a transfer at full bandwidth
+constexpr int64_t kStep = 4096;  // floats widened at a time: 64 repeats amortise an instruction's start-up
+constexpr int64_t kMaxTileRows = 512;         // limits the buffer of per-row values of column inputs
+constexpr int64_t kMaxBytes = INT64_MAX / 8;  // the total size of the four tensors must fit 64 bits
 
 struct Dims {
   int64_t rank;
@@ -60,25 +60,26 @@ int64_t Count(const Dims& shape) {
   return count;
 }
 
-// 2 / n rounded once. float(2.0 / n) rounds twice and is first wrong at n = 846731599, so divide bit by bit.
+// 2 / n rounded once, by bitwise long division. float(2.0 / n) rounds twice; its first wrong result is at
+// n = 846731599.
 float MeanScale(uint64_t n) {
-  uint64_t rest = 2;
+  uint64_t remainder = 2;
   int exponent = 0;
-  while (rest >= 2 * n) {
-    rest >>= 1;
+  while (remainder >= 2 * n) {
+    remainder >>= 1;
     ++exponent;
   }
-  while (rest < n) {
-    rest <<= 1;
+  while (remainder < n) {
+    remainder <<= 1;
     --exponent;
   }
   uint32_t bits = 0;
-  for (int i = 0; i < 25; ++i) {  // 24 of the result, one to round by
-    const uint64_t bit = rest >= n ? 1 : 0;
+  for (int i = 0; i < 25; ++i) {  // 24 result bits and one rounding bit
+    const uint64_t bit = remainder >= n ? 1 : 0;
     bits = bits << 1 | static_cast<uint32_t>(bit);
-    rest = (rest - bit * n) << 1;
+    remainder = (remainder - bit * n) << 1;
   }
-  const bool up = (bits & 1) != 0 && (rest != 0 || (bits & 2) != 0);
+  const bool up = (bits & 1) != 0 && (remainder != 0 || (bits & 2) != 0);
   return std::ldexp(static_cast<float>((bits >> 1) + (up ? 1 : 0)), exponent - 23);
 }
 
@@ -102,7 +103,7 @@ bool ReadShape(const gert::StorageShape* storage, int64_t element_size, Dims* sh
   return true;
 }
 
-// Null when the call is one the kernel can run.
+// Returns null for a valid call, else the reason of the error.
 const char* ReadCall(gert::TilingContext* context, Call* call) {
   ge::DataType dtype = ge::DT_UNDEFINED;
   for (size_t i = 0; i <= kMseInputs; ++i) {
@@ -156,13 +157,13 @@ const char* ReadCall(gert::TilingContext* context, Call* call) {
   return nullptr;
 }
 
-// Merges neighbouring dimensions along which the same inputs repeat; the innermost of what remains is the
+// Merges adjacent dimensions in which the same inputs are broadcast. The innermost remaining dimension is the
 // row.
 void Coalesce(const Call& call, MseLossV2GradTilingData* t) {
-  int32_t merged = 0;  // dimensions found, the row included
+  int32_t merged = 0;  // merged dimensions so far, including the row
   uint32_t last_pattern = 0;
   t->row_length = 1;
-  int64_t advance[kMseInputs] = {1, 1, 1};  // elements of each input inside the dimension at hand
+  int64_t advance[kMseInputs] = {1, 1, 1};  // elements of each input inside the current dimension
   for (int64_t from_end = 1; from_end <= call.y.rank; ++from_end) {
     const int64_t extent = call.y.dim[call.y.rank - from_end];
     if (extent == 1) {
@@ -198,7 +199,8 @@ void Coalesce(const Call& call, MseLossV2GradTilingData* t) {
   t->outer_rank = Max(merged - 1, 0);
 }
 
-// Whole 512-byte units, no core more than one ahead of another; returns how many cores take part.
+// Distributes whole 512-byte units evenly: core loads differ by at most one unit. Returns the number of
+// cores.
 int64_t SplitCores(const Platform& platform, int64_t element_size, MseLossV2GradTilingData* t) {
   t->unit = kUnitBytes / element_size;
   const int64_t units = CeilDiv(t->total, t->unit);
@@ -208,22 +210,22 @@ int64_t SplitCores(const Platform& platform, int64_t element_size, MseLossV2Grad
   return cores;
 }
 
-// Divides UB; false when it is too small for even one block of every operand.
+// Partitions UB; false if it cannot hold one block of every operand.
 bool SplitUb(const Platform& platform, int64_t element_size, MseLossV2GradTilingData* t) {
   const int64_t block = kBlockBytes / element_size;
   const bool widen = element_size < 4;
   int64_t budget = AlignDown(platform.ub - kReservedUb, kBlockBytes);
   const int64_t max_rows = Min(kMaxTileRows, Max(8, AlignDown(budget / 256, 8)));
   const int64_t value_bytes = AlignUp(max_rows * element_size, kBlockBytes);
-  int64_t bytes = 2 * element_size;  // of UB for an element of a tile: y twice, then each dense input twice
-  bool value_a_row = false;
+  int64_t bytes = 2 * element_size;  // UB bytes per tile element: two buffers for y and for each dense input
+  bool value_per_row = false;
   for (int32_t i = 0; i < kMseInputs; ++i) {
-    const bool value = t->dense[i] == 0 && t->once[i] == 0;
+    const bool value = t->dense[i] == 0 && t->single[i] == 0;
     bytes += t->dense[i] != 0 ? 2 * element_size : 0;
-    budget -= t->once[i] != 0 ? kBlockBytes : value ? 2 * value_bytes : 0;
-    value_a_row = value_a_row || value;
+    budget -= t->single[i] != 0 ? kBlockBytes : value ? 2 * value_bytes : 0;
+    value_per_row = value_per_row || value;
   }
-  t->value_slots = value_a_row ? max_rows : 8;
+  t->value_slots = value_per_row ? max_rows : 8;
   budget -= widen ? kMseInputs * t->value_slots * static_cast<int64_t>(sizeof(float)) : 0;
 
   const int64_t floats = widen ? 2 * static_cast<int64_t>(sizeof(float)) : 0;  // two buffers of `step`
@@ -235,7 +237,7 @@ bool SplitUb(const Platform& platform, int64_t element_size, MseLossV2GradTiling
   if (budget <= 0 || tile < block) {
     return false;
   }
-  // Tiles of one length rather than full ones and a short last one, but none below an efficient transfer.
+  // Prefer tiles of equal length to full tiles and a short last one, but no tile below an efficient transfer.
   const int64_t most = (t->base_units + (t->extra_cores > 0 ? 1 : 0)) * t->unit;
   const int64_t run = Max(1, Min(t->row_length, most));
   const int64_t align = tile >= t->unit ? t->unit : block;
@@ -249,9 +251,9 @@ bool SplitUb(const Platform& platform, int64_t element_size, MseLossV2GradTiling
   }
   t->step = static_cast<int32_t>(widen ? Min(kStep, t->tile) : t->tile);
   for (int32_t i = 0; i < kMseInputs; ++i) {
-    t->input_bytes[i] = static_cast<int32_t>(t->dense[i] != 0  ? t->tile * element_size
-                                             : t->once[i] != 0 ? kBlockBytes
-                                                               : value_bytes);
+    t->input_bytes[i] = static_cast<int32_t>(t->dense[i] != 0    ? t->tile * element_size
+                                             : t->single[i] != 0 ? kBlockBytes
+                                                                 : value_bytes);
   }
   return true;
 }
@@ -298,13 +300,13 @@ ge::graphStatus TilingMseLossV2Grad(gert::TilingContext* context) {
   int64_t moved = t->total * call.element_size;
   for (int32_t i = 0; i < kMseInputs; ++i) {
     t->size[i] = Count(call.input[i]);
-    t->once[i] = t->size[i] == 1 && t->dense[i] == 0 ? 1 : 0;
+    t->single[i] = t->size[i] == 1 && t->dense[i] == 0 ? 1 : 0;
     moved += t->size[i] * call.element_size;
   }
   for (int32_t i = 0; i < kMseInputs; ++i) {
-    t->streamed[i] = moved > platform.l2 && t->size[i] == t->total ? 1 : 0;
+    t->bypass_l2[i] = moved > platform.l2 && t->size[i] == t->total ? 1 : 0;
   }
-  t->y_streamed = moved > platform.l2 ? 1 : 0;
+  t->y_bypass_l2 = moved > platform.l2 ? 1 : 0;
   t->scale =
       call.mean && t->size[kMsePredict] > 0 ? MeanScale(static_cast<uint64_t>(t->size[kMsePredict])) : 2.0f;
 

@@ -1,4 +1,4 @@
-// y = ((predict - label) * scale) * dout, three float32 operations and one rounding to the storage type.
+// y = ((predict - label) * scale) * dout in three float32 operations, rounded once to the storage type.
 #include "kernel_operator.h"
 #include "mse_loss_v2_grad_tiling.h"
 
@@ -15,7 +15,7 @@ using AscendC::TPipe;
 using AscendC::TPosition;
 using AscendC::TQue;
 
-// One trip of the loop: `rows` whole rows, or a slice of one row.
+// One iteration of the tile loop: `rows` whole rows, or a part of one row.
 struct Tile {
   int64_t start;  // first element of y
   int64_t row;
@@ -24,17 +24,17 @@ struct Tile {
   int32_t columns;
 };
 
-// What a tile is computed in: some of its rows, or a part of one.
+// A part of a tile that is computed at once: some of its rows, or a part of one row.
 struct Chunk {
   int32_t row;  // of the tile
   int32_t rows;
   int32_t column;
-  int32_t count;  // elements, the rows' padding included
-  int32_t pitch;  // elements from row to row in UB
+  int32_t count;  // elements, including row padding
+  int32_t pitch;  // distance of rows in UB, in elements
 };
 
-// Assumes what the tiling has checked: the shapes broadcast to y, the buffers fit, no core is without work
-// unless y is empty. All lengths and offsets count elements, 64 bits wide.
+// Assumes, as checked by the tiling: the shapes broadcast to y, the buffers fit UB, and every core has work
+// unless y is empty. Lengths and offsets count elements; global ones have 64 bits.
 template <typename T>
 class MseLossV2Grad {
  public:
@@ -55,7 +55,7 @@ class MseLossV2Grad {
     BindInput(kMseLabel, label, pipe);
     BindInput(kMseDout, dout, pipe);
     y_.SetGlobalBuffer((__gm__ T*)y, static_cast<uint64_t>(tiling->total));
-    if (tiling->y_streamed != 0) {
+    if (tiling->y_bypass_l2 != 0) {
       y_.SetL2CacheHint(AscendC::CacheMode::CACHE_MODE_DISABLE);
     }
     pipe->InitBuffer(output_, 2, static_cast<uint32_t>(tiling->tile * kSize));
@@ -90,10 +90,10 @@ class MseLossV2Grad {
 
   __aicore__ inline void BindInput(int32_t input, GM_ADDR address, TPipe* pipe) {
     input_[input].SetGlobalBuffer((__gm__ T*)address, static_cast<uint64_t>(tiling_->size[input]));
-    if (tiling_->streamed[input] != 0) {
+    if (tiling_->bypass_l2[input] != 0) {
       input_[input].SetL2CacheHint(AscendC::CacheMode::CACHE_MODE_DISABLE);
     }
-    pipe->InitBuffer(queue_[input], tiling_->once[input] != 0 ? 1 : 2,
+    pipe->InitBuffer(queue_[input], tiling_->single[input] != 0 ? 1 : 2,
                      static_cast<uint32_t>(tiling_->input_bytes[input]));
   }
 
@@ -104,7 +104,7 @@ class MseLossV2Grad {
     tile.column = position - tile.row * tiling_->row_length;
     const int64_t left = end_ - position;
     if (tiling_->tile_rows > 1 && tile.column == 0 && left >= tiling_->row_length) {
-      // A tile stays inside the dimension next to the row, where every input has one stride.
+      // A tile does not cross the dimension next to the row, so every input has one row stride.
       const int64_t rows = Min(left / tiling_->row_length, tiling_->outer[0] - tile.row % tiling_->outer[0]);
       tile.rows = static_cast<int32_t>(Min(rows, tiling_->tile_rows));
       tile.columns = static_cast<int32_t>(tiling_->row_length);
@@ -130,8 +130,8 @@ class MseLossV2Grad {
     LocalTensor<T> local = queue_[input].template AllocTensor<T>();
     const DataCopyExtParams shape(static_cast<uint16_t>(blocks), static_cast<uint32_t>(elements * kSize), 0,
                                   0, 0);
-    DataCopyPadExtParams<T>
-        padding{};  // zeros to the end of each 32-byte block, so that whole rows can be computed on
+    // Pads each row with zeros to a multiple of 32 bytes, so that instructions can process whole rows.
+    DataCopyPadExtParams<T> padding{};
     padding.rightPadding = static_cast<uint8_t>((kBlock - elements % kBlock) % kBlock);
     padding.isPad = padding.rightPadding != 0;
     AscendC::DataCopyPad(local, input_[input][static_cast<uint64_t>(offset)], shape, padding);
@@ -140,29 +140,29 @@ class MseLossV2Grad {
 
   __aicore__ inline void CopyIn(const Tile& tile) {
     for (int32_t input = 0; input < kMseInputs; ++input) {
-      if (tiling_->once[input] != 0) {
+      if (tiling_->single[input] != 0) {
         continue;
       }
       const int32_t rows = tiling_->stride[input][0] != 0 ? tile.rows : 1;
       if (tiling_->dense[input] != 0) {
         Load(input, Offset(input, tile), rows, tile.columns);
       } else {
-        Load(input, Offset(input, tile), 1, rows);  // the values of consecutive rows lie side by side
+        Load(input, Offset(input, tile), 1, rows);  // the values of consecutive rows are contiguous
       }
     }
   }
 
-  // A scalar dout, the case of every training step with mean or sum, is read here and never broadcast.
+  // Reads inputs of one element, such as dout in a training step with mean or sum; they need no broadcast.
   __aicore__ inline void ReadSingleElements() {
     for (int32_t input = 0; input < kMseInputs; ++input) {
-      if (tiling_->once[input] == 0) {
+      if (tiling_->single[input] == 0) {
         continue;
       }
       Load(input, 0, 1, 1);
       LocalTensor<T> local = queue_[input].template DeQue<T>();
       WidenValues(input, local, 1);
       WaitForValues();
-      once_[input] = Value(input, local, 0);
+      single_value_[input] = Value(input, local, 0);
       queue_[input].FreeTensor(local);
     }
   }
@@ -173,7 +173,7 @@ class MseLossV2Grad {
     }
   }
 
-  // The scalar unit waits for the vector pipe, which has waited for the copy.
+  // Makes the scalar unit wait for the vector pipe, which already waits for the copy.
   __aicore__ inline void WaitForValues() {
     AscendC::SetFlag<HardEvent::V_S>(scalar_ready_);
     AscendC::WaitFlag<HardEvent::V_S>(scalar_ready_);
@@ -189,18 +189,18 @@ class MseLossV2Grad {
 
   __aicore__ inline void Compute(const Tile& tile) {
     LocalTensor<T> in[kMseInputs];
-    bool value_a_row = false;
+    bool value_per_row = false;
     for (int32_t input = 0; input < kMseInputs; ++input) {
-      if (tiling_->once[input] != 0) {
+      if (tiling_->single[input] != 0) {
         continue;
       }
       in[input] = queue_[input].template DeQue<T>();
       if (tiling_->dense[input] == 0) {
         WidenValues(input, in[input], tiling_->stride[input][0] != 0 ? tile.rows : 1);
-        value_a_row = true;
+        value_per_row = true;
       }
     }
-    if (value_a_row) {
+    if (value_per_row) {
       WaitForValues();
     }
 
@@ -221,17 +221,17 @@ class MseLossV2Grad {
 
     output_.EnQue(out);
     for (int32_t input = 0; input < kMseInputs; ++input) {
-      if (tiling_->once[input] == 0) {
+      if (tiling_->single[input] == 0) {
         queue_[input].FreeTensor(in[input]);
       }
     }
   }
 
-  // An input takes one instruction for a chunk, or one for each row where rows share it or differ in its
-  // value.
+  // True if the input needs one instruction per row of the chunk: a dense row shared by all rows, or a value
+  // per row.
   __aicore__ inline bool ByRow(int32_t input, const Chunk& chunk) const {
-    const bool moves = tiling_->stride[input][0] != 0;
-    return chunk.rows > 1 && tiling_->once[input] == 0 && (tiling_->dense[input] != 0) != moves;
+    const bool strided = tiling_->stride[input][0] != 0;
+    return chunk.rows > 1 && tiling_->single[input] == 0 && (tiling_->dense[input] != 0) != strided;
   }
 
   __aicore__ inline LocalTensor<T> Elements(const LocalTensor<T>& local, int32_t input,
@@ -241,13 +241,13 @@ class MseLossV2Grad {
   }
 
   __aicore__ inline float RowValue(int32_t input, const LocalTensor<T>& local, int32_t row) {
-    if (tiling_->once[input] != 0) {
-      return once_[input];
+    if (tiling_->single[input] != 0) {
+      return single_value_[input];
     }
     return Value(input, local, tiling_->stride[input][0] != 0 ? row : 0);
   }
 
-  // float32 computes in the output buffer; half types in a float buffer, narrowed once at the end.
+  // float32 is computed in the output buffer, half types in a float buffer that is narrowed once at the end.
   __aicore__ inline void ComputeChunk(const LocalTensor<T>& out, const LocalTensor<T>* in,
                                       const Chunk& chunk) {
     LocalTensor<float> result;
@@ -284,7 +284,7 @@ class MseLossV2Grad {
       } else if constexpr (kWiden) {
         AscendC::Cast(result[at], in, RoundMode::CAST_NONE, length);
       } else {
-        AscendC::Muls(result[at], in, 1.0f, length);  // a copy; adding 0 would lose the sign of -0
+        AscendC::Muls(result[at], in, 1.0f, length);  // a copy; adding 0 would change -0 to +0
       }
     }
     AscendC::PipeBarrier<PIPE_V>();
@@ -302,7 +302,7 @@ class MseLossV2Grad {
         AscendC::Sub(result[at], predict[at], label, length);
       }
     } else {
-      for (int32_t at = 0; at < chunk.count; at += length) {  // the same as a subtraction, by IEEE 754
+      for (int32_t at = 0; at < chunk.count; at += length) {  // equals the subtraction by IEEE 754
         AscendC::Adds(result[at], predict[at], -RowValue(kMseLabel, in, chunk.row + at / chunk.pitch),
                       length);
       }
@@ -345,7 +345,7 @@ class MseLossV2Grad {
   }
 
   const MseLossV2GradTilingData* tiling_;
-  int64_t begin_;  // this core's part of y
+  int64_t begin_;  // the part of y of this core
   int64_t end_;
   GlobalTensor<T> input_[kMseInputs];
   GlobalTensor<T> y_;
@@ -355,8 +355,8 @@ class MseLossV2Grad {
   TBuf<TPosition::VECCALC> value_buffer_;
   LocalTensor<float> work_;
   LocalTensor<float> values_;
-  float once_[kMseInputs];  // values of the inputs that are a single element
-  int32_t scalar_ready_;    // event id
+  float single_value_[kMseInputs];  // values of the inputs with one element
+  int32_t scalar_ready_;            // event id
 };
 
 }  // namespace mse_loss_v2_grad_op
@@ -367,7 +367,7 @@ extern "C" __global__ __aicore__ void mse_loss_v2_grad(GM_ADDR predict, GM_ADDR 
   REGISTER_TILING_DEFAULT(MseLossV2GradTilingData);
   GET_TILING_DATA_WITH_STRUCT(MseLossV2GradTilingData, tiling_data, tiling);
   (void)workspace;
-  AscendC::TPipe pipe;  // outside the class, so that its members can live in registers
+  AscendC::TPipe pipe;  // outside the class, so that the class members can be kept in registers
   mse_loss_v2_grad_op::MseLossV2Grad<DTYPE_PREDICT> kernel;
   kernel.Init(predict, label, dout, y, &tiling_data, &pipe);
   kernel.Process();

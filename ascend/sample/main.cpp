@@ -1,4 +1,4 @@
-// Calls aclnnMseLossV2Grad on two tensors and a scalar gradient, and checks what came back.
+// Calls aclnnMseLossV2Grad on two tensors and a scalar gradient, and checks the result.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -17,7 +17,7 @@ void Check(int status, const char* what) {
   }
 }
 
-// A tensor with device memory of its own.
+// A tensor that owns its device memory.
 struct DeviceTensor {
   DeviceTensor(const std::vector<int64_t>& shape, const std::vector<float>& values)
       : bytes(values.size() * sizeof(float)) {
@@ -55,7 +55,7 @@ void Run(aclrtStream stream) {
   Check(aclnnMseLossV2GradGetWorkspaceSize(x.tensor, t.tensor, dout.tensor, reduction, y.tensor,
                                            &workspace_bytes, &executor),
         "aclnnMseLossV2GradGetWorkspaceSize");
-  void* workspace = nullptr;  // the operator asks for none, the framework may
+  void* workspace = nullptr;  // the operator needs none, but the framework may
   if (workspace_bytes > 0) {
     Check(aclrtMalloc(&workspace, workspace_bytes, ACL_MEM_MALLOC_HUGE_FIRST),
           "aclrtMalloc of the workspace");

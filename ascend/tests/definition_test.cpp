@@ -1,4 +1,4 @@
-// What the definition tells CANN, and shape and dtype inference for graphs.
+// The operator definition, and shape and dtype inference.
 #include <gtest/gtest.h>
 
 #include "register/op_def_registry.h"
@@ -36,7 +36,7 @@ TEST(DefinitionTest, Operator_IsDeclaredAsDocumented) {
             (std::vector<std::string>{"ascend910b", "ascend910_93"}));
 }
 
-// The inferred dims, or {-99} when inference fails.
+// The inferred shape; {-99} if inference fails.
 Dims Infer(const Dims& predict, const Dims& label, const Dims& dout) {
   gert::InferShapeContext context;
   for (const Dims& dims : {predict, label, dout}) {

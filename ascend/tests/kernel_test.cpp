@@ -1,5 +1,5 @@
-// The kernel on the model against the oracle: dtypes, reductions, sizes around every boundary, grads,
-// platforms.
+// The kernel on the model, compared with the oracle: dtypes, reductions, sizes around every boundary,
+// gradients, platforms.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -23,7 +23,7 @@ class CaseCount : public ::testing::Environment {
 };
 const auto* const kCaseCount = ::testing::AddGlobalTestEnvironment(new CaseCount);
 
-// Sizes one below, at and one above what matters to a platform: blocks, units, cores and tiles.
+// Sizes at and next to the boundaries of a platform: blocks, units, cores and tiles.
 std::set<int64_t> SizesOf(DType dtype, uint32_t cores, uint64_t ub, bool scalar_dout, int64_t limit) {
   const Shape huge = {int64_t{1} << 32};
   Request request = RequestOf(dtype, "sum", huge, huge, scalar_dout ? Shape{} : huge);
@@ -86,7 +86,7 @@ TEST_P(KernelTest, AllCoresWithSeveralTiles_MatchesTheOracle) {
 }
 
 TEST_P(KernelTest, EveryThreeWayBroadcast_MatchesTheOracle) {
-  // Each of three inputs present or repeated along each of three dimensions: all 8^3 patterns.
+  // Each of three inputs dense or broadcast along each of three dimensions: all 8^3 patterns.
   const Shape full = {3, 5, 37};
   for (int pattern = 0; pattern < 512; ++pattern) {
     Shape shapes[3];
@@ -161,7 +161,7 @@ TEST_P(KernelTest, InPlaceOnAnyInput_MatchesTheOracle) {
 
 TEST_P(KernelTest, SaturatingMode_ReplacesInfinityAndNan) {
   if (GetParam() == DType::kFloat32) {
-    return;  // a mode of the half types
+    return;  // saturation exists only for the half types
   }
   const mseloss::DType dtype = OracleType(GetParam());
   const double inf = std::numeric_limits<double>::infinity();

@@ -1,5 +1,4 @@
-// Lengths past 2^31 and 2^32 elements, run for real at the places where a 32-bit count or offset would go
-// astray.
+// Lengths above 2^31 and 2^32 elements, executed where a 32-bit count or offset would overflow.
 #include <gtest/gtest.h>
 
 #include "sparse.h"
@@ -11,7 +10,7 @@ constexpr int64_t k32 = int64_t{1} << 32;
 
 class LargeTest : public ::testing::TestWithParam<DType> {
  protected:
-  // Many cores keep the part of each small: a block is what runs.
+  // Many cores keep each block, and so the executed part, small.
   static Request Many(Request request) {
     request.vector_cores = 16384;
     return request;

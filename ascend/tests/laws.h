@@ -1,4 +1,4 @@
-// What must hold of any tiling, whatever the shape: checked without running the kernel.
+// Invariants of every tiling, checked without running the kernel.
 #pragma once
 
 #include "support.h"
@@ -18,12 +18,12 @@ inline Tiling TilingOf(const Request& request,
   return tiling;
 }
 
-// UB a core allots, each buffer rounded up to 32 bytes.
+// UB bytes that a core allocates, with each buffer rounded up to 32 bytes.
 inline int64_t UbBytes(const MseLossV2GradTilingData& t, int64_t width) {
   const auto round = [](int64_t bytes) { return (bytes + 31) / 32 * 32; };
   int64_t bytes = 2 * round(t.tile * width);
   for (int i = 0; i < 3; ++i) {
-    bytes += (t.once[i] != 0 ? 1 : 2) * round(t.input_bytes[i]);
+    bytes += (t.single[i] != 0 ? 1 : 2) * round(t.input_bytes[i]);
   }
   return bytes + (width < 4 ? round(8 * int64_t{t.step}) + round(12 * int64_t{t.value_slots}) : 0);
 }
@@ -70,11 +70,11 @@ inline std::string BufferLaws(const Request& request, const Tiling& tiling) {
     return "the rows of a tile do not fit it";
   }
   for (int i = 0; i < 3; ++i) {
-    const int64_t needed = t.once[i] != 0 ? 1 : t.dense[i] != 0 ? t.tile : t.tile_rows;
+    const int64_t needed = t.single[i] != 0 ? 1 : t.dense[i] != 0 ? t.tile : t.tile_rows;
     if (t.input_bytes[i] < needed * width) {
       return "an input's buffer does not hold its part of a tile";
     }
-    if (width < 4 && t.dense[i] == 0 && t.value_slots < (t.once[i] != 0 ? 1 : t.tile_rows)) {
+    if (width < 4 && t.dense[i] == 0 && t.value_slots < (t.single[i] != 0 ? 1 : t.tile_rows)) {
       return "too few slots for the values of a tile's rows";
     }
   }
@@ -85,7 +85,7 @@ inline std::string BufferLaws(const Request& request, const Tiling& tiling) {
   return "";
 }
 
-// Rows, strides and scale against the oracle's own broadcasting, at sampled elements.
+// Compares rows, strides and scale with the oracle at sampled elements.
 inline std::string ShapeLaws(const Request& request, const Tiling& tiling, cases::Random& random) {
   const MseLossV2GradTilingData& t = tiling.data;
   if (t.total != oracle::count_of(request.y_shape)) {

@@ -1,11 +1,11 @@
-// The model itself: a small correct kernel passes, and each rule is broken once by a kernel that differs in
-// one thing.
+// Tests of the model: a small correct kernel passes, and for each rule a kernel that differs in one thing
+// breaks it.
 #include <gtest/gtest.h>
 
 #include <functional>
 
 #include "kernel_operator.h"
-#include "tests/oracle.h"
+#include "tests/support/oracle.h"
 
 namespace ascend_tests {
 namespace {
@@ -20,7 +20,7 @@ struct Machine {
   std::vector<float> in = std::vector<float>(kCount, 1.5f);
   std::vector<float> out = std::vector<float>(kCount, 0);
 
-  // The rule the kernel breaks; 0 when it breaks none.
+  // The rule that the kernel breaks; 0 if none.
   int Run(const std::function<void(Machine&)>& kernel, int64_t blocks = 1) {
     ascend_model::GlobalMemory memory;
     memory.regions.push_back({"in", reinterpret_cast<uintptr_t>(in.data()), in.size() * 4, false, {}});
@@ -197,7 +197,7 @@ TEST(ModelTest, Rule7_QueueConfigDisagrees) {
 
 TEST(ModelTest, Rule8_UnwrittenUb) {
   EXPECT_EQ(RuleOf([](auto out, auto in) { Muls(out, in, 2.0f, kCount - 8); }),
-            8);  // the copy out reads the rest
+            8);  // the copy out reads unwritten elements
   Parts parts;
   parts.in.blockLen = 13 * 4;  // the padding of the last 32 bytes is random
   EXPECT_EQ(RuleOf(parts), 8);
@@ -325,7 +325,7 @@ TEST(ModelTest, HalfConversions_AgreeWithTheOracle) {
   for (int i = 0; i < 300000; ++i) {
     bits = bits * 1664525 + 1013904223;
     const float value =
-        std::bit_cast<float>(i % 2 != 0 ? bits : 0x32000000 + bits % 0x16000000);  // near half's range
+        std::bit_cast<float>(i % 2 != 0 ? bits : 0x32000000 + bits % 0x16000000);  // near the range of half
     for (const auto dtype : {mseloss::DType::kFloat16, mseloss::DType::kBFloat16}) {
       const uint16_t actual = dtype == mseloss::DType::kFloat16
                                   ? ascend_model::FloatToHalf(value, ascend_model::Rounding::kRint, false)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes variants of the shipped kernel and tiling, each with one seeded defect, for mutants_test.cpp.
 
-A defect is a replacement in the true source, exact but for line breaks, and fails here when its text is no
-longer found, so the table cannot rot. usage: mutants.py ASCEND_DIR OUTPUT_DIR
+A defect is a text replacement in the shipped source; line breaks are ignored. The script fails if the
+text is not found, so the table stays current. usage: mutants.py ASCEND_DIR OUTPUT_DIR
 """
 
 import pathlib
@@ -136,7 +136,7 @@ MUTANTS = [
         "  TQue<TPosition::VECIN, 1> queue_[kMseInputs];",
         "  static constexpr AscendC::TQueConfig kOne{1, 0};\n  TQue<TPosition::VECIN, 1, &kOne> queue_[kMseInputs];",
     ),
-    ("no double buffering of inputs", KERNEL, "tiling_->once[input] != 0 ? 1 : 2", "1"),
+    ("no double buffering of inputs", KERNEL, "tiling_->single[input] != 0 ? 1 : 2", "1"),
     (
         "no double buffering of the output",
         KERNEL,
@@ -274,7 +274,7 @@ MUTANTS = [
     (
         "too few slots for values",
         TILING,
-        "t->value_slots = value_a_row ? max_rows : 8;",
+        "t->value_slots = value_per_row ? max_rows : 8;",
         "t->value_slots = 8;",
     ),
     ("a workspace nobody uses", TILING, "workspace[0] = 0;", "workspace[0] = 32;"),
@@ -297,7 +297,7 @@ DTYPES = ("float", "half", "bfloat16_t")
 
 
 def pattern(text):
-    """The text with any line breaks and indentation."""
+    """A pattern that matches the text with any line breaks and indentation."""
     return re.compile(
         r"\s+".join(re.escape(word).replace(r"\(", r"\(\s*") for word in text.split())
     )
@@ -360,7 +360,7 @@ def main():
 
 
 def write(path, text):
-    if not path.exists() or path.read_text() != text:  # keep the time stamp of what did not change
+    if not path.exists() or path.read_text() != text:  # keep the time stamps of unchanged files
         path.write_text(text)
 
 

@@ -1,5 +1,4 @@
-// Proof that the tests and the model can fail: every seeded defect must be caught, and the shipped sources
-// must pass the very same battery.
+// Mutation test: the battery of checks must detect every seeded defect, and the shipped sources must pass it.
 #include "mutants_test.h"
 
 #include <gtest/gtest.h>
@@ -35,14 +34,14 @@ Finding OnSparse(const Operator& op, Request request, const Shape& elements) {
   return {error, test.outcome.rule != 0 ? "rule " + std::to_string(test.outcome.rule) : "bits"};
 }
 
-// A call tiling must refuse.
+// A call that tiling must reject.
 Finding OnRefusal(const Operator& op, const Request& request) {
   const Tiling tiling = TilingOf(request, op);
   return {tiling.refusal.empty() ? "a bad call was accepted: " + TextOf(request) : "", "refusal"};
 }
 
-// Where a core has many tiles, the slower of copying and computing must hardly ever wait for the other. On a
-// bus three times as fast as the chip's, computing is the slower.
+// With many tiles per core, the slower of copying and computing must rarely wait for the other. With three
+// times the chip's bus bandwidth, computing is the slower.
 Finding OnOverlap(const Operator& op, bool fast_bus) {
   Request request = RequestOf(DType::kFloat16, "sum", {400000}, {400000}, {});
   request.vector_cores = 1;
@@ -52,7 +51,7 @@ Finding OnOverlap(const Operator& op, bool fast_bus) {
   const ascend_model::Counters& c = test.outcome.counters;
   const double idle = 1 - std::max(c.copy_cycles, c.vector_cycles) / c.cycles;
   std::ostringstream text;
-  text << (fast_bus ? "the vector pipe" : "copying") << " stands still " << static_cast<int>(100 * idle)
+  text << (fast_bus ? "the vector pipe" : "copying") << " is idle " << static_cast<int>(100 * idle)
        << " % of the time";
   return {!error.empty() ? error : idle > (fast_bus ? 0.15 : 0.05) ? text.str() : "", "counters"};
 }

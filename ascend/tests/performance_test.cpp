@@ -1,4 +1,4 @@
-// The counters against the targets, and the table of docs/ascend_performance.md.
+// Checks the counters against their targets, and prints the table of docs/ascend_performance.md.
 #include <gtest/gtest.h>
 
 #include "sparse.h"
@@ -10,7 +10,7 @@ const char* NameOf(DType dtype) {
   return dtype == DType::kFloat32 ? "float32" : dtype == DType::kFloat16 ? "float16" : "bfloat16";
 }
 
-// All blocks of a call on zeros.
+// The counters of a call on zeros with all blocks.
 ascend_model::Counters CountersOf(DType dtype, int64_t n, bool scalar, uint32_t cores = 48,
                                   double bus = 18.5) {
   Request request = RequestOf(dtype, "mean", {n}, {n}, scalar ? Shape{} : Shape{n});
@@ -54,7 +54,8 @@ TEST(PerformanceTest, BytesMoved_AreTheMinimumAndCopyingIsTheBound) {
   }
 }
 
-// Small calls are run; beyond 2^24 elements a core only repeats its loop, so the rest is a straight line.
+// Sizes up to 2^24 elements are executed. Above, a core only repeats its loop, so times are extrapolated
+// linearly.
 TEST(PerformanceTest, PredictedTimes_StayNearTheBound) {
   struct Chip {
     const char* name;

@@ -1,4 +1,4 @@
-// Tensors of any length on a machine of any size: address space without memory; what nobody wrote reads as
+// Tensors of any length on a machine of any size: reserved address space, in which unwritten elements read as
 // zero.
 #pragma once
 
@@ -29,8 +29,8 @@ class SparseTensor {
   void* address_;
 };
 
-// A call on sparse tensors of which only some blocks run. Values are put, and results looked at, element by
-// element.
+// A call on sparse tensors that runs only some blocks. Put() sets the inputs of single elements, and only the
+// results around these are checked.
 class SparseCase {
  public:
   explicit SparseCase(const Request& request)
@@ -46,7 +46,7 @@ class SparseCase {
     this->request.y = y_.data();
   }
 
-  // Gives the inputs of element i of y values of their own.
+  // Sets the inputs of element i of y to distinct values.
   void Put(int64_t i) {
     elements_.push_back(i);
     float value = 0.75f + static_cast<float>(elements_.size());
@@ -57,7 +57,8 @@ class SparseCase {
     }
   }
 
-  // Runs the blocks that hold the elements put; empty when they, and the zeros around them, are right.
+  // Runs the blocks of the elements set by Put(). Returns an empty string if these and their neighbours are
+  // right.
   std::string RunAndCheck(const ascend_model::Operator& op = ascend_model::MseLossV2Grad()) {
     MseLossV2GradTilingData t{};
     uint32_t blocks = 0;

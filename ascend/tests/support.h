@@ -1,4 +1,4 @@
-// Cases for the package's tests: the repository's oracle and generator, the package's shapes and platforms.
+// Test cases of the operator package, on the repository's oracle and random operands.
 #pragma once
 
 #include <sstream>
@@ -6,8 +6,8 @@
 
 #include "model/run.h"
 #include "op_kernel/mse_loss_v2_grad_tiling.h"
-#include "tests/cases.h"
-#include "tests/oracle.h"
+#include "tests/support/cases.h"
+#include "tests/support/oracle.h"
 
 namespace ascend_tests {
 
@@ -48,7 +48,7 @@ inline std::string TextOf(const Request& request) {
   return text.str();
 }
 
-// A request without memory, for tiling.
+// A request without memory, sufficient for tiling.
 inline Request RequestOf(DType dtype, const std::string& reduction, const Shape& predict, const Shape& label,
                          const Shape& dout) {
   Request request;
@@ -61,8 +61,8 @@ inline Request RequestOf(DType dtype, const std::string& reduction, const Shape&
   return request;
 }
 
-// A call with its memory: random values of one class, tensors that start off every alignment but the
-// element's, and guards around y.
+// A call with its memory: random values of one class, tensors aligned only to the element size, and guard
+// bytes around y.
 class Case {
  public:
   Case(Request request, cases::Values values, uint64_t seed) : request_(std::move(request)) {
@@ -89,9 +89,10 @@ class Case {
 
   Request& request() { return request_; }
 
-  // Empty when the run broke no rule, every element has the oracle's bits and no guard byte changed.
+  // Returns an empty string if no rule was broken, every element has the oracle's bits and no guard byte
+  // changed.
   std::string RunAndCheck(const ascend_model::Operator& op = ascend_model::MseLossV2Grad()) {
-    // Read before the run: y may be one of the inputs.
+    // Computed before the run, because y may be one of the inputs.
     const mseloss::DType dtype = OracleType(request_.dtype);
     const auto view = [&](const ascend_model::Tensor& t) {
       return mseloss::ConstTensor(t.data, dtype, t.shape);

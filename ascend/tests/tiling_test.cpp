@@ -1,4 +1,4 @@
-// Tiling laws on random shapes of up to 2^40 elements, and every refusal.
+// Tiling invariants on random shapes of up to 2^40 elements, and every error.
 #include <gtest/gtest.h>
 
 #include "laws.h"
@@ -61,14 +61,14 @@ TEST(TilingTest, MeanScale_IsCorrectlyRoundedFromTheCount) {
 TEST(TilingTest, StreamedData_IsKeptOutOfL2OnlyWhenItCannotFit) {
   const auto flags = [](int64_t n, const Shape& label) {
     const MseLossV2GradTilingData t = TilingOf(RequestOf(DType::kFloat32, "sum", {n, 128}, label, {})).data;
-    return std::vector<int>{t.streamed[0], t.streamed[1], t.streamed[2], t.y_streamed};
+    return std::vector<int>{t.bypass_l2[0], t.bypass_l2[1], t.bypass_l2[2], t.y_bypass_l2};
   };
   EXPECT_EQ(flags(1024, {1024, 128}), (std::vector<int>{0, 0, 0, 0}));
   EXPECT_EQ(flags(1 << 20, {1 << 20, 128}), (std::vector<int>{1, 1, 0, 1}));
-  EXPECT_EQ(flags(1 << 20, {1, 128}), (std::vector<int>{1, 0, 0, 1}));  // a repeated row belongs in L2
+  EXPECT_EQ(flags(1 << 20, {1, 128}), (std::vector<int>{1, 0, 0, 1}));  // a broadcast row stays in L2
 }
 
-// A context that tiling accepts, for spoiling.
+// A valid context, which each case below invalidates.
 gert::TilingContext GoodContext(fe::PlatFormInfos* platform) {
   gert::TilingContext context;
   for (int i = 0; i < 3; ++i) {

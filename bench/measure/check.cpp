@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "bench/measure/memory.h"
-#include "tests/oracle.h"
+#include "tests/support/oracle.h"
 
 namespace bench {
 namespace {

@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "tests/oracle.h"
+#include "tests/support/oracle.h"
 
 namespace bench {
 

@@ -121,7 +121,10 @@ aclError submit_bytes(const char* function, aclrtStream handle, size_t count, co
   Streams::Pin stream;
   if (const aclError code = find_stream(function, handle, &stream)) return code;
   if (count == 0) return ACL_SUCCESS;
-  return report_enqueue(function, submit(stream, count <= kInlineBytes, work));
+  return report_enqueue(function, submit(stream, count <= kInlineBytes, [work]() noexcept -> aclError {
+                          work();
+                          return ACL_SUCCESS;
+                        }));
 }
 
 // Queued work may still write what a synchronous call is about to read.
@@ -166,10 +169,7 @@ aclError aclrtMemcpy(void* dst, size_t destMax, const void* src, size_t count, a
 aclError aclrtMemcpyAsync(void* dst, size_t destMax, const void* src, size_t count, aclrtMemcpyKind kind,
                           aclrtStream stream) {
   if (const aclError code = check_copy(__func__, dst, destMax, src, count, kind)) return code;
-  return submit_bytes(__func__, stream, count, [=]() noexcept -> aclError {
-    std::memmove(dst, src, count);
-    return ACL_SUCCESS;
-  });
+  return submit_bytes(__func__, stream, count, [=] { std::memmove(dst, src, count); });
 }
 
 aclError aclrtMemset(void* devPtr, size_t maxCount, int32_t value, size_t count) {
@@ -181,10 +181,7 @@ aclError aclrtMemset(void* devPtr, size_t maxCount, int32_t value, size_t count)
 
 aclError aclrtMemsetAsync(void* devPtr, size_t maxCount, int32_t value, size_t count, aclrtStream stream) {
   if (const aclError code = check_fill(__func__, devPtr, maxCount, count)) return code;
-  return submit_bytes(__func__, stream, count, [=]() noexcept -> aclError {
-    std::memset(devPtr, value, count);
-    return ACL_SUCCESS;
-  });
+  return submit_bytes(__func__, stream, count, [=] { std::memset(devPtr, value, count); });
 }
 
 aclError aclrtGetMemInfo(aclrtMemAttr attr, size_t* free, size_t* total) {

@@ -53,16 +53,16 @@ aclnnStatus translate(const OperatorInfo& info, const Status& status) noexcept {
   return fail(code, "%s: %s", info.name, status.message());
 }
 
-namespace {
-
-aclnnStatus invalid_executor(const char* function, const void* executor) noexcept {
+aclnnStatus invalid_executor(const char* function, const void* executor, aclnnStatus null_code) noexcept {
   if (executor == nullptr) {
-    return fail(ACLNN_ERR_INNER_NULLPTR, "%s: executor: expected an executor, got null", function);
+    return fail(null_code, "%s: executor: expected an executor, got null", function);
   }
   return fail(ACLNN_ERR_PARAM_INVALID,
               "%s: executor: expected one that a first phase made and nothing has consumed yet, got %p",
               function, executor);
 }
+
+namespace {
 
 enum class OperandGroup { kInputs, kOutputs, kAll };
 
@@ -80,7 +80,7 @@ aclnnStatus check_index(const char* function, const OperatorInfo& info, size_t i
 aclnnStatus set_address(const char* function, aclOpExecutor* handle, size_t index, const aclTensor* tensor,
                         void* address, OperandGroup group) noexcept {
   const auto executor = executors.acquire(handle);
-  if (!executor) return invalid_executor(function, handle);
+  if (!executor) return invalid_executor(function, handle, ACLNN_ERR_INNER_NULLPTR);
   if (tensor == nullptr) {
     return fail(ACLNN_ERR_INNER_NULLPTR, "%s: tensor: expected a tensor, got null", function);
   }
@@ -112,13 +112,14 @@ using namespace mseloss::aclnn;
 
 aclnnStatus aclSetAclOpExecutorRepeatable(aclOpExecutor* executor) {
   const auto pin = executors.acquire(executor);
-  if (!pin) return invalid_executor(__func__, executor);
+  if (!pin) return invalid_executor(__func__, executor, ACLNN_ERR_INNER_NULLPTR);
   pin->repeatable = true;
   return ACLNN_SUCCESS;
 }
 
 aclnnStatus aclDestroyAclOpExecutor(aclOpExecutor* executor) {
-  return executors.retire(executor) ? ACLNN_SUCCESS : invalid_executor(__func__, executor);
+  return executors.retire(executor) ? ACLNN_SUCCESS
+                                    : invalid_executor(__func__, executor, ACLNN_ERR_INNER_NULLPTR);
 }
 
 aclnnStatus aclSetInputTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor,

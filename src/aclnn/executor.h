@@ -68,6 +68,10 @@ aclnnStatus prepare(const OperatorInfo& info, const aclTensor* const* operands, 
 aclnnStatus launch(const OperatorInfo& info, Workspace workspace, aclOpExecutor* executor,
                    aclrtStream stream) noexcept;
 
+// The error for a handle that is null (null_code), consumed or destroyed. CANN's code for null is 161001 in
+// the second phase and 561103 elsewhere.
+aclnnStatus invalid_executor(const char* function, const void* executor, aclnnStatus null_code) noexcept;
+
 // Converts a core Status to an aclnn code and records its message.
 aclnnStatus translate(const OperatorInfo& info, const Status& status) noexcept;
 

@@ -21,23 +21,15 @@ aclError run_guarded(const Device& device, const Call& call, const Buffers& buff
   }
 }
 
-aclnnStatus invalid_executor(const OperatorInfo& info, const void* handle) noexcept {
-  if (handle == nullptr) {
-    return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: executor: expected an executor, got null", info.name);
-  }
-  return fail(ACLNN_ERR_PARAM_INVALID,
-              "%s: executor: expected one that %sGetWorkspaceSize made and no run has consumed, got %p",
-              info.name, info.name, handle);
-}
-
 }  // namespace
 
 aclnnStatus launch(const OperatorInfo& info, Workspace workspace, aclOpExecutor* handle,
                    aclrtStream stream_handle) noexcept {
   const auto executor = executors.acquire(handle);
-  if (!executor) return invalid_executor(info, handle);
+  if (!executor) return invalid_executor(info.name, handle, ACLNN_ERR_PARAM_NULLPTR);
   // If two threads use one executor at once, one retires it and the other gets an error.
-  if (!executor->repeatable && !executors.retire(handle)) return invalid_executor(info, handle);
+  if (!executor->repeatable && !executors.retire(handle))
+    return invalid_executor(info.name, handle, ACLNN_ERR_PARAM_NULLPTR);
   if (&executor->info != &info) {
     return fail(ACLNN_ERR_PARAM_INVALID, "%s: executor: expected one of this operator, got one of %s",
                 info.name, executor->info.name);

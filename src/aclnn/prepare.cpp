@@ -29,19 +29,12 @@ aclnnStatus acquire_tensors(Operands& operands, const aclTensor* const* handles)
 }
 
 bool convert(aclDataType from, DType* to) noexcept {
-  switch (from) {
-    case ACL_FLOAT:
-      *to = DType::kFloat32;
-      return true;
-    case ACL_FLOAT16:
-      *to = DType::kFloat16;
-      return true;
-    case ACL_BF16:
-      *to = DType::kBFloat16;
-      return true;
-    default:
-      return false;
+  constexpr std::pair<aclDataType, DType> kSupported[] = {
+      {ACL_FLOAT, DType::kFloat32}, {ACL_FLOAT16, DType::kFloat16}, {ACL_BF16, DType::kBFloat16}};
+  for (const auto& [acl_dtype, dtype] : kSupported) {
+    if (acl_dtype == from) return *to = dtype, true;
   }
+  return false;
 }
 
 // "float16", or "aclDataType 3" for a dtype that mseloss does not support.

@@ -12,20 +12,11 @@ namespace mseloss::aclnn {
 constinit Tensors tensors;
 
 bool strides_describe(const TensorDescriptor& descriptor) noexcept {
-  switch (descriptor.format) {
-    case ACL_FORMAT_UNDEFINED:
-    case ACL_FORMAT_NCHW:
-    case ACL_FORMAT_NHWC:
-    case ACL_FORMAT_ND:
-    case ACL_FORMAT_HWCN:
-    case ACL_FORMAT_NDHWC:
-    case ACL_FORMAT_NCDHW:
-    case ACL_FORMAT_NC:
-    case ACL_FORMAT_NCL:
-      return true;
-    default:
-      return std::ranges::equal(descriptor.shape(), descriptor.storage());
-  }
+  constexpr aclFormat kStrided[] = {ACL_FORMAT_UNDEFINED, ACL_FORMAT_NCHW, ACL_FORMAT_NHWC,
+                                    ACL_FORMAT_ND,        ACL_FORMAT_HWCN, ACL_FORMAT_NDHWC,
+                                    ACL_FORMAT_NCDHW,     ACL_FORMAT_NC,   ACL_FORMAT_NCL};
+  return std::ranges::find(kStrided, descriptor.format) != std::end(kStrided) ||
+         std::ranges::equal(descriptor.shape(), descriptor.storage());
 }
 
 namespace {
@@ -80,38 +71,28 @@ bool inside_storage(const TensorDescriptor& descriptor) noexcept {
   return lowest >= 0 && highest < storage_count;
 }
 
-struct TensorArguments {
-  const int64_t* shape;
-  uint64_t rank;
-  aclDataType dtype;
-  const int64_t* strides;
-  int64_t offset;
-  aclFormat format;
-  const int64_t* storage;
-  uint64_t storage_rank;
-};
-
-aclnnStatus fill_descriptor(const char* function, const TensorArguments& from,
-                            TensorDescriptor* descriptor) noexcept {
-  if (const aclnnStatus code = check_extents(function, "viewDims", from.shape, from.rank)) return code;
-  if (const aclnnStatus code = check_extents(function, "storageDims", from.storage, from.storage_rank)) {
+aclnnStatus fill_descriptor(const char* function, const int64_t* shape, uint64_t rank, aclDataType dtype,
+                            const int64_t* strides, int64_t offset, aclFormat format, const int64_t* storage,
+                            uint64_t storage_rank, TensorDescriptor* descriptor) noexcept {
+  if (const aclnnStatus code = check_extents(function, "viewDims", shape, rank)) return code;
+  if (const aclnnStatus code = check_extents(function, "storageDims", storage, storage_rank)) {
     return code;
   }
-  descriptor->values.reset(new (std::nothrow) int64_t[2 * from.rank + from.storage_rank]);
+  descriptor->values.reset(new (std::nothrow) int64_t[2 * rank + storage_rank]);
   if (descriptor->values == nullptr) return fail(ACLNN_ERR_INNER, "%s: out of memory for a tensor", function);
   int64_t* values = descriptor->values.get();
-  std::copy_n(from.shape, from.rank, values);
-  if (from.strides == nullptr) {
-    write_contiguous_strides(from.shape, from.rank, values + from.rank);
+  std::copy_n(shape, rank, values);
+  if (strides == nullptr) {
+    write_contiguous_strides(shape, rank, values + rank);
   } else {
-    std::copy_n(from.strides, from.rank, values + from.rank);
+    std::copy_n(strides, rank, values + rank);
   }
-  std::copy_n(from.storage, from.storage_rank, values + 2 * from.rank);
-  descriptor->rank = from.rank;
-  descriptor->storage_rank = from.storage_rank;
-  descriptor->dtype = from.dtype;
-  descriptor->format = from.format;
-  descriptor->offset = from.offset;
+  std::copy_n(storage, storage_rank, values + 2 * rank);
+  descriptor->rank = rank;
+  descriptor->storage_rank = storage_rank;
+  descriptor->dtype = dtype;
+  descriptor->format = format;
+  descriptor->offset = offset;
   descriptor->inside_storage = inside_storage(*descriptor);
   return ACLNN_SUCCESS;
 }
@@ -160,9 +141,8 @@ aclTensor* aclCreateTensor(const int64_t* viewDims, uint64_t viewDimsNum, aclDat
                            const int64_t* stride, int64_t offset, aclFormat format,
                            const int64_t* storageDims, uint64_t storageDimsNum, void* tensorData) {
   TensorDescriptor descriptor;
-  if (fill_descriptor(__func__,
-                      {viewDims, viewDimsNum, dataType, stride, offset, format, storageDims, storageDimsNum},
-                      &descriptor) != ACLNN_SUCCESS) {
+  if (fill_descriptor(__func__, viewDims, viewDimsNum, dataType, stride, offset, format, storageDims,
+                      storageDimsNum, &descriptor)) {
     return nullptr;
   }
   void* handle = tensors.insert(std::move(descriptor), tensorData);
@@ -182,9 +162,8 @@ aclnnStatus aclInitTensor(aclTensor* tensor, const int64_t* viewDims, uint64_t v
   Tensors::Pin pin;
   if (const aclnnStatus code = acquire_tensor(__func__, tensor, tensor, &pin)) return code;
   TensorDescriptor descriptor;
-  if (const aclnnStatus code = fill_descriptor(
-          __func__, {viewDims, viewDimsNum, dataType, stride, offset, format, storageDims, storageDimsNum},
-          &descriptor)) {
+  if (const aclnnStatus code = fill_descriptor(__func__, viewDims, viewDimsNum, dataType, stride, offset,
+                                               format, storageDims, storageDimsNum, &descriptor)) {
     return code;
   }
   pin->descriptor = std::move(descriptor);

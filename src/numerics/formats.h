@@ -42,22 +42,28 @@ inline double round_to(const Format& format, double value) {
   return std::copysign(INFINITY, value);
 }
 
+template <class T>
+void write_unaligned(T value, void* out) {
+  std::memcpy(out, &value, sizeof(value));
+}
+
+template <class T>
+T read_unaligned(const void* in) {
+  T value;
+  std::memcpy(&value, in, sizeof(value));
+  return value;
+}
+
 // Stores a value that the format represents exactly (as round_to() returns), or a NaN.
 inline void store_exact(double value, DType dtype, void* out) {
   switch (dtype) {
     case DType::kFloat64:
-      std::memcpy(out, &value, sizeof(value));
-      return;
-    case DType::kFloat32: {
-      const float narrow = static_cast<float>(value);
-      std::memcpy(out, &narrow, sizeof(narrow));
-      return;
-    }
+      return write_unaligned(value, out);
+    case DType::kFloat32:
+      return write_unaligned(static_cast<float>(value), out);
     case DType::kBFloat16: {
       const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(value));
-      const uint16_t half = static_cast<uint16_t>(bits >> 16 | (std::isnan(value) ? 0x40 : 0));
-      std::memcpy(out, &half, sizeof(half));
-      return;
+      return write_unaligned(static_cast<uint16_t>(bits >> 16 | (std::isnan(value) ? 0x40 : 0)), out);
     }
     case DType::kFloat16: {
       // Subnormals count units of 2^-24. A normal float16 has the exponent and fraction bits of its float,
@@ -74,8 +80,7 @@ inline void store_exact(double value, DType dtype, void* out) {
         const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(magnitude));
         half |= static_cast<uint16_t>((bits >> 13) - ((127 - 15) << 10));
       }
-      std::memcpy(out, &half, sizeof(half));
-      return;
+      return write_unaligned(half, out);
     }
   }
 }
@@ -87,26 +92,16 @@ inline void store_rounded(double value, DType dtype, void* out) {
 // Loads one element as a double; exact.
 inline double load(DType dtype, const void* in) {
   switch (dtype) {
-    case DType::kFloat64: {
-      double value;
-      std::memcpy(&value, in, sizeof(value));
-      return value;
-    }
-    case DType::kFloat32: {
-      float value;
-      std::memcpy(&value, in, sizeof(value));
-      return value;
-    }
-    case DType::kBFloat16: {
-      uint16_t half;
-      std::memcpy(&half, in, sizeof(half));
-      return std::bit_cast<float>(uint32_t{half} << 16);
-    }
+    case DType::kFloat64:
+      return read_unaligned<double>(in);
+    case DType::kFloat32:
+      return read_unaligned<float>(in);
+    case DType::kBFloat16:
+      return std::bit_cast<float>(uint32_t{read_unaligned<uint16_t>(in)} << 16);
     case DType::kFloat16:
       break;
   }
-  uint16_t half;
-  std::memcpy(&half, in, sizeof(half));
+  const auto half = read_unaligned<uint16_t>(in);
   const int exponent = half >> 10 & 31, fraction = half & 0x3ff;
   double value;
   if (exponent == 31) {

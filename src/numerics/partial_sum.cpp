@@ -20,7 +20,7 @@ void two_sum(double a, double b, double* sum, double* residual) {
   *residual = (a - (s - bb)) + (b - bb);
 }
 
-// The next larger (smaller) double of a finite value.
+// The next larger (smaller) double of a finite value. std::nextafter costs some 70 instructions a call.
 double above(double value) {
   if (value == 0) return std::numeric_limits<double>::denorm_min();
   return std::bit_cast<double>(std::bit_cast<int64_t>(value) + (value > 0 ? 1 : -1));

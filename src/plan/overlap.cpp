@@ -81,7 +81,7 @@ bool may_share_memory(const ByteView& a, const ByteView& b) {
 
 bool may_overlap_itself(const ByteView& view) {
   // The usual case: sorted by stride, each stride is at least the extent in bytes of the smaller dimensions.
-  int order[8];
+  int order[8];  // by insertion sort: GCC 12 warns, falsely, about std::sort of 8 elements
   for (int i = 0; i < view.rank; ++i) {
     int at = i;
     for (; at > 0 && std::abs(view.stride[order[at - 1]]) > std::abs(view.stride[i]); --at)

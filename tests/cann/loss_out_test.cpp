@@ -1,7 +1,7 @@
 // aclnnMseLossOut compared with the exact reference, one column at a time: dtypes, reductions, layouts, empty
 // shapes.
 #include "tests/cann/operand.h"
-#include "tests/exact.h"
+#include "tests/support/exact.h"
 
 namespace {
 

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "tests/cann/session.h"
-#include "tests/cases.h"
+#include "tests/support/cases.h"
 
 namespace cann {
 

@@ -3,7 +3,7 @@
 #include <memory>
 
 #include "tests/cann/operand.h"
-#include "tests/exact.h"
+#include "tests/support/exact.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-"""Shared pieces of the Python tests. Each compares with the reference or asserts a law."""
+"""Shared helpers of the Python tests. Every test compares with the reference or asserts a law."""
 
 import ml_dtypes
 import numpy as np
@@ -19,7 +19,7 @@ REDUCTIONS = ["none", "mean", "sum"]
 
 
 def same_bits(actual, expected):
-    """Same dtype, shape and bits; every NaN counts as the same."""
+    """Same dtype, shape and bits; all NaNs are equal."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     if actual.dtype != expected.dtype or actual.shape != expected.shape:
         return False

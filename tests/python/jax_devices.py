@@ -1,4 +1,4 @@
-"""Run by test_jax.py with four devices: a loss under shard_map against the same loss on one of them."""
+"""Run by test_jax.py with four devices: compares a loss under shard_map with the same loss on one device."""
 
 import functools
 
@@ -17,7 +17,7 @@ mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
 def operands(kind, dtype):
     x = np.random.default_rng(3).standard_normal((64, 48))
     y = np.zeros_like(x)
-    if kind == "tie":  # exactly between two values of every dtype: only exact sums can tell
+    if kind == "tie":  # halfway between two values of the dtype: only an exact sum rounds correctly
         half_ulp = {"bfloat16": [2.0**-4], "float16": [2.0**-6] * 2, "float32": [2.0**-12]}
         x[:] = 0
         x[0, 0] = 1
@@ -53,7 +53,7 @@ for dtype in DTYPES:
                 )
                 assert same_bits(jax.jit(inside)(x, y), jax.jit(jax.grad(whole))(x, y))
             cases += 1
-x, y = operands("normal", np.dtype(np.float32))  # a row of targets that every device has whole
+x, y = operands("normal", np.dtype(np.float32))  # a row of targets replicated on every device
 f = jax.shard_map(
     functools.partial(face.mse_loss, axis_name="a"),
     mesh=mesh,

@@ -1,4 +1,4 @@
-"""Hypothesis: operands of every layout, with the values where rounding goes wrong."""
+"""Hypothesis strategies: operands of every layout, with values that are hard to round."""
 
 import numpy as np
 from conftest import DTYPES
@@ -24,7 +24,7 @@ SPECIAL = [
 @st.composite
 def layouts(draw, shape, dtype):
     """An array of `shape` that is dense, transposed, sliced, reversed or expanded."""
-    # Filled by a seed: cheap to draw, and still every dtype's whole range now and then.
+    # Values come from a seed, which is cheap to draw; "bits" covers the whole range of the dtype.
     kind = draw(st.sampled_from(["bits", "values", "normal"]))
     seed = draw(st.integers(0, 2**32 - 1))
     steps = [draw(st.sampled_from([1, 1, 1, 2, -1, -2])) for _ in shape]

@@ -21,7 +21,7 @@ app = pytest.importorskip("mseloss.cli.app")
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(chunked, "_CHUNK", 1000)  # many pieces
+    monkeypatch.setattr(chunked, "_CHUNK", 1000)  # many chunks
     return tmp_path
 
 
@@ -184,17 +184,17 @@ def test_check_two_arrays(command):
         (["grad", "x.npy", "none.npy", "-o", "o.npy"], "none.npy: no such file"),
         (["grad", "x.npy", "x.npy", "-o", "o.txt"], "o.txt: expected a file named .npy"),
         (["grad", "x.npy", "x.npy", "-o", "no/folder/o.npy"], "no such folder"),
-        (["grad", "x.npy", "int.npy", "-o", "o.npy"], "target: expected float32"),
+        (["grad", "x.npy", "int.npy", "-o", "o.npy"], "int.npy: expected float32"),
         (["grad", "x.npy", "half.npy", "-o", "o.npy"], "target: expected the dtype of input"),
         (["grad", "x.npy", "other.npy", "-o", "o.npy"], "broadcast together"),
-        (["grad", "x.npy", "text.npy", "-o", "o.npy"], "text.npy: not a readable .npy file"),
+        (["grad", "x.npy", "text.npy", "-o", "o.npy"], "text.npy: not .npy data"),
         (["grad", "x.npy", "text.npz", "-o", "o.npy"], "text.npz: not a readable .npz file"),
         (["grad", "x.npy", "text.safetensors", "-o", "o.npy"], "text.safetensors: not a"),
         (["grad", "x.npy", "two.npz", "-o", "o.npy"], "it has a, b"),
         (["grad", "x.npy", "two.npz:c", "-o", "o.npy"], "no array 'c'; it has a, b"),
         (["grad", "x.npy", "x.npy", "-o", "o.npy", "-r", "max"], "'max' is not one of"),
         (["loss", "x.npy", "x.npy", "-r", "none"], "--out: needed"),
-        (["loss", "x.npy", "int.npy"], "target: expected float32"),
+        (["loss", "x.npy", "int.npy"], "int.npy: expected float32"),
         (["check", "x.npy"], "give either EXPECTED or both"),
         (["check", "x.npy", "--input", "x.npy"], "--input and --target: give both"),
         (["check", "x.npy", "x.npy", "--tolerance", "-1"], "tolerance"),
@@ -265,7 +265,7 @@ def test_help(command, name):
     assert "Usage:" in out
 
 
-# As a process -----------------------------------------------------------------------------------
+# As a separate process --------------------------------------------------------------------------
 
 
 def run(*arguments, **options):

@@ -1,4 +1,4 @@
-"""What the documents and stubs say is what the package does."""
+"""The documents' examples run, and the stubs match the package."""
 
 import ast
 import doctest

@@ -1,4 +1,6 @@
-"""PyTorch and JAX arrays through the NumPy face: no copy in, the same kind out."""
+"""PyTorch and JAX arrays in mseloss.grad and loss: read without a copy, results of the same kind."""
+
+import ctypes
 
 import mseloss
 import numpy as np
@@ -151,6 +153,72 @@ def test_a_producer_that_fails_is_named():
     x = normal(1, 3)
     with pytest.raises(TypeError, match=r"target: .* Broken: out of order"):
         mseloss.grad(1.0, x, Broken())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
+def test_a_producers_interrupt_passes_through(error):
+    class Interrupted:
+        def __dlpack__(self, **options):
+            raise error
+
+    with pytest.raises(error):
+        mseloss.loss(Interrupted(), normal(1, 3))
+
+
+def test_a_producer_without_a_capsule_is_named():
+    class NotACapsule:
+        def __dlpack__(self, **options):
+            return 42
+
+    with pytest.raises(
+        TypeError, match=r"target: expected __dlpack__\(\) .* NotACapsule .* got 42"
+    ):
+        mseloss.loss(normal(1, 3), NotACapsule())
+
+
+def test_used_capsule_is_named():
+    class Used:
+        def __dlpack__(self, **options):
+            return self.capsule
+
+    used = Used()
+    array = normal(1, 3)
+    used.capsule = array.__dlpack__()
+    np.from_dlpack(
+        type("Once", (), {"__dlpack__": used.__dlpack__, "__dlpack_device__": lambda _: (1, 0)})()
+    )
+    with pytest.raises(TypeError, match=r"input: .* unused DLPack capsule"):
+        mseloss.loss(used, array)
+
+
+def test_deleted_jax_array_is_named():
+    jax = pytest.importorskip("jax")
+    deleted = jax.numpy.ones(3)
+    deleted.delete()
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=r"input: .*deleted"):
+        mseloss.loss(deleted, jax.numpy.ones(3))
+
+
+def test_ctypes_arrays_have_no_strides():
+    x = (ctypes.c_float * 3 * 2)((1, 2, 3), (4, 5, 6))
+    expected = reference.grad(1.0, np.asarray(x), np.ones(3, np.float32))
+    out = (ctypes.c_float * 3 * 2)()
+    assert same_bits(mseloss.grad(1.0, x, np.ones(3, np.float32)), expected)
+    assert mseloss.grad(1.0, x, (ctypes.c_float * 3)(1, 1, 1), out=out) is out
+    assert same_bits(np.asarray(out), expected)
+    assert mseloss.loss(ctypes.c_float(3), np.float32(1)) == 4
+
+
+def test_integer_grad_output_is_rounded_once():
+    x, y = np.ones(1, np.float32), np.zeros(1, np.float32)
+    for g in (2**60 + 2**36 + 1, -(2**60) - 2**36 - 1, 2**60 + 2**36, 2**60 + 3 * 2**36 - 1):
+        low = abs(g) >> 37 << 37
+        rest = abs(g) - low
+        up = rest > 2**36 or (rest == 2**36 and (low >> 37) & 1)
+        expected = np.float32((low + up * 2**37) * 2) * np.sign(float(g)).astype(np.float32)
+        assert mseloss.grad(g, x, y, "sum")[0] == expected, g
+    with pytest.raises(OverflowError, match=r"grad_output: .* larger integer"):
+        mseloss.grad(10**400, x, y)
 
 
 def test_lazily_negated_tensor_is_refused_where_the_bit_would_be_lost():

@@ -1,4 +1,4 @@
-"""mseloss.grad against the NumPy reference: values, layouts, kinds of arrays, outputs and refusals."""
+"""mseloss.grad against the NumPy reference: values, layouts, kinds of arrays, outputs and errors."""
 
 import array
 import math
@@ -82,7 +82,9 @@ def test_a_python_number_takes_the_dtype_of_input(value, dtype):
     x, y = normal(6, 9, dtype), normal(7, 9, dtype)
     with np.errstate(over="ignore"):
         g = np.asarray(float(value)).astype(dtype)
-    if dtype == DTYPES[2]:  # by way of float32: round twice only where it is exact
+    if (
+        dtype == DTYPES[2]
+    ):  # through float32: only values that it holds exactly, so that nothing rounds twice
         g = reference._array_or_number(value, "g", dtype)
     assert same_bits(mseloss.grad(value, x, y), mseloss.grad(g, x, y))
 
@@ -156,7 +158,7 @@ def test_interleaved_operands_do_not_overlap():
     assert same_bits(out, expected)
 
 
-# Refusals
+# Errors
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
 READ_ONLY = X.copy()

@@ -61,7 +61,7 @@ def test_another_cotangent_starts_from_the_operands(dtype, scale):
     assert same_bits(back(g)[0], reference.loss_and_grad(x, y, grad_output=g)[1])
     tiny = np.full(
         4096, 2.0**-14, np.float16
-    )  # the gradient without the scale is 2^-25: 0 in float16
+    )  # unscaled gradient: 2^-25, which float16 rounds to 0
     gradient = jax.jit(jax.grad(lambda a, s: face.mse_loss(a, np.float16(0)) * s))(
         tiny, np.float16(2**15)
     )
@@ -132,7 +132,7 @@ def test_training_step_sweeps_once():
 
 
 def flags_of_memory_at(address):
-    """The kernel's flags of the mapping that holds `address`."""
+    """The kernel's flags of the mapping that contains `address`."""
     inside = False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         field, *rest = line.split()
@@ -151,7 +151,7 @@ def test_large_results_are_put_on_huge_pages():
     x = jnp.ones(1 << 24, jnp.float32)
     gradient = jax.jit(jax.grad(face.mse_loss))(x, x + 1).block_until_ready()
     middle = gradient.unsafe_buffer_pointer() + gradient.nbytes // 2
-    assert "hg" in flags_of_memory_at(middle)  # MADV_HUGEPAGE was asked for
+    assert "hg" in flags_of_memory_at(middle)  # MADV_HUGEPAGE
     small = np.empty(1000)
     assert "hg" not in flags_of_memory_at(small.ctypes.data)
 

@@ -1,4 +1,4 @@
-"""mseloss.loss and loss_and_grad against exact integers; sums in pieces."""
+"""mseloss.loss and loss_and_grad against exact integers; sums in chunks."""
 
 import math
 import pickle
@@ -103,7 +103,9 @@ def test_loss_and_grad_is_both(arrays, reduction):
     if reduction != "none":
         g = g.reshape(-1)[:1].reshape(()) if g.size else np.ones((), g.dtype)
     promoted = reference.promote(x.dtype, y.dtype)
-    if reference.promote(promoted, g.dtype) != promoted:  # no wider than the loss
+    if (
+        reference.promote(promoted, g.dtype) != promoted
+    ):  # grad_output must not be wider than the loss
         g = np.full(g.shape, 0.75, x.dtype)
     expected_loss, expected_grad = reference.loss_and_grad(x, y, reduction, grad_output=g)
     value, gradient = mseloss.loss_and_grad(x, y, reduction, grad_output=g)

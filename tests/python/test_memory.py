@@ -1,4 +1,4 @@
-"""The pool behind fresh results: never reuses what is alive, returns what it need not keep, survives fork."""
+"""The memory pool of results: never reuses live memory, keeps at most its limit, and works after fork."""
 
 import contextlib
 import gc
@@ -28,7 +28,7 @@ def clean_pool():
 
 
 def run(code, **environment):
-    """Runs a program of its own and returns what it printed."""
+    """Runs `code` in a new process and returns its output."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
         capture_output=True,
@@ -54,7 +54,7 @@ def test_memory_is_recycled_after_the_last_reference_died():
     address, view = result.ctypes.data, result[10:]
     assert memory.usage()["live_blocks"] == 1
     del result
-    assert memory.usage()["idle"] == 0  # the view keeps it
+    assert memory.usage()["idle"] == 0  # the view keeps it alive
     kept = view.copy()
     other = mseloss.grad(1.0, y, x)
     assert other.ctypes.data != address
@@ -192,7 +192,9 @@ def test_other_threads_run_during_a_large_call():
 
     thread = threading.Thread(target=tick)
     before = sys.getswitchinterval()
-    sys.setswitchinterval(0.3)  # longer than the calls: only a release lets the other thread run
+    sys.setswitchinterval(
+        0.3
+    )  # longer than the call: the other thread runs only if the GIL is released
     thread.start()
     try:
         start = ticks[0]
@@ -220,7 +222,7 @@ def test_fork_with_live_and_idle_memory():
             pid = os.fork()
             if pid == 0:
                 ok = (live == expected).all()
-                again = mseloss.grad(1.0, x, -x)  # from what was idle in the parent
+                again = mseloss.grad(1.0, x, -x)  # from memory that was idle in the parent
                 ok = ok and (again == expected).all() and memory.usage()["reused"] >= 1
                 live[:] = i  # the child's own copy
                 del again
@@ -266,7 +268,7 @@ def test_fork_while_threads_use_the_pool():
 
 
 def test_exit_with_live_results_and_no_leaks():
-    """nanobind prints to stderr what leaked; run() demands an empty stderr."""
+    """nanobind reports leaks on stderr, and run() requires an empty stderr."""
     assert (
         run("""
         import numpy as np, mseloss

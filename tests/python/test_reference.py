@@ -1,4 +1,4 @@
-"""The reference against definitions: exact fractions, element by element."""
+"""The reference against exact fractions, element by element."""
 
 import math
 from fractions import Fraction
@@ -18,7 +18,7 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 def test_round_fraction_is_nearest(value, dtype):
     with np.errstate(over="ignore"):
         rounded = reference.round_fraction(value, dtype)
-        assert float(dtype.type(rounded)) == rounded  # the format holds it
+        assert float(dtype.type(rounded)) == rounded  # representable in dtype
     if not math.isfinite(rounded):
         assert value >= Fraction(float(ml_dtypes.finfo(dtype).max))
         return

@@ -1,4 +1,4 @@
-"""mseloss.compare: distances, verdicts, and where a defect is."""
+"""mseloss.compare: ULP distances, verdicts, and the pattern of wrong elements."""
 
 import math
 
@@ -171,7 +171,7 @@ def test_vectors_speak_of_elements():
 
 
 def test_the_picture_shows_periodic_rows():
-    """Every 16th of 8192 rows: the map's window is element by element."""
+    """Every 16th of 8192 rows is wrong: the stored indices resolve single rows."""
     expected = np.zeros((8192, 40), np.float32)
     actual = expected.copy()
     actual[5::16] = 1
@@ -181,7 +181,7 @@ def test_the_picture_shows_periodic_rows():
     assert where.residues[0].reshape(-1, 16).sum(0).argmax() == 5
 
 
-def test_in_pieces_is_the_same_as_at_once():
+def test_in_chunks_is_the_same_as_at_once():
     expected = normal(1, (7, 11, 13))
     actual = expected.copy()
     actual[2:4] += 1
@@ -194,7 +194,7 @@ def test_in_pieces_is_the_same_as_at_once():
 
 
 @given(st.lists(st.integers(0, 6), max_size=4), st.integers(1, 50))
-def test_pieces_cover_in_order(shape, limit):
+def test_chunks_cover_in_order(shape, limit):
     shape = tuple(shape)
     numbers = np.arange(math.prod(shape)).reshape(shape)
     parts = [numbers[index] for index in chunks(shape, limit)]

@@ -1,4 +1,4 @@
-"""mseloss.torch against PyTorch's own operator, its own checkers, and the exact reference."""
+"""mseloss.torch against PyTorch's operator, PyTorch's checkers and the exact reference."""
 
 import copy
 import gc
@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 import mseloss.torch as face  # noqa: E402
 import torch.nn.functional as F  # noqa: E402, N812
 
-# PyTorch's own deprecations, met inside its compiler and its forward-mode rules.
+# Deprecation warnings that PyTorch's compiler and forward-mode rules cause themselves.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Using a target size"),
@@ -26,7 +26,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", params=["compiled", "python"], autouse=True)
 def step(request):
-    """Every test runs with the training step in C++, and with its equal in Python."""
+    """Every test runs with the training step in C++ and with its Python equivalent."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "python":
             patch.setattr(face, "_compiled_loss", lambda input, target, reduction: None)
@@ -284,9 +284,8 @@ def test_gradient_is_handed_over_without_a_copy_and_goes_back_to_the_pool():
     memory.trim()
     before = memory.usage()["live_blocks"]
     face.mse_loss(x, y).backward()
-    assert (
-        memory.usage()["live_blocks"] == before + 1
-    )  # x.grad is the block that the forward pass filled
+    # x.grad is the block that the forward pass filled.
+    assert memory.usage()["live_blocks"] == before + 1
     x.grad = None
     assert memory.usage()["live_blocks"] == before
 

@@ -1,4 +1,4 @@
-"""torch.ops.mseloss under PyTorch's own checkers, compiler, transforms and test samples."""
+"""torch.ops.mseloss with PyTorch's checkers, compiler, transforms and test samples."""
 
 import pytest
 
@@ -180,7 +180,9 @@ def test_pytorchs_own_samples(dtype):
         ours = face.mse_loss(*operands, **sample.kwargs)
         theirs = F.mse_loss(*operands, **sample.kwargs)
         half = {"rtol": 4 * torch.finfo(dtype).eps, "atol": 1e-5} if dtype.itemsize == 2 else {}
-        torch.testing.assert_close(ours, theirs, **half)  # PyTorch rounds a half at each step
+        torch.testing.assert_close(
+            ours, theirs, **half
+        )  # PyTorch rounds half types after every operation
         assert ours.requires_grad == theirs.requires_grad
         if ours.requires_grad:
             got = torch.autograd.grad(ours.sum(), tensors, retain_graph=True)

@@ -1,5 +1,5 @@
-// Stand-in for CANN's kernel API: the names and signatures CANN documents, executed and checked by the model.
-// Only what a vector operator needs; anything else does not compile.
+// Replacement for CANN's kernel API: the documented names and signatures, executed and checked by the model.
+// Only what a vector operator needs; anything else fails to compile.
 #pragma once
 
 #include "model_kernel_queue.h"

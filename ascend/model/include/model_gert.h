@@ -1,5 +1,5 @@
-// Stand-in for the parts of CANN's ge, gert and fe that a custom operator's host code sees. A getter returns
-// null exactly where a caller left the thing out.
+// Replacement for the parts of CANN's ge, gert and fe used by a custom operator's host code. A getter returns
+// null for everything that the caller did not set.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Part of kernel_operator.h: who owns a piece of the unified buffer, and when.
+// Part of kernel_operator.h: queues and buffers, which manage the ownership of UB memory.
 #pragma once
 
 #include "model_kernel_tensor.h"
@@ -105,13 +105,13 @@ class TPipe {
         core.Fail(7, "TQueConfig and InitBuffer disagree: a bufferNumber of 1 compiles the cursor away");
       }
     }
-    queue.first_ =
-        core.Allot(position == TPosition::VECIN ? model::Place::kVecIn : model::Place::kVecOut, count, bytes);
+    queue.first_ = core.InitBuffers(
+        position == TPosition::VECIN ? model::Position::kVecIn : model::Position::kVecOut, count, bytes);
     return true;
   }
   template <TPosition position>
   bool InitBuffer(TBuf<position>& buffer, uint32_t bytes) {
-    buffer.index_ = model::Core::Current().Allot(model::Place::kVecCalc, 1, bytes);
+    buffer.index_ = model::Core::Current().InitBuffers(model::Position::kVecCalc, 1, bytes);
     return true;
   }
   TEventID FetchEventID(HardEvent event) {

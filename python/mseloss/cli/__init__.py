@@ -1,18 +1,21 @@
 """The shell command `mseloss`."""
 
 import sys
+import warnings
 
 
 def main():
-    """Runs the command and exits with 0 (success, equal), 1 (not equal) or 2 (invalid usage or input).
+    """Runs the command and exits; docs/cli.md lists the statuses."""
+    from mseloss.cli.exit import guarded
 
-    An error prints one line to stderr.
-    """
-    try:
-        from mseloss.cli import app
-    except ModuleNotFoundError as error:
-        print(
-            f"mseloss: the command needs {error.name}: pip install 'mseloss[cli]'", file=sys.stderr
-        )
-        sys.exit(2)
-    sys.exit(app.run())
+    warnings.simplefilter("ignore")  # standard error is for the command's own line
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # a file name may be no text
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(guarded(_start))
+
+
+def _start():
+    from mseloss.cli import app
+
+    return app.invoke()

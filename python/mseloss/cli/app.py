@@ -17,6 +17,8 @@ from rich.table import Table
 import mseloss
 from mseloss.cli import bench as benchmark
 from mseloss.cli import chunked, files, machine
+from mseloss.cli.exit import NOT_EQUAL, STOPPED, guarded
+from mseloss.report.report import MAX_TOLERANCE
 
 _EPILOG = (
     "An array is given as a file: x.npy, x.npz or x.safetensors; append :NAME to select one of several "
@@ -147,7 +149,14 @@ def check(
         Operator, typer.Option("--operator", help="operator that computed ACTUAL")
     ] = Operator.grad,
     tolerance: Annotated[
-        int, typer.Option("--tolerance", "-t", min=0, help="allowed error in ULP of ACTUAL's dtype")
+        int,
+        typer.Option(
+            "--tolerance",
+            "-t",
+            min=0,
+            max=MAX_TOLERANCE,
+            help="allowed error in ULP of ACTUAL's dtype",
+        ),
     ] = 1,
     worst: Annotated[
         int, typer.Option("--worst", min=0, help="number of worst elements to list")
@@ -193,7 +202,7 @@ def check(
         except (ValueError, OSError) as error:
             raise files.FileError(f"{plot}: {error}") from None
     _print(report.to_dict(), report.summary(), as_json)
-    raise typer.Exit(0 if report.ok else 1)
+    raise typer.Exit(0 if report.ok else NOT_EQUAL)
 
 
 @app.command()
@@ -206,7 +215,7 @@ def info(as_json: Json = False):
     table = Table.grid(padding=(0, 2))
     for key, value in facts.items():
         table.add_row(key, " ".join(value) if isinstance(value, list) else str(value))
-    Console().print(table)
+    _show(table)
 
 
 @app.command()
@@ -230,7 +239,7 @@ def bench(
         table.add_column(column, justify="left" if column == "case" else "right")
     for case in result["cases"]:
         table.add_row(*benchmark.row(case))
-    Console().print(table)
+    _show(table)
 
 
 @app.callback()
@@ -241,34 +250,25 @@ def _options(
 
 
 def run(arguments=None):
-    """Runs the command line and returns the exit status."""
+    """Runs the command line and returns the exit status; errors are one line on standard error."""
+    return guarded(lambda: invoke(arguments))
+
+
+def invoke(arguments=None):
+    """Runs the command line and returns the exit status; raises what the command raises."""
     signal.signal(signal.SIGTERM, _terminate)
-    exit_type = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
     if (sys.argv[1:] if arguments is None else arguments) == ["--version"]:
-        print(mseloss.__version__)
+        _write(mseloss.__version__)
         return 0
-    try:
-        status = typer.main.get_command(app).main(
-            args=arguments, prog_name="mseloss", standalone_mode=False
-        )
-        return _fail("stopped", 130) if status == 130 else status or 0
-    except typer.Exit as stop:
-        return stop.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        return _fail("stopped", 130)
-    except exit_type as error:
-        return 0 if type(error).__name__ == "NoArgsIsHelpError" else _fail(error.format_message())
-    except (ValueError, TypeError, MemoryError, OSError, ImportError) as error:
-        return _fail(error)
+    command = typer.main.get_command(app)
+    status = command.main(args=arguments, prog_name="mseloss", standalone_mode=False) or 0
+    if status == STOPPED:  # typer turns an interrupt into this status, without a message
+        raise KeyboardInterrupt
+    return status
 
 
 def _terminate(number, frame):
     raise KeyboardInterrupt  # so that temporary files are removed
-
-
-def _fail(message, status=2):
-    print("mseloss: " + " ".join(str(message).split()), file=sys.stderr)
-    return status
 
 
 def _number_or_array(text):
@@ -292,7 +292,22 @@ def _progress(quiet):
 
 
 def _print(facts, text, as_json):
-    print(json.dumps(facts, indent=2) if as_json else text)
+    _write(json.dumps(facts, indent=2) if as_json else text)
+
+
+def _show(table):
+    console = Console()
+    with console.capture() as captured:
+        console.print(table)
+    _write(captured.get().rstrip("\n"))
+
+
+def _write(text):
+    """Prints to standard output. Where that fails it is no EPIPE: click would exit with 1, "not equal"."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        raise files.FileError(f"standard output: {error.strerror}") from None
 
 
 def _size(shape):

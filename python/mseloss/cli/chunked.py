@@ -8,9 +8,9 @@ import numpy as np
 
 import mseloss
 from mseloss import reference
-from mseloss._dtypes import EXPECTED, NAMES, numpy_dtype
+from mseloss._dtypes import numpy_dtype
 from mseloss.cli import files
-from mseloss.report import Report, chunks, compare
+from mseloss.report import Report, chunks
 
 _CHUNK = 1 << 22  # elements per chunk
 
@@ -18,31 +18,28 @@ _CHUNK = 1 << 22  # elements per chunk
 def grad(g, x, y, reduction, out, dtype, progress):
     """Writes the gradient to the file `out`; returns its shape and the name of its dtype."""
     shape, operands = _broadcast(g, x, y)
-    result = numpy_dtype(dtype) if dtype else x.dtype
-    _check_grad(operands, x, result)
+    result = numpy_dtype(dtype) if dtype else _dtype(x)
+    _check_grad(operands)
     count = x.size if reduction == "mean" else 0
     with files.write(out, shape, result, "grad_input") as put:
         for index in _tracked(shape, result, progress, "gradient"):
             a, b, c = (_at(operand, index) for operand in operands)
-            piece = np.empty(np.broadcast_shapes(a.shape, b.shape, c.shape), result)
-            put(mseloss._core.grad_part(a, b, c, count, piece))
+            chunk = np.empty(np.broadcast_shapes(a.shape, b.shape, c.shape), result)
+            put(mseloss._core.grad_part(a, b, c, count, chunk))
     return shape, result.name
 
 
 def loss(x, y, reduction, out, dtype, progress):
     """Returns (value, shape, dtype name). For "none", value is None and the loss goes to the file `out`."""
     shape, (x, y) = _broadcast(x, y)
-    _check_floating(input=x, target=y)
-    result = numpy_dtype(dtype) if dtype else reference.promote(x.dtype, y.dtype)
+    result = numpy_dtype(dtype) if dtype else reference.promote(_dtype(x), _dtype(y))
     if reduction == "none":
         with files.write(out, shape, result, "loss") as put:
             for index in _tracked(shape, result, progress, "loss"):
                 put(mseloss.loss(_at(x, index), _at(y, index), "none", dtype=result))
         return None, shape, result.name
-    for exact in (
-        False,
-        True,
-    ):  # the exact sweep only if the fast one leaves the rounding undecided
+    # The exact sweep runs only if the fast one leaves the rounding undecided.
+    for exact in (False, True):
         total = mseloss.PartialSum()
         for index in _tracked(shape, x.dtype, progress, "exact loss" if exact else "loss"):
             total.add(_at(x, index), _at(y, index), exact=exact)
@@ -57,10 +54,10 @@ def loss(x, y, reduction, out, dtype, progress):
 
 def check(actual, expected, tolerance, worst, progress):
     """A `Report` on two arrays."""
-    _check_floating(actual=actual, expected=expected)
+    report = Report(actual.shape, _dtype(actual), tolerance=tolerance, worst=worst)
     if actual.shape != expected.shape:
-        return compare(actual, expected, tolerance=tolerance, worst=worst)
-    report = Report(actual.shape, actual.dtype, tolerance=tolerance, worst=worst)
+        report.shape_mismatch = (actual.shape, expected.shape)
+        return report
     for index in _tracked(actual.shape, actual.dtype, progress, "compare"):
         report.add(index, _at(actual, index), _at(expected, index))
     return report
@@ -68,35 +65,37 @@ def check(actual, expected, tolerance, worst, progress):
 
 def check_operator(operator, actual, g, x, y, reduction, tolerance, worst, progress):
     """A `Report` on `actual` against the reference's result for the inputs."""
-    _check_floating(actual=actual, input=x, target=y)
+    dtype = _dtype(actual)
+    report = Report(actual.shape, dtype, tolerance=tolerance, worst=worst)
     if operator == "loss" and reduction != "none":
         total = reference.ExactSum()
         shape, (x, y) = _broadcast(x, y)
         for index in _tracked(shape, x.dtype, progress, "golden loss"):
             total.add(_at(x, index), _at(y, index))
-        golden = np.asarray(total.finish(reduction, actual.dtype))
-        return compare(actual, golden, tolerance=tolerance, worst=worst)
+        if actual.shape != ():
+            report.shape_mismatch = (actual.shape, ())
+        else:
+            report.add((), _at(actual, ()), np.asarray(total.finish(reduction, dtype)))
+        return report
     if operator == "loss":
         shape, (x, y) = _broadcast(x, y)
         operands, names = (x, y), ("input", "target")
 
         def golden(a, b):
-            return reference.loss(a, b, "none", dtype=actual.dtype)
+            return reference.loss(a, b, "none", dtype=dtype)
     else:
         shape, operands = _broadcast(g, x, y)
         names = ("grad_output", "input", "target")
-        _check_grad(operands, x, x.dtype)
-        scale = reference.grad_scale(reduction, x.size, x.dtype)
+        _check_grad(operands)
+        scale = reference.grad_scale(reduction, x.size, _dtype(x))
 
         def golden(a, b, c):
-            return reference.scaled_grad(a, b, c, scale, x.dtype)
+            return reference.scaled_grad(a, b, c, scale, _dtype(x))
 
     if actual.shape != shape:
-        report = Report(actual.shape, actual.dtype, tolerance=tolerance, worst=worst)
         report.shape_mismatch = (actual.shape, shape)
         return report
-    report = Report(shape, actual.dtype, tolerance=tolerance, worst=worst)
-    for index in _tracked(shape, actual.dtype, progress, "check"):
+    for index in _tracked(shape, dtype, progress, "check"):
         parts = [_at(operand, index) for operand in operands]
         wanted = np.broadcast_to(golden(*parts), actual[index].shape)
         inputs = {n: np.broadcast_to(p, wanted.shape) for n, p in zip(names, parts, strict=True)}
@@ -108,8 +107,8 @@ def _broadcast(*arrays):
     """The broadcast shape, and the operands with leading dimensions of 1 to give all the same rank."""
     x = next(a for a in arrays if not isinstance(a, float))
     if isinstance(arrays[0], float):
-        number = reference.round_number(arrays[0], x.dtype) if _known(x) else 0.0
-        arrays = (np.asarray(number, x.dtype), *arrays[1:])
+        number = reference.round_number(arrays[0], _dtype(x))
+        arrays = (np.asarray(number, _dtype(x)), *arrays[1:])
     try:
         shape = np.broadcast_shapes(*(a.shape for a in arrays))
     except ValueError:
@@ -119,16 +118,19 @@ def _broadcast(*arrays):
 
 
 def _at(array, index):
-    """The part of an operand at `index` of the broadcast shape; a dimension of 1 is broadcast."""
-    return array[
+    """The part of an operand at `index` of the broadcast shape, in native byte order; a dimension of 1 is
+    broadcast. Only parts in foreign byte order are copies."""
+    block = array[
         tuple(
             i if n != 1 else (slice(None) if isinstance(i, slice) else 0)
             for i, n in zip(index, array.shape, strict=False)
         )
     ]
+    return block if block.dtype.isnative else block.astype(_dtype(block))
 
 
 def _tracked(shape, dtype, progress, text):
+    """Yields the indices of the chunks of `shape` and advances a progress bar by their bytes."""
     task = progress.add_task(text, total=math.prod(shape) * dtype.itemsize)
     inner = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
     for index in chunks(shape, _CHUNK):
@@ -138,21 +140,15 @@ def _tracked(shape, dtype, progress, text):
         progress.advance(task, rows * inner[len(index) - 1] * dtype.itemsize if index else 1)
 
 
-def _known(array):
-    return array.dtype.name in NAMES
+def _dtype(array):
+    """The dtype of an array from a file, in native byte order."""
+    return array.dtype.newbyteorder("=")
 
 
-def _check_floating(**arrays):
-    for name, array in arrays.items():
-        if not _known(array) or not array.dtype.isnative:
-            raise files.FileError(f"{name}: expected {EXPECTED}, got {array.dtype}")
-
-
-def _check_grad(operands, x, result):
-    g, _, y = operands
-    _check_floating(grad_output=g, input=x, target=y)
+def _check_grad(operands):
+    g, x, y = operands
     for name, array in (("grad_output", g), ("target", y)):
-        if array.dtype != x.dtype:
+        if _dtype(array) != _dtype(x):
             raise files.FileError(
-                f"{name}: expected the dtype of input, {x.dtype}, got {array.dtype}"
+                f"{name}: expected the dtype of input, {_dtype(x)}, got {_dtype(array)}"
             )

@@ -8,9 +8,7 @@ import numpy as np
 
 from mseloss.report.text import ordinal, percent
 
-_MAX_STORED = (
-    1 << 20
-)  # wrong elements whose exact places are stored, for the map at full resolution
+_MAX_STORED = 1 << 20  # wrong elements whose exact places are kept, for the close-up
 _MAX_CELLS = 256  # along each side of the map
 _PERIOD = 256  # indices are counted modulo this, along each axis
 
@@ -91,7 +89,7 @@ class ErrorMap:
         )
 
     def _mostly(self, name):
-        """A short range of rows or columns that holds 95 % of the wrong elements, or ""."""
+        """A short range of rows, columns or elements that holds 95 % of the wrong elements, else ""."""
         best = []
         for axis, step in ((0, self.row_step), (1, self.column_step)):
             if name == "element" and axis == 1 and self.rows > 1:

@@ -15,6 +15,7 @@ from mseloss.report.text import percent
 from mseloss.report.ulp import bucket_labels, bucket_of, ulp_distance
 
 _CHUNK = 1 << 20  # elements compared at a time
+MAX_TOLERANCE = 2**64 - 2  # ULP; one more stands for errors that have no ULP
 
 
 def compare(actual, expected, *, tolerance=1, worst=10, inputs=None):
@@ -30,18 +31,17 @@ def compare(actual, expected, *, tolerance=1, worst=10, inputs=None):
             worst elements.
 
     Returns a `Report`; it is not ok if the shapes differ. Raises TypeError for other dtypes and ValueError
-    for an invalid tolerance.
+    for an invalid tolerance, count or shape of `inputs`.
 
     >>> report = mseloss.compare(result, mseloss.reference.grad(g, x, y))
     >>> assert report.ok, report.summary()
     """
     actual, expected = _floats(actual, "actual"), _floats(expected, "expected")
-    inputs = {name: _floats(array, name) for name, array in (inputs or {}).items()}
     report = Report(actual.shape, actual.dtype, tolerance=tolerance, worst=worst)
     if actual.shape != expected.shape:
         report.shape_mismatch = (actual.shape, expected.shape)
         return report
-    inputs = {name: np.broadcast_to(array, actual.shape) for name, array in inputs.items()}
+    inputs = _operands(inputs, actual.shape)
     for index in chunks(actual.shape, _CHUNK):
         report.add(
             index,
@@ -66,12 +66,10 @@ class Report:
     """
 
     def __init__(self, shape, dtype, *, tolerance=1, worst=10):
-        if not (isinstance(tolerance, (int, np.integer)) and tolerance >= 0):
-            raise ValueError(
-                f"tolerance: expected a whole number of ULP from 0 on, got {tolerance!r}"
-            )
+        tolerance = _whole(tolerance, "tolerance: expected a whole number of ULP", MAX_TOLERANCE)
+        worst = _whole(worst, "worst: expected a whole number of elements")
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
-        self.tolerance = int(tolerance)
+        self.tolerance = tolerance
         self.shape_mismatch = None
         self.count = self.different = self.wrong = self.not_finite = 0
         self.max_ulp, self.max_relative, self.max_absolute = 0, 0.0, 0.0
@@ -86,7 +84,7 @@ class Report:
         return self.shape_mismatch is None and self.wrong == 0
 
     def add(self, index, actual, expected, inputs=None):
-        """Adds the chunk at `index`, as `pieces` yields it: integers, then at most one slice."""
+        """Adds the chunk at `index`, an index as `chunks` yields it."""
         size = actual.size
         if size == 0:
             return
@@ -206,8 +204,7 @@ class Report:
         }
 
     def plot(self, path):
-        """Writes a figure to `path` (.png, .svg, .pdf): a histogram of the errors and maps of the wrong
-        elements.
+        """Writes a figure to `path` (.png, .svg, .pdf): an error histogram and maps of the wrong elements.
 
         Needs matplotlib. Raises ImportError without it.
         """
@@ -217,6 +214,30 @@ class Report:
 
     def __repr__(self):
         return f"<mseloss.Report\n{self.summary()}\n>"
+
+
+def _whole(value, expected, most=None):
+    if isinstance(value, (int, np.integer)) and value >= 0 and (most is None or value <= most):
+        return int(value)
+    raise ValueError(f"{expected} from 0 {'on' if most is None else f'to {most}'}, got {value!r}")
+
+
+def _operands(inputs, shape):
+    """The arrays of `inputs`, broadcast to `shape`."""
+    if inputs is None:
+        return {}
+    if not isinstance(inputs, dict):
+        raise TypeError(f"inputs: expected a dict of name to array, got {type(inputs).__name__}")
+    result = {}
+    for name, array in inputs.items():
+        array = _floats(array, name)
+        try:
+            result[name] = np.broadcast_to(array, shape)
+        except ValueError:
+            raise ValueError(
+                f"{name}: expected a shape that broadcasts to {shape}, got {array.shape}"
+            ) from None
+    return result
 
 
 def _floats(array, name):

@@ -15,12 +15,12 @@ def ulp_distance(a, b):
     bits = {2: np.int16, 4: np.int32, 8: np.int64}[a.dtype.itemsize]
     lowest = np.iinfo(bits).min
 
-    def ordinal(array):  # consecutive integers for neighbouring numbers
+    def position(array):  # consecutive integers for neighbouring numbers
         raw = array.view(bits)
         return np.where(raw < 0, lowest - raw, raw).astype(np.int64)
 
     with np.errstate(over="ignore"):
-        i, j = ordinal(a), ordinal(b)
+        i, j = position(a), position(b)
         distance = np.where(
             i >= j, i.view(np.uint64) - j.view(np.uint64), j.view(np.uint64) - i.view(np.uint64)
         )

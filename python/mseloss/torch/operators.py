@@ -15,8 +15,6 @@ import torch
 
 from mseloss import _core
 
-__all__ = ["input_and_target_gradients", "promoted", "reduce_to"]
-
 _mse_loss_aten = torch.ops.aten.mse_loss.default
 _REDUCTION = {"none": 0, "mean": 1, "sum": 2}
 
@@ -89,13 +87,10 @@ def input_and_target_gradients(backward, grad_output, input, target, count, need
     """
     if not (needs[0] or needs[1]):
         return None, None
-    shape = torch.broadcast_shapes(input.shape, target.shape)
     if input.shape != target.shape and promoted(input, target).itemsize == 2:
         gradient = backward(grad_output.float(), input.float(), target.float(), count)
     else:
         gradient = backward(grad_output, input, target, count)
-    if gradient.shape != shape:  # an operand without elements of its own, under a transform
-        gradient = gradient.expand(shape)
     return (
         reduce_to(gradient, input) if needs[0] else None,
         reduce_to(-gradient, target) if needs[1] else None,
@@ -120,16 +115,10 @@ def _save_loss(ctx, inputs, output):
     ctx.count = loss_count(input, target, reduction)
 
 
-def _loss_backward(ctx, grad_output):
-    input, target = ctx.saved_tensors
-    return *input_and_target_gradients(
-        torch.ops.mseloss.mse_loss_backward,
-        grad_output,
-        input,
-        target,
-        ctx.count,
-        ctx.needs_input_grad,
-    ), None
+def loss_gradients(backward, ctx, grad_output):
+    """The gradients of mse_loss with respect to its two tensors, and None for reduction."""
+    operands = (grad_output, *ctx.saved_tensors)
+    return *input_and_target_gradients(backward, *operands, ctx.count, ctx.needs_input_grad), None
 
 
 def save_backward(ctx, inputs, output):
@@ -152,7 +141,10 @@ def second_gradients(backward, ctx, gradient_output):
     return of_grad_output, of_input, of_target, None
 
 
-mse_loss.register_autograd(_loss_backward, setup_context=_save_loss)
+mse_loss.register_autograd(
+    lambda ctx, grad_output: loss_gradients(torch.ops.mseloss.mse_loss_backward, ctx, grad_output),
+    setup_context=_save_loss,
+)
 mse_loss_backward.register_autograd(
     lambda ctx, gradient_output: second_gradients(
         torch.ops.mseloss.mse_loss_backward, ctx, gradient_output

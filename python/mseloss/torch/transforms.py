@@ -28,15 +28,7 @@ class DifferentiableLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output):
-        input, target = ctx.saved_tensors
-        return *operators.input_and_target_gradients(
-            DifferentiableBackward.apply,
-            grad_output,
-            input,
-            target,
-            ctx.count,
-            ctx.needs_input_grad,
-        ), None
+        return operators.loss_gradients(DifferentiableBackward.apply, ctx, grad_output)
 
     @staticmethod
     def jvp(ctx, input_tangent, target_tangent, _):

@@ -25,8 +25,10 @@ struct Ref {  // an owned reference
 const char* type_name(PyObject* object) { return Py_TYPE(object)->tp_name; }
 
 // The first line of the current error's message, as a new reference; clears the error. PyTorch appends a
-// stack trace in further lines.
+// stack trace in further lines. KeyboardInterrupt, SystemExit and MemoryError say nothing about the argument:
+// they pass through.
 PyObject* take_error_message() {
+  if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) raise_current();
   Ref type, value, trace;
   PyErr_Fetch(&type.object, &value.object, &trace.object);
   Ref text{PyObject_Str(value.object == nullptr ? type.object : value.object)};
@@ -36,6 +38,20 @@ PyObject* take_error_message() {
   PyObject* line = PyUnicode_Substring(text.object, 0, end < 0 ? length : end);
   if (line == nullptr) raise_current();
   return line;
+}
+
+// `nearest` is the float64 nearest to `integer`. Returns the integer rounded to odd instead: rounding that to
+// a narrower dtype gives what rounding the integer once gives.
+double round_to_odd(PyObject* integer, double nearest) {
+  Ref back{PyLong_FromDouble(nearest)};
+  if (back.object == nullptr) raise_current();
+  const int less = PyObject_RichCompareBool(back.object, integer, Py_LT);
+  const int equal = PyObject_RichCompareBool(back.object, integer, Py_EQ);
+  if (less < 0 || equal < 0) raise_current();
+  if (equal == 1) return nearest;
+  auto bits = std::bit_cast<uint64_t>(nearest);
+  if ((less == 0) == (nearest > 0)) --bits;  // towards zero
+  return std::bit_cast<double>(bits | 1);
 }
 
 // PyTorch marks some views as negated by a flag that its DLPack exports omit.
@@ -70,8 +86,13 @@ void ArrayView::read(PyObject* object, const char* name) {
 
 void ArrayView::read_or_scalar(PyObject* object, const char* name, DType dtype) {
   if (!PyFloat_Check(object) && !PyLong_Check(object)) return read(object, name);
-  const double value = PyFloat_AsDouble(object);
-  if (value == -1 && PyErr_Occurred()) raise_current();
+  double value = PyFloat_AsDouble(object);
+  if (value == -1 && PyErr_Occurred()) {
+    if (!PyErr_ExceptionMatches(PyExc_OverflowError)) raise_current();
+    PyErr_Clear();
+    raise(PyExc_OverflowError, "%s: expected a number within float64's range, got a larger integer", name);
+  }
+  if (PyLong_Check(object) && dtype != DType::kFloat64) value = round_to_odd(object, value);
   store_rounded(value, dtype, scalar_);
   object_ = object;
   data_ = scalar_;
@@ -85,6 +106,10 @@ void ArrayView::read_writable(PyObject* object, const char* name) {
 }
 
 void ArrayView::set_rank(int64_t rank, const char* name) {
+  if (rank < 0) {
+    raise(PyExc_ValueError, "%s: expected a number of dimensions, got %lld", name,
+          static_cast<long long>(rank));
+  }
   if (rank > kMaxReadRank) {
     raise(PyExc_ValueError, "%s: expected at most %d dimensions, got %lld", name, kMaxRank,
           static_cast<long long>(rank));
@@ -102,6 +127,14 @@ void ArrayView::set_extents(const Py_ssize_t* shape, const Py_ssize_t* byte_stri
       raise(PyExc_ValueError, "%s: expected strides of whole elements (%d bytes), got a stride of %zd bytes",
             name, size, byte_strides[i]);
     }
+  }
+}
+
+void ArrayView::set_contiguous_strides() {
+  int64_t stride = 1;
+  for (int i = rank_; i-- > 0;) {
+    strides_[i] = stride;
+    stride *= shape_[i];
   }
 }
 
@@ -154,16 +187,16 @@ void ArrayView::read_dltensor(const DLTensor& tensor, const char* name) {
   dtype_ = *dtype;
   set_rank(tensor.ndim, name);
   data_ = static_cast<char*>(tensor.data) + tensor.byte_offset;
+  if (tensor.shape == nullptr && rank_ > 0) {
+    raise(PyExc_ValueError, "%s: expected a shape of %d extents, got a DLPack tensor without one", name,
+          rank_);
+  }
   std::copy_n(tensor.shape, rank_, shape_);
   if (tensor.strides != nullptr) {
     std::copy_n(tensor.strides, rank_, strides_);
     return;
   }
-  int64_t dense = 1;
-  for (int i = rank_; i-- > 0;) {
-    strides_[i] = dense;
-    dense *= shape_[i];
-  }
+  set_contiguous_strides();
 }
 
 bool ArrayView::read_exchange(PyObject* object, const char* name) {
@@ -188,6 +221,7 @@ bool ArrayView::read_dlpack(PyObject* object, const char* name) {
   if (PyType_Check(object)) return false;
   Ref method{PyObject_GetAttrString(object, "__dlpack__")};
   if (method.object == nullptr) {
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) raise_current();
     PyErr_Clear();
     return false;
   }
@@ -203,10 +237,15 @@ bool ArrayView::read_dlpack(PyObject* object, const char* name) {
   if (capsule == nullptr) {
     Ref reason{take_error_message()};
     // Memory whose type DLPack lacks may still have a buffer. If not, report the producer's reason.
-    if (PyObject_CheckBuffer(object) && read_buffer(object, name)) return true;
+    if (acquire_buffer(object)) return read_buffer(object, name);
     PyErr_Clear();
     raise(PyExc_TypeError, "%s: expected an array that DLPack can export, got %s: %S", name,
           type_name(object), reason.object);
+  }
+  if (!PyCapsule_IsValid(capsule, "dltensor_versioned") && !PyCapsule_IsValid(capsule, "dltensor")) {
+    Ref given{capsule};
+    raise(PyExc_TypeError, "%s: expected __dlpack__() of %s to return an unused DLPack capsule, got %R", name,
+          type_name(object), given.object);
   }
   owner_ = capsule;  // not consumed: its destructor calls the producer's deleter
   kind_ = ArrayKind::kDLPack;
@@ -220,7 +259,6 @@ bool ArrayView::read_dlpack(PyObject* object, const char* name) {
     read_dltensor(managed->dl_tensor, name);
   } else {
     auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
-    if (managed == nullptr) raise_current();
     read_dltensor(managed->dl_tensor, name);
   }
   // JAX arrays are immutable, but their DLPack export does not say so.
@@ -228,10 +266,19 @@ bool ArrayView::read_dlpack(PyObject* object, const char* name) {
   return true;
 }
 
+bool ArrayView::acquire_buffer(PyObject* object) {
+  has_buffer_ = PyObject_CheckBuffer(object) != 0 &&
+                PyObject_GetBuffer(object, &buffer_, PyBUF_STRIDED_RO | PyBUF_FORMAT) == 0;
+  return has_buffer_;
+}
+
 bool ArrayView::read_buffer(PyObject* object, const char* name) {
-  if (!PyObject_CheckBuffer(object)) return false;
-  if (PyObject_GetBuffer(object, &buffer_, PyBUF_STRIDED_RO | PyBUF_FORMAT) != 0) raise_current();
-  has_buffer_ = true;
+  if (!has_buffer_ && !acquire_buffer(object)) {
+    if (!PyErr_Occurred()) return false;
+    Ref reason{take_error_message()};
+    raise(PyExc_TypeError, "%s: expected a buffer of strided memory, got %s: %S", name, type_name(object),
+          reason.object);
+  }
   const char* format = buffer_.format == nullptr ? "B" : buffer_.format;
   const char* letter = *format == '=' || *format == '@' || *format == '<' ? format + 1 : format;
   const char code = letter[0] != '\0' && letter[1] == '\0' ? letter[0] : '\0';
@@ -248,7 +295,23 @@ bool ArrayView::read_buffer(PyObject* object, const char* name) {
   data_ = buffer_.buf;
   read_only_ = buffer_.readonly != 0;
   set_rank(buffer_.ndim, name);
-  set_extents(buffer_.shape, buffer_.strides, name);
+  if (buffer_.suboffsets != nullptr &&
+      std::any_of(buffer_.suboffsets, buffer_.suboffsets + rank_, [](Py_ssize_t s) { return s >= 0; })) {
+    raise(PyExc_TypeError, "%s: expected one block of memory, got a buffer with suboffsets", name);
+  }
+  // The protocol allows exporters to leave out the strides of contiguous memory (ctypes does) and the shape
+  // of a single dimension.
+  const Py_ssize_t length = buffer_.len / buffer_.itemsize;
+  if (buffer_.shape == nullptr && rank_ > 1) {
+    raise(PyExc_ValueError, "%s: expected a shape of %d extents, got a buffer without one", name, rank_);
+  }
+  const Py_ssize_t* shape = buffer_.shape == nullptr ? &length : buffer_.shape;
+  if (buffer_.strides != nullptr) {
+    set_extents(shape, buffer_.strides, name);
+  } else {
+    std::copy_n(shape, rank_, shape_);
+    set_contiguous_strides();
+  }
   return true;
 }
 

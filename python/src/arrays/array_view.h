@@ -55,10 +55,12 @@ class ArrayView {
   bool read_numpy(PyObject* object, const char* name);
   bool read_exchange(PyObject* object, const char* name);
   bool read_dlpack(PyObject* object, const char* name);
+  bool acquire_buffer(PyObject* object);  // false, perhaps with an error set, if there is none
   bool read_buffer(PyObject* object, const char* name);
 
   void read_dltensor(const DLTensor& tensor, const char* name);
   void set_rank(int64_t rank, const char* name);
+  void set_contiguous_strides();
   void set_extents(const Py_ssize_t* shape, const Py_ssize_t* byte_strides, const char* name);
 
   PyObject* object_ = nullptr;

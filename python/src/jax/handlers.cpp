@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "arrays/dtypes.h"
+#include "arrays/result_array.h"
 #include "jax/xla_ffi.h"
 #include "module/grad_part.h"
 #include "mseloss/mseloss.h"
@@ -35,11 +36,7 @@ std::span<const int64_t> shape_of(const xla::Buffer& buffer) {
   return {buffer.dims, static_cast<size_t>(buffer.rank)};
 }
 
-int64_t count_of(const xla::Buffer& buffer) {
-  int64_t count = 1;
-  for (const int64_t extent : shape_of(buffer)) count *= extent;
-  return count;
-}
+int64_t count_of(const xla::Buffer& buffer) { return element_count(shape_of(buffer)); }
 
 size_t bytes_of(const xla::Buffer& buffer) {
   return static_cast<size_t>(count_of(buffer)) * size_of(dtype_of(buffer));

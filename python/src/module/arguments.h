@@ -29,8 +29,8 @@ DType parse_dtype(nanobind::handle given);
 // The dtype of a loss of operands of dtypes `a` and `b`.
 DType promote(DType a, DType b);
 
-// The shape that operands broadcast to, for allocating a result before the core checks the call. Where the
-// shapes do not broadcast it has rank 0, and the core rejects the call with its own message.
+// The shape that operands broadcast to, for allocating a result before the core checks the call. If the
+// shapes do not broadcast, it has rank 0 and the core rejects the call with its own message.
 class BroadcastShape {
  public:
   template <class... Arrays>

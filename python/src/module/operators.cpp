@@ -24,6 +24,7 @@ void run(const BroadcastShape& shape, Call call) {
   check(call_core<nb::gil_scoped_release>(shape.count(), call));
 }
 
+// The operands as views, read in the order in which errors are reported.
 struct Operands {
   ArrayView g, x, y;
 

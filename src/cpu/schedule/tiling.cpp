@@ -178,7 +178,7 @@ int thread_count(const Plan& plan, const Options& options) {
 
 // A large output that is followed by few other bytes is better off in the last-level cache, as long as that
 // holds all operands. General layouts, most of which do not visit every operand in the order of its
-// addresses, use the cache less well. docs/performance.md has the measurements.
+// addresses, use the cache less well. docs/performance_method.md has the measurements.
 bool uses_non_temporal_stores(const Plan& plan, const Options& options) {
   constexpr int64_t kMinOutputBytes = 8 << 20;
   constexpr double kCacheBytes = 28 << 20, kGeneralCacheBytes = 18 << 20;

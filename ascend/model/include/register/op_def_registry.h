@@ -1,4 +1,4 @@
-// Stand-in for CANN's operator registration: keeps what the definition said.
+// Replacement for CANN's operator registration: stores the definition for the tests.
 #pragma once
 
 #include <deque>
@@ -77,7 +77,7 @@ class OpDef {
 
 }  // namespace ops
 
-// A function instead of CANN's registrar object, so that a static library keeps it.
+// A function instead of CANN's registrar object, which a linker would drop from a static library.
 #define OP_ADD(type)                 \
   OpDef& ModelDefinitionOf##type() { \
     static type definition(#type);   \

@@ -1,4 +1,4 @@
-// Stand-in for CANN's platform query.
+// Replacement for CANN's platform query.
 #pragma once
 
 #include "model_gert.h"

@@ -1,21 +1,21 @@
-// Checks shared by the tests of the forward operator: a loss against the exact reference by every way there
-// is to ask for it, and data whose sum lies where rounding is hardest.
+// Shared by the tests of the forward operator: checks of a loss against the exact reference through every API
+// that computes it, and data whose sum lies on or next to a rounding boundary.
 #pragma once
 
 #include <cstdio>
 
-#include "tests/cases.h"
-#include "tests/exact.h"
+#include "tests/support/cases.h"
+#include "tests/support/exact.h"
 
 namespace cases {
 
 using mseloss::PartialSum;
 
-// How many sums were held against the reference, and for how many of them only the exact sweep could tell.
+// Counts the sums compared with the reference, and those that the fast sweep could not round.
 struct Tally {
   int64_t sums = 0, undecided = 0;
   ~Tally() {
-    std::printf("[  SUMS    ] %lld sums right to the bit; the exact sweep was needed for %lld\n",
+    std::printf("[  SUMS    ] %lld sums correctly rounded; the exact sweep was needed for %lld\n",
                 static_cast<long long>(sums), static_cast<long long>(undecided));
   }
 };
@@ -35,7 +35,8 @@ inline bool bound_holds(const PartialSum& sum, const exact::Fixed& exact) {
   return exact <= above && fixed_of(sum.fast_sum()) <= below;
 }
 
-// kMean or kSum through loss(), with and without Options::exact, and through a PartialSum in both modes.
+// Checks kMean or kSum through loss(), with and without Options::exact, and through a PartialSum in both
+// modes.
 inline testing::AssertionResult sum_is_right(Random& random, const ConstTensor& x, const ConstTensor& y,
                                              Reduction reduction, DType to, Tally* tally) {
   exact::Sum reference;
@@ -81,7 +82,7 @@ inline testing::AssertionResult sum_is_right(Random& random, const ConstTensor& 
   return testing::AssertionSuccess();
 }
 
-// A pair of vectors with the given differences, in random order among `zeros` pairs without one.
+// Two vectors whose elementwise differences are `d`, with random signs, and `zeros` zeros, in random order.
 inline std::pair<Operand, Operand> pair_with(Random& random, DType dtype, std::vector<double> d,
                                              int64_t zeros) {
   d.resize(d.size() + static_cast<size_t>(zeros));
@@ -100,7 +101,7 @@ inline std::pair<Operand, Operand> pair_with(Random& random, DType dtype, std::v
   return pair;
 }
 
-// Numbers of at most `precision` bits whose squares add up to `total`: greedily the largest that fits.
+// Numbers of at most `precision` bits whose squares add up to `total`; each is the largest that still fits.
 inline std::vector<double> squares_adding_to(unsigned __int128 total, int precision) {
   std::vector<double> roots;
   while (total != 0) {
@@ -119,12 +120,12 @@ struct HardSum {
   int64_t zeros = 0;
 };
 
-// Differences, exact in `from`, whose sum or mean lies on a midpoint between two neighbours of `to`, or as
-// little beside it as their squares allow. Empty if the random choice did not fit the formats.
+// Differences, exact in `from`, whose squares have a sum or mean on the midpoint between two neighbouring
+// values of `to`, or next to it. Empty if the random exponents do not fit the formats.
 inline HardSum hard_sum(Random& random, DType from, DType to, Reduction reduction) {
   const auto in = oracle::format_of(from), out = oracle::format_of(to);
   const int p = out.precision;
-  // Midpoint (2 m + 1) * 2^(last - 1), last: exponent of the result's last bit.
+  // The midpoint is (2 m + 1) * 2^(last - 1), where `last` is the exponent of the result's last bit.
   const int highest = out.max_exponent - p + 1;
   uint64_t m = (uint64_t{1} << (p - 1)) | random.bits() >> (65 - p);
   int last = static_cast<int>(random.range(std::max(-60, out.lowest_exponent), std::min(60, highest)));
@@ -132,7 +133,7 @@ inline HardSum hard_sum(Random& random, DType from, DType to, Reduction reductio
     case 0:  // subnormal results
       last = out.lowest_exponent, m = random.bits() >> random.range(65 - p, 63);
       break;
-    case 1:  // the threshold of overflow
+    case 1:  // the overflow threshold
       last = highest, m = (uint64_t{1} << p) - 1;
       break;
     case 2:

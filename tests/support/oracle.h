@@ -1,5 +1,5 @@
-// What every operator must give, to the bit: scalar, straight from the definitions in docs/operator.md.
-// Shares no code with src/, only the nouns of the public header.
+// Reference implementation of every operator: scalar code that follows the definitions in docs/operator.md
+// and returns the exact bits. Shares no code with src/, only the types of the public header.
 #pragma once
 
 #include <algorithm>
@@ -23,8 +23,8 @@ using mseloss::Reduction;
 
 static_assert(FLT_EVAL_METHOD == 0, "float operations must round to float");
 
-// A binary floating format: every value is an integer of at most `precision` bits times 2^k, k >=
-// lowest_exponent, below 2^(max_exponent + 1).
+// A binary floating-point format. The magnitude of every finite value is an integer of at most `precision`
+// bits times 2^k with k >= lowest_exponent, and is less than 2^(max_exponent + 1).
 struct Format {
   int bytes, precision, lowest_exponent, max_exponent;
 };
@@ -51,17 +51,16 @@ inline double round_to(const Format& format, double v) {
   std::frexp(v, &exponent);  // |v| < 2^exponent
   const int unit = std::max(exponent - format.precision, format.lowest_exponent);
   const double units = std::ldexp(v, -unit);
-  double whole = std::trunc(units);
-  const double rest = std::fabs(units - whole);
-  if (rest > 0.5 || (rest == 0.5 && std::fmod(whole, 2) != 0)) whole += std::copysign(1.0, v);
-  const double rounded = std::copysign(std::ldexp(whole, unit), v);
+  double integer = std::trunc(units);
+  const double fraction = std::fabs(units - integer);
+  if (fraction > 0.5 || (fraction == 0.5 && std::fmod(integer, 2) != 0)) integer += std::copysign(1.0, v);
+  const double rounded = std::copysign(std::ldexp(integer, unit), v);
   return std::fabs(rounded) < std::ldexp(1.0, format.max_exponent) * 2
              ? rounded
              : std::copysign(std::numeric_limits<double>::infinity(), v);
 }
 
-// The encoding of v rounded to `format`. 2^(max_exponent + 1) of float64 overflows to infinity above, as it
-// should.
+// The encoding of v rounded to `format`.
 inline uint64_t encode_as(const Format& format, double v) {
   const int p = format.precision, bias = format.max_exponent;
   const uint64_t sign = static_cast<uint64_t>(std::signbit(v)) << (8 * format.bytes - 1);
@@ -72,7 +71,8 @@ inline uint64_t encode_as(const Format& format, double v) {
   if (v < std::ldexp(1.0, 1 - bias))
     return sign | static_cast<uint64_t>(std::ldexp(v, -format.lowest_exponent));
   const int exponent = std::ilogb(v);
-  const auto significand = static_cast<uint64_t>(std::ldexp(v, p - 1 - exponent));  // has bit p - 1
+  // Bit p - 1 of the significand is set and adds 1 to the exponent field.
+  const auto significand = static_cast<uint64_t>(std::ldexp(v, p - 1 - exponent));
   return sign | ((static_cast<uint64_t>(exponent + bias - 1) << (p - 1)) + significand);
 }
 
@@ -91,8 +91,8 @@ inline double decode_as(const Format& format, uint64_t bits) {
   return negative ? -v : v;
 }
 
-// float and double are the processor's own formats; only the halves need arithmetic.
-// numerics_test.cpp holds the two ways against each other.
+// The processor converts float32 and float64; the half formats use encode_as and decode_as. numerics_test.cpp
+// compares the two methods for float32 and float64.
 inline uint64_t encode(DType dtype, double v) {
   if (dtype == DType::kFloat32) return std::bit_cast<uint32_t>(static_cast<float>(v));
   if (dtype == DType::kFloat64) return std::bit_cast<uint64_t>(v);
@@ -111,7 +111,7 @@ inline double decode(DType dtype, uint64_t bits) {
   return (dtype == DType::kFloat16 ? float16 : bfloat16)[bits & 0xffff];
 }
 
-inline uint64_t load(DType dtype, const void* p) {  // of any alignment; little-endian machines
+inline uint64_t load(DType dtype, const void* p) {  // any alignment; assumes a little-endian machine
   uint64_t bits = 0;
   std::memcpy(&bits, p, bytes_of(dtype));
   return bits;
@@ -119,7 +119,7 @@ inline uint64_t load(DType dtype, const void* p) {  // of any alignment; little-
 
 inline void store(DType dtype, void* p, uint64_t bits) { std::memcpy(p, &bits, bytes_of(dtype)); }
 
-// Equal bits, except that any NaN is as good as another.
+// Bitwise equality, except that all NaNs compare equal.
 inline bool same(DType dtype, uint64_t a, uint64_t b) {
   return a == b || (std::isnan(decode(dtype, a)) && std::isnan(decode(dtype, b)));
 }
@@ -129,8 +129,8 @@ inline DType promote(DType a, DType b) {
   return a == DType::kFloat64 || b == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
 }
 
-// 2 / n correctly rounded to `precision` bits: an integer quotient with two bits more, the remainder as
-// sticky bit.
+// 2 / n correctly rounded to `precision` bits: the integer quotient has two extra bits, and the remainder is
+// the sticky bit.
 inline double two_over(uint64_t n, int precision) {
   if (n == 0) return std::numeric_limits<double>::infinity();
   unsigned __int128 numerator = 2;
@@ -162,7 +162,7 @@ inline Shape broadcast(std::initializer_list<Extents> shapes) {
   return all;
 }
 
-// Where element i, counted row-major over `all`, of t lies, in elements from t.data.
+// The offset, in elements, of the element that a tensor broadcast to `all` has at row-major index i.
 inline int64_t offset_of(Extents shape, Extents strides, Extents all, int64_t i) {
   int64_t offset = 0, dense = 1;
   for (size_t k = all.size(); k-- > 0;) {
@@ -191,7 +191,7 @@ T difference(double x, double y) {
   return static_cast<T>(x) - static_cast<T>(y);
 }
 
-// The chain of three operations in T, rounded to the inputs' dtype, then to out's.
+// Three operations in T, each rounded; the result is rounded to the inputs' dtype, then to `out`.
 template <class T>
 uint64_t grad_element(double g, double x, double y, T scale, DType dtype, DType out) {
   const T scaled = difference<T>(x, y) * scale;
@@ -208,7 +208,7 @@ Bits each(Extents all, F element) {
   return result;
 }
 
-// `mean_count` is what kMean divides by: numel(input) for grad, the broadcast count for loss_and_grad.
+// `mean_count` is the divisor of kMean: numel(input) for grad, the broadcast count for loss_and_grad.
 inline Bits grad(const ConstTensor& g, const ConstTensor& x, const ConstTensor& y, Reduction reduction,
                  DType out, int64_t mean_count) {
   const Shape all = broadcast({g.shape, x.shape, y.shape});
@@ -227,7 +227,7 @@ inline Bits grad(const ConstTensor& g, const ConstTensor& x, const ConstTensor& 
   return grad(g, x, y, reduction, out, count_of(x.shape));
 }
 
-// input - target of every element, rounded to the compute dtype.
+// input - target for every element, rounded to the compute dtype.
 inline std::vector<double> differences(const ConstTensor& x, const ConstTensor& y) {
   const Shape all = broadcast({x.shape, y.shape});
   const bool wide = promote(x.dtype, y.dtype) == DType::kFloat64;
@@ -239,7 +239,7 @@ inline std::vector<double> differences(const ConstTensor& x, const ConstTensor& 
   return d;
 }
 
-// Reduction kNone.
+// The loss with Reduction::kNone.
 inline Bits loss(const ConstTensor& x, const ConstTensor& y, DType out) {
   const bool wide = promote(x.dtype, y.dtype) == DType::kFloat64;
   Bits result;

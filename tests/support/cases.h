@@ -1,4 +1,4 @@
-// Random operands of every dtype, layout and value class, with canaries, and the checks all tests share.
+// Random operands of every dtype, layout and value class, with canary bytes, and the checks that tests share.
 // MSELOSS_TEST_SEED replays a failure, MSELOSS_TEST_CASES scales the property tests (20000 is the full run).
 #pragma once
 
@@ -13,7 +13,7 @@
 #include <string>
 
 #include "mseloss/mseloss.h"
-#include "tests/oracle.h"
+#include "tests/support/oracle.h"
 
 namespace cases {
 
@@ -28,13 +28,13 @@ using oracle::Shape;
 inline constexpr DType kDTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat64};
 inline constexpr Reduction kReductions[] = {Reduction::kNone, Reduction::kMean, Reduction::kSum};
 
-inline uint64_t number_from_environment(const char* name, uint64_t otherwise) {
+inline uint64_t number_from_environment(const char* name, uint64_t fallback) {
   const char* text = std::getenv(name);
-  return text && *text ? std::strtoull(text, nullptr, 0) : otherwise;
+  return text && *text ? std::strtoull(text, nullptr, 0) : fallback;
 }
 
 inline uint64_t case_scale() { return number_from_environment("MSELOSS_TEST_CASES", 20000); }
-// A scaled-down run, as under a sanitizer, leaves out the largest sizes too.
+// A scaled-down run, for example under a sanitizer, also skips the largest sizes.
 inline bool too_large(int64_t elements) { return case_scale() < 20000 && elements > 5000; }
 
 class Random {  // splitmix64
@@ -46,7 +46,7 @@ class Random {  // splitmix64
     z = (z ^ z >> 27) * 0x94d049bb133111eb;
     return z ^ z >> 31;
   }
-  int64_t range(int64_t low, int64_t high) {  // both included
+  int64_t range(int64_t low, int64_t high) {  // both bounds included
     return low + static_cast<int64_t>(bits() % static_cast<uint64_t>(high - low + 1));
   }
   bool chance(int percent) { return range(0, 99) < percent; }
@@ -64,8 +64,8 @@ class Random {  // splitmix64
   uint64_t state_;
 };
 
-// Runs body(random) on `count` cases (in the full run); each has a seed of its own. Stops at the first
-// failure.
+// Runs body(random) `count` times (scaled by MSELOSS_TEST_CASES), each time with another seed. Stops at the
+// first failure.
 template <class F>
 void for_each_case(int64_t count, F body) {
   const uint64_t first = number_from_environment("MSELOSS_TEST_SEED", 20240607);
@@ -83,7 +83,7 @@ inline std::vector<std::string> targets() {
   return {std::istream_iterator<std::string>(names), {}};
 }
 
-// Forces each instruction-set target in turn; fails unless every one was really in use.
+// Runs body() once on each instruction-set target; fails if a target was not in use during its run.
 template <class F>
 void for_each_target(F body) {
   size_t ran = 0;
@@ -102,7 +102,7 @@ void for_each_target(F body) {
 enum class Values { kIntegers, kUnit, kWide, kSpecial };
 inline constexpr Values kValues[] = {Values::kIntegers, Values::kUnit, Values::kWide, Values::kSpecial};
 
-// Any finite value, the exponent uniform over the whole range including subnormals.
+// A random finite value, its exponent uniform over the whole range including subnormals.
 inline uint64_t random_finite(Random& random, DType dtype) {
   for (;;) {
     const uint64_t bits = random.bits() >> (64 - 8 * oracle::bytes_of(dtype));
@@ -143,7 +143,7 @@ inline uint64_t random_value(Random& random, DType dtype, Values values) {
   }
 }
 
-// Memory on a cache line's boundary, of exactly the size asked for.
+// Allocates memory of exactly the requested size, aligned to a cache line.
 template <class T>
 struct CacheLineAllocator {
   using value_type = T;
@@ -158,10 +158,11 @@ inline constexpr Layout kLayouts[] = {Layout::kDense,    Layout::kTransposed, La
                                       Layout::kNegative, Layout::kPermuted,   Layout::kExpanded,
                                       Layout::kAny};
 
-inline constexpr int kOnLine = 64;  // as Operand's `misaligned`: element (0, ..., 0) begins a cache line
+// For Operand's `misaligned`: aligns element (0, ..., 0) to a cache line.
+inline constexpr int kCacheLineAligned = 64;
 
-// A tensor in memory of its own. Every byte that is no element's is a canary; without padding the memory ends
-// where the elements do, so that AddressSanitizer sees a read past them.
+// A tensor that owns its memory. Every byte outside the elements is a canary. Without padding the memory ends
+// at the last element, so AddressSanitizer detects reads past it.
 class Operand {
  public:
   Operand(Random& random, DType dtype, Shape shape, Layout layout, bool output = false, int misaligned = -1)
@@ -185,13 +186,13 @@ class Operand {
       if (strides_[k] != 0 && extent > 1) step *= extent;
       if (gaps) step += random.range(0, 2);
       (strides_[k] < 0 ? low : high) += strides_[k] * std::max<int64_t>(extent - 1, 0);
-      // The stride of a dimension of one element is never walked.
+      // The stride of a dimension of extent 1 is never used, so any value is valid.
       if (extent == 1 && layout != Layout::kDense && random.chance(30))
         strides_[k] = random.range(-1, 1) << random.range(0, 50);
     }
     const int64_t size = oracle::bytes_of(dtype_);
-    const bool on_line = misaligned == kOnLine;
-    const int64_t pad = on_line ? 64 : output || random.chance(30) ? random.range(1, 4) * size : 0;
+    const bool aligned = misaligned == kCacheLineAligned;
+    const int64_t pad = aligned ? 64 : output || random.chance(30) ? random.range(1, 4) * size : 0;
     const int64_t shift = misaligned >= 0 ? misaligned : random.range(0, 3) == 0 ? random.range(0, 63) : 0;
     const bool empty = oracle::count_of(shape_) == 0;
     storage_.resize(static_cast<size_t>(shift + pad + (empty ? 0 : (high - low + 1) * size) + pad));
@@ -220,7 +221,7 @@ class Operand {
   DType dtype_;
   Shape shape_, strides_;
   Bytes storage_;
-  int64_t first_ = 0;  // byte of element (0, ..., 0)
+  int64_t first_ = 0;  // offset of element (0, ..., 0) in bytes
 };
 
 inline Shape random_shape(Random& random, int64_t most_elements) {
@@ -236,7 +237,7 @@ inline Shape random_shape(Random& random, int64_t most_elements) {
   return shape;
 }
 
-// A shape that broadcasts to `all`: leading dimensions dropped, others of one element.
+// A shape that broadcasts to `all`: some leading dimensions dropped, some others of extent 1.
 inline Shape narrowed(Random& random, Shape all) {
   if (random.chance(50)) return all;
   if (random.chance(20)) return Shape(static_cast<size_t>(random.range(0, 2)), 1);
@@ -268,7 +269,8 @@ inline std::string text_of(DType dtype, uint64_t bits) {
   return text.str();
 }
 
-// The elements of `out` equal `expected`, and no other byte of its memory changed since `before`.
+// Checks that the elements of `out` equal `expected` and that no other byte of its memory differs from
+// `before`.
 inline testing::AssertionResult holds(Operand& out, const oracle::Bits& expected, Bytes before) {
   for (int64_t i = 0, n = static_cast<int64_t>(expected.size()); i < n; ++i) {
     const uint64_t wanted = expected[static_cast<size_t>(i)];
@@ -282,7 +284,7 @@ inline testing::AssertionResult holds(Operand& out, const oracle::Bits& expected
   return testing::AssertionFailure() << "bytes outside the view changed";
 }
 
-// Calls grad() and holds the result against the oracle. `out` may be one of the inputs.
+// Calls grad() and compares the result with the oracle. `out` may be one of the inputs.
 inline testing::AssertionResult grad_is_right(Operand& g, Operand& x, Operand& y, Reduction reduction,
                                               Operand& out, const Options& options = {}) {
   const auto expected = oracle::grad(g.view(), x.view(), y.view(), reduction, out.dtype());

@@ -1,5 +1,5 @@
-// The exact sum of squares and its one rounding, in integers of 4480 bits: what loss() must give for kSum and
-// kMean. Shares no code with src/.
+// Exact sums of squares in 4480-bit integers, rounded once: the reference for loss() with kSum and kMean.
+// Shares no code with src/.
 #pragma once
 
 #include <array>
@@ -9,7 +9,7 @@
 #include <limits>
 #include <vector>
 
-#include "tests/oracle.h"
+#include "tests/support/oracle.h"
 
 namespace exact {
 
@@ -17,13 +17,13 @@ using oracle::DType;
 using oracle::Format;
 using oracle::Reduction;
 
-// A non-negative integer in units of 2^-2148, the smallest square of a float64. The largest square is below
-// 2^2048, so 70 words leave room for 2^284 of them.
+// A non-negative integer in units of 2^-2148, the smallest non-zero square of a float64. The largest square
+// is below 2^2048, so 70 words leave room for 2^284 of them.
 struct Fixed {
   static constexpr int kUnit = -2148;
   std::array<uint64_t, 70> words{};
 
-  // m * 2^exponent, exponent >= kUnit
+  // Adds m * 2^exponent; exponent >= kUnit.
   void add(unsigned __int128 m, int exponent) {
     const int position = exponent - kUnit, bit = position % 64;
     size_t i = position / 64;
@@ -69,7 +69,8 @@ struct Fixed {
   bool bit(int i) const { return words[i / 64] >> (i % 64) & 1; }
 };
 
-// words / divisor, rounded once to `format`, ties to even; infinity from the format's overflow threshold on.
+// sum / divisor, rounded once to `format`, ties to even; infinity at and above the format's overflow
+// threshold.
 inline double round_quotient(const Fixed& sum, uint64_t divisor, const Format& format) {
   Fixed quotient;
   unsigned __int128 remainder = 0;
@@ -80,8 +81,8 @@ inline double round_quotient(const Fixed& sum, uint64_t divisor, const Format& f
   }
   int top = 64 * static_cast<int>(quotient.words.size()) - 1;
   while (top >= 0 && !quotient.bit(top)) --top;
-  // Position of the result's last bit. All formats end far above the quotient's own last bit, so what lies
-  // below is only sticky.
+  // Position of the result's last bit, at least 1074 in every format. The round bit is therefore a bit of the
+  // quotient, and the remainder affects only the sticky bit.
   const int last = std::max(top - (format.precision - 1), format.lowest_exponent - Fixed::kUnit);
   uint64_t kept = 0;
   for (int i = top; i >= last; --i) kept = kept << 1 | quotient.bit(i);
@@ -99,7 +100,7 @@ inline double round_quotient(const Fixed& sum, uint64_t divisor, const Format& f
   return std::ldexp(static_cast<double>(kept), exponent);
 }
 
-// Collects differences; NaN beats infinity beats any sum.
+// Accumulates squared differences. NaN takes precedence over infinity, infinity over any finite sum.
 class Sum {
  public:
   void add(double d) {

@@ -1,0 +1,81 @@
+"""The command's one way out: every exception becomes an exit status and one line on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+from mseloss.cli.files.errors import FileError, reason
+
+NOT_EQUAL, BAD_INPUT, INTERNAL, STOPPED = 1, 2, 70, 130
+_NO_OUTPUT = "standard output is closed, or the shell's completion failed"
+
+
+def guarded(command):
+    """Calls `command` and returns its exit status, or that of the exception that it raised.
+
+    Only a value that `command` returns can be NOT_EQUAL; no exception maps to it. A fault in mseloss itself
+    is INTERNAL and shows its traceback.
+    """
+    try:
+        status = command()
+        _flush()
+        return status
+    except BaseException as error:
+        return _status_of(error)
+
+
+def _status_of(error):
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if isinstance(error, KeyboardInterrupt) or "Abort" in kinds:
+        return _fail("stopped", STOPPED)
+    if isinstance(error, SystemExit):  # click and rich exit with 1 when a pipe closes
+        return _fail(_NO_OUTPUT, BAD_INPUT) if error.code else 0
+    if "NoArgsIsHelpError" in kinds:  # the help was printed
+        return 0
+    if "ClickException" in kinds:  # typer brings its own click
+        return _fail(error.format_message(), BAD_INPUT)
+    if isinstance(error, ModuleNotFoundError):
+        return _fail(f"the command needs {error.name}: pip install 'mseloss[cli]'", BAD_INPUT)
+    if isinstance(error, (ValueError, TypeError, MemoryError, OSError, ImportError)):
+        name = getattr(error, "filename", None)
+        text = str(error) if isinstance(error, FileError) else reason(error)
+        return _fail(f"{name}: {text}" if name else text, BAD_INPUT)
+    _print("".join(traceback.format_exception(error)).rstrip())
+    text = f"{type(error).__name__}: {reason(error)}"
+    return _fail(f"internal error, please report it with the lines above: {text}", INTERNAL)
+
+
+def _fail(message, status):
+    _print("mseloss: " + " ".join(str(message).split()))
+    return status
+
+
+def _print(text):
+    if sys.stderr is None:  # closed; print would choose standard output
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _abandon(sys.stderr)
+
+
+def _flush():
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _abandon(sys.stdout)
+        raise OSError(f"standard output: {error.strerror}") from None
+
+
+def _abandon(stream):
+    """Keeps the interpreter from flushing the stream once more at its end, where a failure is status 120."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except OSError:
+        pass

@@ -1,0 +1,124 @@
+"""Results to files: streamed to a temporary file, which replaces the destination once all data is on disk."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import sys
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from mseloss.cli.files import npy, npz, safetensors
+from mseloss.cli.files.errors import ContentError, naming
+from mseloss.cli.files.names import split, suffix_of
+
+_FAILURE = "cannot be written"
+
+
+@contextmanager
+def write(spec, shape, dtype, name):
+    """Yields a function that takes the array's blocks in C order and writes them to the file `spec` names.
+
+    An existing .npz or .safetensors file keeps its other arrays; an array of the same name is replaced.
+    `name` is the array's name where `spec` gives none. The data go to a temporary file next to the
+    destination, which is renamed once all of them are on disk. After an exception the destination is as
+    before.
+    """
+    path, given = split(spec)
+    suffix = suffix_of(path)
+    replacing = _replacing(path, suffix, name if given is None else given, shape, np.dtype(dtype))
+    with _named(path, replacing) as member:
+
+        def put(array):
+            with naming(path, _FAILURE):
+                member.write(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+
+        yield put
+
+
+@contextmanager
+def _named(path, context):
+    """Enters and leaves `context`; names the file in exceptions from there, not in those of the block."""
+    with naming(path, _FAILURE):
+        value = context.__enter__()
+    try:
+        yield value
+    except BaseException:
+        with suppress(Exception):
+            context.__exit__(*sys.exc_info())
+        raise
+    with naming(path, _FAILURE):
+        context.__exit__(None, None, None)
+
+
+@contextmanager
+def _replacing(path, suffix, name, shape, dtype):
+    """Yields the file object that takes the array's data; replaces the file at `path` after the block."""
+    if not name:
+        raise ContentError("the name after the colon is empty")
+    real = Path(os.path.realpath(path))  # a symbolic link stays, its target is replaced
+    before = _state(real)
+    part = real.with_name(f".mseloss-{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        with ExitStack() as stack:
+            file = stack.enter_context(open(part, "xb"))
+            old = None
+            if before is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+                if before.st_size > 0 and suffix != ".npy":
+                    old = stack.enter_context(open(real, "rb"))
+            with _member(file, old, suffix, name, shape, dtype) as member:
+                yield member
+            file.flush()
+            os.fsync(file.fileno())
+        if suffix != ".npy" and not _same(before, _state(real)):
+            raise ContentError("changed by another program meanwhile; nothing was written")
+        os.replace(part, real)
+        _sync_folder(real.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _member(file, old, suffix, name, shape, dtype):
+    if suffix == ".npy":
+        npy.write_header(file, shape, dtype)
+        yield file
+    elif suffix == ".npz":
+        with npz.add(file, old, name.removesuffix(".npy"), shape, dtype) as member:
+            yield member
+    else:
+        with safetensors.add(file, old, name, shape, dtype) as member:
+            yield member
+
+
+def _state(path):
+    """The existing file's stat, or None where there is none. Raises ContentError for what is no file."""
+    if not path.parent.is_dir():
+        raise ContentError("no such folder")
+    try:
+        state = os.stat(path)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(state.st_mode):
+        raise ContentError("exists and is not a regular file")
+    return state
+
+
+def _same(before, after):
+    if before is None or after is None:
+        return before is after
+    keys = ("st_dev", "st_ino", "st_size", "st_mtime_ns")
+    return all(getattr(before, key) == getattr(after, key) for key in keys)
+
+
+def _sync_folder(path):
+    with suppress(OSError):  # not every file system can
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
