@@ -23,21 +23,72 @@ foreach(language cpp c)
   configure_file(${SOURCE}/../../examples/aclnn_minimal.${language} ${WORK}/sample/opapi_test.${language} COPYONLY)
 endforeach()
 set(ENV{ASCEND_CUSTOM_PATH} "${prefix}/cann")
+unset(ENV{LD_LIBRARY_PATH})
 build(sample)
 run(${WORK}/sample/build/opapi_test_cpp)
 run(${WORK}/sample/build/opapi_test_c)
 
-# set_env.sh alone sets the paths for the build and the loader, and the prefix is relocatable.
+# The documentation's configure line skips the RPATH: the program finds the library all the same.
+file(COPY ${WORK}/sample/CMakeLists.txt ${WORK}/sample/opapi_test.cpp ${WORK}/sample/opapi_test.c
+  DESTINATION ${WORK}/without_rpath)
+build(without_rpath -DCMAKE_SKIP_RPATH=TRUE)
+run(${WORK}/without_rpath/build/opapi_test_cpp)
+run(${WORK}/without_rpath/build/opapi_test_c)
+
+# Every name that frameworks load is there and leads to the same library.
+foreach(name ascendcl acl_rt nnopbase opapi opapi_math opapi_nn)
+  file(REAL_PATH ${prefix}/cann/lib64/lib${name}.so library)
+  if(NOT library STREQUAL "${prefix}/cann/lib64/libmseloss_cann.so")
+    message(FATAL_ERROR "lib${name}.so leads to ${library}")
+  endif()
+endforeach()
+
+# After the prefix has moved, set_env.sh says what to do; then programs are linked again.
 unset(ENV{ASCEND_CUSTOM_PATH})
-file(RENAME ${prefix} ${WORK}/moved)
-set(prefix ${WORK}/moved)
-run(bash -c ". '${prefix}/cann/set_env.sh' && test \"$ASCEND_CUSTOM_PATH\" = '${prefix}/cann' && '${WORK}/sample/build/opapi_test_c'")
+file(RENAME ${prefix} "${WORK}/a moved prefix")
+set(prefix "${WORK}/a moved prefix")
+execute_process(COMMAND bash ${SOURCE}/set_env_check.sh ${prefix} absolute RESULT_VARIABLE code ERROR_VARIABLE message)
+if(NOT code EQUAL 0 OR NOT message MATCHES "has moved. Run .*/cann/bin/relocate.sh")
+  message(FATAL_ERROR "set_env.sh after a move: ${code} ${message}")
+endif()
+run(${prefix}/cann/bin/relocate.sh)
+execute_process(COMMAND bash ${SOURCE}/set_env_check.sh ${prefix} absolute RESULT_VARIABLE code ERROR_VARIABLE message)
+if(NOT code EQUAL 0 OR NOT message STREQUAL "")
+  message(FATAL_ERROR "set_env.sh after relocate.sh: ${code} ${message}")
+endif()
+
+# The environment files set all paths, also in shells with awkward settings.
+set(check ${SOURCE}/set_env_check.sh)
+foreach(how absolute twice cdpath setenv given)
+  run(bash ${check} ${prefix} ${how})
+endforeach()
+find_program(zsh zsh)
+if(zsh)
+  run(zsh ${check} ${prefix} absolute)
+endif()
+# A shell that does not tell a sourced file its path: with ASCEND_CUSTOM_PATH it works, without it it says what to do.
+find_program(dash dash)
+if(dash)
+  run(dash ${check} ${prefix} given)
+  execute_process(COMMAND dash ${check} ${prefix} absolute RESULT_VARIABLE code ERROR_VARIABLE message)
+  if(code EQUAL 0 OR NOT message MATCHES "Set ASCEND_CUSTOM_PATH")
+    message(FATAL_ERROR "set_env.sh in dash: ${code} ${message}")
+  endif()
+endif()
+file(WRITE ${WORK}/build_sample.sh [[
+  . "$1/cann/set_env.sh"
+  exec cmake -S "$2" -B "$2/build" -G "$3" -DCMAKE_C_FLAGS="$4" -DCMAKE_CXX_FLAGS="$4"
+]])
+file(REMOVE_RECURSE ${WORK}/sample/build)
+run(bash ${WORK}/build_sample.sh ${prefix} ${WORK}/sample ${GENERATOR} "${FLAGS}")
+run(${CMAKE_COMMAND} --build ${WORK}/sample/build)
+run(${WORK}/sample/build/opapi_test_c)
 
 file(COPY ${SOURCE}/consumer DESTINATION ${WORK})
-file(GLOB_RECURSE pc ${prefix}/*/mseloss.pc)
+file(GLOB_RECURSE pc "${prefix}/*/mseloss.pc")
 cmake_path(GET pc PARENT_PATH pc_dir)
 set(ENV{PKG_CONFIG_PATH} ${pc_dir})
 build(consumer -DCMAKE_PREFIX_PATH=${prefix})
 foreach(library mseloss__mseloss mseloss__mseloss_static PkgConfig__MSELOSS_PC)
-  run(${CMAKE_COMMAND} -E env LD_LIBRARY_PATH=${prefix}/cann/lib64 ${WORK}/consumer/build/consumer_${library})
+  run(${CMAKE_COMMAND} -E env LD_LIBRARY_PATH=${prefix}/lib ${WORK}/consumer/build/consumer_${library})
 endforeach()
