@@ -1,7 +1,9 @@
 # Source this file in bash or zsh before you build or run programs that were written for CANN.
 # In other shells, which do not tell a sourced file its path, set ASCEND_CUSTOM_PATH to this folder first.
 _mseloss_file="${BASH_SOURCE:-$0}"
-_mseloss_cann="$(unset CDPATH && cd -- "$(dirname -- "$_mseloss_file")" 2>/dev/null && pwd)" || _mseloss_cann=
+# cd without CDPATH, which would search other folders first, and without functions, aliases or hooks, which may print.
+_mseloss_cann="$(unset CDPATH; unset -f cd 2>/dev/null || :; \cd -- "$(dirname -- "$_mseloss_file")" >/dev/null 2>&1 &&
+  pwd)" || _mseloss_cann=
 if [ ! -f "$_mseloss_cann/set_env.sh" ] || [ ! -d "$_mseloss_cann/lib64" ]; then
   _mseloss_cann="${ASCEND_CUSTOM_PATH:-}"
 fi

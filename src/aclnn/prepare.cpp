@@ -95,6 +95,16 @@ aclnnStatus make_call(const Operands& operands, const DType* dtypes, Reduction r
                                         LossRounding::kInputsFirst));
 }
 
+// False for a private format, whose blocks strides cannot describe. If the storage has the view's shape, the
+// format is only a label, as in CANN.
+bool strides_describe(const TensorDescriptor& descriptor) noexcept {
+  constexpr aclFormat kStrided[] = {ACL_FORMAT_UNDEFINED, ACL_FORMAT_NCHW, ACL_FORMAT_NHWC,
+                                    ACL_FORMAT_ND,        ACL_FORMAT_HWCN, ACL_FORMAT_NDHWC,
+                                    ACL_FORMAT_NCDHW,     ACL_FORMAT_NC,   ACL_FORMAT_NCL};
+  return std::ranges::find(kStrided, descriptor.format) != std::end(kStrided) ||
+         std::ranges::equal(descriptor.shape(), descriptor.storage());
+}
+
 aclnnStatus check_storage(const Operands& operands) noexcept {
   const OperatorInfo& info = operands.info;
   for (int i = 0; i < info.operands; ++i) {

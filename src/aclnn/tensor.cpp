@@ -11,14 +11,6 @@ namespace mseloss::aclnn {
 
 constinit Tensors tensors;
 
-bool strides_describe(const TensorDescriptor& descriptor) noexcept {
-  constexpr aclFormat kStrided[] = {ACL_FORMAT_UNDEFINED, ACL_FORMAT_NCHW, ACL_FORMAT_NHWC,
-                                    ACL_FORMAT_ND,        ACL_FORMAT_HWCN, ACL_FORMAT_NDHWC,
-                                    ACL_FORMAT_NCDHW,     ACL_FORMAT_NC,   ACL_FORMAT_NCL};
-  return std::ranges::find(kStrided, descriptor.format) != std::end(kStrided) ||
-         std::ranges::equal(descriptor.shape(), descriptor.storage());
-}
-
 namespace {
 
 constexpr uint64_t kMaxDimensions = 1 << 16;  // above this a rank is a caller's error; the operators accept 8
@@ -49,12 +41,8 @@ void write_contiguous_strides(const int64_t* extents, uint64_t rank, int64_t* st
   }
 }
 
-bool has_elements(const TensorDescriptor& descriptor) noexcept {
-  return std::ranges::find(descriptor.shape(), 0) == descriptor.shape().end();
-}
-
 bool inside_storage(const TensorDescriptor& descriptor) noexcept {
-  if (!has_elements(descriptor)) return true;
+  if (std::ranges::find(descriptor.shape(), 0) != descriptor.shape().end()) return true;  // no elements
   // The count saturates: no view can address an element outside a storage that large.
   int64_t storage_count = 1;
   for (const int64_t extent : descriptor.storage()) {

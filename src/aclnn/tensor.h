@@ -34,8 +34,4 @@ struct Tensor {
 using Tensors = acl::HandleTable<Tensor, 4>;
 extern constinit Tensors tensors;
 
-// False for a private format, whose blocks strides cannot describe. If the storage has the view's shape, the
-// format is only a label, as in CANN.
-bool strides_describe(const TensorDescriptor& descriptor) noexcept;
-
 }  // namespace mseloss::aclnn

@@ -73,9 +73,7 @@ void coalesce(Plan* plan) {
   int merged = 0;
   for (int d = 1; d < rank; ++d) {
     bool mergeable = true;
-    for (const auto& strides : plan->stride) {
-      mergeable = mergeable && strides[merged] == strides[d] * plan->extent[d];
-    }
+    for (const auto& s : plan->stride) mergeable = mergeable && s[merged] == s[d] * plan->extent[d];
     if (mergeable) {
       const int64_t extent = plan->extent[merged] * plan->extent[d];
       copy_dimension(plan, d, merged);

@@ -46,9 +46,7 @@ inline bool has(const Plan& plan, int operand) { return plan.operands >> operand
 // Calls f(operand) for each operand present, in order.
 template <class F>
 inline void for_each_operand(const Plan& plan, F f) {
-  for (unsigned remaining = plan.operands; remaining != 0; remaining &= remaining - 1) {
-    f(std::countr_zero(remaining));
-  }
+  for (unsigned bits = plan.operands; bits != 0; bits &= bits - 1) f(std::countr_zero(bits));
 }
 
 // The dimension of the operand's smallest non-zero stride; -1 if the operand is broadcast in all dimensions.

@@ -1,5 +1,7 @@
 """Shared helpers of the Python tests. Every test compares with the reference or asserts a law."""
 
+import signal
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -42,3 +44,29 @@ def dtype(request):
 @pytest.fixture(params=REDUCTIONS)
 def reduction(request):
     return request.param
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory for the shell command, which processes arrays in many chunks."""
+    chunked = pytest.importorskip("mseloss.cli.chunked")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(chunked, "_CHUNK", 1000)  # many chunks
+    return tmp_path
+
+
+@pytest.fixture
+def command(here, capsys):
+    """Calls the shell command and returns (exit status, standard output, standard error)."""
+    app = pytest.importorskip("mseloss.cli.app")
+
+    def call(*arguments):
+        previous = signal.getsignal(signal.SIGTERM)
+        try:
+            status = app.run([str(a) for a in arguments])
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call

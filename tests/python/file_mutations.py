@@ -1,9 +1,8 @@
-"""Valid .npy, .npz and .safetensors files, and seeded mutations of them: damage that no reader may trust."""
+"""Valid .npy, .npz and .safetensors files and seeded mutations of them."""
 
 from __future__ import annotations
 
 import io
-import json
 import random
 import re
 import struct
@@ -12,132 +11,32 @@ from typing import ClassVar
 
 import ml_dtypes
 import numpy as np
+from array_files import Unseekable, npy, safetensors
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
 
-# Values that sizes, offsets and counts are replaced by.
+# Replacements for sizes, offsets and counts
 _INTEGERS = [0, 1, 2, 7, 8, 64, 127, 255, 256, 4095, 2**15, 2**16 - 1, 2**31 - 1, 2**31]
 _INTEGERS += [2**32 - 1, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1]
+# fmt: off
 _NPY_TOKENS = [
-    "-1",
-    "0",
-    "1",
-    "30",
-    "12",
-    "120",
-    "True",
-    "False",
-    "None",
-    "()",
-    "(30,)",
-    "(4, 30)",
-    "(4L, 30L)",
-]
-_NPY_TOKENS += [
-    "(2**3,)",
-    "[30, 4]",
-    "1.0",
-    "1e3",
-    "0x0c",
-    "99999999999999999999",
-    str(2**63),
-    str(2**62),
-]
-_NPY_TOKENS += [
-    "'<f4'",
-    "'>f4'",
-    "'<f2'",
-    "'<f8'",
-    "'|V2'",
-    "'<V2'",
-    "'|O'",
-    "'<i4'",
-    "'<M8[s]'",
-    "'S0'",
-    "'V0'",
-]
-_NPY_TOKENS += [
-    "('<f4', (3,))",
-    "[('a', '<f4')]",
-    "'f4,f4'",
-    "'='",
-    "'descr'",
-    "'shape'",
-    "'extra'",
-    "''",
-    "{}",
-]
-_NPY_TOKENS += [
-    "(" * 300,
-    "-" * 9000 + "1",
-    "{" * 99,
-    '"',
-    "#",
-    "\\",
-    "\n",
-    "\0",
-    ",",
-    "}",
-    "a.b",
-    "f()",
+    "-1", "0", "1", "30", "12", "120", "True", "False", "None", "()", "(30,)", "(4, 30)", "(4L, 30L)",
+    "(2**3,)", "[30, 4]", "1.0", "1e3", "0x0c", "99999999999999999999", str(2**63), str(2**62), "'<f4'",
+    "'>f4'", "'<f2'", "'<f8'", "'|V2'", "'<V2'", "'|O'", "'<i4'", "'<M8[s]'", "'S0'", "'V0'", "('<f4', (3,))",
+    "[('a', '<f4')]", "'f4,f4'", "'='", "'descr'", "'shape'", "'extra'", "''", "{}", "(" * 300,
+    "-" * 9000 + "1", "{" * 99, '"', "#", "\\", "\n", "\0", ",", "}", "a.b", "f()",
 ]
 _JSON_TOKENS = [
-    "-1",
-    "0",
-    "1",
-    "4",
-    "12",
-    "120",
-    "1.0",
-    "1e2",
-    "-0",
-    "NaN",
-    "Infinity",
-    "true",
-    "false",
-    "null",
+    "-1", "0", "1", "4", "12", "120", "480", "1.0", "1e2", "-0", "NaN", "Infinity", "true", "false", "null",
+    "99999999999999999999", str(2**63), str(2**64), '"F32"', '"BF16"', '"F64"', '"I64"', '"F4"', '"X"', '""',
+    '"x"', '"a"', '"\\ud800"', '"__metadata__"', '"dtype"', '"shape"', '"data_offsets"', "[]", "{}", "[0,0]",
+    "[480,0]", "[-8,0]", "[0,480,480]", "[" * 5000, "{", "}", "]", ",", ":", " ", "\t",
 ]
-_JSON_TOKENS += [
-    "99999999999999999999",
-    str(2**63),
-    str(2**64),
-    '"F32"',
-    '"BF16"',
-    '"F64"',
-    '"I64"',
-    '"F4"',
-    '"X"',
-]
-_JSON_TOKENS += [
-    '""',
-    '"x"',
-    '"a"',
-    '"\\ud800"',
-    '"__metadata__"',
-    '"dtype"',
-    '"shape"',
-    '"data_offsets"',
-    "[]",
-]
-_JSON_TOKENS += [
-    "{}",
-    "[0,0]",
-    "[480,0]",
-    "[-8,0]",
-    "[0,480,480]",
-    "[" * 5000,
-    "{",
-    "}",
-    "]",
-    ",",
-    ":",
-    " ",
-    "\t",
-]
+# fmt: on
 
 
 class Mutations:
-    """An endless, reproducible sequence of (suffix, name of an array or None, bytes, what was done)."""
+    """A reproducible infinite sequence of (suffix, array name or None, bytes, names of the mutations)."""
 
     def __init__(self, seed):
         self.random = random.Random(seed)
@@ -159,7 +58,7 @@ class Mutations:
         name = self.random.choice([None, "x", "x", "y", "z"])
         return suffix, None if suffix == ".npy" else name, data, "+".join(done)
 
-    # Any bytes ------------------------------------------------------------------------------------
+    # Mutations of any bytes -----------------------------------------------------------------------
 
     def _flip_bits(self, data):
         data = bytearray(data)
@@ -217,10 +116,10 @@ class Mutations:
         _splice,
     )
 
-    # What a format means --------------------------------------------------------------------------
+    # Mutations of a format's records --------------------------------------------------------------
 
     def _npy_header(self, data):
-        """Replaces a token of the header; mostly corrects the length field, sometimes the padding."""
+        """Replaces a token of the header; usually updates the length field, sometimes changes the padding."""
         if not data.startswith(b"\x93NUMPY") or len(data) < 12:
             return self._flip_bits(data)
         field = struct.Struct("<H" if data[6] == 1 else "<I")
@@ -235,7 +134,7 @@ class Mutations:
         return data[:8] + field.pack(size & limit) + head + data[begin + length :]
 
     def _npz_record(self, data):
-        """Changes a field of a zip record, or a member's content with all checksums right."""
+        """Changes a field of a zip record, or a member's content with correct sizes and checksums."""
         if self.random.random() < 0.4:
             return self._npz_member(data)
         kinds = {b"PK\x03\x04": _LOCAL, b"PK\x01\x02": _CENTRAL, b"PK\x05\x06": _END}
@@ -275,7 +174,7 @@ class Mutations:
         return file.getvalue()
 
     def _safetensors_header(self, data):
-        """Replaces a token of the JSON header; mostly corrects the length field."""
+        """Replaces a token of the JSON header; usually updates the length field."""
         if len(data) < 8:
             return data
         (length,) = struct.unpack_from("<Q", data)
@@ -290,7 +189,7 @@ class Mutations:
         ".safetensors": _safetensors_header,
     }
 
-    # ----------------------------------------------------------------------------------------------
+    # Helpers --------------------------------------------------------------------------------------
 
     def _at(self, data):
         return self.random.randrange(len(data)) if data else 0
@@ -314,32 +213,19 @@ class Mutations:
 
 
 # Offsets and sizes of the fields of zip's records (APPNOTE.TXT 4.3).
+# fmt: off
 _LOCAL = [
-    (4, "<H"),
-    (6, "<H"),
-    (8, "<H"),
-    (14, "<I"),
-    (18, "<I"),
-    (22, "<I"),
-    (26, "<H"),
-    (28, "<H"),
-    (37, "<Q"),
+    (4, "<H"), (6, "<H"), (8, "<H"), (14, "<I"), (18, "<I"), (22, "<I"), (26, "<H"), (28, "<H"), (37, "<Q"),
 ]
 _CENTRAL = [
-    (6, "<H"),
-    (8, "<H"),
-    (10, "<H"),
-    (16, "<I"),
-    (20, "<I"),
-    (24, "<I"),
-    (28, "<H"),
-    (30, "<H"),
+    (6, "<H"), (8, "<H"), (10, "<H"), (16, "<I"), (20, "<I"), (24, "<I"), (28, "<H"), (30, "<H"), (32, "<H"),
+    (34, "<H"), (42, "<I"),
 ]
-_CENTRAL += [(32, "<H"), (34, "<H"), (42, "<I")]
 _END = [(4, "<H"), (6, "<H"), (8, "<H"), (10, "<H"), (12, "<I"), (16, "<I"), (20, "<H")]
 _END64 = [(4, "<Q"), (16, "<I"), (24, "<Q"), (32, "<Q"), (40, "<Q"), (48, "<Q")]
 _LOCATOR64 = [(4, "<I"), (8, "<Q"), (16, "<I")]
 _DESCRIPTOR = [(4, "<I"), (8, "<I"), (12, "<I")]
+# fmt: on
 
 
 def _arrays():
@@ -355,39 +241,23 @@ def _arrays():
     yield np.arange(3)
 
 
-def npy(array, version=None):
-    file = io.BytesIO()
-    np.lib.format.write_array(file, array, version)
-    return file.getvalue()
-
-
 def _npy_files():
     x = next(_arrays())
     return [npy(array) for array in _arrays()] + [npy(x, (2, 0)), npy(x, (3, 0))]
-
-
-class _Unseekable(io.BytesIO):
-    """Makes zipfile write sizes and checksums after the data."""
-
-    def seekable(self):
-        return False
-
-    def tell(self):
-        raise OSError("no place")
 
 
 def _npz_files():
     arrays, result = list(_arrays()), []
     methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
     for i, method in enumerate((*methods, *methods[:2])):
-        file = _Unseekable() if i > 3 else io.BytesIO()
+        file = Unseekable() if i > 3 else io.BytesIO()
         with zipfile.ZipFile(file, "w", method) as archive:
             for name, array in zip("xyz", arrays[i : i + 3], strict=True):
                 archive.writestr(f"{name}.npy", npy(array))
             archive.comment = b"a comment" if i == 1 else b""
         result.append(file.getvalue())
     for save in (np.savez, np.savez_compressed):  # with zip64 fields
-        for file in (io.BytesIO(), _Unseekable()):
+        for file in (io.BytesIO(), Unseekable()):
             save(file, x=arrays[0], y=arrays[3])
             result.append(file.getvalue())
     file = io.BytesIO(b"a program")
@@ -412,19 +282,3 @@ def _safetensors_files():
         safetensors(more | names, {"format": "np"}),
         safetensors({"e": more["e"], "b": ("U8", [1], np.uint8([7])), **names}),
     ]
-
-
-def safetensors(tensors, metadata=None):
-    header = {"__metadata__": metadata} if metadata else {}
-    data = b""
-    for name, (code, shape, array) in tensors.items():
-        content = np.asarray(array).tobytes()
-        header[name] = {
-            "dtype": code,
-            "shape": shape,
-            "data_offsets": [len(data), len(data) + len(content)],
-        }
-        data += content
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + data

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,30 +12,9 @@ import numpy as np
 import pytest
 from conftest import DTYPES, normal, same_bits
 from mseloss import reference
-from mseloss.cli import chunked, files
+from mseloss.cli import files
 
-app = pytest.importorskip("mseloss.cli.app")
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(chunked, "_CHUNK", 1000)  # many chunks
-    return tmp_path
-
-
-@pytest.fixture
-def command(here, capsys):
-    def call(*arguments):
-        previous = signal.getsignal(signal.SIGTERM)
-        try:
-            status = app.run([str(a) for a in arguments])
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
+pytest.importorskip("typer")
 
 
 def save(name, array):

@@ -1,6 +1,6 @@
-"""Mutated files through every reader and writer: a valid array, or one clean error.
+"""Mutated files through every reader and writer: each gives a correct array or one error of one line.
 
-MSELOSS_MUTATIONS sets how many files are read (default 3,000), MSELOSS_SEED which (default: random, printed).
+MSELOSS_MUTATIONS sets the number of files to read (default 3,000), MSELOSS_SEED the seed (default: random).
 """
 
 import io
@@ -12,7 +12,8 @@ from collections import Counter
 import ml_dtypes
 import numpy as np
 import pytest
-from file_mutations import Mutations, npy
+from array_files import npy
+from file_mutations import Mutations
 from mseloss.cli import files
 
 official = pytest.importorskip("safetensors")
@@ -22,7 +23,7 @@ SEED = int(os.environ.get("MSELOSS_SEED", secrets.randbits(32)))
 
 
 def read(spec):
-    """The array, or None after an error, which must be one line that begins with the file's name."""
+    """The array, or None after an error. The error must be one line that begins with the file's name."""
     try:
         return files.read(spec)
     except files.FileError as error:
@@ -83,11 +84,11 @@ def test_readers_of_mutated_files(tmp_path, monkeypatch):
         del array
         os.unlink(path)  # its map may still be open
     print(f"MSELOSS_SEED={SEED}: {dict(sorted(outcomes.items()))}")
-    assert len(outcomes) == 6, "each format: both files that are still valid and files that are not"
+    assert len(outcomes) == 6, "both outcomes for each format"
 
 
 def contents(path):
-    """{name: (central directory's facts, bytes of the data)} of what an archive holds and others can read."""
+    """{name: (properties, data)} of the arrays in an archive that zipfile or safetensors can read."""
     result = {}
     if path.endswith(".safetensors"):
         with open(path, "rb") as file:
@@ -105,7 +106,7 @@ def contents(path):
 
 
 def test_results_into_mutated_archives(tmp_path, monkeypatch):
-    """Adding an array gives the old members and the new one, or an error and the old file, byte for byte."""
+    """Adding an array keeps the other members, or raises an error and leaves the file unchanged."""
     monkeypatch.chdir(tmp_path)
     mutations, outcomes = Mutations(SEED), Counter()
     array = np.arange(6, dtype=np.float32).reshape(2, 3)

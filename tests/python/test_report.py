@@ -71,8 +71,22 @@ def test_shapes_that_differ_are_not_ok(tmp_path):
 def test_refusals():
     with pytest.raises(TypeError, match="actual: expected float32"):
         mseloss.compare(np.ones(3, int), np.ones(3))
-    with pytest.raises(ValueError, match="tolerance"):
-        mseloss.compare(np.ones(3), np.ones(3), tolerance=-1)
+    one, many = np.ones(3), 2**64 - 2
+    assert mseloss.compare(one, -one, tolerance=many, worst=np.int64(0)).ok
+    for wrong in (-1, 10**20, 2**64 - 1, 1.5, math.nan, "1", None):
+        with pytest.raises(
+            ValueError, match=f"^tolerance: expected a whole number of ULP from 0 to {many}"
+        ):
+            mseloss.compare(one, one, tolerance=wrong)
+    for wrong in (-1, 1.5, math.nan, "1", None):
+        with pytest.raises(ValueError, match="worst: expected a whole number of elements from 0"):
+            mseloss.compare(one, one + 1, worst=wrong)
+    with pytest.raises(TypeError, match="inputs: expected a dict of name to array, got list"):
+        mseloss.compare(one, one, inputs=[one])
+    with pytest.raises(
+        ValueError, match=r"^x: expected a shape that broadcasts to \(3,\), got \(2,\)$"
+    ):
+        mseloss.compare(one, one, inputs={"x": np.ones(2)})
 
 
 @given(st.sampled_from(DTYPES), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))

@@ -8,9 +8,9 @@ def main():
     """Runs the command and exits; docs/cli.md lists the statuses."""
     from mseloss.cli.exit import guarded
 
-    warnings.simplefilter("ignore")  # standard error is for the command's own line
+    warnings.simplefilter("ignore")  # an error is one line on standard error
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # a file name may be no text
+        if stream is not None:  # a file name may not be valid Unicode
             stream.reconfigure(errors="backslashreplace")
     sys.exit(guarded(_start))
 

@@ -303,7 +303,7 @@ def _show(table):
 
 
 def _write(text):
-    """Prints to standard output. Where that fails it is no EPIPE: click would exit with 1, "not equal"."""
+    """Prints to standard output. Raises FileError if that fails: on EPIPE click would exit with status 1."""
     try:
         print(text, flush=True)
     except OSError as error:

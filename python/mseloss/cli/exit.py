@@ -1,4 +1,4 @@
-"""The command's one way out: every exception becomes an exit status and one line on standard error."""
+"""The command's only exit path: maps every exception to an exit status and one line on standard error."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ _NO_OUTPUT = "standard output is closed, or the shell's completion failed"
 
 
 def guarded(command):
-    """Calls `command` and returns its exit status, or that of the exception that it raised.
+    """Calls `command` and returns its exit status, or the status for the exception that it raised.
 
-    Only a value that `command` returns can be NOT_EQUAL; no exception maps to it. A fault in mseloss itself
-    is INTERNAL and shows its traceback.
+    No exception maps to NOT_EQUAL. A defect of mseloss itself maps to INTERNAL and shows its traceback.
     """
     try:
         status = command()
@@ -27,14 +26,15 @@ def guarded(command):
 
 
 def _status_of(error):
+    # Click's exceptions are matched by name: typer bundles click, and this module must load without typer.
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if isinstance(error, KeyboardInterrupt) or "Abort" in kinds:
         return _fail("stopped", STOPPED)
-    if isinstance(error, SystemExit):  # click and rich exit with 1 when a pipe closes
+    if isinstance(error, SystemExit):  # click and rich exit with 1 on a closed pipe
         return _fail(_NO_OUTPUT, BAD_INPUT) if error.code else 0
     if "NoArgsIsHelpError" in kinds:  # the help was printed
         return 0
-    if "ClickException" in kinds:  # typer brings its own click
+    if "ClickException" in kinds:
         return _fail(error.format_message(), BAD_INPUT)
     if isinstance(error, ModuleNotFoundError):
         return _fail(f"the command needs {error.name}: pip install 'mseloss[cli]'", BAD_INPUT)
@@ -53,7 +53,7 @@ def _fail(message, status):
 
 
 def _print(text):
-    if sys.stderr is None:  # closed; print would choose standard output
+    if sys.stderr is None:  # closed; print would write to standard output
         return
     try:
         print(text, file=sys.stderr, flush=True)
@@ -72,7 +72,7 @@ def _flush():
 
 
 def _abandon(stream):
-    """Keeps the interpreter from flushing the stream once more at its end, where a failure is status 120."""
+    """Redirects the stream to nowhere: the interpreter flushes it at exit and fails with status 120."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -15,7 +15,9 @@ from mseloss.report.text import percent
 from mseloss.report.ulp import bucket_labels, bucket_of, ulp_distance
 
 _CHUNK = 1 << 20  # elements compared at a time
-MAX_TOLERANCE = 2**64 - 2  # ULP; one more stands for errors that have no ULP
+MAX_TOLERANCE = (
+    2**64 - 2
+)  # ULP; the distance 2^64 - 1 marks elements that are not finite on one side
 
 
 def compare(actual, expected, *, tolerance=1, worst=10, inputs=None):

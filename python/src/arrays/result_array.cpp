@@ -38,16 +38,6 @@ void delete_block(PyObject* capsule) { release(static_cast<Block*>(PyCapsule_Get
 
 }  // namespace
 
-int64_t element_count(std::span<const int64_t> shape) {
-  int64_t count = 1;
-  bool fits = true, empty = false;
-  for (const int64_t extent : shape) {
-    empty = empty || extent == 0;
-    fits = fits && !__builtin_mul_overflow(count, extent, &count);
-  }
-  return empty ? 0 : fits ? count : INT64_MAX;
-}
-
 void dense_strides(std::span<const int64_t> shape, std::span<const int64_t> like, int64_t* strides) {
   int order[kMaxRank], rank = 0;  // dimensions of extent 1 are left out: they get stride 1
   for (int i = 0; i < static_cast<int>(shape.size()); ++i) {

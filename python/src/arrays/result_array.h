@@ -48,7 +48,15 @@ class ResultArray {
 };
 
 // The product of the extents; INT64_MAX if it is larger.
-int64_t element_count(std::span<const int64_t> shape);
+inline int64_t element_count(std::span<const int64_t> shape) {
+  int64_t count = 1;
+  bool fits = true, empty = false;
+  for (const int64_t extent : shape) {
+    empty = empty || extent == 0;
+    fits = fits && !__builtin_mul_overflow(count, extent, &count);
+  }
+  return empty ? 0 : fits ? count : INT64_MAX;
+}
 
 // Dense strides in elements for `shape`. The dimensions lie in memory in the order of the strides `like`; if
 // it is empty, of another length or has a stride of 0, in row-major order.

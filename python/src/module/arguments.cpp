@@ -1,6 +1,5 @@
 #include "module/arguments.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "arrays/dtypes.h"
@@ -52,27 +51,6 @@ DType parse_dtype(nb::handle given) {
 DType promote(DType a, DType b) {
   if (a == b) return a;
   return a == DType::kFloat64 || b == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
-}
-
-void BroadcastShape::add(std::span<const int64_t> shape) {
-  const int added = static_cast<int>(shape.size());
-  if (!valid_ || added > kMaxRank) {
-    valid_ = false;
-    return;
-  }
-  if (added > rank_) {  // align the extents so far to the right
-    std::copy_backward(extents_, extents_ + rank_, extents_ + added);
-    std::fill_n(extents_, added - rank_, 1);
-    rank_ = added;
-  }
-  for (int i = 0; i < added; ++i) {
-    int64_t& own = extents_[rank_ - added + i];
-    if (own == 1) {
-      own = shape[i];
-    } else if (shape[i] != own && shape[i] != 1) {
-      valid_ = false;
-    }
-  }
 }
 
 }  // namespace mseloss::python

@@ -7,21 +7,20 @@ from contextlib import contextmanager
 
 
 class FileError(ValueError):
-    """Something is wrong with a file or an argument; the message says which and what."""
+    """Invalid input from the command line. The message names the file or the option."""
 
 
 class ContentError(ValueError):
-    """What is wrong with a file's content. `naming` turns it into a `FileError` that names the file."""
+    """Invalid content of a file. `naming` converts it to a `FileError` that names the file."""
 
 
 @contextmanager
 def naming(path, failure):
-    """Turns every exception from the block into a `FileError` that begins with `path`.
+    """Converts every exception from the block to a `FileError` that begins with `path`.
 
-    The readers run zipfile, json, NumPy's header parser and the decompressors on untrusted bytes. Between
-    them these raise nearly every exception type, so the block may raise any. `failure` precedes the text of
-    exceptions that are neither FileError, ContentError nor the operating system's. Warnings are dropped:
-    they would be more lines on standard error.
+    The readers run zipfile, json, NumPy's header parser and the decompressors on untrusted bytes; together
+    these raise nearly every exception type. `failure` precedes the text of exceptions other than
+    ContentError and OSError. Warnings are ignored: an error is one line on standard error.
     """
     try:
         with warnings.catch_warnings():
@@ -38,7 +37,7 @@ def naming(path, failure):
 
 
 def reason(error):
-    """The text of any exception in one line of limited length; never empty."""
+    """The text of any exception: one line of at most 300 characters, never empty."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     text = " ".join(text.split())
     if isinstance(error, MemoryError):

@@ -1,4 +1,4 @@
-"""How a command line names an array: PATH, or PATH:NAME where a file holds several."""
+"""Names of arrays on the command line: PATH, or PATH:NAME for one of several arrays in a file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _NAMED = re.compile(r"\.(?:npz|safetensors):", re.IGNORECASE | re.ASCII)
 
 
 def split(spec):
-    """(path, name) of PATH or PATH:NAME; name is None for PATH. A file that is named like `spec` wins."""
+    """(path, name) of PATH or PATH:NAME; name is None for PATH. An existing array file named `spec` wins."""
     spec = str(spec)
     match = _NAMED.search(spec)
-    if match is None or os.path.exists(spec):
+    if match is None or (spec.lower().endswith(SUFFIXES) and os.path.exists(spec)):
         return Path(spec), None
     return Path(spec[: match.end() - 1]), spec[match.end() :]
 
@@ -30,7 +30,7 @@ def suffix_of(path):
 
 
 def choose(path, names, name):
-    """The one of `names` that `name` asks for, or the only one where `name` is None."""
+    """`name` if it is one of `names`; their only element if `name` is None. Raises ContentError."""
     if name is None and len(names) == 1:
         return names[0]
     if name in names:

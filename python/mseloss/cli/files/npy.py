@@ -1,4 +1,4 @@
-"""The .npy format: a header whose shape and dtype must account for every byte that follows."""
+"""The .npy format: a header, then the data. Shape and dtype must match the number of data bytes exactly."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def read(file, size):
 
 
 def read_header(file, size):
-    """(shape, order, dtype, bytes before the data) of .npy content of `size` bytes, read from its start.
+    """(shape, order, dtype, offset of the data) of .npy content of `size` bytes, read from its start.
 
-    Guarantees that the data fill the content exactly.
+    Raises ContentError unless the data reach exactly to the end of the content.
     """
     start = file.read(8)
     if not start.startswith(_MAGIC):
@@ -49,7 +49,7 @@ def read_header(file, size):
         parse = np.lib.format.read_array_header_2_0
     try:
         shape, fortran, dtype = parse(io.BytesIO(prefix + text))
-    except Exception:  # whatever the parser of Python literals raises
+    except Exception:  # the parser of Python literals raises many types
         raise ContentError("the .npy header cannot be parsed") from None
     dtype = floating(dtype)
     check_size(shape, dtype, size - begin)
@@ -64,7 +64,7 @@ def write_header(file, shape, dtype):
 
 
 def floating(dtype):
-    """`dtype`, or bfloat16 for two raw bytes. Raises ContentError for dtypes that mseloss cannot compute."""
+    """`dtype`, or bfloat16 for two raw bytes. Raises ContentError for unsupported dtypes."""
     if dtype == np.dtype("V2"):
         return numpy_dtype("bfloat16")
     if dtype.name not in NAMES:
@@ -75,7 +75,7 @@ def floating(dtype):
 
 
 def check_size(shape, dtype, available):
-    """Raises ContentError unless an array of `shape` and `dtype` takes exactly `available` bytes."""
+    """Raises ContentError unless `shape` is valid and an array of `dtype` has exactly `available` bytes."""
     if not all(type(n) is int and 0 <= n < 2**63 for n in shape):
         raise ContentError(f"{shape} is not a shape")
     needed = math.prod(shape) * dtype.itemsize
@@ -86,8 +86,8 @@ def check_size(shape, dtype, available):
 
 
 def mapped(file, dtype, begin, shape, order):
-    """The array at byte `begin` of the open file. The caller has checked that it lies inside the file."""
-    if math.prod(shape) == 0:  # an empty map is an error
+    """The array at byte `begin` of the open file, mapped. The caller has checked that it is in the file."""
+    if math.prod(shape) == 0:  # nothing to map
         return np.zeros(shape, dtype)
     return np.memmap(file, dtype, "r", begin, shape, order)
 

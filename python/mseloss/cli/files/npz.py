@@ -19,7 +19,7 @@ from mseloss.cli.files.names import choose
 # extra length (APPNOTE.TXT 4.3.7).
 _LOCAL = struct.Struct("<4s5H3I2H")
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 1 << 0, 1 << 3, 1 << 11  # flags
-_IN_EXTRA = 0xFFFFFFFF  # a size that stands in the zip64 extra field
+_IN_EXTRA = 0xFFFFFFFF  # the size is in the zip64 extra field
 _METHODS = {
     zipfile.ZIP_STORED: "stored",
     zipfile.ZIP_DEFLATED: "deflate",
@@ -29,7 +29,10 @@ _METHODS = {
 
 
 def read(file, path, name):
-    """The array `name` of the archive in the open file: mapped if its member is stored, else loaded."""
+    """The array `name` of the archive in the open file: mapped if its member is stored, else loaded.
+
+    The local header must agree with the archive's directory, and the CRC-32 is verified before returning.
+    """
     with _opened(file) as archive:
         info = _member(archive, path, name)
         try:
@@ -71,7 +74,7 @@ def _opened(file):
 
 
 def _member(archive, path, name):
-    """The member that NumPy reads for `name`, and the only array where `name` is None."""
+    """The member that NumPy reads for `name`; the only array if `name` is None."""
     infos = [info for info in archive.infolist() if not info.is_dir()]
     by_name = {info.filename.removesuffix(".npy"): info for info in infos}
     exact = {info.filename: info for info in infos}
@@ -84,7 +87,7 @@ def _member(archive, path, name):
 
 
 def _locate(archive, file, info):
-    """Where the member's data begin. Raises ContentError unless local header and directory agree on it."""
+    """Offset of the member's data. Raises ContentError unless local header and directory agree."""
     if info.flag_bits & _ENCRYPTED:
         raise ContentError("protected by a password, which is not supported")
     if info.compress_type not in _METHODS:
@@ -108,7 +111,7 @@ def _locate(archive, file, info):
         raise ContentError("stored, but its two sizes differ")
     begin = info.header_offset + _LOCAL.size + name_length + extra_length
     if begin + info.compress_size > _regions(archive)[info.header_offset]:
-        raise ContentError("its data run into the next member or the archive's directory")
+        raise ContentError("its data overlap the next member or the archive's directory")
     return begin
 
 
@@ -117,7 +120,7 @@ def _known():
 
 
 def _regions(archive):
-    """{header offset: where the part of the file that belongs to the member there ends}."""
+    """For each member {offset of its local header: end of its region}, the next member or the directory."""
     offsets = sorted(info.header_offset for info in archive.infolist())
     ends = [*offsets[1:], archive.start_dir]
     if len(set(offsets)) < len(offsets):
@@ -126,7 +129,7 @@ def _regions(archive):
 
 
 def _zip64_sizes(extra, size, packed):
-    """The two sizes of a local header, from its zip64 extra field (id 1) where they do not fit in 32 bits."""
+    """Both sizes of a local header, read from its zip64 extra field (id 1) if they exceed 32 bits."""
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, at)
@@ -150,7 +153,7 @@ def _load(archive, info):
             if not count:
                 raise ContentError("its compressed data end early")
             done += count
-        member.read(1)  # at the end, zipfile compares the CRC-32
+        member.read(1)  # at the end zipfile verifies the CRC-32
         return flat.reshape(shape, order=order)
 
 
@@ -161,7 +164,9 @@ def _keep(archive, file, old, without):
         regions = _regions(source)
         archive.comment = source.comment
         if infos:
-            copy_bytes(old, 0, infos[0].header_offset, file)  # a self-extracting archive's program
+            copy_bytes(
+                old, 0, infos[0].header_offset, file
+            )  # prefix, as of self-extracting archives
         for info in infos:
             size = regions[info.header_offset] - info.header_offset
             old.seek(info.header_offset)
@@ -169,7 +174,7 @@ def _keep(archive, file, old, without):
                 raise ContentError(f"{info.filename}: not at its place in the archive")
             if info.filename in without:
                 continue
-            # zipfile writes other names into the directory than these have in their local headers.
+            # zipfile would write such a name to the directory in another encoding than the local header's.
             if info.filename != info.orig_filename or not (
                 info.filename.isascii() or info.flag_bits & _UTF8
             ):

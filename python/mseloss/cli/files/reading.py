@@ -32,7 +32,7 @@ def read(spec):
 
 
 def _check_regular(path):
-    """Raises ContentError for pipes and devices, which cannot be mapped and may block when opened."""
+    """Raises ContentError unless `path` is a regular file. Opening a pipe or a device could block."""
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""The .safetensors format: a JSON header of names, dtypes, shapes and places, then the data without gaps."""
+"""The .safetensors format: a JSON header with names, dtypes, shapes and offsets, then the data."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mseloss.cli.files.errors import ContentError
 from mseloss.cli.files.names import choose
 from mseloss.cli.files.npy import mapped
 
-# safetensors' names for the dtypes that mseloss computes in
+# Names of the supported dtypes
 _FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
-# all that the format has, by the bits of an element
+# Bits per element of every dtype of the format
 _BITS = {
     code: bits
     for bits, codes in {
@@ -54,6 +54,8 @@ def add(file, old, name, shape, dtype):
     kept, metadata, data = {}, None, 0
     if old is not None:
         kept, metadata, data = _read_header(old, os.fstat(old.fileno()).st_size)
+    if name == "__metadata__":
+        raise ContentError("__metadata__ cannot be the name of a tensor")
     kept.pop(name, None)
     code = next(code for code, known in _FLOATS.items() if known == dtype.name)
     size = math.prod(shape) * dtype.itemsize
@@ -79,7 +81,7 @@ def add(file, old, name, shape, dtype):
 
 
 def _read_header(file, size):
-    """({name: entry}, metadata or None, where the data begin), checked as the safetensors library checks."""
+    """({name: entry}, metadata or None, offset of the data), with the checks of the safetensors library."""
     if size < 8:
         raise ContentError("shorter than a .safetensors header")
     file.seek(0)
@@ -88,13 +90,13 @@ def _read_header(file, size):
         raise ContentError(f"not a .safetensors file: a header of {length:,} bytes in {size:,}")
     text = file.read(length)
     if not text.startswith(b"{"):
-        raise ContentError("not a .safetensors file: its header is no JSON object")
+        raise ContentError("not a .safetensors file: its header is not a JSON object")
     header = json.loads(
         text.decode(), object_pairs_hook=_object, parse_int=_count, parse_constant=_no_constant
     )
     metadata = header.pop("__metadata__", None)
     if metadata is not None and not _is_metadata(metadata):
-        raise ContentError("its __metadata__ is not a map of text to text")
+        raise ContentError("__metadata__ does not map strings to strings")
     for name, entry in header.items():
         _check_entry(name, entry)
     end = 0
@@ -113,7 +115,7 @@ def _check_entry(name, entry):
         raise ContentError(f"{name}: expected a JSON object with dtype, shape and data_offsets")
     code, shape, place = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
     if not isinstance(code, str) or code not in _BITS:
-        raise ContentError(f"{name}: {code!r} is no dtype of the format")
+        raise ContentError(f"{name}: {code!r} is not a safetensors dtype")
     if not _is_counts(shape) or len(shape) > _MAX_RANK:
         raise ContentError(f"{name}: its shape is not a list of up to {_MAX_RANK} counts")
     if not (_is_counts(place) and len(place) == 2 and place[0] <= place[1]):
@@ -135,19 +137,19 @@ def _is_metadata(value):
 def _object(pairs):
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ContentError("its header has a key twice")
+        raise ContentError("its header has duplicate keys")
     for text in (*result.keys(), *result.values()):
         if isinstance(text, str):
-            text.encode()  # raises for a lone surrogate, which is no text
+            text.encode()  # raises for lone surrogates, which are not valid Unicode
     return result
 
 
 def _count(text):
-    return float(text) if text.startswith("-") else int(text)  # -0 is no count either
+    return float(text) if text.startswith("-") else int(text)  # a count has no sign, even zero
 
 
 def _no_constant(text):
-    raise ContentError(f"its header has {text}, which is no JSON")
+    raise ContentError(f"its header has {text}, which is not valid JSON")
 
 
 def _length(entry):

@@ -1,4 +1,4 @@
-"""Results to files: streamed to a temporary file, which replaces the destination once all data is on disk."""
+"""Writes results: to a temporary file, which replaces the destination once all data is on disk."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ _FAILURE = "cannot be written"
 
 @contextmanager
 def write(spec, shape, dtype, name):
-    """Yields a function that takes the array's blocks in C order and writes them to the file `spec` names.
+    """Yields a function that writes the array's chunks, given in C order, to the file that `spec` names.
 
     An existing .npz or .safetensors file keeps its other arrays; an array of the same name is replaced.
-    `name` is the array's name where `spec` gives none. The data go to a temporary file next to the
-    destination, which is renamed once all of them are on disk. After an exception the destination is as
-    before.
+    `name` is the array's name unless `spec` has one. The data go to a temporary file next to the destination,
+    which is renamed once all data is on disk. After an exception the destination is unchanged.
     """
     path, given = split(spec)
     suffix = suffix_of(path)
-    replacing = _replacing(path, suffix, name if given is None else given, shape, np.dtype(dtype))
+    name = name if given is None else given
+    if suffix == ".npz":
+        name = name.removesuffix(".npy")
+    replacing = _replacing(path, suffix, name, shape, np.dtype(dtype))
     with _named(path, replacing) as member:
 
         def put(array):
@@ -41,7 +43,7 @@ def write(spec, shape, dtype, name):
 
 @contextmanager
 def _named(path, context):
-    """Enters and leaves `context`; names the file in exceptions from there, not in those of the block."""
+    """Enters and exits `context` and names the file in exceptions from it, but not in those of the block."""
     with naming(path, _FAILURE):
         value = context.__enter__()
     try:
@@ -59,7 +61,7 @@ def _replacing(path, suffix, name, shape, dtype):
     """Yields the file object that takes the array's data; replaces the file at `path` after the block."""
     if not name:
         raise ContentError("the name after the colon is empty")
-    real = Path(os.path.realpath(path))  # a symbolic link stays, its target is replaced
+    real = Path(os.path.realpath(path))  # replaces the target of a symbolic link
     before = _state(real)
     part = real.with_name(f".mseloss-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
@@ -75,7 +77,7 @@ def _replacing(path, suffix, name, shape, dtype):
             file.flush()
             os.fsync(file.fileno())
         if suffix != ".npy" and not _same(before, _state(real)):
-            raise ContentError("changed by another program meanwhile; nothing was written")
+            raise ContentError("changed by another program in the meantime; left unchanged")
         os.replace(part, real)
         _sync_folder(real.parent)
     finally:
@@ -88,7 +90,7 @@ def _member(file, old, suffix, name, shape, dtype):
         npy.write_header(file, shape, dtype)
         yield file
     elif suffix == ".npz":
-        with npz.add(file, old, name.removesuffix(".npy"), shape, dtype) as member:
+        with npz.add(file, old, name, shape, dtype) as member:
             yield member
     else:
         with safetensors.add(file, old, name, shape, dtype) as member:
@@ -96,7 +98,7 @@ def _member(file, old, suffix, name, shape, dtype):
 
 
 def _state(path):
-    """The existing file's stat, or None where there is none. Raises ContentError for what is no file."""
+    """The stat of an existing file, or None. Raises ContentError if no file can be written there."""
     if not path.parent.is_dir():
         raise ContentError("no such folder")
     try:
@@ -116,7 +118,7 @@ def _same(before, after):
 
 
 def _sync_folder(path):
-    with suppress(OSError):  # not every file system can
+    with suppress(OSError):  # not supported by every file system
         folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
