@@ -129,7 +129,7 @@ int run_case(char** argv) {
   return code;
 }
 
-class FirstUse : public testing::TestWithParam<std::tuple<int, const char*, const char*>> {};
+class FirstUse : public testing::TestWithParam<std::tuple<int, std::string, std::string>> {};
 INSTANTIATE_TEST_SUITE_P(Calls, FirstUse,
                          testing::Combine(testing::Range(0, static_cast<int>(std::size(kOperations))),
                                           testing::Values("first", "thread"),
@@ -149,7 +149,7 @@ TEST_P(FirstUse, WithoutMemory_IsACodeOrRightAndTheNextCallWorks) {
   int64_t k = 0;
   for (; k < kMost; ++k) {
     const int code = injection::run_this_program(
-        {"--case", kOperations[operation].name, who, std::to_string(k).c_str(), which});
+        {"--case", kOperations[operation].name, who.c_str(), std::to_string(k).c_str(), which.c_str()});
     if (code == kNoFailure) break;
     ASSERT_EQ(code, kFailure) << "event " << k;
   }

@@ -15,7 +15,8 @@
 namespace mseloss::cpu {
 namespace {
 
-// Memory for packed tiles, kept by the calling thread between calls: tens of KiB per participating thread.
+// Memory for packed tiles, kept by the calling thread between calls: up to a few hundred KiB per
+// participating thread.
 struct Scratch {
   char* memory;
   size_t size;

@@ -123,12 +123,12 @@ int run_case(char** argv) {
   return code;
 }
 
-class AclnnFirstUse : public testing::TestWithParam<std::tuple<const char*, const char*>> {};
+class AclnnFirstUse : public testing::TestWithParam<std::tuple<std::string, std::string>> {};
 INSTANTIATE_TEST_SUITE_P(Calls, AclnnFirstUse,
                          testing::Combine(testing::Values("first", "thread"),
                                           testing::Values("once", "onwards")),
                          [](const auto& info) {
-                           return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
+                           return std::get<0>(info.param) + "_" + std::get<1>(info.param);
                          });
 
 TEST_P(AclnnFirstUse, WithoutMemory_GivesCodesAndWorksAfterwards) {
@@ -140,7 +140,8 @@ TEST_P(AclnnFirstUse, WithoutMemory_GivesCodesAndWorksAfterwards) {
   constexpr int64_t kMost = 2000;
   int64_t k = 0;
   for (; k < kMost; ++k) {
-    const int code = injection::run_this_program({"--case", who, std::to_string(k).c_str(), which});
+    const int code =
+        injection::run_this_program({"--case", who.c_str(), std::to_string(k).c_str(), which.c_str()});
     if (code == kNoFailure) break;
     ASSERT_EQ(code, kFailure) << "event " << k;
   }
