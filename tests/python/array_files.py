@@ -73,9 +73,9 @@ def zipped(*members, method=zipfile.ZIP_STORED):
     return file.getvalue()
 
 
-def at(data, signature, offset, code, value, *, last=False):
+def at(data, signature, offset, code, value):
     """`data` with one field of one zip record changed."""
-    place = (data.rfind if last else data.find)(signature) + offset
+    place = data.find(signature) + offset
     return data[:place] + struct.pack(code, value) + data[place + struct.calcsize(code) :]
 
 

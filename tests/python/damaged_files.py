@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 from array_files import X, at, header, inverted, npy, shaped, tensor, tensors, zipped
 
-LOCAL, CENTRAL, END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
+LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
 STORED = zipped(("x.npy", npy(X)), ("y.npy", npy(X + 1)))
 DEFLATED = zipped(("x.npy", npy(X)), method=zipfile.ZIP_DEFLATED)
 BZIP2 = zipped(("x.npy", npy(X)), method=zipfile.ZIP_BZIP2)

@@ -15,7 +15,6 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
-namespace {
 
 template <class S, Store kStore, Loop kLoop, class D>
 void grad(const RowBlock& block) {
@@ -102,7 +101,7 @@ void convert(const void* from, void* to, size_t n) {
   std::memcpy(sink + i, out, (n - i) * sizeof(out[0]));
 }
 
-void fill_elementwise(Kernels* kernels, bool native_bfloat16) {
+static void fill_elementwise(Kernels* kernels, bool native_bfloat16) {
   constexpr DType kDType = DType::MSELOSS_KERNEL_DTYPE;
   constexpr int i = static_cast<int>(kDType);
   with_storage<kDType>(native_bfloat16, [&](auto storage) {
@@ -133,7 +132,6 @@ void fill_elementwise(Kernels* kernels, bool native_bfloat16) {
   });
 }
 
-}  // namespace
 }  // namespace mseloss::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

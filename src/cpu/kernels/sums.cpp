@@ -17,7 +17,6 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
-namespace {
 
 using Wide = hn::ScalableTag<double>;
 using WideV = hn::Vec<Wide>;
@@ -181,7 +180,7 @@ constexpr size_t kExactBlock = 512;
 // Adds the values exactly. Each pass splits every value at a common bit, at least 41 below the largest value.
 // The upper parts are multiples of that bit and their sum is below 2^53 times it, so any order adds them
 // exactly.
-void add_block(double* values, size_t count, FixedPoint limbs) {
+static void add_block(double* values, size_t count, FixedPoint limbs) {
   const Wide d;
   const size_t lanes = hn::Lanes(d);
   auto largest = hn::Zero(d);
@@ -257,7 +256,7 @@ void exact_sum(const RowBlock& block, uint64_t* limb_array, double* special) {
   }
 }
 
-void fill_sums(Kernels* kernels, bool native_bfloat16) {
+static void fill_sums(Kernels* kernels, bool native_bfloat16) {
   constexpr DType kDType = DType::MSELOSS_KERNEL_DTYPE;
   with_storage<kDType>(native_bfloat16, [&](auto storage) {
     using S = decltype(storage);
@@ -269,7 +268,6 @@ void fill_sums(Kernels* kernels, bool native_bfloat16) {
   });
 }
 
-}  // namespace
 }  // namespace mseloss::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
