@@ -42,6 +42,7 @@ namespace cpu {
 
 namespace {
 
+// Freed blocks stay with the allocator, which then needs no memory of the system for small ones.
 bool reserve_small_blocks() noexcept {
   constexpr size_t kBytes = 64 << 10;  // below the size from which malloc() maps memory
   void* blocks[4];
@@ -49,6 +50,12 @@ bool reserve_small_blocks() noexcept {
   for (void*& block : blocks) all = (block = std::malloc(kBytes)) != nullptr && all;
   for (void* block : blocks) std::free(block);
   return all;
+}
+
+// TBB's first use in a thread allocates too, and TBB 2021.8 does not survive every failure there.
+bool this_thread_has_reserve() noexcept {
+  thread_local constinit bool reserved = false;
+  return reserved || (reserved = reserve_small_blocks());
 }
 
 // TBB's first use in a process allocates and takes milliseconds; if it fails, TBB's initialisation stays half
@@ -62,8 +69,6 @@ bool tbb_works() noexcept {
     const std::lock_guard lock(mutex);
     if (state.load(std::memory_order_relaxed) == State::kUnused) {
       // TBB now loads libraries, and glibc 2.36 crashes if it has no memory to report a failure in there.
-      // Freed blocks stay with the allocator, which then needs no memory of the system for small ones.
-      if (!reserve_small_blocks()) return false;
       try {
         tbb::this_task_arena::isolate([] {
           tbb::task_group group;
@@ -82,7 +87,9 @@ bool tbb_works() noexcept {
 }  // namespace
 
 void fork_join(int count, void (*task)(void* context, int index), void* context) {
-  if (count == 1 || forked.load(std::memory_order_relaxed) || !tbb_works()) return task(context, 0);
+  if (count == 1 || forked.load(std::memory_order_relaxed) || !this_thread_has_reserve() || !tbb_works()) {
+    return task(context, 0);
+  }
   bool done = false;
   try {
     // Isolated: while waiting, a thread of the host's own TBB pool must not run a task that calls us again.

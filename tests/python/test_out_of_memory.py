@@ -1,7 +1,7 @@
-"""Each allocation and thread start of a call fails in turn: MemoryError or the right result, never a crash or a hang.
+"""Each allocation and thread start of a call fails in turn: MemoryError or the right result.
 
-A library that is loaded before all others replaces malloc and its relatives; it fails only those calls that come from
-the extension module, TBB and the C++ runtime, because Python itself does not survive every failure.
+A preloaded library replaces malloc and its relatives. It fails only the calls that come from the
+extension module, TBB and the C++ runtime, because Python itself does not survive every failure.
 """
 
 import os
@@ -129,7 +129,18 @@ def shim(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shim")
     (folder / "shim.c").write_text(SHIM)
     library = folder / "shim.so"
-    command = [compiler, "-O1", "-shared", "-fPIC", "-fno-builtin", "-o", library, folder / "shim.c", "-ldl", "-lpthread"]
+    command = [
+        compiler,
+        "-O1",
+        "-shared",
+        "-fPIC",
+        "-fno-builtin",
+        "-o",
+        library,
+        folder / "shim.c",
+        "-ldl",
+        "-lpthread",
+    ]
     subprocess.run(command, check=True)
     return library
 
