@@ -92,6 +92,35 @@ class MseLossV2Grad : public OpDef {
     this->AICore().SetTiling(optiling::TilingMseLossV2Grad);
     this->AICore().AddConfig("ascend910b");    // Atlas A2
     this->AICore().AddConfig("ascend910_93");  // Atlas A3
+    // Never run on the chips below.
+    this->AICore().AddConfig("ascend950");
+    this->AICore().AddConfig("ascend310p", WithoutBfloat16());  // Atlas inference products
+  }
+
+ private:
+  // A chip's own dtypes replace those above; the flags say that dynamic shapes are compiled once.
+  static OpAICoreConfig WithoutBfloat16() {
+    OpAICoreConfig config;
+    for (const char* input : {"predict", "label", "dout"}) {
+      config.Input(input)
+          .ParamType(REQUIRED)
+          .DataType({ge::DT_FLOAT16, ge::DT_FLOAT})
+          .Format({ge::FORMAT_ND, ge::FORMAT_ND})
+          .UnknownShapeFormat({ge::FORMAT_ND, ge::FORMAT_ND})
+          .AutoContiguous();
+    }
+    config.Output("y")
+        .ParamType(REQUIRED)
+        .DataType({ge::DT_FLOAT16, ge::DT_FLOAT})
+        .Format({ge::FORMAT_ND, ge::FORMAT_ND})
+        .UnknownShapeFormat({ge::FORMAT_ND, ge::FORMAT_ND});
+    config.DynamicCompileStaticFlag(true)
+        .DynamicFormatFlag(true)
+        .DynamicRankSupportFlag(true)
+        .DynamicShapeSupportFlag(true)
+        .NeedCheckSupportFlag(false)
+        .PrecisionReduceFlag(true);
+    return config;
   }
 };
 

@@ -41,6 +41,7 @@ struct Call {
 };
 
 struct Platform {
+  bool whole_blocks;  // 310P: no bfloat16; copies move whole 32-byte blocks, the scalar unit moves the rest
   int64_t cores;
   int64_t ub;
   int64_t l2;
@@ -283,6 +284,10 @@ ge::graphStatus TilingMseLossV2Grad(gert::TilingContext* context) {
   Platform platform;
   uint64_t bytes = 0;
   const platform_ascendc::PlatformAscendC device(context->GetPlatformInfo());
+  platform.whole_blocks = device.GetSocVersion() == platform_ascendc::SocVersion::ASCEND310P;
+  if (platform.whole_blocks && context->GetInputDesc(0)->GetDataType() == ge::DT_BF16) {
+    return Refuse("this chip has no bfloat16");
+  }
   platform.cores = Min(device.GetCoreNumAiv(), 65535);
   device.GetCoreMemSize(platform_ascendc::CoreMemType::UB, bytes);
   platform.ub = static_cast<int64_t>(bytes);
@@ -310,9 +315,19 @@ ge::graphStatus TilingMseLossV2Grad(gert::TilingContext* context) {
   t->scale =
       call.mean && t->size[kMsePredict] > 0 ? MeanScale(static_cast<uint64_t>(t->size[kMsePredict])) : 2.0f;
 
+  // The scalar unit writes whole 64-byte lines. Without rows it writes only to the end of y, in the last
+  // core.
+  const bool part_blocks = t->row_length * call.element_size % kBlockBytes != 0;
+  const bool split_rows = platform.whole_blocks && t->outer_rank > 0 && part_blocks;
+  if (split_rows) {
+    platform.cores = 1;
+  }
   const int64_t cores = SplitCores(platform, call.element_size, t);
   if (!SplitUb(platform, call.element_size, t)) {
     return Refuse("the unified buffer is too small");
+  }
+  if (split_rows) {
+    t->tile_rows = 1;
   }
   context->SetBlockDim(static_cast<uint32_t>(cores));
   size_t* workspace = context->GetWorkspaceSizes(1);

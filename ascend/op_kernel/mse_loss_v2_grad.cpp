@@ -2,10 +2,18 @@
 #include "kernel_operator.h"
 #include "mse_loss_v2_grad_tiling.h"
 
+// Atlas inference products (310P) have no DataCopyPad: copies move whole 32-byte blocks, and the scalar unit
+// moves the elements after the last whole block. Their cores are not divided into cube and vector cores.
+#if defined(__NPU_ARCH__) && __NPU_ARCH__ == 2002
+#define MSE_WHOLE_BLOCKS 1
+#define MSE_KERNEL_TYPE KERNEL_TYPE_AICORE
+#else
+#define MSE_WHOLE_BLOCKS 0
+#define MSE_KERNEL_TYPE KERNEL_TYPE_AIV_ONLY
+#endif
+
 namespace mse_loss_v2_grad_op {
 
-using AscendC::DataCopyExtParams;
-using AscendC::DataCopyPadExtParams;
 using AscendC::GlobalTensor;
 using AscendC::HardEvent;
 using AscendC::LocalTensor;
@@ -55,9 +63,11 @@ class MseLossV2Grad {
     BindInput(kMseLabel, label, pipe);
     BindInput(kMseDout, dout, pipe);
     y_.SetGlobalBuffer((__gm__ T*)y, static_cast<uint64_t>(tiling->total));
+#if !MSE_WHOLE_BLOCKS
     if (tiling->y_bypass_l2 != 0) {
       y_.SetL2CacheHint(AscendC::CacheMode::CACHE_MODE_DISABLE);
     }
+#endif
     pipe->InitBuffer(output_, 2, static_cast<uint32_t>(tiling->tile * kSize));
     if constexpr (kWiden) {
       pipe->InitBuffer(work_buffer_, static_cast<uint32_t>(2 * tiling->step * sizeof(float)));
@@ -67,6 +77,10 @@ class MseLossV2Grad {
       values_ = value_buffer_.template Get<float>();
     }
     scalar_ready_ = pipe->FetchEventID(HardEvent::V_S);
+#if MSE_WHOLE_BLOCKS
+    tail_filled_ = pipe->FetchEventID(HardEvent::S_V);
+    copied_out_ = pipe->FetchEventID(HardEvent::MTE3_S);
+#endif
     ReadSingleElements();
   }
 
@@ -85,14 +99,21 @@ class MseLossV2Grad {
   static constexpr bool kWiden = !AscendC::IsSameType<T, float>::value;
   static constexpr int64_t kSize = static_cast<int64_t>(sizeof(T));
   static constexpr int32_t kBlock = static_cast<int32_t>(32 / sizeof(T));  // elements in a UB block
+#if MSE_WHOLE_BLOCKS
+  static constexpr RoundMode kNarrow = RoundMode::CAST_NONE;  // to nearest even; CAST_RINT does not exist
+#else
+  static constexpr RoundMode kNarrow = RoundMode::CAST_RINT;
+#endif
 
   __aicore__ inline static int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
 
   __aicore__ inline void BindInput(int32_t input, GM_ADDR address, TPipe* pipe) {
     input_[input].SetGlobalBuffer((__gm__ T*)address, static_cast<uint64_t>(tiling_->size[input]));
+#if !MSE_WHOLE_BLOCKS
     if (tiling_->bypass_l2[input] != 0) {
       input_[input].SetL2CacheHint(AscendC::CacheMode::CACHE_MODE_DISABLE);
     }
+#endif
     pipe->InitBuffer(queue_[input], tiling_->single[input] != 0 ? 1 : 2,
                      static_cast<uint32_t>(tiling_->input_bytes[input]));
   }
@@ -126,16 +147,53 @@ class MseLossV2Grad {
     return offset;
   }
 
+#if MSE_WHOLE_BLOCKS
+  // Several rows only if they are whole blocks, and therefore contiguous on both sides.
+  __aicore__ inline void Load(int32_t input, int64_t offset, int32_t rows, int32_t elements) {
+    LocalTensor<T> local = queue_[input].template AllocTensor<T>();
+    const int32_t count = rows * elements;
+    const int32_t whole = count / kBlock * kBlock;
+    if (whole > 0) {
+      AscendC::DataCopy(local, input_[input][static_cast<uint64_t>(offset)], static_cast<uint32_t>(whole));
+    }
+    tail_[input] = {offset + whole, whole, count - whole};
+    queue_[input].EnQue(local);
+  }
+
+  // Reads the elements after the last whole block; they are in UB when this returns.
+  __aicore__ inline void FillTail(int32_t input, const LocalTensor<T>& local) {
+    const Tail tail = tail_[input];
+    if (tail.count == 0) {
+      return;
+    }
+    WaitForValues();  // vector instructions may still read the buffer's previous contents
+    for (int32_t i = 0; i < tail.count; ++i) {
+      local.SetValue(static_cast<uint32_t>(tail.to + i),
+                     input_[input].GetValue(static_cast<uint64_t>(tail.from + i)));
+    }
+    AscendC::SetFlag<HardEvent::S_V>(tail_filled_);
+    AscendC::WaitFlag<HardEvent::S_V>(tail_filled_);
+  }
+#else
   __aicore__ inline void Load(int32_t input, int64_t offset, int32_t blocks, int32_t elements) {
     LocalTensor<T> local = queue_[input].template AllocTensor<T>();
-    const DataCopyExtParams shape(static_cast<uint16_t>(blocks), static_cast<uint32_t>(elements * kSize), 0,
-                                  0, 0);
+    const AscendC::DataCopyExtParams shape(static_cast<uint16_t>(blocks),
+                                           static_cast<uint32_t>(elements * kSize), 0, 0, 0);
     // Pads each row with zeros to a multiple of 32 bytes, so that instructions can process whole rows.
-    DataCopyPadExtParams<T> padding{};
+    AscendC::DataCopyPadExtParams<T> padding{};
     padding.rightPadding = static_cast<uint8_t>((kBlock - elements % kBlock) % kBlock);
     padding.isPad = padding.rightPadding != 0;
     AscendC::DataCopyPad(local, input_[input][static_cast<uint64_t>(offset)], shape, padding);
     queue_[input].EnQue(local);
+  }
+#endif
+
+  __aicore__ inline LocalTensor<T> Take(int32_t input) {
+    LocalTensor<T> local = queue_[input].template DeQue<T>();
+#if MSE_WHOLE_BLOCKS
+    FillTail(input, local);
+#endif
+    return local;
   }
 
   __aicore__ inline void CopyIn(const Tile& tile) {
@@ -159,7 +217,7 @@ class MseLossV2Grad {
         continue;
       }
       Load(input, 0, 1, 1);
-      LocalTensor<T> local = queue_[input].template DeQue<T>();
+      LocalTensor<T> local = Take(input);
       WidenValues(input, local, 1);
       WaitForValues();
       single_value_[input] = Value(input, local, 0);
@@ -194,7 +252,7 @@ class MseLossV2Grad {
       if (tiling_->single[input] != 0) {
         continue;
       }
-      in[input] = queue_[input].template DeQue<T>();
+      in[input] = Take(input);
       if (tiling_->dense[input] == 0) {
         WidenValues(input, in[input], tiling_->stride[input][0] != 0 ? tile.rows : 1);
         value_per_row = true;
@@ -267,7 +325,7 @@ class MseLossV2Grad {
     Multiply(result, in[kMseDout], other, chunk);
     if constexpr (kWiden) {
       AscendC::PipeBarrier<PIPE_V>();
-      AscendC::Cast(out, result, RoundMode::CAST_RINT, chunk.count);
+      AscendC::Cast(out, result, kNarrow, chunk.count);
     }
   }
 
@@ -336,13 +394,50 @@ class MseLossV2Grad {
     }
   }
 
+#if MSE_WHOLE_BLOCKS
   __aicore__ inline void CopyOut(const Tile& tile) {
     LocalTensor<T> out = output_.template DeQue<T>();
-    const DataCopyExtParams shape(static_cast<uint16_t>(tile.rows),
-                                  static_cast<uint32_t>(tile.columns * kSize), 0, 0, 0);
+    const int32_t count = tile.rows * tile.columns;
+    const int32_t whole = count / kBlock * kBlock;
+    if (whole > 0) {
+      AscendC::DataCopy(y_[static_cast<uint64_t>(tile.start)], out, static_cast<uint32_t>(whole));
+    }
+    if (whole < count) {
+      WriteTail(tile.start, out, whole, count);
+    }
+    output_.FreeTensor(out);
+  }
+
+  // The scalar unit writes through a cache of 64-byte lines, which copies bypass. The tiling lets no other
+  // core write to these lines.
+  __aicore__ inline void WriteTail(int64_t start, const LocalTensor<T>& out, int32_t from, int32_t to) {
+    // Earlier copies may write to the same lines. The copies wait for the results, and so does the scalar
+    // unit.
+    AscendC::SetFlag<HardEvent::MTE3_S>(copied_out_);
+    AscendC::WaitFlag<HardEvent::MTE3_S>(copied_out_);
+    CleanLines(start + from, start + to);  // drops what was cached before these copies
+    for (int32_t i = from; i < to; ++i) {
+      y_.SetValue(static_cast<uint64_t>(start + i), out.GetValue(static_cast<uint32_t>(i)));
+    }
+    CleanLines(start + from, start + to);
+  }
+
+  // A call handles its address up to the end of the line, so one per element covers any alignment of y.
+  __aicore__ inline void CleanLines(int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) {
+      AscendC::DataCacheCleanAndInvalid<T, AscendC::CacheLine::SINGLE_CACHE_LINE>(
+          y_[static_cast<uint64_t>(i)]);
+    }
+  }
+#else
+  __aicore__ inline void CopyOut(const Tile& tile) {
+    LocalTensor<T> out = output_.template DeQue<T>();
+    const AscendC::DataCopyExtParams shape(static_cast<uint16_t>(tile.rows),
+                                           static_cast<uint32_t>(tile.columns * kSize), 0, 0, 0);
     AscendC::DataCopyPad(y_[static_cast<uint64_t>(tile.start)], out, shape);
     output_.FreeTensor(out);
   }
+#endif
 
   const MseLossV2GradTilingData* tiling_;
   int64_t begin_;  // the part of y of this core
@@ -357,13 +452,23 @@ class MseLossV2Grad {
   LocalTensor<float> values_;
   float single_value_[kMseInputs];  // values of the inputs with one element
   int32_t scalar_ready_;            // event id
+#if MSE_WHOLE_BLOCKS
+  struct Tail {
+    int64_t from;  // in GM
+    int32_t to;    // in UB
+    int32_t count;
+  };
+  Tail tail_[kMseInputs];  // of the tile being loaded
+  int32_t tail_filled_;    // event ids
+  int32_t copied_out_;
+#endif
 };
 
 }  // namespace mse_loss_v2_grad_op
 
 extern "C" __global__ __aicore__ void mse_loss_v2_grad(GM_ADDR predict, GM_ADDR label, GM_ADDR dout,
                                                        GM_ADDR y, GM_ADDR workspace, GM_ADDR tiling) {
-  KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);
+  KERNEL_TASK_TYPE_DEFAULT(MSE_KERNEL_TYPE);
   REGISTER_TILING_DEFAULT(MseLossV2GradTilingData);
   GET_TILING_DATA_WITH_STRUCT(MseLossV2GradTilingData, tiling_data, tiling);
   (void)workspace;

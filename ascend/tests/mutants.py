@@ -65,11 +65,21 @@ MUTANTS = [
     (
         "final cast counts 3 tiles (original 1)",
         KERNEL,
-        "AscendC::Cast(out, result, RoundMode::CAST_RINT, chunk.count)",
-        "AscendC::Cast(out, result, RoundMode::CAST_RINT, 3 * tiling_->tile)",
+        "AscendC::Cast(out, result, kNarrow, chunk.count)",
+        "AscendC::Cast(out, result, kNarrow, 3 * tiling_->tile)",
     ),
-    ("narrowing truncates", KERNEL, "RoundMode::CAST_RINT", "RoundMode::CAST_TRUNC"),
-    ("narrowing rounds half away", KERNEL, "RoundMode::CAST_RINT", "RoundMode::CAST_ROUND"),
+    (
+        "narrowing truncates",
+        KERNEL,
+        "kNarrow = RoundMode::CAST_RINT",
+        "kNarrow = RoundMode::CAST_TRUNC",
+    ),
+    (
+        "narrowing rounds half away",
+        KERNEL,
+        "kNarrow = RoundMode::CAST_RINT",
+        "kNarrow = RoundMode::CAST_ROUND",
+    ),
     (
         "widening with a mode that emits nothing",
         KERNEL,
@@ -280,6 +290,95 @@ MUTANTS = [
     ("a workspace nobody uses", TILING, "workspace[0] = 0;", "workspace[0] = 32;"),
 ]
 
+# Defects of the code for Ascend 310P, run on that chip.
+MUTANTS_310P = [
+    ("elements after the last block not loaded", KERNEL, "    FillTail(input, local);\n", ""),
+    (
+        "elements after the last block not written",
+        KERNEL,
+        "      WriteTail(tile.start, out, whole, count);\n",
+        "",
+    ),
+    (
+        "input copy rounded up to a block",
+        KERNEL,
+        "const int32_t count = rows * elements; const int32_t whole = count / kBlock * kBlock;",
+        "const int32_t count = rows * elements; const int32_t whole = (count + kBlock - 1) / kBlock * kBlock;",
+    ),
+    (
+        "output copy rounded up to a block",
+        KERNEL,
+        "const int32_t count = tile.rows * tile.columns; const int32_t whole = count / kBlock * kBlock;",
+        "const int32_t count = tile.rows * tile.columns; const int32_t whole = (count + kBlock - 1) / kBlock * kBlock;",
+    ),
+    (
+        "output copy of a part block",
+        KERNEL,
+        "const int32_t count = tile.rows * tile.columns; const int32_t whole = count / kBlock * kBlock;",
+        "const int32_t count = tile.rows * tile.columns; const int32_t whole = count;",
+    ),
+    (
+        "buffer filled while it may still be read",
+        KERNEL,
+        "    WaitForValues();  // vector instructions may still read the buffer's previous contents\n",
+        "",
+    ),
+    (
+        "vector unit does not wait for the scalar unit",
+        KERNEL,
+        "    AscendC::SetFlag<HardEvent::S_V>(tail_filled_);\n    AscendC::WaitFlag<HardEvent::S_V>(tail_filled_);\n",
+        "",
+    ),
+    (
+        "results read, and cache line written, too early",
+        KERNEL,
+        "    AscendC::SetFlag<HardEvent::MTE3_S>(copied_out_);\n    AscendC::WaitFlag<HardEvent::MTE3_S>(copied_out_);\n",
+        "",
+    ),
+    (
+        "stale cache line not dropped",
+        KERNEL,
+        "    CleanLines(start + from, start + to);  // drops what was cached before these copies\n",
+        "",
+    ),
+    (
+        "cache never written back",
+        KERNEL,
+        "    }\n    CleanLines(start + from, start + to);\n  }",
+        "    }\n  }",
+    ),
+    (
+        "only the first cache line written back",
+        KERNEL,
+        "for (int64_t i = from; i < to; ++i) { AscendC::DataCacheCleanAndInvalid",
+        "for (int64_t i = from; i < from + 1; ++i) { AscendC::DataCacheCleanAndInvalid",
+    ),
+    (
+        "round mode of other chips",
+        KERNEL,
+        "kNarrow = RoundMode::CAST_NONE",
+        "kNarrow = RoundMode::CAST_RINT",
+    ),
+    (
+        "rows that share cache lines on several cores",
+        TILING,
+        "  if (split_rows) {\n    platform.cores = 1;",
+        "  if (false) {\n    platform.cores = 1;",
+    ),
+    (
+        "several rows that are no whole blocks in a tile",
+        TILING,
+        "  if (split_rows) {\n    t->tile_rows = 1;",
+        "  if (false) {\n    t->tile_rows = 1;",
+    ),
+    (
+        "bfloat16 accepted",
+        TILING,
+        "if (platform.whole_blocks && context->",
+        "if (false && context->",
+    ),
+]
+
 TEMPLATE = """// Generated: {name}.
 #include "model/report.h"
 {sources}
@@ -287,13 +386,17 @@ TEMPLATE = """// Generated: {name}.
 
 namespace ascend_tests {{
 const Mutant& Mutant{index}() {{
-  static const Mutant mutant = {{"{name}", {{{{{kernels}}}, {tiling}}}}};
+  static const Mutant mutant = {{"{name}", ascend_model::Chip::{chip}, {{{{{kernels}}}, {tiling}}}}};
   return mutant;
 }}
 }}  // namespace ascend_tests
 """
 
-DTYPES = ("float", "half", "bfloat16_t")
+# table, first index, chip and its number, dtypes
+TABLES = (
+    (MUTANTS, 0, "kAtlasA2", 0, ("float", "half", "bfloat16_t")),
+    (MUTANTS_310P, 1000, "kAscend310P", 1, ("float", "half")),
+)
 
 
 def pattern(text):
@@ -303,9 +406,9 @@ def pattern(text):
     )
 
 
-def kernel_source(index, path):
+def kernel_source(index, path, dtypes):
     parts = []
-    for dtype in DTYPES:
+    for dtype in dtypes:
         parts += [
             f"#define DTYPE_PREDICT {dtype}",
             f"#define mse_loss_v2_grad mutant_{index}_{dtype}",
@@ -315,48 +418,59 @@ def kernel_source(index, path):
             "#undef mse_loss_v2_grad",
             "#undef mse_loss_v2_grad_op",
         ]
-    return "\n".join(parts), ", ".join(f"mutant_{index}_{dtype}" for dtype in DTYPES)
+    return "\n".join(parts), ", ".join(f"mutant_{index}_{dtype}" for dtype in dtypes)
 
 
 def main():
     root, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
-    for index, (name, file, text, replacement) in enumerate(MUTANTS):
-        source = (root / file).read_text()
-        source, found = pattern(text).subn(lambda _, text=replacement: text, source)
-        if found == 0:
-            sys.exit(f"mutants.py: {name}: its text is no longer in {file}")
-        source = source.replace('"../op_kernel/', '"op_kernel/')
-        source = source.replace(
-            '#include "mse_loss_v2_grad_tiling.h"', '#include "op_kernel/mse_loss_v2_grad_tiling.h"'
-        )
-        if file == TILING:
-            source = source.replace("TilingMseLossV2Grad", f"TilingMutant{index}")
-        mutated = out / f"source_{index}.inc"
-        write(mutated, source)
-        if file == KERNEL:
-            sources, kernels = kernel_source(index, mutated.name)
-            tiling = "ascend_model::MseLossV2Grad().tiling"
-        else:
-            sources = (
-                f'#define optiling optiling_{index}\n#include "{mutated.name}"\n#undef optiling'
+    for table, first, chip, chip_number, dtypes in TABLES:
+        for index, (name, file, text, replacement) in enumerate(table, first):
+            source = (root / file).read_text()
+            source, found = pattern(text).subn(lambda _, text=replacement: text, source)
+            if found == 0:
+                sys.exit(f"mutants.py: {name}: its text is no longer in {file}")
+            source = source.replace('"../op_kernel/', '"op_kernel/')
+            source = source.replace(
+                '#include "mse_loss_v2_grad_tiling.h"',
+                '#include "op_kernel/mse_loss_v2_grad_tiling.h"',
             )
-            tiling = f"optiling_{index}::TilingMutant{index}"
-            kernels = ", ".join(f"ascend_model::MseLossV2Grad().kernel[{i}]" for i in range(3))
-        write(
-            out / f"mutant_{index}.cpp",
-            TEMPLATE.format(
-                index=index, name=name, sources=sources, kernels=kernels, tiling=tiling
-            ),
-        )
-    declare = "".join(f"const Mutant& Mutant{i}();\n" for i in range(len(MUTANTS)))
-    calls = ", ".join(f"&Mutant{i}()" for i in range(len(MUTANTS)))
+            if file == TILING:
+                source = source.replace("TilingMseLossV2Grad", f"TilingMutant{index}")
+            mutated = out / f"source_{index}.inc"
+            write(mutated, source)
+            if file == KERNEL:
+                sources, kernels = kernel_source(index, mutated.name, dtypes)
+                tiling = "ascend_model::MseLossV2Grad().tiling"
+            else:
+                sources = (
+                    f'#define optiling optiling_{index}\n#include "{mutated.name}"\n#undef optiling'
+                )
+                tiling = f"optiling_{index}::TilingMutant{index}"
+                kernels = ", ".join(
+                    f"ascend_model::MseLossV2Grad().kernel[{chip_number}][{i}]"
+                    for i in range(len(dtypes))
+                )
+            write(
+                out / f"mutant_{index}.cpp",
+                TEMPLATE.format(
+                    index=index,
+                    name=name,
+                    sources=sources,
+                    chip=chip,
+                    kernels="{}, " * chip_number + "{" + kernels + "}",
+                    tiling=tiling,
+                ),
+            )
+    indices = [i for table, first, *_ in TABLES for i in range(first, first + len(table))]
+    declare = "".join(f"const Mutant& Mutant{i}();\n" for i in indices)
+    calls = ", ".join(f"&Mutant{i}()" for i in indices)
     write(
         out / "mutants_list.cpp",
         f'#include "mutants_test.h"\n\nnamespace ascend_tests {{\n{declare}'
         f"std::vector<const Mutant*> AllMutants() {{ return {{{calls}}}; }}\n}}  // namespace ascend_tests\n",
     )
-    print(len(MUTANTS))
+    print(*(len(table) for table, *_ in TABLES))
 
 
 def write(path, text):
