@@ -9,8 +9,10 @@ import pathlib
 import re
 import sys
 
-KERNEL = "op_kernel/mse_loss_v2_grad.cpp"
+KERNEL = "op_kernel/mse_loss_v2_grad.h"
+SPLIT = "op_host/mse_loss_v2_grad_split.h"
 TILING = "op_host/mse_loss_v2_grad_tiling.cpp"
+ENTRY = "op_kernel/mse_loss_v2_grad.cpp"
 
 # name, file, text, replacement. "original N" is the defect's number in docs/ascend.md.
 MUTANTS = [
@@ -204,56 +206,56 @@ MUTANTS = [
     ),
     (
         "32-bit count (original 3)",
-        TILING,
+        SPLIT,
         "t->total = Count(call.y);",
         "t->total = static_cast<uint32_t>(Count(call.y));",
     ),
     (
         "scale from a product in float (original 4)",
-        TILING,
+        SPLIT,
         "MeanScale(static_cast<uint64_t>(t->size[kMsePredict]))",
         "1.0f / static_cast<float>(t->size[kMsePredict]) * 2.0f",
     ),
     (
         "scale rounded twice",
-        TILING,
+        SPLIT,
         "MeanScale(static_cast<uint64_t>(t->size[kMsePredict]))",
         "static_cast<float>(2.0 / static_cast<double>(t->size[kMsePredict]))",
     ),
     (
         "scale of the broadcast count",
-        TILING,
+        SPLIT,
         "MeanScale(static_cast<uint64_t>(t->size[kMsePredict]))",
         "MeanScale(static_cast<uint64_t>(t->total))",
     ),
-    ("tile from the whole UB (original 5)", TILING, "kReservedUb = 8192;", "kReservedUb = 0;"),
+    ("tile from the whole UB (original 5)", SPLIT, "kReservedUb = 8192;", "kReservedUb = 0;"),
     (
         "second buffer forgotten",
-        TILING,
+        SPLIT,
         "int64_t bytes = 2 * element_size;",
         "int64_t bytes = element_size;",
     ),
     (
         "cores not split by 512 bytes (original 7)",
-        TILING,
+        SPLIT,
         "t->unit = kUnitBytes / element_size;",
         "t->unit = 1;",
     ),
     (
         "remainder on one core (original 7)",
-        TILING,
+        SPLIT,
         "t->extra_cores = units % cores;",
         "t->extra_cores = units % cores > 0 ? 1 : 0;",
     ),
     (
         "few cores for a middling tensor (original 7)",
-        TILING,
+        SPLIT,
         "kBytesPerCore = 4096;",
         "kBytesPerCore = 32768;",
     ),
     (
         "more blocks than cores",
-        TILING,
+        SPLIT,
         "Max(1, Min(platform.cores, ",
         "Max(1, Min(platform.cores + 1, ",
     ),
@@ -271,19 +273,19 @@ MUTANTS = [
     ),
     (
         "label and dout never compared (original 8)",
-        TILING,
+        SPLIT,
         "if (dim != 1 && merged != 1 && dim != merged) {",
         "if (false) {",
     ),
     (
         "dimensions merged although dout repeats",
-        TILING,
+        SPLIT,
         "} else if (pattern == last_pattern) {",
         "} else if ((pattern & 3U) == (last_pattern & 3U)) {",
     ),
     (
         "too few slots for values",
-        TILING,
+        SPLIT,
         "t->value_slots = value_per_row ? max_rows : 8;",
         "t->value_slots = 8;",
     ),
@@ -361,21 +363,21 @@ MUTANTS_310P = [
     ),
     (
         "rows that share cache lines on several cores",
-        TILING,
+        SPLIT,
         "  if (split_rows) {\n    platform.cores = 1;",
         "  if (false) {\n    platform.cores = 1;",
     ),
     (
         "several rows that are no whole blocks in a tile",
-        TILING,
+        SPLIT,
         "  if (split_rows) {\n    t->tile_rows = 1;",
         "  if (false) {\n    t->tile_rows = 1;",
     ),
     (
         "bfloat16 accepted",
         TILING,
-        "if (platform.whole_blocks && context->",
-        "if (false && context->",
+        "if (dtype == ge::DT_BF16 && platform.whole_blocks) {",
+        "if (false) {",
     ),
 ]
 
@@ -413,12 +415,22 @@ def kernel_source(index, path, dtypes):
             f"#define DTYPE_PREDICT {dtype}",
             f"#define mse_loss_v2_grad mutant_{index}_{dtype}",
             f"#define mse_loss_v2_grad_op mutant_{index}_{dtype}_op",
+            "#undef MSE_LOSS_V2_GRAD_H",
             f'#include "{path}"',
+            f'#include "{ENTRY}"',  # its own include of the shipped header has no effect
             "#undef DTYPE_PREDICT",
             "#undef mse_loss_v2_grad",
             "#undef mse_loss_v2_grad_op",
         ]
     return "\n".join(parts), ", ".join(f"mutant_{index}_{dtype}" for dtype in dtypes)
+
+
+def tiling_source(index, path, file):
+    parts = [f"#define optiling optiling_{index}", "#undef MSE_LOSS_V2_GRAD_SPLIT_H"]
+    parts.append(f'#include "{path}"')
+    if file == SPLIT:
+        parts.append(f'#include "{TILING}"')
+    return "\n".join([*parts, "#undef optiling"])
 
 
 def main():
@@ -430,23 +442,18 @@ def main():
             source, found = pattern(text).subn(lambda _, text=replacement: text, source)
             if found == 0:
                 sys.exit(f"mutants.py: {name}: its text is no longer in {file}")
-            source = source.replace('"../op_kernel/', '"op_kernel/')
-            source = source.replace(
-                '#include "mse_loss_v2_grad_tiling.h"',
-                '#include "op_kernel/mse_loss_v2_grad_tiling.h"',
-            )
-            if file == TILING:
-                source = source.replace("TilingMseLossV2Grad", f"TilingMutant{index}")
+            for header in ("op_kernel/mse_loss_v2_grad_tiling.h", SPLIT):
+                source = re.sub(
+                    rf'"(\.\./op_kernel/)?{header.split("/")[1]}"', f'"{header}"', source
+                )
             mutated = out / f"source_{index}.inc"
             write(mutated, source)
             if file == KERNEL:
                 sources, kernels = kernel_source(index, mutated.name, dtypes)
                 tiling = "ascend_model::MseLossV2Grad().tiling"
             else:
-                sources = (
-                    f'#define optiling optiling_{index}\n#include "{mutated.name}"\n#undef optiling'
-                )
-                tiling = f"optiling_{index}::TilingMutant{index}"
+                sources = tiling_source(index, mutated.name, file)
+                tiling = f"optiling_{index}::TilingMseLossV2Grad"
                 kernels = ", ".join(
                     f"ascend_model::MseLossV2Grad().kernel[{chip_number}][{i}]"
                     for i in range(len(dtypes))

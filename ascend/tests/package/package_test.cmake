@@ -28,8 +28,8 @@ function(configure folder out)
     set(${out} "the package is ${package}, not ${expected}" PARENT_SCOPE)
     return()
   endif()
-  # Every header of the project that the installed kernel includes is installed beside it.
-  file(GLOB kernels ${binary}/installed/*.cpp)
+  # Every header of the project that the installed kernel and its headers include is installed beside it.
+  file(GLOB kernels ${binary}/installed/*.cpp ${binary}/installed/*.h)
   foreach(kernel IN LISTS kernels)
     file(STRINGS ${kernel} includes REGEX "^#include \"")
     foreach(include IN LISTS includes)
@@ -77,7 +77,7 @@ foreach(arguments --preset=default "")
 endforeach()
 
 expect_fault(relative_sources op_host/CMakeLists.txt "\${CMAKE_CURRENT_SOURCE_DIR}/" "" "no such file")
-expect_fault(no_kernel_dir op_kernel/CMakeLists.txt "  KERNEL_DIR .\n" "" "tiling.h is not installed")
+expect_fault(no_kernel_dir op_kernel/CMakeLists.txt "  KERNEL_DIR .\n" "" "mse_loss_v2_grad.h is not installed")
 expect_fault(late_vendor CMakeLists.txt "if(NOT DEFINED vendor_name)" "find_package(ASC REQUIRED HINTS
   \${ASCEND_CANN_PACKAGE_PATH}/compiler/tikcpp/ascendc_kernel_cmake)
 if(NOT DEFINED vendor_name)" "the package is vendor customize")
