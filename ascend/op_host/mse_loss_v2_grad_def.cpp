@@ -1,14 +1,19 @@
-// The operator definition.
+// The operator definition. With MSE_LOSS_V2_GRAD_SEPARATE_LIBRARIES, as CANN's operator repositories build
+// it, tiling and inference are in other libraries and register themselves.
 #include "register/op_def_registry.h"
 
+#ifndef MSE_LOSS_V2_GRAD_SEPARATE_LIBRARIES
 namespace optiling {
 ge::graphStatus TilingMseLossV2Grad(gert::TilingContext* context);  // mse_loss_v2_grad_tiling.cpp
 }
 
 namespace ops {
-
 ge::graphStatus InferShapeMseLossV2Grad(gert::InferShapeContext* context);  // mse_loss_v2_grad_infershape.cpp
 ge::graphStatus InferDataTypeMseLossV2Grad(gert::InferDataTypeContext* context);
+}  // namespace ops
+#endif
+
+namespace ops {
 
 class MseLossV2Grad : public OpDef {
  public:
@@ -27,8 +32,10 @@ class MseLossV2Grad : public OpDef {
         .Format({ge::FORMAT_ND, ge::FORMAT_ND, ge::FORMAT_ND})
         .UnknownShapeFormat({ge::FORMAT_ND, ge::FORMAT_ND, ge::FORMAT_ND});
     this->Attr("reduction").AttrType(OPTIONAL).String("mean");
+#ifndef MSE_LOSS_V2_GRAD_SEPARATE_LIBRARIES
     this->SetInferShape(InferShapeMseLossV2Grad).SetInferDataType(InferDataTypeMseLossV2Grad);
     this->AICore().SetTiling(optiling::TilingMseLossV2Grad);
+#endif
     this->AICore().AddConfig("ascend910b");    // Atlas A2
     this->AICore().AddConfig("ascend910_93");  // Atlas A3
     // Never run on the chips below.

@@ -1,5 +1,9 @@
 // Inference of y's shape and dtype for graphs.
+#ifdef MSE_LOSS_V2_GRAD_SEPARATE_LIBRARIES
+#include "register/op_impl_registry.h"
+#else
 #include "register/op_def_registry.h"
+#endif
 
 namespace {
 
@@ -66,5 +70,11 @@ ge::graphStatus InferShapeMseLossV2Grad(gert::InferShapeContext* context) {
 ge::graphStatus InferDataTypeMseLossV2Grad(gert::InferDataTypeContext* context) {
   return context->SetOutputDataType(0, context->GetInputDataType(0));
 }
+
+#ifdef MSE_LOSS_V2_GRAD_SEPARATE_LIBRARIES
+IMPL_OP_INFERSHAPE(MseLossV2Grad)
+    .InferShape(InferShapeMseLossV2Grad)
+    .InferDataType(InferDataTypeMseLossV2Grad);
+#endif
 
 }  // namespace ops

@@ -3,7 +3,11 @@
 #include <cstring>
 
 #include "mse_loss_v2_grad_split.h"
+#ifdef MSE_LOSS_V2_GRAD_SEPARATE_LIBRARIES
+#include "register/op_impl_registry.h"
+#else
 #include "register/op_def_registry.h"
+#endif
 
 // Reports the reason of a failure. CANN's log is not part of the documented interface, so a build can define
 // another function.
@@ -103,5 +107,15 @@ ge::graphStatus TilingMseLossV2Grad(gert::TilingContext* context) {
   }
   return ge::GRAPH_SUCCESS;
 }
+
+#ifdef MSE_LOSS_V2_GRAD_SEPARATE_LIBRARIES
+struct MseLossV2GradCompileInfo {};
+
+static ge::graphStatus ParseMseLossV2Grad(gert::TilingParseContext*) { return ge::GRAPH_SUCCESS; }
+
+IMPL_OP_OPTILING(MseLossV2Grad)
+    .Tiling(TilingMseLossV2Grad)
+    .TilingParse<MseLossV2GradCompileInfo>(ParseMseLossV2Grad);
+#endif
 
 }  // namespace optiling

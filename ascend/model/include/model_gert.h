@@ -60,6 +60,8 @@ struct StorageShape {
   Shape origin;
   const Shape& GetStorageShape() const { return origin; }
   const Shape& GetOriginShape() const { return origin; }
+  Shape& MutableOriginShape() { return origin; }
+  Shape& MutableStorageShape() { return storage; }
 };
 
 struct CompileTimeTensorDesc {

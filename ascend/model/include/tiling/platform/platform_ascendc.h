@@ -22,4 +22,14 @@ class PlatformAscendC {
   fe::PlatFormInfos* info_;
 };
 
+// The chip of a direct launch: an Atlas A2.
+class PlatformAscendCManager {
+ public:
+  static PlatformAscendC* GetInstance() {
+    static fe::PlatFormInfos info;
+    static PlatformAscendC platform(&info);
+    return &platform;
+  }
+};
+
 }  // namespace platform_ascendc
