@@ -34,22 +34,21 @@ cmake_path(APPEND mseloss_pc_includedir "\${prefix}" ${CMAKE_INSTALL_INCLUDEDIR}
 configure_file(${PROJECT_SOURCE_DIR}/cmake/mseloss.pc.in ${PROJECT_BINARY_DIR}/mseloss.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/mseloss.pc DESTINATION ${MSELOSS_PC_DIR})
 
-if(NOT MSELOSS_ACL OR NOT UNIX)
+if(NOT TARGET mseloss_cann)
   return()
 endif()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/cann/ DESTINATION cann/include)
 install(FILES ${PROJECT_SOURCE_DIR}/cmake/set_env.sh DESTINATION cann)
-# Links with the names that CANN's build files use, and with the SONAME that the loader looks for.
+install(FILES ${PROJECT_SOURCE_DIR}/cmake/setenv.bash DESTINATION cann/bin)
+install(PROGRAMS ${PROJECT_SOURCE_DIR}/cmake/relocate.sh DESTINATION cann/bin)
+install(DIRECTORY DESTINATION cann/opp/vendors)  # ASCEND_OPP_PATH: operator packages install here
+install(TARGETS mseloss_cann LIBRARY DESTINATION cann/lib64)
+# Links with the names that CANN's build files and frameworks use.
 install(CODE "
-  set(libdir \"${CMAKE_INSTALL_LIBDIR}\")
-  cmake_path(ABSOLUTE_PATH libdir BASE_DIRECTORY \"\${CMAKE_INSTALL_PREFIX}\")
-  file(RELATIVE_PATH to_lib \"\${CMAKE_INSTALL_PREFIX}/cann/lib64\" \"\${libdir}\")
   set(cann_lib \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/cann/lib64\")
-  file(MAKE_DIRECTORY \"\${cann_lib}\")
-  foreach(name ascendcl nnopbase opapi_math opapi_nn opapi)
-    file(CREATE_LINK \"\${to_lib}/$<TARGET_LINKER_FILE_NAME:mseloss>\" \"\${cann_lib}/lib\${name}.so\" SYMBOLIC)
+  foreach(name ascendcl acl_rt nnopbase opapi_math opapi_nn opapi)
+    file(CREATE_LINK \"$<TARGET_FILE_NAME:mseloss_cann>\" \"\${cann_lib}/lib\${name}.so\" SYMBOLIC)
   endforeach()
-  file(CREATE_LINK \"\${to_lib}/$<TARGET_SONAME_FILE_NAME:mseloss>\"
-    \"\${cann_lib}/$<TARGET_SONAME_FILE_NAME:mseloss>\" SYMBOLIC)
-  message(STATUS \"Installing: \${cann_lib}\")
+  execute_process(COMMAND \"\${cann_lib}/../bin/relocate.sh\"
+    \"\${CMAKE_INSTALL_PREFIX}/cann/lib64/$<TARGET_FILE_NAME:mseloss_cann>\" COMMAND_ERROR_IS_FATAL ANY)
 ")

@@ -131,7 +131,7 @@ Event Core::Signal(Pipe pipe) const {
   Event event;
   const PipeState& state = pipes_[pipe];
   event.clock = state.known;
-  for (int p = 0; p < kPipes; ++p) {  // the pipe inherits the clock of the issuing unit
+  for (int p = kVector; p < kPipes; ++p) {  // the pipe inherits the clock of the issuing unit
     event.clock[p] = std::max(event.clock[p], pipes_[kScalar].known[p]);
   }
   event.clock[pipe] = state.issued;
@@ -156,15 +156,13 @@ void Core::Issue(Pipe pipe, const char* call) {
   PipeState& scalar = pipes_[kScalar];
   PipeState& state = pipes_[pipe];
   scalar.free_at += options_.timing.scalar_issue;
-  for (int p = 0; p < kPipes; ++p) {
+  for (int p = kVector; p < kPipes; ++p) {  // but not the scalar unit's own writes, which need an event
     state.known[p] = std::max(state.known[p], scalar.known[p]);
   }
   state.free_at = std::max(state.free_at, scalar.free_at);
   ++state.issued;
   if (pipe == kScalar) {
-    state.known[kScalar] = state.issued;  // the scalar unit is synchronous
-  } else {
-    state.known[kScalar] = scalar.issued;
+    state.known[kScalar] = state.issued;  // the scalar unit sees its own writes
   }
 }
 
@@ -187,7 +185,9 @@ void Core::Read(uint32_t address, uint32_t bytes) {
       Fail(19, "reads UB byte " + std::to_string(g * kGranule) + " while " + kPipeNames[granule.writer] +
                    " may still be writing it: no event or barrier between them");
     }
-    granule.read[pipe_] = pipes_[pipe_].issued;
+    if (pipe_ != kScalar) {  // the scalar unit issues nothing until it has the value
+      granule.read[pipe_] = pipes_[pipe_].issued;
+    }
   }
 }
 
@@ -273,6 +273,7 @@ void Core::Finish() {
       Fail(4, "the tensor at UB byte " + std::to_string(b.start) + " was never freed");
     }
   }
+  CheckCacheIsClean();
   CountTime();
 }
 

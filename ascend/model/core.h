@@ -68,13 +68,17 @@ struct Region {
 class GlobalMemory {
  public:
   std::vector<Region> regions;
+  std::map<uintptr_t, int64_t> scalar_lines;  // cache lines that a scalar unit wrote to, and its block
+  bool Contains(uintptr_t address) const;
   void CheckRead(const char* call, uintptr_t address, uint64_t bytes, int64_t block) const;
   void Write(const char* call, uintptr_t address, uint64_t bytes, int64_t block);
-  // After the last block: checks that no output byte was written twice and that `expected` was written.
+  // After the last block: checks that no output byte was written twice, that `expected` was written, and that
+  // no two blocks wrote to a line that a scalar unit writes back as a whole.
   void CheckWritten(const std::vector<std::pair<uint64_t, uint64_t>>& expected) const;
 };
 
 struct CoreOptions {
+  int architecture = 2201;  // __NPU_ARCH__: 2201 Atlas A2 and A3, 2002 Ascend 310P, 3510 Ascend 950
   int64_t block = 0;
   int64_t blocks = 1;
   uint32_t ub_limit = 188160;  // UB bytes available to a kernel
@@ -84,7 +88,7 @@ struct CoreOptions {
 
 class Core {
  public:
-  static constexpr uint32_t kUbBytes = 196608;
+  static constexpr uint32_t kUbBytes = 262144;  // of the largest chip
   static constexpr uint32_t kGranule = 32;
   static constexpr int kEvents = 8;
 
@@ -113,6 +117,12 @@ class Core {
   void CountCopy(Pipe pipe, uint64_t bytes);
   void CountVector(uint64_t bytes);
 
+  // The scalar unit's cache of global memory.
+  void CacheRead(uintptr_t address, void* value, uint32_t bytes);
+  void CacheWrite(uintptr_t address, const void* value, uint32_t bytes);
+  void CacheClean(uintptr_t address);  // cleans and drops from the address to the end of its line
+  void CopiedOut(uintptr_t address, uint64_t bytes);
+
   void Barrier(int pipe);  // kPipes: all
   int FetchEvent(int kind) const;
   void SetFlag(int kind, Pipe from, int id);
@@ -135,6 +145,16 @@ class Core {
     double done_at = 0;  // when its results are visible
   };
 
+  static constexpr uintptr_t kLine = 64;
+  struct Line {
+    std::array<uint8_t, kLine> data{};
+    std::array<bool, kLine> cached{};
+    std::array<bool, kLine> dirty{};
+  };
+
+  Line& Fetch(uintptr_t address);
+  void CheckCacheIsClean() const;
+
   using Spans = std::vector<std::pair<double, double>>;  // cycles, from and to
 
   Event Signal(Pipe pipe) const;
@@ -153,6 +173,8 @@ class Core {
   std::vector<Buffer> buffers_;
   std::array<PipeState, kPipes> pipes_;
   std::map<std::pair<int, int>, Event> flags_;
+  std::map<uintptr_t, Line> lines_;           // by address
+  std::map<uintptr_t, uint32_t> copied_out_;  // lines at the ends of copies: the last copy's instruction
   uint32_t allocated_ = 0;
   int queue_buffers_[2] = {0, 0};
   bool opened_ = false;

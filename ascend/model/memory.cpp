@@ -29,6 +29,11 @@ const Region& Nearest(const std::vector<Region>& regions, uintptr_t address) {
 
 }  // namespace
 
+bool GlobalMemory::Contains(uintptr_t address) const {
+  return std::any_of(regions.begin(), regions.end(),
+                     [&](const Region& region) { return Inside(region, address, 1); });
+}
+
 void GlobalMemory::CheckRead(const char* call, uintptr_t address, uint64_t bytes, int64_t block) const {
   const bool found = std::any_of(regions.begin(), regions.end(), [&](const Region& region) {
     return !region.output && Inside(region, address, bytes);
@@ -65,6 +70,15 @@ void GlobalMemory::CheckWritten(const std::vector<std::pair<uint64_t, uint64_t>>
     std::vector<Written> parts = region.written;
     std::sort(parts.begin(), parts.end(),
               [](const Written& a, const Written& b) { return a.begin < b.begin; });
+    for (const auto& [line, block] : scalar_lines) {
+      for (const Written& part : parts) {
+        if (part.block != block && region.base + part.begin < line + 64 && line < region.base + part.end) {
+          throw Violation(21, "blocks " + std::to_string(block) + " and " + std::to_string(part.block) +
+                                  " write to one cache line of " + region.name +
+                                  ", which a scalar unit writes back as a whole");
+        }
+      }
+    }
     std::vector<std::pair<uint64_t, uint64_t>> covered;
     for (size_t i = 0; i < parts.size(); ++i) {
       if (i > 0 && parts[i].begin < parts[i - 1].end) {

@@ -10,9 +10,11 @@
 #include "register/op_def_registry.h"
 
 extern "C" {
-void mse_loss_v2_grad_float(uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*);
-void mse_loss_v2_grad_half(uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*);
-void mse_loss_v2_grad_bfloat16_t(uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*);
+ascend_model::Kernel mse_loss_v2_grad_2201_float, mse_loss_v2_grad_2201_half,
+    mse_loss_v2_grad_2201_bfloat16_t;
+ascend_model::Kernel mse_loss_v2_grad_2002_float, mse_loss_v2_grad_2002_half;
+ascend_model::Kernel mse_loss_v2_grad_3510_float, mse_loss_v2_grad_3510_half,
+    mse_loss_v2_grad_3510_bfloat16_t;
 }
 
 namespace ops {
@@ -24,6 +26,23 @@ namespace {
 
 thread_local std::string refusal;
 constexpr uint64_t kReservedUb = 8192;  // bytes at the end of UB that the compiler reserves by default
+
+struct ChipFacts {
+  int architecture;
+  int soc_version;  // platform_ascendc::SocVersion
+  uint32_t cores;
+  uint64_t ub_bytes;   // as GetCoreMemSize reports it
+  uint64_t ub_usable;  // by a kernel, whatever is reported
+  uint64_t l2_bytes;
+};
+// Sizes of the unified buffer are documented; numbers of cores and L2 sizes of the 310P and the 950 are
+// nominal.
+constexpr ChipFacts kChips[kChipCount] = {
+    {2201, 1, 48, 196352, 196352 - kReservedUb, uint64_t{192} << 20},
+    {2002, 2, 8, 262144, 262144 - kReservedUb, uint64_t{16} << 20},
+    {3510, 4, 64, 262144 - kReservedUb, 262144 - kReservedUb, uint64_t{128} << 20},
+};
+const ChipFacts& FactsOf(const Request& request) { return kChips[static_cast<int>(request.chip)]; }
 
 ge::DataType DataTypeOf(DType dtype) {
   return dtype == DType::kFloat32 ? ge::DT_FLOAT : dtype == DType::kFloat16 ? ge::DT_FLOAT16 : ge::DT_BF16;
@@ -39,6 +58,7 @@ uint64_t BytesOf(const std::vector<int64_t>& shape, DType dtype) {
 
 fe::PlatFormInfos PlatformOf(const Request& request) {
   fe::PlatFormInfos platform;
+  platform.soc_version = FactsOf(request).soc_version;
   platform.aiv_cores = request.vector_cores;
   platform.ub_bytes = request.ub_bytes;
   platform.l2_bytes = request.l2_bytes;
@@ -87,6 +107,10 @@ std::vector<std::pair<uint64_t, uint64_t>> Expected(const Request& request, cons
 }
 
 void RunBlocks(const Operator& op, const Request& request, gert::TilingContext* context, Outcome* outcome) {
+  Kernel* const kernel = op.kernel[static_cast<int>(request.chip)][static_cast<int>(request.dtype)];
+  if (kernel == nullptr) {
+    throw Violation(18, "the kernel is not compiled for this chip and dtype");
+  }
   GlobalMemory memory;
   const std::pair<const char*, const Tensor*> inputs[] = {
       {"predict", &request.predict}, {"label", &request.label}, {"dout", &request.dout}};
@@ -104,9 +128,11 @@ void RunBlocks(const Operator& op, const Request& request, gert::TilingContext* 
   const std::vector<int64_t> order = BlockOrder(request, context->block_dim);
   for (const int64_t block : order) {
     CoreOptions options;
+    options.architecture = FactsOf(request).architecture;
     options.block = block;
     options.blocks = context->block_dim;
-    options.ub_limit = static_cast<uint32_t>(std::min<uint64_t>(request.ub_bytes, 196352) - kReservedUb);
+    options.ub_limit =
+        static_cast<uint32_t>(std::min<uint64_t>(request.ub_bytes - kReservedUb, FactsOf(request).ub_usable));
     options.saturate = request.saturate;
     options.timing = request.timing;
     Core core(options, &memory, &outcome->counters);
@@ -114,8 +140,7 @@ void RunBlocks(const Operator& op, const Request& request, gert::TilingContext* 
       ~Guard() { Core::SetCurrent(nullptr); }
     } guard;
     Core::SetCurrent(&core);
-    op.kernel[static_cast<int>(request.dtype)](addresses[0], addresses[1], addresses[2], addresses[3],
-                                               nullptr, context->tiling.data());
+    kernel(addresses[0], addresses[1], addresses[2], addresses[3], nullptr, context->tiling.data());
     core.Finish();
     ++outcome->counters.blocks;
   }
@@ -129,9 +154,20 @@ void RunBlocks(const Operator& op, const Request& request, gert::TilingContext* 
 void ReportRefusal(const char* reason) { refusal = reason; }
 
 const Operator& MseLossV2Grad() {
-  static const Operator op = {{mse_loss_v2_grad_float, mse_loss_v2_grad_half, mse_loss_v2_grad_bfloat16_t},
-                              ops::ModelDefinitionOfMseLossV2Grad().ai_core.tiling};
+  static const Operator op = {
+      {{mse_loss_v2_grad_2201_float, mse_loss_v2_grad_2201_half, mse_loss_v2_grad_2201_bfloat16_t},
+       {mse_loss_v2_grad_2002_float, mse_loss_v2_grad_2002_half, nullptr},
+       {mse_loss_v2_grad_3510_float, mse_loss_v2_grad_3510_half, mse_loss_v2_grad_3510_bfloat16_t}},
+      ops::ModelDefinitionOfMseLossV2Grad().ai_core.tiling};
   return op;
+}
+
+void UseChip(Chip chip, Request* request) {
+  request->chip = chip;
+  const ChipFacts& facts = FactsOf(*request);
+  request->vector_cores = facts.cores;
+  request->ub_bytes = facts.ub_bytes;
+  request->l2_bytes = facts.l2_bytes;
 }
 
 std::string Tile(const Operator& op, const Request& request, MseLossV2GradTilingData* tiling,

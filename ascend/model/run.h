@@ -27,6 +27,11 @@ struct MseLossV2GradTilingData;
 namespace ascend_model {
 
 enum class DType { kFloat32 = 0, kFloat16 = 1, kBfloat16 = 2 };
+inline constexpr int kDTypeCount = 3;
+
+// Atlas A3 has the architecture of Atlas A2.
+enum class Chip { kAtlasA2 = 0, kAscend310P = 1, kAscend950 = 2 };
+inline constexpr int kChipCount = 3;
 
 struct Tensor {
   std::vector<int64_t> shape;
@@ -42,8 +47,9 @@ struct Request {
   std::vector<int64_t> y_shape;
   void* y = nullptr;  // may be exactly one of the inputs
 
-  // The chip; the default is an Atlas A2 with 48 vector cores.
-  uint32_t vector_cores = 48;
+  // The default is an Atlas A2 with 48 vector cores. UseChip() sets all four.
+  Chip chip = Chip::kAtlasA2;
+  uint32_t vector_cores = 48;  // on a 310P: cores
   uint64_t ub_bytes = 196352;  // as GetCoreMemSize reports it
   uint64_t l2_bytes = uint64_t{192} << 20;
   bool saturate = false;                  // saturating overflow mode
@@ -52,9 +58,12 @@ struct Request {
   Timing timing;
 };
 
-// A kernel and its tiling function; tests pass variants of both.
+void UseChip(Chip chip, Request* request);
+
+// A kernel and its tiling function; tests pass variants of both. Null: not compiled for that chip and dtype.
+using Kernel = void(uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*);
 struct Operator {
-  void (*kernel[3])(uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*, uint8_t*);  // by DType
+  Kernel* kernel[kChipCount][kDTypeCount];
   uint32_t (*tiling)(gert::TilingContext*);
 };
 const Operator& MseLossV2Grad();

@@ -1,4 +1,4 @@
-// Plain DataCopy, and single elements read or written by the scalar unit.
+// Plain DataCopy, and what the scalar unit does: single elements and its cache.
 #include <cstring>
 
 #include "model/units.h"
@@ -65,7 +65,22 @@ void ScalarReadGlobal(uintptr_t src, void* value, uint32_t bytes) {
   Core& core = Core::Current();
   core.Issue(kScalar, "GlobalTensor::GetValue");
   core.memory().CheckRead("GlobalTensor::GetValue", src, bytes, core.options().block);
-  std::memcpy(value, reinterpret_cast<const void*>(src), bytes);
+  core.CacheRead(src, value, bytes);
+  core.Retire(core.options().timing.copy_latency, 0);
+}
+
+void ScalarWriteGlobal(uintptr_t dst, const void* value, uint32_t bytes) {
+  Core& core = Core::Current();
+  core.Issue(kScalar, "GlobalTensor::SetValue");
+  core.memory().Write("GlobalTensor::SetValue", dst, bytes, core.options().block);
+  core.CacheWrite(dst, value, bytes);
+  core.Retire(core.options().timing.scalar_issue, 0);
+}
+
+void CleanCacheLine(uintptr_t address) {
+  Core& core = Core::Current();
+  core.Issue(kScalar, "DataCacheCleanAndInvalid");
+  core.CacheClean(address);
   core.Retire(core.options().timing.copy_latency, 0);
 }
 

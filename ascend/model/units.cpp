@@ -191,9 +191,13 @@ void VectorCast(TensorRef dst, Element to, TensorRef src, Element from, Rounding
   core.Issue(kVector, "Cast");
   const bool widen = to == Element::kFloat32 && (from == Element::kFloat16 || from == Element::kBfloat16);
   const bool narrow = from == Element::kFloat32 && (to == Element::kFloat16 || to == Element::kBfloat16);
+  const bool no_bfloat = core.options().architecture == 2002;
   const bool mode_ok = widen ? mode == Rounding::kNone
-                             : to == Element::kFloat16 || (mode != Rounding::kNone && mode != Rounding::kOdd);
-  if (!(widen || narrow) || !mode_ok) {
+                       : no_bfloat
+                           ? mode == Rounding::kNone || mode == Rounding::kOdd
+                           : to == Element::kFloat16 || (mode != Rounding::kNone && mode != Rounding::kOdd);
+  const bool type_ok = !no_bfloat || (to != Element::kBfloat16 && from != Element::kBfloat16);
+  if (!(widen || narrow) || !mode_ok || !type_ok) {
     core.Fail(15, "no such cast in this round mode: the instruction is not emitted");
   }
   CheckVector(core, dst, count, Width(to));
@@ -288,6 +292,7 @@ void CopyToGlobal(const char* call, uintptr_t dst, TensorRef src, const CopyShap
     core.Read(at, shape.block_bytes);
     core.memory().Write(call, to, shape.block_bytes, core.options().block);
     std::memcpy(reinterpret_cast<void*>(to), core.ub() + at, shape.block_bytes);
+    core.CopiedOut(to, shape.block_bytes);
   }
   RetireCopy(core, kCopyOut, uint64_t{shape.blocks} * shape.block_bytes);
 }

@@ -47,6 +47,8 @@ void PlainCopyToGlobal(uintptr_t dst, TensorRef src, uint32_t count, uint32_t el
 void ScalarRead(TensorRef src, uint32_t offset, void* value, uint32_t bytes);
 void ScalarWrite(TensorRef dst, uint32_t offset, const void* value, uint32_t bytes);
 void ScalarReadGlobal(uintptr_t src, void* value, uint32_t bytes);
+void ScalarWriteGlobal(uintptr_t dst, const void* value, uint32_t bytes);
+void CleanCacheLine(uintptr_t address);  // from the address on
 
 float HalfToFloat(uint16_t bits);
 float BfloatToFloat(uint16_t bits);

@@ -32,8 +32,33 @@ TEST(DefinitionTest, Operator_IsDeclaredAsDocumented) {
   EXPECT_EQ(op.attrs[0].name, "reduction");
   EXPECT_EQ(op.attrs[0].attr_type, ops::OPTIONAL);
   EXPECT_EQ(op.attrs[0].default_value, "mean");
-  EXPECT_EQ(const_cast<ops::OpDef&>(op).AICore().configs,
-            (std::vector<std::string>{"ascend910b", "ascend910_93"}));
+  std::vector<std::string> chips;
+  for (const auto& [chip, config] : op.ai_core.configs) {
+    chips.push_back(chip);
+    EXPECT_EQ(config.inputs.empty(), chip != "ascend310p") << chip;
+  }
+  EXPECT_EQ(chips, (std::vector<std::string>{"ascend910b", "ascend910_93", "ascend950", "ascend310p"}));
+}
+
+TEST(DefinitionTest, Ascend310P_HasNoBfloat16) {
+  const ops::OpDef& op = ops::ModelDefinitionOfMseLossV2Grad();
+  const ops::OpAICoreConfig& config = op.ai_core.configs.back().second;
+  ASSERT_EQ(config.inputs.size(), 3u);
+  ASSERT_EQ(config.outputs.size(), 1u);
+  EXPECT_EQ(config.outputs[0].name, op.outputs[0].name);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(config.inputs[i].name, op.inputs[i].name);
+    EXPECT_TRUE(config.inputs[i].contiguous);
+  }
+  for (const ops::OpParamDef* param :
+       {&config.inputs[0], &config.inputs[1], &config.inputs[2], &config.outputs[0]}) {
+    EXPECT_EQ(param->param_type, ops::REQUIRED);
+    EXPECT_EQ(param->dtypes, (std::vector<ge::DataType>{ge::DT_FLOAT16, ge::DT_FLOAT}));
+    EXPECT_EQ(param->formats, std::vector<ge::Format>(2, ge::FORMAT_ND));
+    EXPECT_EQ(param->unknown_formats, std::vector<ge::Format>(2, ge::FORMAT_ND));
+  }
+  EXPECT_TRUE(config.flags.at("dynamicShapeSupport"));
+  EXPECT_TRUE(config.flags.at("dynamicRankSupport"));
 }
 
 // The inferred shape; {-99} if inference fails.

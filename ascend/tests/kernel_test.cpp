@@ -23,39 +23,51 @@ class CaseCount : public ::testing::Environment {
 };
 const auto* const kCaseCount = ::testing::AddGlobalTestEnvironment(new CaseCount);
 
-// Sizes at, just below and just above multiples of the block, the unit of work, the cores and the tile.
-std::set<int64_t> SizesOf(DType dtype, uint32_t cores, uint64_t ub, bool scalar_dout, int64_t limit) {
-  const Shape huge = {int64_t{1} << 32};
-  Request request = RequestOf(dtype, "sum", huge, huge, scalar_dout ? Shape{} : huge);
-  request.vector_cores = cores;
-  request.ub_bytes = ub;
-  MseLossV2GradTilingData tiling{};
-  uint32_t blocks = 0;
-  EXPECT_EQ(ascend_model::Tile(ascend_model::MseLossV2Grad(), request, &tiling, &blocks), "");
-  const int64_t block = 32 / WidthOf(dtype);
-  std::set<int64_t> sizes = {1, 2, 3};
-  for (const int64_t edge :
-       {block, 2 * block, tiling.unit, 2 * tiling.unit, 8 * tiling.unit, 16 * tiling.unit,
-        cores * 8 * tiling.unit, int64_t{tiling.tile}, 2 * int64_t{tiling.tile}, int64_t{tiling.step},
-        int64_t{cores} * tiling.tile, 2 * cores * int64_t{tiling.tile}}) {
-    for (int64_t size = edge - 1; size <= edge + 1; ++size) {
-      if (size > 0 && size <= limit) {
-        sizes.insert(size);
+using Target = std::pair<Chip, DType>;
+
+class KernelTest : public ::testing::TestWithParam<Target> {
+ protected:
+  static DType dtype() { return GetParam().second; }
+
+  static Request RequestOn(const std::string& reduction, const Shape& predict, const Shape& label,
+                           const Shape& dout) {
+    Request request = RequestOf(dtype(), reduction, predict, label, dout);
+    ascend_model::UseChip(GetParam().first, &request);
+    return request;
+  }
+
+  // Sizes at, just below and just above multiples of the block, the unit of work, the cores and the tile. For
+  // `cores` and `ub`, 0 means what the chip has.
+  static std::set<int64_t> SizesOf(bool scalar_dout, int64_t limit, uint32_t cores = 0, uint64_t ub = 0) {
+    const Shape huge = {int64_t{1} << 32};
+    Request request = RequestOn("sum", huge, huge, scalar_dout ? Shape{} : huge);
+    request.vector_cores = cores != 0 ? cores : request.vector_cores;
+    request.ub_bytes = ub != 0 ? ub : request.ub_bytes;
+    MseLossV2GradTilingData tiling{};
+    uint32_t blocks = 0;
+    EXPECT_EQ(ascend_model::Tile(ascend_model::MseLossV2Grad(), request, &tiling, &blocks), "");
+    const int64_t block = 32 / WidthOf(dtype()), all = request.vector_cores;
+    std::set<int64_t> sizes = {1, 2, 3};
+    for (const int64_t edge :
+         {block, 2 * block, tiling.unit, 2 * tiling.unit, 8 * tiling.unit, 16 * tiling.unit,
+          all * 8 * tiling.unit, int64_t{tiling.tile}, 2 * int64_t{tiling.tile}, int64_t{tiling.step},
+          all * tiling.tile, 2 * all * tiling.tile}) {
+      for (int64_t size = edge - 1; size <= edge + 1; ++size) {
+        if (size > 0 && size <= limit) {
+          sizes.insert(size);
+        }
       }
     }
+    return sizes;
   }
-  return sizes;
-}
-
-class KernelTest : public ::testing::TestWithParam<DType> {};
+};
 
 TEST_P(KernelTest, EveryBoundarySize_MatchesTheOracle) {
   for (const bool scalar : {true, false}) {
-    for (const int64_t n : SizesOf(GetParam(), 48, 196352, scalar, 60000)) {
+    for (const int64_t n : SizesOf(scalar, 60000)) {
       for (const char* reduction : kReductions) {
         const Shape dout = !scalar ? Shape{n} : n % 2 != 0 ? Shape{} : Shape{1};
-        ASSERT_TRUE(
-            Right(Case(RequestOf(GetParam(), reduction, {n}, {n}, dout), cases::Values::kSpecial, 1000 + n)));
+        ASSERT_TRUE(Right(Case(RequestOn(reduction, {n}, {n}, dout), cases::Values::kSpecial, 1000 + n)));
       }
     }
   }
@@ -64,12 +76,12 @@ TEST_P(KernelTest, EveryBoundarySize_MatchesTheOracle) {
 TEST_P(KernelTest, EveryPlatform_MatchesTheOracle) {
   for (const uint32_t cores : {1U, 2U, 20U, 24U, 40U, 48U}) {
     for (const uint64_t ub : {196352U, 131072U, 32768U, 16384U, 9216U, 8704U}) {
-      const std::set<int64_t> sizes = SizesOf(GetParam(), cores, ub, false, 30000);
+      const std::set<int64_t> sizes = SizesOf(false, 30000, cores, ub);
       for (const int64_t n : sizes) {
         if (n % 3 != 0 && n < 20) {
           continue;
         }
-        Request request = RequestOf(GetParam(), "mean", {n}, {n}, n % 2 != 0 ? Shape{n} : Shape{});
+        Request request = RequestOn("mean", {n}, {n}, n % 2 != 0 ? Shape{n} : Shape{});
         request.vector_cores = cores;
         request.ub_bytes = ub;
         ASSERT_TRUE(Right(Case(request, cases::Values::kWide, 77 + n)));
@@ -80,8 +92,8 @@ TEST_P(KernelTest, EveryPlatform_MatchesTheOracle) {
 
 TEST_P(KernelTest, AllCoresWithSeveralTiles_MatchesTheOracle) {
   for (const int64_t n : {1'000'003, 786'432}) {
-    ASSERT_TRUE(Right(Case(RequestOf(GetParam(), "mean", {n}, {n}, {n}), cases::Values::kUnit, 5)));
-    ASSERT_TRUE(Right(Case(RequestOf(GetParam(), "sum", {n}, {n}, {}), cases::Values::kUnit, 6)));
+    ASSERT_TRUE(Right(Case(RequestOn("mean", {n}, {n}, {n}), cases::Values::kUnit, 5)));
+    ASSERT_TRUE(Right(Case(RequestOn("sum", {n}, {n}, {}), cases::Values::kUnit, 6)));
   }
 }
 
@@ -95,8 +107,10 @@ TEST_P(KernelTest, EveryThreeWayBroadcast_MatchesTheOracle) {
         shapes[input].push_back((pattern >> (3 * input + dim) & 1) != 0 ? full[dim] : 1);
       }
     }
-    Request request = RequestOf(GetParam(), kReductions[pattern % 3], shapes[0], shapes[1], shapes[2]);
-    request.vector_cores = pattern % 2 != 0 ? 48 : 1;
+    Request request = RequestOn(kReductions[pattern % 3], shapes[0], shapes[1], shapes[2]);
+    if (pattern % 2 == 0) {
+      request.vector_cores = 1;
+    }
     ASSERT_TRUE(Right(Case(request, cases::Values::kSpecial, static_cast<uint64_t>(pattern))));
   }
 }
@@ -119,7 +133,7 @@ TEST_P(KernelTest, RandomBroadcasts_MatchTheOracle) {
         dim = random.chance(30) ? 1 : dim;
       }
     }
-    Request request = RequestOf(GetParam(), random.pick(kReductions), shapes[0], shapes[1], shapes[2]);
+    Request request = RequestOn(random.pick(kReductions), shapes[0], shapes[1], shapes[2]);
     request.vector_cores = static_cast<uint32_t>(random.pick(std::vector<int>{1, 3, 20, 40, 48}));
     request.ub_bytes = static_cast<uint64_t>(random.pick(std::vector<int>{196352, 65536, 20480, 10240}));
     ASSERT_TRUE(Right(Case(request, random.pick(cases::kValues), random.bits())));
@@ -129,7 +143,7 @@ TEST_P(KernelTest, RandomBroadcasts_MatchTheOracle) {
 TEST_P(KernelTest, RowsAroundATile_MatchTheOracle) {
   for (const int64_t row : {127, 128, 129, 4095, 4096, 4097, 5759, 5760, 5761, 9472, 9473, 12000}) {
     for (const Shape& dout : {Shape{3, 1}, Shape{1, row}, Shape{}}) {
-      Request request = RequestOf(GetParam(), "mean", {3, row}, {1, row}, dout);
+      Request request = RequestOn("mean", {3, row}, {1, row}, dout);
       request.vector_cores = 2;
       ASSERT_TRUE(Right(Case(request, cases::Values::kUnit, static_cast<uint64_t>(row))));
     }
@@ -139,17 +153,16 @@ TEST_P(KernelTest, RowsAroundATile_MatchTheOracle) {
 TEST_P(KernelTest, EmptyTensors_WriteNothing) {
   for (const Shape& shape : {Shape{0}, Shape{4, 0}, Shape{0, 7}, Shape{2, 0, 3}}) {
     for (const char* reduction : kReductions) {
+      ASSERT_TRUE(Right(Case(RequestOn(reduction, shape, shape, shape), cases::Values::kUnit, 1)));
       ASSERT_TRUE(
-          Right(Case(RequestOf(GetParam(), reduction, shape, shape, shape), cases::Values::kUnit, 1)));
-      ASSERT_TRUE(Right(Case(RequestOf(GetParam(), reduction, shape, Shape(shape.size(), 1), {}),
-                             cases::Values::kUnit, 1)));
+          Right(Case(RequestOn(reduction, shape, Shape(shape.size(), 1), {}), cases::Values::kUnit, 1)));
     }
   }
 }
 
 TEST_P(KernelTest, InPlaceOnAnyInput_MatchesTheOracle) {
   for (int which = 0; which < 3; ++which) {
-    Case test(RequestOf(GetParam(), "mean", {70001}, {70001}, {70001}), cases::Values::kUnit, 3);
+    Case test(RequestOn("mean", {70001}, {70001}, {70001}), cases::Values::kUnit, 3);
     const std::string apart = test.RunAndCheck();
     ASSERT_EQ(apart, "");
     Request& request = test.request();
@@ -160,28 +173,28 @@ TEST_P(KernelTest, InPlaceOnAnyInput_MatchesTheOracle) {
 }
 
 TEST_P(KernelTest, SaturatingMode_ReplacesInfinityAndNan) {
-  if (GetParam() == DType::kFloat32) {
+  if (dtype() == DType::kFloat32) {
     return;  // saturation exists only for the half types
   }
-  const mseloss::DType dtype = OracleType(GetParam());
+  const mseloss::DType type = OracleType(dtype());
   const double inf = std::numeric_limits<double>::infinity();
   const double in[] = {inf, -inf, std::nan(""), 1.0};
   for (const bool saturate : {false, true}) {
-    Case test(RequestOf(GetParam(), "sum", {4}, {1}, {}), cases::Values::kUnit, 3);
+    Case test(RequestOn("sum", {4}, {1}, {}), cases::Values::kUnit, 3);
     Request& request = test.request();
     for (int i = 0; i < 4; ++i) {
-      oracle::store(dtype, static_cast<uint8_t*>(const_cast<void*>(request.predict.data)) + 2 * i,
-                    oracle::encode(dtype, in[i]));
+      oracle::store(type, static_cast<uint8_t*>(const_cast<void*>(request.predict.data)) + 2 * i,
+                    oracle::encode(type, in[i]));
     }
-    oracle::store(dtype, const_cast<void*>(request.label.data), oracle::encode(dtype, 0));
-    oracle::store(dtype, const_cast<void*>(request.dout.data), oracle::encode(dtype, 1));
+    oracle::store(type, const_cast<void*>(request.label.data), oracle::encode(type, 0));
+    oracle::store(type, const_cast<void*>(request.dout.data), oracle::encode(type, 1));
     request.saturate = saturate;
     ASSERT_EQ(ascend_model::Run(request), "");
     double out[4];
     for (int i = 0; i < 4; ++i) {
-      out[i] = oracle::decode(dtype, oracle::load(dtype, static_cast<uint8_t*>(request.y) + 2 * i));
+      out[i] = oracle::decode(type, oracle::load(type, static_cast<uint8_t*>(request.y) + 2 * i));
     }
-    const double largest = GetParam() == DType::kFloat16 ? 65504 : 0x1.FEp127;
+    const double largest = dtype() == DType::kFloat16 ? 65504 : 0x1.FEp127;
     EXPECT_EQ(out[0], saturate ? largest : inf);
     EXPECT_EQ(out[1], saturate ? -largest : -inf);
     EXPECT_TRUE(saturate ? out[2] == 0 : std::isnan(out[2]));
@@ -189,11 +202,20 @@ TEST_P(KernelTest, SaturatingMode_ReplacesInfinityAndNan) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Dtypes, KernelTest, ::testing::ValuesIn(kDTypes), [](const auto& info) {
-  return std::string(info.param == DType::kFloat32   ? "float32"
-                     : info.param == DType::kFloat16 ? "float16"
-                                                     : "bfloat16");
-});
+constexpr Target kTargets[] = {
+    {Chip::kAtlasA2, DType::kFloat32},    {Chip::kAtlasA2, DType::kFloat16},
+    {Chip::kAtlasA2, DType::kBfloat16},   {Chip::kAscend310P, DType::kFloat32},
+    {Chip::kAscend310P, DType::kFloat16}, {Chip::kAscend950, DType::kFloat32},
+    {Chip::kAscend950, DType::kFloat16},  {Chip::kAscend950, DType::kBfloat16},
+};
+std::string NameOf(const Target& target) {
+  static const char* const chips[] = {"atlas_a2", "ascend310p", "ascend950"};
+  static const char* const dtypes[] = {"float32", "float16", "bfloat16"};
+  return std::string(chips[static_cast<int>(target.first)]) + "_" + dtypes[static_cast<int>(target.second)];
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, KernelTest, ::testing::ValuesIn(kTargets),
+                         [](const auto& info) { return NameOf(info.param); });
 
 }  // namespace
 }  // namespace ascend_tests

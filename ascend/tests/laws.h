@@ -47,6 +47,10 @@ inline std::string SplitLaws(const Request& request, const Tiling& tiling) {
   if (t.total > 0 && t.base_units == 0) {
     return "a core without work";
   }
+  if (request.chip == Chip::kAscend310P && t.outer_rank > 0 && t.row_length * width % 32 != 0) {
+    // The scalar unit writes the ends of rows in whole cache lines.
+    return tiling.blocks == 1 && t.tile_rows == 1 ? "" : "rows that end inside a block on several cores";
+  }
   if (t.total * width >= 4096 * int64_t{request.vector_cores} && tiling.blocks != request.vector_cores) {
     return "a large tensor on few cores";
   }

@@ -25,10 +25,14 @@ struct Machine {
     ascend_model::GlobalMemory memory;
     memory.regions.push_back({"in", reinterpret_cast<uintptr_t>(in.data()), in.size() * 4, false, {}});
     memory.regions.push_back({"out", reinterpret_cast<uintptr_t>(out.data()), out.size() * 4, true, {}});
+    if (in_place) {
+      memory.regions.push_back({"old", reinterpret_cast<uintptr_t>(out.data()), out.size() * 4, false, {}});
+    }
     ascend_model::Counters counters;
     try {
       for (int64_t block = 0; block < blocks; ++block) {
         ascend_model::CoreOptions options;
+        options.architecture = architecture;
         options.block = block;
         options.blocks = blocks;
         Core core(options, &memory, &counters);
@@ -46,6 +50,8 @@ struct Machine {
     return 0;
   }
   std::string message;
+  int architecture = 2201;
+  bool in_place = false;  // `out` may be read
 
   GlobalTensor<float> In() { return Global(in); }
   GlobalTensor<float> Out() { return Global(out); }
@@ -276,6 +282,23 @@ TEST(ModelTest, Rule15_CastsThatAreNotEmitted) {
             15);
 }
 
+TEST(ModelTest, Rule15_CastsOfThe310P) {
+  const auto rule = [](RoundMode mode, int architecture) {
+    Machine m;
+    m.architecture = architecture;
+    Parts parts;
+    parts.compute = [mode](auto out, auto in) {
+      Cast(out.template ReinterpretCast<half>(), in, mode, kCount);
+      PipeBarrier<PIPE_V>();
+      Muls(out, in, 2.0f, kCount);
+    };
+    return m.Run([&](Machine& machine) { Minimal(machine, parts); });
+  };
+  EXPECT_EQ(rule(RoundMode::CAST_RINT, 2201), 0);
+  EXPECT_EQ(rule(RoundMode::CAST_RINT, 2002), 15);
+  EXPECT_EQ(rule(RoundMode::CAST_NONE, 2002), 0);
+}
+
 TEST(ModelTest, Rule16_PartialOverlap) {
   EXPECT_EQ(RuleOf([](auto out, auto in) {
               Muls(out, in, 2.0f, kCount);
@@ -309,6 +332,94 @@ TEST(ModelTest, Rule19_MissingBarrierOrEvent) {
               SetFlag<HardEvent::V_S>(0);
             }),
             19);
+}
+
+// Copies the first elements of an in-place call out and writes the last ones with the scalar unit.
+struct ScalarTail {
+  bool wait = true;     // for the copy, which writes to the same cache line
+  bool discard = true;  // the line, which was cached before the copy
+  bool clean = true;
+  bool copy_last = false;
+  bool two_blocks = false;
+};
+
+int RuleOf(const ScalarTail& steps) {
+  Machine m;
+  m.in_place = true;
+  // The first element that the scalar unit writes, not at the start of a cache line.
+  const int32_t first = reinterpret_cast<uintptr_t>(&m.out[60]) % 64 != 0 ? 60 : 58;
+  const auto kernel = [&](Machine& machine) {
+    GlobalTensor<float> global = machine.Out();
+    const auto clean = [&] {
+      for (int32_t i = first; i < kCount; ++i) {
+        DataCacheCleanAndInvalid<float, CacheLine::SINGLE_CACHE_LINE>(global[i]);
+      }
+    };
+    TPipe pipe;
+    TQue<TPosition::VECOUT, 1> queue;
+    pipe.InitBuffer(queue, 1, kCount * 4);
+    auto local = queue.AllocTensor<float>();
+    Duplicate(local, 1.0f, kCount);
+    queue.EnQue(local);
+    local = queue.DeQue<float>();
+    const auto copy = [&] {
+      DataCopyPad(global, local, DataCopyExtParams(1, static_cast<uint32_t>(first * 4), 0, 0, 0));
+    };
+    global.GetValue(first);
+    if (!steps.copy_last && (!steps.two_blocks || GetBlockIdx() == 0)) {
+      copy();
+    }
+    if (steps.wait) {
+      SetFlag<HardEvent::MTE3_S>(0);
+      WaitFlag<HardEvent::MTE3_S>(0);
+    }
+    if (steps.discard) {
+      clean();
+    }
+    for (int32_t i = first; i < kCount && (!steps.two_blocks || GetBlockIdx() == 1); ++i) {
+      global.SetValue(i, 1.0f);
+    }
+    if (steps.copy_last) {
+      copy();
+    }
+    if (steps.clean) {
+      clean();
+    }
+    queue.FreeTensor(local);
+  };
+  const int rule = m.Run(kernel, steps.two_blocks ? 2 : 1);
+  EXPECT_TRUE(rule != 0 || m.out == std::vector<float>(kCount, 1.0f));
+  return rule;
+}
+
+TEST(ModelTest, Rule21_CacheOfTheScalarUnit) {
+  ScalarTail steps;
+  EXPECT_EQ(RuleOf(steps), 0);
+  steps = {};
+  steps.wait = false;
+  EXPECT_EQ(RuleOf(steps), 21);
+  steps = {};
+  steps.discard = false;
+  EXPECT_EQ(RuleOf(steps), 21);
+  steps = {};
+  steps.clean = false;
+  EXPECT_EQ(RuleOf(steps), 21);
+  steps = {};
+  steps.copy_last = true;
+  EXPECT_EQ(RuleOf(steps), 21);
+  steps = {};
+  steps.two_blocks = true;
+  EXPECT_EQ(RuleOf(steps), 21);
+
+  Machine m;
+  m.in_place = true;
+  EXPECT_EQ(m.Run([](Machine& machine) {
+    GlobalTensor<float> global = machine.Out();
+    global.GetValue(1);
+    Minimal(machine, Parts());
+    global.GetValue(1);  // the copy has changed it
+  }),
+            21);
 }
 
 TEST(ModelTest, HalfConversions_AgreeWithTheOracle) {

@@ -9,8 +9,10 @@ import pathlib
 import re
 import sys
 
-KERNEL = "op_kernel/mse_loss_v2_grad.cpp"
+KERNEL = "op_kernel/mse_loss_v2_grad.h"
+SPLIT = "op_host/mse_loss_v2_grad_split.h"
 TILING = "op_host/mse_loss_v2_grad_tiling.cpp"
+ENTRY = "op_kernel/mse_loss_v2_grad.cpp"
 
 # name, file, text, replacement. "original N" is the defect's number in docs/ascend.md.
 MUTANTS = [
@@ -65,11 +67,21 @@ MUTANTS = [
     (
         "final cast counts 3 tiles (original 1)",
         KERNEL,
-        "AscendC::Cast(out, result, RoundMode::CAST_RINT, chunk.count)",
-        "AscendC::Cast(out, result, RoundMode::CAST_RINT, 3 * tiling_->tile)",
+        "AscendC::Cast(out, result, kNarrow, chunk.count)",
+        "AscendC::Cast(out, result, kNarrow, 3 * tiling_->tile)",
     ),
-    ("narrowing truncates", KERNEL, "RoundMode::CAST_RINT", "RoundMode::CAST_TRUNC"),
-    ("narrowing rounds half away", KERNEL, "RoundMode::CAST_RINT", "RoundMode::CAST_ROUND"),
+    (
+        "narrowing truncates",
+        KERNEL,
+        "kNarrow = RoundMode::CAST_RINT",
+        "kNarrow = RoundMode::CAST_TRUNC",
+    ),
+    (
+        "narrowing rounds half away",
+        KERNEL,
+        "kNarrow = RoundMode::CAST_RINT",
+        "kNarrow = RoundMode::CAST_ROUND",
+    ),
     (
         "widening with a mode that emits nothing",
         KERNEL,
@@ -194,56 +206,56 @@ MUTANTS = [
     ),
     (
         "32-bit count (original 3)",
-        TILING,
+        SPLIT,
         "t->total = Count(call.y);",
         "t->total = static_cast<uint32_t>(Count(call.y));",
     ),
     (
         "scale from a product in float (original 4)",
-        TILING,
+        SPLIT,
         "MeanScale(static_cast<uint64_t>(t->size[kMsePredict]))",
         "1.0f / static_cast<float>(t->size[kMsePredict]) * 2.0f",
     ),
     (
         "scale rounded twice",
-        TILING,
+        SPLIT,
         "MeanScale(static_cast<uint64_t>(t->size[kMsePredict]))",
         "static_cast<float>(2.0 / static_cast<double>(t->size[kMsePredict]))",
     ),
     (
         "scale of the broadcast count",
-        TILING,
+        SPLIT,
         "MeanScale(static_cast<uint64_t>(t->size[kMsePredict]))",
         "MeanScale(static_cast<uint64_t>(t->total))",
     ),
-    ("tile from the whole UB (original 5)", TILING, "kReservedUb = 8192;", "kReservedUb = 0;"),
+    ("tile from the whole UB (original 5)", SPLIT, "kReservedUb = 8192;", "kReservedUb = 0;"),
     (
         "second buffer forgotten",
-        TILING,
+        SPLIT,
         "int64_t bytes = 2 * element_size;",
         "int64_t bytes = element_size;",
     ),
     (
         "cores not split by 512 bytes (original 7)",
-        TILING,
+        SPLIT,
         "t->unit = kUnitBytes / element_size;",
         "t->unit = 1;",
     ),
     (
         "remainder on one core (original 7)",
-        TILING,
+        SPLIT,
         "t->extra_cores = units % cores;",
         "t->extra_cores = units % cores > 0 ? 1 : 0;",
     ),
     (
         "few cores for a middling tensor (original 7)",
-        TILING,
+        SPLIT,
         "kBytesPerCore = 4096;",
         "kBytesPerCore = 32768;",
     ),
     (
         "more blocks than cores",
-        TILING,
+        SPLIT,
         "Max(1, Min(platform.cores, ",
         "Max(1, Min(platform.cores + 1, ",
     ),
@@ -261,23 +273,112 @@ MUTANTS = [
     ),
     (
         "label and dout never compared (original 8)",
-        TILING,
+        SPLIT,
         "if (dim != 1 && merged != 1 && dim != merged) {",
         "if (false) {",
     ),
     (
         "dimensions merged although dout repeats",
-        TILING,
+        SPLIT,
         "} else if (pattern == last_pattern) {",
         "} else if ((pattern & 3U) == (last_pattern & 3U)) {",
     ),
     (
         "too few slots for values",
-        TILING,
+        SPLIT,
         "t->value_slots = value_per_row ? max_rows : 8;",
         "t->value_slots = 8;",
     ),
     ("a workspace nobody uses", TILING, "workspace[0] = 0;", "workspace[0] = 32;"),
+]
+
+# Defects of the code for Ascend 310P, run on that chip.
+MUTANTS_310P = [
+    ("elements after the last block not loaded", KERNEL, "    FillTail(input, local);\n", ""),
+    (
+        "elements after the last block not written",
+        KERNEL,
+        "      WriteTail(tile.start, out, whole, count);\n",
+        "",
+    ),
+    (
+        "input copy rounded up to a block",
+        KERNEL,
+        "const int32_t count = rows * elements; const int32_t whole = count / kBlock * kBlock;",
+        "const int32_t count = rows * elements; const int32_t whole = (count + kBlock - 1) / kBlock * kBlock;",
+    ),
+    (
+        "output copy rounded up to a block",
+        KERNEL,
+        "const int32_t count = tile.rows * tile.columns; const int32_t whole = count / kBlock * kBlock;",
+        "const int32_t count = tile.rows * tile.columns; const int32_t whole = (count + kBlock - 1) / kBlock * kBlock;",
+    ),
+    (
+        "output copy of a part block",
+        KERNEL,
+        "const int32_t count = tile.rows * tile.columns; const int32_t whole = count / kBlock * kBlock;",
+        "const int32_t count = tile.rows * tile.columns; const int32_t whole = count;",
+    ),
+    (
+        "buffer filled while it may still be read",
+        KERNEL,
+        "    WaitForValues();  // vector instructions may still read the buffer's previous contents\n",
+        "",
+    ),
+    (
+        "vector unit does not wait for the scalar unit",
+        KERNEL,
+        "    AscendC::SetFlag<HardEvent::S_V>(tail_filled_);\n    AscendC::WaitFlag<HardEvent::S_V>(tail_filled_);\n",
+        "",
+    ),
+    (
+        "results read, and cache line written, too early",
+        KERNEL,
+        "    AscendC::SetFlag<HardEvent::MTE3_S>(copied_out_);\n    AscendC::WaitFlag<HardEvent::MTE3_S>(copied_out_);\n",
+        "",
+    ),
+    (
+        "stale cache line not dropped",
+        KERNEL,
+        "    CleanLines(start + from, start + to);  // drops what was cached before these copies\n",
+        "",
+    ),
+    (
+        "cache never written back",
+        KERNEL,
+        "    }\n    CleanLines(start + from, start + to);\n  }",
+        "    }\n  }",
+    ),
+    (
+        "only the first cache line written back",
+        KERNEL,
+        "for (int64_t i = from; i < to; ++i) { AscendC::DataCacheCleanAndInvalid",
+        "for (int64_t i = from; i < from + 1; ++i) { AscendC::DataCacheCleanAndInvalid",
+    ),
+    (
+        "round mode of other chips",
+        KERNEL,
+        "kNarrow = RoundMode::CAST_NONE",
+        "kNarrow = RoundMode::CAST_RINT",
+    ),
+    (
+        "rows that share cache lines on several cores",
+        SPLIT,
+        "  if (split_rows) {\n    platform.cores = 1;",
+        "  if (false) {\n    platform.cores = 1;",
+    ),
+    (
+        "several rows that are no whole blocks in a tile",
+        SPLIT,
+        "  if (split_rows) {\n    t->tile_rows = 1;",
+        "  if (false) {\n    t->tile_rows = 1;",
+    ),
+    (
+        "bfloat16 accepted",
+        TILING,
+        "if (dtype == ge::DT_BF16 && platform.whole_blocks) {",
+        "if (false) {",
+    ),
 ]
 
 TEMPLATE = """// Generated: {name}.
@@ -287,13 +388,17 @@ TEMPLATE = """// Generated: {name}.
 
 namespace ascend_tests {{
 const Mutant& Mutant{index}() {{
-  static const Mutant mutant = {{"{name}", {{{{{kernels}}}, {tiling}}}}};
+  static const Mutant mutant = {{"{name}", ascend_model::Chip::{chip}, {{{{{kernels}}}, {tiling}}}}};
   return mutant;
 }}
 }}  // namespace ascend_tests
 """
 
-DTYPES = ("float", "half", "bfloat16_t")
+# table, first index, chip and its number, dtypes
+TABLES = (
+    (MUTANTS, 0, "kAtlasA2", 0, ("float", "half", "bfloat16_t")),
+    (MUTANTS_310P, 1000, "kAscend310P", 1, ("float", "half")),
+)
 
 
 def pattern(text):
@@ -303,60 +408,76 @@ def pattern(text):
     )
 
 
-def kernel_source(index, path):
+def kernel_source(index, path, dtypes):
     parts = []
-    for dtype in DTYPES:
+    for dtype in dtypes:
         parts += [
             f"#define DTYPE_PREDICT {dtype}",
             f"#define mse_loss_v2_grad mutant_{index}_{dtype}",
             f"#define mse_loss_v2_grad_op mutant_{index}_{dtype}_op",
+            "#undef MSE_LOSS_V2_GRAD_H",
             f'#include "{path}"',
+            f'#include "{ENTRY}"',  # its own include of the shipped header has no effect
             "#undef DTYPE_PREDICT",
             "#undef mse_loss_v2_grad",
             "#undef mse_loss_v2_grad_op",
         ]
-    return "\n".join(parts), ", ".join(f"mutant_{index}_{dtype}" for dtype in DTYPES)
+    return "\n".join(parts), ", ".join(f"mutant_{index}_{dtype}" for dtype in dtypes)
+
+
+def tiling_source(index, path, file):
+    parts = [f"#define optiling optiling_{index}", "#undef MSE_LOSS_V2_GRAD_SPLIT_H"]
+    parts.append(f'#include "{path}"')
+    if file == SPLIT:
+        parts.append(f'#include "{TILING}"')
+    return "\n".join([*parts, "#undef optiling"])
 
 
 def main():
     root, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
-    for index, (name, file, text, replacement) in enumerate(MUTANTS):
-        source = (root / file).read_text()
-        source, found = pattern(text).subn(lambda _, text=replacement: text, source)
-        if found == 0:
-            sys.exit(f"mutants.py: {name}: its text is no longer in {file}")
-        source = source.replace('"../op_kernel/', '"op_kernel/')
-        source = source.replace(
-            '#include "mse_loss_v2_grad_tiling.h"', '#include "op_kernel/mse_loss_v2_grad_tiling.h"'
-        )
-        if file == TILING:
-            source = source.replace("TilingMseLossV2Grad", f"TilingMutant{index}")
-        mutated = out / f"source_{index}.inc"
-        write(mutated, source)
-        if file == KERNEL:
-            sources, kernels = kernel_source(index, mutated.name)
-            tiling = "ascend_model::MseLossV2Grad().tiling"
-        else:
-            sources = (
-                f'#define optiling optiling_{index}\n#include "{mutated.name}"\n#undef optiling'
+    for table, first, chip, chip_number, dtypes in TABLES:
+        for index, (name, file, text, replacement) in enumerate(table, first):
+            source = (root / file).read_text()
+            source, found = pattern(text).subn(lambda _, text=replacement: text, source)
+            if found == 0:
+                sys.exit(f"mutants.py: {name}: its text is no longer in {file}")
+            for header in ("op_kernel/mse_loss_v2_grad_tiling.h", SPLIT):
+                source = re.sub(
+                    rf'"(\.\./op_kernel/)?{header.split("/")[1]}"', f'"{header}"', source
+                )
+            mutated = out / f"source_{index}.inc"
+            write(mutated, source)
+            if file == KERNEL:
+                sources, kernels = kernel_source(index, mutated.name, dtypes)
+                tiling = "ascend_model::MseLossV2Grad().tiling"
+            else:
+                sources = tiling_source(index, mutated.name, file)
+                tiling = f"optiling_{index}::TilingMseLossV2Grad"
+                kernels = ", ".join(
+                    f"ascend_model::MseLossV2Grad().kernel[{chip_number}][{i}]"
+                    for i in range(len(dtypes))
+                )
+            write(
+                out / f"mutant_{index}.cpp",
+                TEMPLATE.format(
+                    index=index,
+                    name=name,
+                    sources=sources,
+                    chip=chip,
+                    kernels="{}, " * chip_number + "{" + kernels + "}",
+                    tiling=tiling,
+                ),
             )
-            tiling = f"optiling_{index}::TilingMutant{index}"
-            kernels = ", ".join(f"ascend_model::MseLossV2Grad().kernel[{i}]" for i in range(3))
-        write(
-            out / f"mutant_{index}.cpp",
-            TEMPLATE.format(
-                index=index, name=name, sources=sources, kernels=kernels, tiling=tiling
-            ),
-        )
-    declare = "".join(f"const Mutant& Mutant{i}();\n" for i in range(len(MUTANTS)))
-    calls = ", ".join(f"&Mutant{i}()" for i in range(len(MUTANTS)))
+    indices = [i for table, first, *_ in TABLES for i in range(first, first + len(table))]
+    declare = "".join(f"const Mutant& Mutant{i}();\n" for i in indices)
+    calls = ", ".join(f"&Mutant{i}()" for i in indices)
     write(
         out / "mutants_list.cpp",
         f'#include "mutants_test.h"\n\nnamespace ascend_tests {{\n{declare}'
         f"std::vector<const Mutant*> AllMutants() {{ return {{{calls}}}; }}\n}}  // namespace ascend_tests\n",
     )
-    print(len(MUTANTS))
+    print(*(len(table) for table, *_ in TABLES))
 
 
 def write(path, text):

@@ -9,6 +9,7 @@ namespace ascend_tests {
 
 struct Mutant {
   const char* name;
+  ascend_model::Chip chip;
   ascend_model::Operator op;
 };
 std::vector<const Mutant*> AllMutants();

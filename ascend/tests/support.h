@@ -11,6 +11,7 @@
 
 namespace ascend_tests {
 
+using ascend_model::Chip;
 using ascend_model::DType;
 using ascend_model::Request;
 using oracle::Shape;
@@ -40,10 +41,11 @@ inline std::string TextOf(const Shape& shape) {
 
 inline std::string TextOf(const Request& request) {
   static const char* const names[] = {"float32", "float16", "bfloat16"};
+  static const char* const chips[] = {"A2", "310P", "950"};
   std::ostringstream text;
-  text << names[static_cast<int>(request.dtype)] << '/' << request.reduction << '/'
-       << TextOf(request.predict.shape) << '/' << TextOf(request.label.shape) << '/'
-       << TextOf(request.dout.shape) << '/' << request.vector_cores << " cores/" << request.ub_bytes
+  text << chips[static_cast<int>(request.chip)] << '/' << names[static_cast<int>(request.dtype)] << '/'
+       << request.reduction << '/' << TextOf(request.predict.shape) << '/' << TextOf(request.label.shape)
+       << '/' << TextOf(request.dout.shape) << '/' << request.vector_cores << " cores/" << request.ub_bytes
        << " bytes of UB";
   return text.str();
 }

@@ -32,11 +32,16 @@ Request RandomRequest(cases::Random& random) {
   if (alike && random.chance(50)) {
     shapes[2].clear();
   }
-  Request request =
-      RequestOf(random.pick(kDTypes), random.pick(kReductions), shapes[0], shapes[1], shapes[2]);
+  const Chip chip = static_cast<Chip>(random.range(0, ascend_model::kChipCount - 1));
+  const DType dtype =
+      chip == Chip::kAscend310P ? static_cast<DType>(random.range(0, 1)) : random.pick(kDTypes);
+  Request request = RequestOf(dtype, random.pick(kReductions), shapes[0], shapes[1], shapes[2]);
+  ascend_model::UseChip(chip, &request);
   request.vector_cores = static_cast<uint32_t>(random.pick(std::vector<int>{1, 2, 20, 24, 40, 47, 48, 64}));
-  request.ub_bytes = static_cast<uint64_t>(
-      random.pick(std::vector<int>{196352, 196352, 196352, 131072, 65536, 20480, 9000}));
+  if (random.chance(50)) {
+    request.ub_bytes =
+        static_cast<uint64_t>(random.pick(std::vector<int>{196352, 131072, 65536, 20480, 9000}));
+  }
   return request;
 }
 
@@ -142,6 +147,12 @@ TEST(TilingTest, BadCalls_AreRefused) {
     EXPECT_EQ(tiling(&context), ge::GRAPH_FAILED) << what;
   }
   EXPECT_EQ(tiling(nullptr), ge::GRAPH_FAILED);
+}
+
+TEST(TilingTest, Bfloat16On310P_IsRefused) {
+  Request request = RequestOf(DType::kBfloat16, "sum", {4}, {4}, {});
+  ascend_model::UseChip(Chip::kAscend310P, &request);
+  EXPECT_EQ(ascend_model::Run(request), "this chip has no bfloat16");
 }
 
 TEST(TilingTest, ARefusal_SaysWhy) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "numerics/float_environment.h"
 #include "numerics/formats.h"
 
 size_t aclDataTypeSize(aclDataType dataType) {
@@ -24,6 +25,7 @@ float aclFloat16ToFloat(aclFloat16 value) {
 }
 
 aclFloat16 aclFloatToFloat16(float value) {
+  const mseloss::FloatEnvironment environment;
   aclFloat16 half;
   mseloss::store_rounded(value, mseloss::DType::kFloat16, &half);
   return half;

@@ -37,6 +37,23 @@ aclError check_initialised(const char* function) noexcept {
   return fail(ACL_ERROR_UNINITIALIZE, "%s: expected aclInit to be called before, got no such call", function);
 }
 
+// `timeout` in milliseconds; -1 waits without limit.
+aclError synchronize_device(const char* function, int32_t timeout) noexcept {
+  if (timeout < -1) {
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: timeout: expected -1 or milliseconds, got %d", function,
+                timeout);
+  }
+  const auto context = contexts.acquire(t_context);
+  if (!context) return check_context(function);
+  aclError failure = ACL_SUCCESS;
+  if (!wait_all(*context, timeout, &failure)) {
+    return fail(ACL_ERROR_RT_STREAM_SYNC_TIMEOUT,
+                "%s: expected the streams to finish within %d ms, got no end", function, timeout);
+  }
+  if (failure == ACL_SUCCESS) return failure;
+  return fail(failure, "%s: work on a stream failed with %d", function, failure);
+}
+
 }  // namespace
 
 void* current_context() noexcept { return t_context; }
@@ -128,6 +145,16 @@ aclError aclrtResetDevice(int32_t deviceId) {
   return ACL_SUCCESS;
 }
 
+aclError aclrtResetDeviceForce(int32_t deviceId) {
+  const std::lock_guard lock(g_process.mutex);
+  if (const aclError code = check_device(__func__, deviceId)) return code;
+  if (g_process.device_context == nullptr) return check_context(__func__);
+  if (t_context == g_process.device_context) t_context = nullptr;
+  t_users = 0;
+  release_device();
+  return ACL_SUCCESS;
+}
+
 aclError aclrtGetDevice(int32_t* deviceId) {
   if (deviceId == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetDevice: deviceId: got null");
   if (const aclError code = check_context(__func__)) return code;
@@ -141,13 +168,9 @@ aclError aclrtGetDeviceCount(uint32_t* count) {
   return ACL_SUCCESS;
 }
 
-aclError aclrtSynchronizeDevice(void) {
-  const auto context = contexts.acquire(t_context);
-  if (!context) return check_context(__func__);
-  const aclError code = wait_all(*context);
-  return code == ACL_SUCCESS ? code
-                             : fail(code, "aclrtSynchronizeDevice: work on a stream failed with %d", code);
-}
+aclError aclrtSynchronizeDevice(void) { return synchronize_device(__func__, -1); }
+
+aclError aclrtSynchronizeDeviceWithTimeout(int32_t timeout) { return synchronize_device(__func__, timeout); }
 
 aclError aclrtGetRunMode(aclrtRunMode* runMode) {
   if (runMode == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetRunMode: runMode: got null");
@@ -172,6 +195,16 @@ aclError aclrtCreateContext(aclrtContext* context, int32_t deviceId) {
 
 aclError aclrtDestroyContext(aclrtContext context) {
   if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtDestroyContext: context: got null");
+  {
+    const std::lock_guard lock(g_process.mutex);
+    if (context == g_process.device_context) {
+      return fail(ACL_ERROR_RT_CONTEXT_NULL,
+                  "aclrtDestroyContext: context: expected one of aclrtCreateContext, got the device's "
+                  "default context "
+                  "%p, which aclrtResetDevice ends",
+                  context);
+    }
+  }
   if (!destroy_context(context)) {
     return fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtDestroyContext: context: expected a live context, got %p",
                 context);

@@ -2,6 +2,7 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <utility>
 
 #include "acl/acl.h"
 
@@ -14,23 +15,54 @@ struct Message {
   bool unread;
 };
 thread_local Message t_message;
+thread_local int t_last_error = ACL_SUCCESS;
+
+void store_message(const char* format, va_list arguments) noexcept {
+  std::vsnprintf(t_message.text, sizeof(t_message.text), format, arguments);
+  t_message.unread = true;
+}
+
+aclError check_level(const char* function, aclrtLastErrLevel level) noexcept {
+  if (level == ACL_RT_THREAD_LEVEL) return ACL_SUCCESS;
+  return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: level: expected ACL_RT_THREAD_LEVEL, got %d", function,
+              static_cast<int>(level));
+}
 
 }  // namespace
 
 int fail(int code, const char* format, ...) noexcept {
   va_list arguments;
   va_start(arguments, format);
-  std::vsnprintf(t_message.text, sizeof(t_message.text), format, arguments);
+  store_message(format, arguments);
   va_end(arguments);
-  t_message.unread = true;
+  t_last_error = code;
   return code;
 }
 
 }  // namespace mseloss::acl
 
+int mseloss::aclnn::fail(int code, const char* format, ...) noexcept {
+  va_list arguments;
+  va_start(arguments, format);
+  acl::store_message(format, arguments);
+  va_end(arguments);
+  return code;
+}
+
+using namespace mseloss::acl;
+
 const char* aclGetRecentErrMsg(void) {
-  auto& message = mseloss::acl::t_message;
-  if (!message.unread) message.text[0] = '\0';
-  message.unread = false;
-  return message.text;
+  if (!t_message.unread) t_message.text[0] = '\0';
+  t_message.unread = false;
+  return t_message.text;
+}
+
+aclError aclrtPeekAtLastError(aclrtLastErrLevel level) {
+  if (const aclError code = check_level(__func__, level)) return code;
+  return t_last_error;
+}
+
+aclError aclrtGetLastError(aclrtLastErrLevel level) {
+  if (const aclError code = check_level(__func__, level)) return code;
+  return std::exchange(t_last_error, ACL_SUCCESS);
 }

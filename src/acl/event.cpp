@@ -111,6 +111,11 @@ aclError aclrtCreateEventWithFlag(aclrtEvent* event, uint32_t flag) {
   return ACL_SUCCESS;
 }
 
+// CANN's variant for events that are reset by their next record, as all are here.
+aclError aclrtCreateEventExWithFlag(aclrtEvent* event, uint32_t flag) {
+  return aclrtCreateEventWithFlag(event, flag);
+}
+
 aclError aclrtDestroyEvent(aclrtEvent event) {
   Events::Pin pin;
   if (const aclError code = find_event(__func__, "event", event, &pin)) return code;

@@ -21,6 +21,7 @@ namespace mseloss::acl {
 struct Context;
 struct Stream;
 struct Event;
+struct Subscriber;
 using Contexts = HandleTable<Context, 1>;
 using Streams = HandleTable<Stream, 2>;
 using Events = HandleTable<Event, 3>;
@@ -46,6 +47,7 @@ struct Task {
   virtual void abandon() noexcept {}  // called instead of run() if the stream is destroyed first
   Event* event = nullptr;             // if set, run() waits until record `number` of it has completed
   uint64_t number = 0;
+  bool waits = false;  // run() waits for another thread
   Task* next = nullptr;
 };
 
@@ -65,9 +67,11 @@ struct Stream {
   pthread_t worker;
   pid_t worker_process = 0;  // the process that started the worker; 0 if none did
   std::atomic<bool> closing{false};
-  aclError failure = ACL_SUCCESS;  // first failure of a queued task since the last synchronisation
+  std::atomic<bool> dropping{false};  // tasks that have not started are abandoned
+  aclError failure = ACL_SUCCESS;     // first failure of a queued task since the last synchronisation
   void* self = nullptr;
-  uint64_t serial = 0;  // increases in order of creation
+  uint64_t serial = 0;               // increases in order of creation
+  Subscriber* subscriber = nullptr;  // guarded by event_monitor().mutex
   Stream* previous = nullptr;
   Stream* next = nullptr;
 };
@@ -107,7 +111,10 @@ aclError find_stream(const char* function, aclrtStream handle, Streams::Pin* str
 void* create_context(int32_t device) noexcept;
 bool destroy_context(void* handle) noexcept;
 void* create_stream(void* context) noexcept;
-bool destroy_stream(void* handle) noexcept;
+// With `force` the tasks that have not started are abandoned, else finished if they can be.
+bool destroy_stream(void* handle, bool force = false) noexcept;
+// Takes the stream from the thread that runs its callbacks, if there is one.
+void end_subscription(Stream& stream) noexcept;
 
 // Appends the task; the caller holds stream->mutex. Takes ownership of the task even on failure.
 aclError enqueue(const Streams::Pin& stream, Task* task) noexcept;
@@ -115,8 +122,9 @@ aclError enqueue(const Streams::Pin& stream, Task* task) noexcept;
 aclError report_enqueue(const char* function, aclError code) noexcept;
 // Waits for all queued tasks except those blocked on an event that has not been recorded yet.
 void drain(Context& context) noexcept;
-// Waits for all queued tasks of all streams. Returns the first failure of any stream.
-aclError wait_all(Context& context) noexcept;
+// Waits for all queued tasks of all streams. `timeout` in milliseconds, -1 waits without limit; false on
+// timeout. *failure is the first failure of any stream.
+bool wait_all(Context& context, int32_t timeout, aclError* failure) noexcept;
 // Milliseconds, or -1 for no limit.
 aclError check_timeout(const char* function, int32_t timeout) noexcept;
 // Waits until the queue is empty. `timeout` in milliseconds, -1 waits without limit; false on timeout.

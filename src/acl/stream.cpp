@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "acl/runtime.h"
@@ -38,7 +39,7 @@ void worker_loop(Stream& stream) noexcept {
     Task& task = *stream.head;
     lock.unlock();
     aclError failure = ACL_SUCCESS;
-    abandoning = abandoning || !wait_for_event(stream, task);
+    abandoning = abandoning || stream.dropping || !wait_for_event(stream, task);
     if (abandoning) {
       task.abandon();
     } else {
@@ -121,9 +122,9 @@ aclError enqueue(const Streams::Pin& stream, Task* task) noexcept {
     return ACL_ERROR_RT_PARAM_INVALID;
   }
   if (stream->head == nullptr) reset_after_fork(*stream);
-  // Without a worker the queue is empty, so a task that waits for no event can run here if no thread starts.
+  // Without a worker the queue is empty, so a task that waits for nothing can run here if no thread starts.
   if (stream->worker_process == 0 && !start_worker(*stream)) {
-    return task->event == nullptr ? task->run() : ACL_ERROR_RT_MEMORY_ALLOCATION;
+    return task->event == nullptr && !task->waits ? task->run() : ACL_ERROR_RT_MEMORY_ALLOCATION;
   }
   (stream->tail != nullptr ? stream->tail->next : stream->head) = owned.release();
   stream->tail = task;
@@ -166,15 +167,19 @@ bool wait_idle(Stream& stream, int32_t timeout, aclError* failure) noexcept {
   return true;
 }
 
-aclError wait_all(Context& context) noexcept {
-  aclError first_failure = ACL_SUCCESS;
+bool wait_all(Context& context, int32_t timeout, aclError* first_failure) noexcept {
+  using std::chrono::milliseconds;
+  const auto deadline = std::chrono::steady_clock::now() + milliseconds(timeout);
   uint64_t serial = 0;
   while (auto stream = next_stream(context, &serial)) {
+    const auto left =
+        std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+    const auto limit = static_cast<int32_t>(std::max<int64_t>(left, 0));
     aclError failure = ACL_SUCCESS;
-    wait_idle(*stream, -1, &failure);
-    if (first_failure == ACL_SUCCESS) first_failure = failure;
+    if (!wait_idle(*stream, timeout < 0 ? -1 : limit, &failure)) return false;
+    if (*first_failure == ACL_SUCCESS) *first_failure = failure;
   }
-  return first_failure;
+  return true;
 }
 
 void* create_stream(void* context) noexcept {
@@ -188,14 +193,15 @@ void* create_stream(void* context) noexcept {
   return handle;
 }
 
-bool destroy_stream(void* handle) noexcept {
+bool destroy_stream(void* handle, bool force) noexcept {
   const auto stream = streams.acquire(handle);
   if (!stream || !streams.retire(handle)) return false;
   {
     const std::lock_guard lock(stream->mutex);
     reset_after_fork(*stream);
+    stream->dropping = force;
   }
-  drain(*stream);
+  if (!force) drain(*stream);
   {
     const std::scoped_lock lock(stream->mutex, event_monitor().mutex);
     stream->closing = true;
@@ -203,6 +209,7 @@ bool destroy_stream(void* handle) noexcept {
   stream->changed.notify_all();
   event_monitor().changed.notify_all();
   join_worker(*stream);
+  end_subscription(*stream);
   unlink(*stream->owner, *stream);
   return true;
 }

@@ -45,6 +45,14 @@ aclError synchronize(const char* function, aclrtStream handle, int32_t timeout) 
               failure == ACL_ERROR_RT_MEMORY_ALLOCATION ? ", out of memory" : "");
 }
 
+aclError destroy_checked(const char* function, aclrtStream stream, bool force) noexcept {
+  if (stream == nullptr) {
+    return fail(ACL_ERROR_INVALID_PARAM, "%s: stream: expected a created stream, got null", function);
+  }
+  if (destroy_stream(stream, force)) return ACL_SUCCESS;
+  return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: stream: expected a live stream, got %p", function, stream);
+}
+
 }  // namespace
 
 aclError aclrtCreateStream(aclrtStream* stream) { return aclrtCreateStreamWithConfig(stream, 0, 0); }
@@ -61,14 +69,9 @@ aclError aclrtCreateStreamWithConfig(aclrtStream* stream, uint32_t, uint32_t) {
   return ACL_SUCCESS;
 }
 
-aclError aclrtDestroyStream(aclrtStream stream) {
-  if (stream == nullptr) {
-    return fail(ACL_ERROR_INVALID_PARAM, "aclrtDestroyStream: stream: expected a created stream, got null");
-  }
-  if (destroy_stream(stream)) return ACL_SUCCESS;
-  return fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtDestroyStream: stream: expected a live stream, got %p",
-              stream);
-}
+aclError aclrtDestroyStream(aclrtStream stream) { return destroy_checked(__func__, stream, false); }
+
+aclError aclrtDestroyStreamForce(aclrtStream stream) { return destroy_checked(__func__, stream, true); }
 
 aclError aclrtSynchronizeStream(aclrtStream stream) { return synchronize(__func__, stream, -1); }
 

@@ -21,6 +21,7 @@ struct OperandView {
 struct Call {
   Plan plan;
   OperandView views[kOperands];  // by Operand
+  bool first_dimension;          // the sum is over dimension 0 only: see loss_out.h
 };
 
 struct Device {
@@ -28,6 +29,9 @@ struct Device {
   Status (*run)(const Call& call, const Buffers& buffers);
   const Device* next = nullptr;
 };
+
+// The default device. Other devices call it for operators that they do not run.
+Status run_on_cpu(const Call& call, const Buffers& buffers);
 
 // Not thread-safe: call it from a static initialiser, before the first aclnn call.
 void register_device(Device* device) noexcept;

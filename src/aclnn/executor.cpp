@@ -1,30 +1,47 @@
 // aclOpExecutor: operand addresses and lifetime.
 #include "aclnn/executor.h"
 
+#include <algorithm>
+
 #include "acl/error.h"
 #include "aclnn/aclnn_base.h"
-#include "aclnn/tensor.h"
+#include "aclnn/list.h"
+#include "aclnn/loss_out.h"
 #include "opdev/op_errno.h"
 
 namespace mseloss::aclnn {
 
-using acl::fail;
-
 constinit Executors executors;
+
+bool CheckedAddresses::contains(const Buffers& buffers) noexcept {
+  if (!try_lock()) return false;
+  const bool same = filled_ && std::ranges::equal(buffers.data, buffers_.data);
+  unlock();
+  return same;
+}
+
+void CheckedAddresses::store(const Buffers& buffers) noexcept {
+  if (!try_lock()) return;
+  buffers_ = buffers;
+  filled_ = true;
+  unlock();
+}
 
 Buffers buffers_of(const Executor& executor) noexcept {
   Buffers buffers;
   for (int i = 0; i < executor.info.operands; ++i) {
-    char* storage = static_cast<char*>(executor.storage[i].load(std::memory_order_relaxed));
+    char* storage = static_cast<char*>(executor.tensors[i]->data.load(std::memory_order_acquire));
     if (storage != nullptr) buffers.data[executor.info.positions[i]] = storage + executor.offset[i];
   }
   return buffers;
 }
 
 aclnnStatus check_addresses(Executor& executor, const Buffers& buffers) noexcept {
-  if (executor.addresses_checked.load(std::memory_order_relaxed)) return ACLNN_SUCCESS;
-  const Status status = check_buffers(executor.call.plan, buffers, executor.info.core);
-  executor.addresses_checked.store(status.ok(), std::memory_order_relaxed);
+  if (executor.checked.contains(buffers)) return ACLNN_SUCCESS;
+  const Call& call = executor.call;
+  const Status status = call.first_dimension ? check_loss_out_buffers(call, buffers, executor.info.core)
+                                             : check_buffers(call.plan, buffers, executor.info.core);
+  if (status.ok()) executor.checked.store(buffers);
   return translate(executor.info, status);
 }
 
@@ -36,9 +53,9 @@ aclnnStatus translate(const OperatorInfo& info, const Status& status) noexcept {
   return fail(code, "%s: %s", info.name, status.message());
 }
 
-aclnnStatus invalid_executor(const char* function, const void* executor) noexcept {
+aclnnStatus invalid_executor(const char* function, const void* executor, aclnnStatus null_code) noexcept {
   if (executor == nullptr) {
-    return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: executor: expected an executor, got null", function);
+    return fail(null_code, "%s: executor: expected an executor, got null", function);
   }
   return fail(ACLNN_ERR_PARAM_INVALID,
               "%s: executor: expected one that a first phase made and nothing has consumed yet, got %p",
@@ -49,27 +66,42 @@ namespace {
 
 enum class OperandGroup { kInputs, kOutputs, kAll };
 
+aclnnStatus check_index(const char* function, const OperatorInfo& info, size_t index,
+                        OperandGroup group) noexcept {
+  const size_t first = group == OperandGroup::kOutputs ? info.inputs : 0;
+  const size_t last = group == OperandGroup::kInputs ? info.inputs : info.operands;
+  if (index < last - first) return ACLNN_SUCCESS;
+  return fail(ACLNN_ERR_PARAM_INVALID, "%s: index: expected less than %zu for %s, got %zu", function,
+              last - first, info.name, index);
+}
+
+// As in CANN the tensor decides which operands receive the address, in this executor and in every other one
+// that was made with it; the index is only checked.
 aclnnStatus set_address(const char* function, aclOpExecutor* handle, size_t index, const aclTensor* tensor,
                         void* address, OperandGroup group) noexcept {
   const auto executor = executors.acquire(handle);
-  if (!executor) return invalid_executor(function, handle);
+  if (!executor) return invalid_executor(function, handle, ACLNN_ERR_INNER_NULLPTR);
   if (tensor == nullptr) {
-    return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: tensor: expected a tensor, got null", function);
+    return fail(ACLNN_ERR_INNER_NULLPTR, "%s: tensor: expected a tensor, got null", function);
   }
-  if (!tensors.acquire(tensor)) {
+  const auto pin = tensors.acquire(tensor);
+  if (!pin) {
     return fail(ACLNN_ERR_PARAM_INVALID, "%s: tensor: expected a live tensor, got %p", function,
                 static_cast<const void*>(tensor));
   }
-  const auto& info = executor->info;
-  const size_t first = group == OperandGroup::kOutputs ? info.inputs : 0;
-  const size_t last = group == OperandGroup::kInputs ? info.inputs : info.operands;
-  if (index >= last - first) {
-    return fail(ACLNN_ERR_PARAM_INVALID, "%s: index: expected less than %zu for %s, got %zu", function,
-                last - first, info.name, index);
-  }
-  executor->addresses_checked.store(false, std::memory_order_relaxed);
-  executor->storage[first + index].store(address, std::memory_order_relaxed);
+  if (const aclnnStatus code = check_index(function, executor->info, index, group)) return code;
+  pin->data.store(address, std::memory_order_release);
   return ACLNN_SUCCESS;
+}
+
+aclnnStatus set_list_address(const char* function, aclOpExecutor* handle, size_t index, size_t position,
+                             const aclTensorList* list, void* address, OperandGroup group) noexcept {
+  if (list == nullptr) {
+    return fail(ACLNN_ERR_INNER_NULLPTR, "%s: tensors: expected a list, got null", function);
+  }
+  const aclTensor* tensor = nullptr;
+  if (const aclnnStatus code = element_of(function, list, position, &tensor)) return code;
+  return set_address(function, handle, index, tensor, address, group);
 }
 
 }  // namespace
@@ -80,13 +112,14 @@ using namespace mseloss::aclnn;
 
 aclnnStatus aclSetAclOpExecutorRepeatable(aclOpExecutor* executor) {
   const auto pin = executors.acquire(executor);
-  if (!pin) return invalid_executor(__func__, executor);
+  if (!pin) return invalid_executor(__func__, executor, ACLNN_ERR_INNER_NULLPTR);
   pin->repeatable = true;
   return ACLNN_SUCCESS;
 }
 
 aclnnStatus aclDestroyAclOpExecutor(aclOpExecutor* executor) {
-  return executors.retire(executor) ? ACLNN_SUCCESS : invalid_executor(__func__, executor);
+  return executors.retire(executor) ? ACLNN_SUCCESS
+                                    : invalid_executor(__func__, executor, ACLNN_ERR_INNER_NULLPTR);
 }
 
 aclnnStatus aclSetInputTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor,
@@ -100,6 +133,18 @@ aclnnStatus aclSetOutputTensorAddr(aclOpExecutor* executor, const size_t index, 
 aclnnStatus aclSetTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor, void* addr) {
   return set_address(__func__, executor, index, tensor, addr, OperandGroup::kAll);
 }
+aclnnStatus aclSetDynamicInputTensorAddr(aclOpExecutor* executor, size_t irIndex, const size_t relativeIndex,
+                                         aclTensorList* tensors, void* addr) {
+  return set_list_address(__func__, executor, irIndex, relativeIndex, tensors, addr, OperandGroup::kInputs);
+}
+aclnnStatus aclSetDynamicOutputTensorAddr(aclOpExecutor* executor, size_t irIndex, const size_t relativeIndex,
+                                          aclTensorList* tensors, void* addr) {
+  return set_list_address(__func__, executor, irIndex, relativeIndex, tensors, addr, OperandGroup::kOutputs);
+}
+aclnnStatus aclSetDynamicTensorAddr(aclOpExecutor* executor, size_t irIndex, const size_t relativeIndex,
+                                    aclTensorList* tensors, void* addr) {
+  return set_list_address(__func__, executor, irIndex, relativeIndex, tensors, addr, OperandGroup::kAll);
+}
 aclnnStatus AclSetInputTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor,
                                   void* addr) {
   return set_address(__func__, executor, index, tensor, addr, OperandGroup::kInputs);
@@ -110,6 +155,18 @@ aclnnStatus AclSetOutputTensorAddr(aclOpExecutor* executor, const size_t index, 
 }
 aclnnStatus AclSetTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor, void* addr) {
   return set_address(__func__, executor, index, tensor, addr, OperandGroup::kAll);
+}
+aclnnStatus AclSetDynamicInputTensorAddr(aclOpExecutor* executor, size_t irIndex, const size_t relativeIndex,
+                                         aclTensorList* tensors, void* addr) {
+  return set_list_address(__func__, executor, irIndex, relativeIndex, tensors, addr, OperandGroup::kInputs);
+}
+aclnnStatus AclSetDynamicOutputTensorAddr(aclOpExecutor* executor, size_t irIndex, const size_t relativeIndex,
+                                          aclTensorList* tensors, void* addr) {
+  return set_list_address(__func__, executor, irIndex, relativeIndex, tensors, addr, OperandGroup::kOutputs);
+}
+aclnnStatus AclSetDynamicTensorAddr(aclOpExecutor* executor, size_t irIndex, const size_t relativeIndex,
+                                    aclTensorList* tensors, void* addr) {
+  return set_list_address(__func__, executor, irIndex, relativeIndex, tensors, addr, OperandGroup::kAll);
 }
 
 aclnnStatus aclnnInit(const char*) { return ACLNN_SUCCESS; }

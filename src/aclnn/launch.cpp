@@ -5,8 +5,6 @@
 
 namespace mseloss::aclnn {
 
-using acl::fail;
-
 namespace {
 
 constexpr int64_t kInlineElements = 1 << 15;  // up to this size a run costs less than waking the worker
@@ -17,22 +15,28 @@ aclError run_guarded(const Device& device, const Call& call, const Buffers& buff
     const Status status = device.run(call, buffers);
     if (status.ok()) return ACL_SUCCESS;
     const bool memory = status.code() == Code::kOutOfMemory;
-    return fail(memory ? ACL_ERROR_RT_MEMORY_ALLOCATION : ACLNN_ERR_INNER, "%s", status.message());
+    return acl::fail(memory ? ACL_ERROR_RT_MEMORY_ALLOCATION : ACLNN_ERR_INNER, "%s", status.message());
   } catch (...) {
-    return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "out of memory");
+    return acl::fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "out of memory");
   }
 }
 
 }  // namespace
 
-aclnnStatus launch(const OperatorInfo& info, aclOpExecutor* handle, aclrtStream stream_handle) noexcept {
+aclnnStatus launch(const OperatorInfo& info, Workspace workspace, aclOpExecutor* handle,
+                   aclrtStream stream_handle) noexcept {
   const auto executor = executors.acquire(handle);
-  if (!executor) return invalid_executor(info.name, handle);
+  if (!executor) return invalid_executor(info.name, handle, ACLNN_ERR_PARAM_NULLPTR);
   // If two threads use one executor at once, one retires it and the other gets an error.
-  if (!executor->repeatable && !executors.retire(handle)) return invalid_executor(info.name, handle);
+  if (!executor->repeatable && !executors.retire(handle))
+    return invalid_executor(info.name, handle, ACLNN_ERR_PARAM_NULLPTR);
   if (&executor->info != &info) {
     return fail(ACLNN_ERR_PARAM_INVALID, "%s: executor: expected one of this operator, got one of %s",
                 info.name, executor->info.name);
+  }
+  if (workspace.address == nullptr && workspace.size != 0) {
+    return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: workspace: expected the address of %llu bytes, got null",
+                info.name, static_cast<unsigned long long>(workspace.size));
   }
   const Buffers buffers = buffers_of(*executor);
   if (const aclnnStatus code = check_addresses(*executor, buffers)) return code;

@@ -1,8 +1,9 @@
-// The exported functions of both operators.
+// The exported functions of the operators.
 #include "aclnnop/aclnn_mse_loss.h"
 
 #include "aclnn/executor.h"
 #include "aclnnop/aclnn_mse_loss_backward.h"
+#include "aclnnop/aclnn_mse_loss_out.h"
 
 namespace mseloss::aclnn {
 namespace {
@@ -10,6 +11,7 @@ namespace {
 const OperatorInfo kMseLossBackward{
     .name = "aclnnMseLossBackward",
     .op = Op::kGrad,
+    .first_dimension = false,
     .inputs = 3,
     .operands = 4,
     .names = {"gradOutput", "self", "target", "out"},
@@ -20,6 +22,18 @@ const OperatorInfo kMseLossBackward{
 const OperatorInfo kMseLoss{
     .name = "aclnnMseLoss",
     .op = Op::kLoss,
+    .first_dimension = false,
+    .inputs = 2,
+    .operands = 3,
+    .names = {"self", "target", "out"},
+    .positions = {kInput, kTarget, kOut},
+    .core = {.input = "self", .target = "target", .out = "out"},
+};
+
+const OperatorInfo kMseLossOut{
+    .name = "aclnnMseLossOut",
+    .op = Op::kLoss,
+    .first_dimension = true,
     .inputs = 2,
     .operands = 3,
     .names = {"self", "target", "out"},
@@ -39,9 +53,9 @@ aclnnStatus aclnnMseLossBackwardGetWorkspaceSize(const aclTensor* gradOutput, co
   return prepare(kMseLossBackward, operands, reduction, workspaceSize, executor);
 }
 
-// The operators need no workspace: the workspace arguments are ignored.
-aclnnStatus aclnnMseLossBackward(void*, uint64_t, aclOpExecutor* executor, aclrtStream stream) {
-  return launch(kMseLossBackward, executor, stream);
+aclnnStatus aclnnMseLossBackward(void* workspace, uint64_t workspaceSize, aclOpExecutor* executor,
+                                 aclrtStream stream) {
+  return launch(kMseLossBackward, {workspace, workspaceSize}, executor, stream);
 }
 
 aclnnStatus aclnnMseLossGetWorkspaceSize(const aclTensor* self, const aclTensor* target, int64_t reduction,
@@ -50,6 +64,19 @@ aclnnStatus aclnnMseLossGetWorkspaceSize(const aclTensor* self, const aclTensor*
   return prepare(kMseLoss, operands, reduction, workspaceSize, executor);
 }
 
-aclnnStatus aclnnMseLoss(void*, uint64_t, aclOpExecutor* executor, aclrtStream stream) {
-  return launch(kMseLoss, executor, stream);
+aclnnStatus aclnnMseLoss(void* workspace, uint64_t workspaceSize, aclOpExecutor* executor,
+                         aclrtStream stream) {
+  return launch(kMseLoss, {workspace, workspaceSize}, executor, stream);
+}
+
+aclnnStatus aclnnMseLossOutGetWorkspaceSize(const aclTensor* self, const aclTensor* target, int64_t reduction,
+                                            aclTensor* out, uint64_t* workspaceSize,
+                                            aclOpExecutor** executor) {
+  const aclTensor* const operands[] = {self, target, out};
+  return prepare(kMseLossOut, operands, reduction, workspaceSize, executor);
+}
+
+aclnnStatus aclnnMseLossOut(void* workspace, uint64_t workspaceSize, aclOpExecutor* executor,
+                            aclrtStream stream) {
+  return launch(kMseLossOut, {workspace, workspaceSize}, executor, stream);
 }

@@ -4,12 +4,10 @@
 
 #include "acl/error.h"
 #include "aclnn/executor.h"
-#include "aclnn/tensor.h"
+#include "aclnn/loss_out.h"
 #include "opdev/op_errno.h"
 
 namespace mseloss::aclnn {
-
-using acl::fail;
 
 namespace {
 
@@ -77,33 +75,45 @@ aclnnStatus check_reduction(const OperatorInfo& info, int64_t reduction) noexcep
               info.name, static_cast<long long>(reduction));
 }
 
-aclnnStatus make_plan(const Operands& operands, const DType* dtypes, Reduction reduction,
-                      Plan* plan) noexcept {
+aclnnStatus make_call(const Operands& operands, const DType* dtypes, Reduction reduction,
+                      Call* call) noexcept {
   const OperatorInfo& info = operands.info;
   const auto input = [&](int i) {
     return ConstTensor(nullptr, dtypes[i], operands[i].shape(), operands[i].strides());
   };
   const int o = info.operands - 1;
   const mseloss::Tensor out(nullptr, dtypes[o], operands[o].shape(), operands[o].strides());
-  return translate(info, info.op == Op::kGrad
-                             ? make_grad_plan(input(0), input(1), input(2), reduction, out, plan, info.core)
-                             : make_loss_plan(input(0), input(1), reduction, out, plan, info.core));
+  call->first_dimension = false;
+  if (info.op == Op::kGrad) {
+    return translate(info,
+                     make_grad_plan(input(0), input(1), input(2), reduction, out, &call->plan, info.core));
+  }
+  if (info.first_dimension && reduction != Reduction::kNone) {
+    return translate(info, make_loss_out_call(input(0), input(1), reduction, out, call, info.core));
+  }
+  return translate(info, make_loss_plan(input(0), input(1), reduction, out, &call->plan, info.core,
+                                        LossRounding::kInputsFirst));
 }
 
-// False for private formats, whose elements strides cannot describe.
-bool has_strided_format(aclFormat format) noexcept {
-  constexpr aclFormat kStrided[] = {ACL_FORMAT_NCHW,  ACL_FORMAT_NHWC,  ACL_FORMAT_ND, ACL_FORMAT_HWCN,
-                                    ACL_FORMAT_NDHWC, ACL_FORMAT_NCDHW, ACL_FORMAT_NC, ACL_FORMAT_NCL};
-  return std::ranges::find(kStrided, format) != std::end(kStrided);
+// False for a private format, whose blocks strides cannot describe. If the storage has the view's shape, the
+// format is only a label, as in CANN.
+bool strides_describe(const TensorDescriptor& descriptor) noexcept {
+  constexpr aclFormat kStrided[] = {ACL_FORMAT_UNDEFINED, ACL_FORMAT_NCHW, ACL_FORMAT_NHWC,
+                                    ACL_FORMAT_ND,        ACL_FORMAT_HWCN, ACL_FORMAT_NDHWC,
+                                    ACL_FORMAT_NCDHW,     ACL_FORMAT_NC,   ACL_FORMAT_NCL};
+  return std::ranges::find(kStrided, descriptor.format) != std::end(kStrided) ||
+         std::ranges::equal(descriptor.shape(), descriptor.storage());
 }
 
 aclnnStatus check_storage(const Operands& operands) noexcept {
   const OperatorInfo& info = operands.info;
   for (int i = 0; i < info.operands; ++i) {
-    if (has_strided_format(operands[i].format)) continue;
-    return fail(ACLNN_ERR_PARAM_INVALID,
-                "%s: %s: expected a format that strides describe (ND, NCHW, NHWC, ...), got aclFormat %d",
-                info.name, info.names[i], static_cast<int>(operands[i].format));
+    if (strides_describe(operands[i])) continue;
+    return fail(
+        ACLNN_ERR_PARAM_INVALID,
+        "%s: %s: expected a format that strides describe (ND, NCHW, NHWC, ...) or a storage of the view's "
+        "shape, got aclFormat %d",
+        info.name, info.names[i], static_cast<int>(operands[i].format));
   }
   for (int i = 0; i < info.operands; ++i) {
     if (operands[i].inside_storage) continue;
@@ -114,7 +124,7 @@ aclnnStatus check_storage(const Operands& operands) noexcept {
   return ACLNN_SUCCESS;
 }
 
-void record_operands(const Operands& operands, const DType* dtypes, Executor* executor) noexcept {
+void record_operands(Operands& operands, const DType* dtypes, Executor* executor) noexcept {
   for (int i = 0; i < operands.info.operands; ++i) {
     const TensorDescriptor& descriptor = operands[i];
     OperandView& view = executor->call.views[operands.info.positions[i]];
@@ -122,22 +132,23 @@ void record_operands(const Operands& operands, const DType* dtypes, Executor* ex
     view.rank = static_cast<int>(descriptor.rank);
     std::ranges::copy(descriptor.shape(), view.extent);
     std::ranges::copy(descriptor.strides(), view.stride);
-    executor->storage[i].store(operands.tensors[i]->data, std::memory_order_relaxed);
     executor->offset[i] = descriptor.offset * size_of(dtypes[i]);
+    executor->tensors[i] = std::move(operands.tensors[i]);
   }
 }
 
 // Addresses may be set after the first phase, so null ones are checked in the second phase.
 aclnnStatus check_known_addresses(Executor& executor) noexcept {
+  const Buffers buffers = buffers_of(executor);
   for (int i = 0; i < executor.info.operands; ++i) {
-    if (executor.storage[i].load(std::memory_order_relaxed) == nullptr) return ACLNN_SUCCESS;
+    if (buffers[executor.info.positions[i]] == nullptr) return ACLNN_SUCCESS;
   }
-  return check_addresses(executor, buffers_of(executor));
+  return check_addresses(executor, buffers);
 }
 
-aclnnStatus fill_executor(const Operands& operands, const DType* dtypes, Reduction reduction,
+aclnnStatus fill_executor(Operands& operands, const DType* dtypes, Reduction reduction,
                           Executor* executor) noexcept {
-  if (const aclnnStatus code = make_plan(operands, dtypes, reduction, &executor->call.plan)) return code;
+  if (const aclnnStatus code = make_call(operands, dtypes, reduction, &executor->call)) return code;
   if (const aclnnStatus code = check_storage(operands)) return code;
   record_operands(operands, dtypes, executor);
   return check_known_addresses(*executor);

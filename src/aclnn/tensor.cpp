@@ -9,8 +9,6 @@
 
 namespace mseloss::aclnn {
 
-using acl::fail;
-
 constinit Tensors tensors;
 
 namespace {
@@ -157,7 +155,7 @@ aclnnStatus aclInitTensor(aclTensor* tensor, const int64_t* viewDims, uint64_t v
     return code;
   }
   pin->descriptor = std::move(descriptor);
-  pin->data = tensorData;
+  pin->data.store(tensorData, std::memory_order_release);
   return ACLNN_SUCCESS;
 }
 
@@ -188,7 +186,7 @@ aclnnStatus aclGetDataType(const aclTensor* tensor, aclDataType* dataType) {
 aclnnStatus aclSetRawTensorAddr(aclTensor* tensor, void* addr) {
   Tensors::Pin pin;
   if (const aclnnStatus code = acquire_tensor(__func__, tensor, tensor, &pin)) return code;
-  pin->data = addr;
+  pin->data.store(addr, std::memory_order_release);
   return ACLNN_SUCCESS;
 }
 

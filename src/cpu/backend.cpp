@@ -2,6 +2,7 @@
 #include "backend.h"
 
 #include <hwy/cache_control.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <mutex>
@@ -14,24 +15,45 @@
 namespace mseloss::cpu {
 namespace {
 
-// Memory for packed tiles, kept by the calling thread between calls: tens of KiB per participating thread.
-class Scratch {
+// Memory for packed tiles, kept by the calling thread between calls: up to a few hundred KiB per
+// participating thread.
+struct Scratch {
+  char* memory;
+  size_t size;
+};
+thread_local constinit Scratch thread_scratch{};
+
+void free_scratch() noexcept {
+  ::operator delete (thread_scratch.memory, std::align_val_t{64});
+  thread_scratch = {};
+}
+
+// Frees the scratch memory of a thread that ends. Not a destructor of thread_scratch: the C library aborts if
+// it has no memory to register one.
+class ThreadEnd {
  public:
-  ~Scratch() { ::operator delete (memory_, std::align_val_t{64}); }
-  char* get(size_t bytes) {
-    if (bytes <= size_) return memory_;
-    ::operator delete (memory_, std::align_val_t{64});
-    size_ = 0;
-    memory_ = static_cast<char*>(::operator new (bytes, std::align_val_t{64}, std::nothrow));
-    if (memory_ != nullptr) size_ = bytes;
-    return memory_;
+  ThreadEnd() noexcept : made_(pthread_key_create(&key_, [](void*) { free_scratch(); }) == 0) {}
+  // False if memory runs out. Without a key, of which a process has about 1000, scratch memory leaks.
+  bool watch_this_thread() const noexcept {
+    return !made_ || pthread_setspecific(key_, &thread_scratch) == 0;
   }
 
  private:
-  char* memory_ = nullptr;
-  size_t size_ = 0;
+  pthread_key_t key_;
+  bool made_;
 };
-thread_local Scratch thread_scratch;
+const ThreadEnd thread_end;
+
+// Null if memory runs out.
+char* scratch_memory(size_t bytes) noexcept {
+  Scratch& scratch = thread_scratch;
+  if (bytes <= scratch.size) return scratch.memory;
+  free_scratch();
+  if (!thread_end.watch_this_thread()) return nullptr;
+  scratch.memory = static_cast<char*>(::operator new (bytes, std::align_val_t{64}, std::nothrow));
+  if (scratch.memory != nullptr) scratch.size = bytes;
+  return scratch.memory;
+}
 
 // The unit of work of a dense layout, in bytes of the output: one page, so that threads share no cache line
 // and each first touches its own pages.
@@ -133,7 +155,7 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
   job.threads = static_cast<int>(std::min<int64_t>(job.threads, job.units));
   const size_t shares = job.threads > 1 ? job.threads * sizeof(WorkShares::Share) : 0;
   if (const size_t bytes = shares + job.scratch_each * job.threads; bytes != 0) {
-    char* const memory = thread_scratch.get(bytes);
+    char* const memory = scratch_memory(bytes);
     if (memory == nullptr) {
       return Status::error(Code::kOutOfMemory, "scratch: expected %zu bytes of memory, got none", bytes);
     }

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <new>
 
 #include "mseloss/mseloss.h"
@@ -49,19 +50,73 @@ bool read_thread_variable(int* count) {
   return true;
 }
 
-void fork_join(int count, void (*task)(void* context, int index), void* context) {
-  if (count == 1 || forked.load(std::memory_order_relaxed)) return task(context, 0);
-  // Isolated: while waiting, a thread of the host's own TBB pool must not run a task that calls us again.
-  tbb::this_task_arena::isolate([&] {
-    std::atomic<int> next{1};
-    tbb::task_group helpers;
-    try {
-      for (int i = 1; i < count; ++i) helpers.run([&] { task(context, next++); });
-    } catch (...) {  // no memory for a task: fewer helpers
+namespace {
+
+// Freed blocks stay with the allocator, which then needs no memory of the system for small ones.
+bool reserve_small_blocks() noexcept {
+  constexpr size_t kBytes = 64 << 10;  // below the size from which malloc() maps memory
+  void* blocks[4];
+  bool all = true;
+  for (void*& block : blocks) all = (block = std::malloc(kBytes)) != nullptr && all;
+  for (void* block : blocks) std::free(block);
+  return all;
+}
+
+// TBB's first use in a thread allocates too, and TBB 2021.8 does not survive every failure there.
+bool this_thread_has_reserve() noexcept {
+  thread_local constinit bool reserved = false;
+  return reserved || (reserved = reserve_small_blocks());
+}
+
+// TBB's first use in a process allocates and takes milliseconds; if it fails, TBB's initialisation stays half
+// made and every later use waits for it without end. So the first use happens here, once, under a lock; after
+// a failure this process works without helpers.
+bool tbb_works() noexcept {
+  enum class State { kUnused, kWorks, kFailed };
+  static std::atomic<State> state{State::kUnused};
+  static std::mutex mutex;
+  if (state.load(std::memory_order_acquire) == State::kUnused) {
+    const std::lock_guard lock(mutex);
+    if (state.load(std::memory_order_relaxed) == State::kUnused) {
+      // TBB now loads libraries, and glibc 2.36 crashes if it has no memory to report a failure in there.
+      try {
+        tbb::this_task_arena::isolate([] {
+          tbb::task_group group;
+          group.run([] {});
+          group.wait();
+        });
+        state.store(State::kWorks, std::memory_order_release);
+      } catch (...) {
+        state.store(State::kFailed, std::memory_order_release);
+      }
     }
-    task(context, 0);
-    helpers.wait();  // runs tasks that no helper has started; they find no work left
-  });
+  }
+  return state.load(std::memory_order_acquire) == State::kWorks;
+}
+
+}  // namespace
+
+void fork_join(int count, void (*task)(void* context, int index), void* context) {
+  if (count == 1 || forked.load(std::memory_order_relaxed) || !this_thread_has_reserve() || !tbb_works()) {
+    return task(context, 0);
+  }
+  bool done = false;
+  try {
+    // Isolated: while waiting, a thread of the host's own TBB pool must not run a task that calls us again.
+    tbb::this_task_arena::isolate([&] {
+      std::atomic<int> next{1};
+      tbb::task_group helpers;
+      try {
+        for (int i = 1; i < count; ++i) helpers.run([&] { task(context, next++); });
+      } catch (...) {  // no memory for a task: fewer helpers
+      }
+      task(context, 0);
+      done = true;
+      helpers.wait();  // runs tasks that no helper has started; they find no work left
+    });
+  } catch (...) {  // no memory for what TBB keeps about this thread
+    if (!done) task(context, 0);
+  }
 }
 
 bool helpers_are_awake() {

@@ -208,7 +208,7 @@ Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, 
 }
 
 Status make_loss_plan(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
-                      const Tensor& out, Plan* plan, const Names& names) {
+                      const Tensor& out, Plan* plan, const Names& names, LossRounding rounding) {
   const ConstTensor const_out(out);
   const Argument inputs[] = {{&input, names.input, kInput}, {&target, names.target, kTarget}};
   const Argument output{&const_out, names.out, kOut};
@@ -220,7 +220,7 @@ Status make_loss_plan(const ConstTensor& input, const ConstTensor& target, Reduc
   plan->scale = 2;
   // The square is rounded to the compute dtype, then to `out`. A half compute dtype would add a third
   // rounding.
-  if (reduction == Reduction::kNone && out.dtype != plan->dtype)
+  if (reduction == Reduction::kNone && out.dtype != plan->dtype && rounding == LossRounding::kOnce)
     plan->dtype = promote(plan->dtype, DType::kFloat32);
   if (reduction == Reduction::kNone) return set_shape(inputs, {&output, 1}, nullptr, plan);
   return set_shape(inputs, {}, &output, plan);

@@ -73,12 +73,17 @@ struct Buffers {
   void* data[kOperands] = {};
 };
 
+// What an elementwise loss is rounded to after the compute dtype: only the output's dtype, or the inputs'
+// promoted dtype first, as CANN does.
+enum class LossRounding : uint8_t { kOnce, kInputsFirst };
+
 // Check, in this order, dtypes, reduction, ranks, shapes, and whether an output overlaps itself; then fill
 // *plan. Data pointers are not read. On an error *plan is unspecified.
 Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
                       Reduction reduction, const Tensor& out, Plan* plan, const Names& names = {});
 Status make_loss_plan(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
-                      const Tensor& out, Plan* plan, const Names& names = {});
+                      const Tensor& out, Plan* plan, const Names& names = {},
+                      LossRounding rounding = LossRounding::kOnce);
 Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
                                const ConstTensor& grad_output, const Tensor& loss, const Tensor& out,
                                Plan* plan, const Names& names = {});

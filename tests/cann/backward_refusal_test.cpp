@@ -123,11 +123,12 @@ TEST_F(BackwardRefusal, OutOfAnotherShape_Is161002) {
   expect_refused(a, row, row, 0, padded, "out", "(1, 2, 3)");
 }
 
-TEST_F(BackwardRefusal, PrivateFormat_Is161002) {
-  for (const aclFormat format : {ACL_FORMAT_UNDEFINED, ACL_FORMAT_NC1HWC0, ACL_FORMAT_FRACTAL_Z,
+TEST_F(BackwardRefusal, PrivateFormatWithAnotherStorage_Is161002) {
+  for (const aclFormat format : {static_cast<aclFormat>(999), ACL_FORMAT_NC1HWC0, ACL_FORMAT_FRACTAL_Z,
                                  ACL_FORMAT_NC1HWC0_C04, ACL_FORMAT_FRACTAL_NZ, ACL_FORMAT_NDC1HWC0,
                                  ACL_FRACTAL_Z_3D, ACL_FORMAT_FRACTAL_NZ_C0_16, ACL_FORMAT_FRACTAL_NZ_C0_8}) {
-    Tensor x(memory, {2}), blocked(more, {2}, ACL_FLOAT, {.format = format}), out(result, {2});
+    Tensor x(memory, {2}), out(result, {2});
+    Tensor blocked(more, {2}, ACL_FLOAT, {.storage = {1, 1, 16, 16}, .format = format});
     expect_refused(x, x, blocked, 0, out, "target", std::to_string(format).c_str());
   }
 }

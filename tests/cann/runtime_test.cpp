@@ -1,7 +1,9 @@
 // Initialisation, devices, contexts and memory: every return code and the state after it.
+#include <cfenv>
 #include <cstring>
 #include <thread>
 
+#include "acl/acl_prof.h"
 #include "tests/cann/session.h"
 
 namespace {
@@ -115,6 +117,81 @@ TEST_F(Runtime, DestroyedContext_Is107002ForItsThread) {
   EXPECT_EQ(aclrtSetCurrentContext(before), ACL_SUCCESS);
   EXPECT_EQ(aclrtCreateStream(&stream), ACL_SUCCESS);
   EXPECT_EQ(aclrtDestroyStream(stream), ACL_SUCCESS);
+}
+
+TEST_F(Runtime, DefaultContext_CannotBeDestroyed) {
+  aclrtContext context;
+  ASSERT_EQ(aclrtGetCurrentContext(&context), ACL_SUCCESS);
+  EXPECT_EQ(aclrtDestroyContext(context), ACL_ERROR_RT_CONTEXT_NULL);
+  expect_message("aclrtDestroyContext", "context", "default context");
+  cann::Stream stream;
+  EXPECT_EQ(aclrtSynchronizeStream(stream), ACL_SUCCESS);
+}
+
+TEST_F(Runtime, DeviceResetByForce_EndsAtOnce) {
+  ASSERT_EQ(aclrtSetDevice(0), ACL_SUCCESS);  // the second of this thread
+  aclrtStream stream;
+  ASSERT_EQ(aclrtCreateStream(&stream), ACL_SUCCESS);
+  EXPECT_EQ(aclrtResetDeviceForce(1), ACL_ERROR_RT_INVALID_DEVICEID);
+  EXPECT_EQ(aclrtResetDeviceForce(0), ACL_SUCCESS);
+  EXPECT_EQ(aclrtSynchronizeDevice(), ACL_ERROR_RT_CONTEXT_NULL);
+  EXPECT_EQ(aclrtDestroyStream(stream), ACL_ERROR_RT_PARAM_INVALID);
+  EXPECT_EQ(aclrtResetDeviceForce(0), ACL_ERROR_RT_CONTEXT_NULL);
+  EXPECT_EQ(aclrtSetDevice(0), ACL_SUCCESS);  // for the fixture
+}
+
+TEST_F(Runtime, LastError_IsTheThreadsReadOnceAndOnlyTheRuntimes) {
+  (void)aclrtGetLastError(ACL_RT_THREAD_LEVEL);
+  EXPECT_EQ(aclrtPeekAtLastError(ACL_RT_THREAD_LEVEL), ACL_SUCCESS);
+  EXPECT_EQ(aclrtSetDevice(7), ACL_ERROR_RT_INVALID_DEVICEID);
+  EXPECT_EQ(aclDestroyTensor(reinterpret_cast<aclTensor*>(1)), ACLNN_ERR_PARAM_INVALID);  // not the runtime's
+  std::thread([] { EXPECT_EQ(aclrtPeekAtLastError(ACL_RT_THREAD_LEVEL), ACL_SUCCESS); }).join();
+  EXPECT_EQ(aclrtSynchronizeDevice(), ACL_SUCCESS);  // a success changes nothing
+  EXPECT_EQ(aclrtPeekAtLastError(ACL_RT_THREAD_LEVEL), ACL_ERROR_RT_INVALID_DEVICEID);
+  EXPECT_EQ(aclrtGetLastError(ACL_RT_THREAD_LEVEL), ACL_ERROR_RT_INVALID_DEVICEID);
+  EXPECT_EQ(aclrtGetLastError(ACL_RT_THREAD_LEVEL), ACL_SUCCESS);
+  EXPECT_EQ(aclrtGetLastError(static_cast<aclrtLastErrLevel>(3)), ACL_ERROR_RT_PARAM_INVALID);
+  EXPECT_EQ(aclrtPeekAtLastError(static_cast<aclrtLastErrLevel>(3)), ACL_ERROR_RT_PARAM_INVALID);
+}
+
+TEST_F(Runtime, Settings_AcceptWhatHoldsHere) {
+  int32_t major = 0, minor = 0, patch = -1;
+  EXPECT_EQ(aclrtGetVersion(&major, &minor, &patch), ACL_SUCCESS);
+  EXPECT_EQ(major, ACL_MAJOR_VERSION);
+  EXPECT_EQ(minor, ACL_MINOR_VERSION);
+  EXPECT_EQ(patch, ACL_PATCH_VERSION);
+  EXPECT_EQ(aclrtGetVersion(&major, nullptr, &patch), ACL_ERROR_INVALID_PARAM);
+  aclrtFloatOverflowMode mode = ACL_RT_OVERFLOW_MODE_UNDEF;
+  EXPECT_EQ(aclrtSetDeviceSatMode(ACL_RT_OVERFLOW_MODE_INFNAN), ACL_SUCCESS);
+  EXPECT_EQ(aclrtSetDeviceSatMode(ACL_RT_OVERFLOW_MODE_SATURATION), ACL_ERROR_RT_FEATURE_NOT_SUPPORT);
+  EXPECT_EQ(aclrtSetDeviceSatMode(ACL_RT_OVERFLOW_MODE_UNDEF), ACL_ERROR_RT_PARAM_INVALID);
+  EXPECT_EQ(aclrtGetDeviceSatMode(&mode), ACL_SUCCESS);
+  EXPECT_EQ(mode, ACL_RT_OVERFLOW_MODE_INFNAN);
+  cann::Stream stream;
+  EXPECT_EQ(aclrtSetStreamFailureMode(stream, ACL_CONTINUE_ON_FAILURE), ACL_SUCCESS);
+  EXPECT_EQ(aclrtSetStreamFailureMode(stream, ACL_STOP_ON_FAILURE), ACL_ERROR_RT_FEATURE_NOT_SUPPORT);
+  EXPECT_EQ(aclrtSetStreamFailureMode(&stream, 0), ACL_ERROR_RT_PARAM_INVALID);
+  EXPECT_EQ(aclrtSetOpWaitTimeout(3), ACL_SUCCESS);
+  EXPECT_EQ(aclrtSetOpExecuteTimeOut(3), ACL_SUCCESS);
+  EXPECT_EQ(aclrtSetOpExecuteTimeOutWithMs(3), ACL_SUCCESS);
+  uint64_t actual = 0;
+  EXPECT_EQ(aclrtSetOpExecuteTimeOutV2(17, &actual), ACL_SUCCESS);
+  EXPECT_EQ(actual, 17u);
+  EXPECT_EQ(aclrtSetOpExecuteTimeOutV2(17, nullptr), ACL_ERROR_INVALID_PARAM);
+  EXPECT_EQ(aclrtGetOpTimeOutInterval(&actual), ACL_SUCCESS);
+  EXPECT_EQ(aclrtGetOpTimeOutInterval(nullptr), ACL_ERROR_INVALID_PARAM);
+  EXPECT_EQ(aclrtSynchronizeDeviceWithTimeout(-2), ACL_ERROR_RT_PARAM_INVALID);
+  EXPECT_EQ(aclrtSynchronizeDeviceWithTimeout(100), ACL_SUCCESS);
+}
+
+TEST(Profile, Marks_AreAccepted) {
+  EXPECT_EQ(aclprofStr2Id("a"), aclprofStr2Id("a"));
+  EXPECT_NE(aclprofStr2Id("a"), aclprofStr2Id("b"));
+  EXPECT_EQ(aclprofStr2Id(nullptr), 0u);
+  aclprofEventAttributes attributes{};
+  EXPECT_EQ(aclprofRangePushEx(&attributes), ACL_SUCCESS);
+  EXPECT_EQ(aclprofRangePushEx(nullptr), ACL_ERROR_INVALID_PARAM);
+  EXPECT_EQ(aclprofRangePop(), ACL_SUCCESS);
 }
 
 TEST_F(Runtime, ContextDestroyed_TakesItsStreamsWithIt) {
@@ -233,6 +310,15 @@ TEST(Values, Float16_ConvertsBothWaysForEveryPattern) {
   }
   EXPECT_EQ(aclFloatToFloat16(1.0f + 0x1p-11f), 0x3c00);  // a tie, to even
   EXPECT_EQ(aclFloatToFloat16(65520.0f), 0x7c00);
+  for (const int mode : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+    ASSERT_EQ(std::fesetround(mode), 0);
+    const aclFloat16 above_one = aclFloatToFloat16(1.0f + 0x1p-11f), last = aclFloatToFloat16(65519.0f);
+    const int after = std::fegetround();
+    std::fesetround(FE_TONEAREST);
+    EXPECT_EQ(after, mode);
+    EXPECT_EQ(above_one, 0x3c00);
+    EXPECT_EQ(last, 0x7bff);
+  }
   EXPECT_EQ(aclFloat16ToFloat(0x0001), 0x1p-24f);
 }
 

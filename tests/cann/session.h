@@ -10,6 +10,7 @@
 #include "aclnn/acl_meta.h"
 #include "aclnnop/aclnn_mse_loss.h"
 #include "aclnnop/aclnn_mse_loss_backward.h"
+#include "aclnnop/aclnn_mse_loss_out.h"
 #include "opdev/op_errno.h"
 
 namespace cann {

@@ -187,6 +187,8 @@ TEST_F(Streams, EventFlag_IsCheckedByItsBits) {
   for (const uint32_t flag : {ACL_EVENT_SYNC, ACL_EVENT_TIME_LINE, ACL_EVENT_SYNC | ACL_EVENT_TIME_LINE}) {
     ASSERT_EQ(aclrtCreateEventWithFlag(&event, flag), ACL_SUCCESS);
     EXPECT_EQ(aclrtDestroyEvent(event), ACL_SUCCESS);
+    ASSERT_EQ(aclrtCreateEventExWithFlag(&event, flag), ACL_SUCCESS);
+    EXPECT_EQ(aclrtDestroyEvent(event), ACL_SUCCESS);
   }
   EXPECT_EQ(aclrtCreateEventWithFlag(&event, 0), ACL_ERROR_RT_PARAM_INVALID);
   EXPECT_EQ(aclrtCreateEventWithFlag(&event, 0x100), ACL_ERROR_RT_PARAM_INVALID);
@@ -234,6 +236,19 @@ TEST_F(Streams, DestroyedWithWork_FinishesWhatCanRun) {
   EXPECT_EQ(aclrtMemsetAsync(memory.data(), kLarge, 2, kLarge, own), ACL_SUCCESS);
   EXPECT_EQ(aclrtDestroyStream(own), ACL_SUCCESS);
   EXPECT_EQ(memory[kLarge - 1], 2);
+}
+
+TEST_F(Streams, DestroyedByForce_DropsWhatHasNotStarted) {
+  Event never, behind;
+  char byte = 0;
+  aclrtStream own;
+  ASSERT_EQ(aclrtCreateStream(&own), ACL_SUCCESS);
+  EXPECT_EQ(aclrtStreamWaitEvent(own, never), ACL_SUCCESS);
+  EXPECT_EQ(aclrtMemsetAsync(&byte, 1, 1, 1, own), ACL_SUCCESS);
+  EXPECT_EQ(aclrtRecordEvent(behind, own), ACL_SUCCESS);
+  EXPECT_EQ(aclrtDestroyStreamForce(own), ACL_SUCCESS);
+  EXPECT_EQ(aclrtSynchronizeEvent(behind), ACL_SUCCESS);
+  EXPECT_EQ(byte, 0);
 }
 
 TEST_F(Streams, DestroyedBehindAnEventNobodyRecords_DropsTheRestAndItsRecords) {

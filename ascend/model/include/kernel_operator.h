@@ -6,7 +6,9 @@
 #include "model_kernel_tensor.h"
 
 namespace AscendC {
+inline namespace MODEL_ARCHITECTURE {
 
+#if MODEL_HAS_COPY_PAD
 struct DataCopyExtParams {
   DataCopyExtParams() = default;
   DataCopyExtParams(uint16_t count, uint32_t length, uint32_t src, uint32_t dst, uint32_t reserved)
@@ -25,6 +27,7 @@ struct DataCopyPadExtParams {
   uint8_t rightPadding = 0;
   T paddingValue = {};
 };
+#endif
 
 template <typename T>
 void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src, uint32_t count) {
@@ -34,6 +37,7 @@ template <typename T>
 void DataCopy(const GlobalTensor<T>& dst, const LocalTensor<T>& src, uint32_t count) {
   model::PlainCopyToGlobal(dst.address(), src.ref(), count, sizeof(T));
 }
+#if MODEL_HAS_COPY_PAD
 template <typename T>
 void DataCopyPad(const LocalTensor<T>& dst, const GlobalTensor<T>& src, const DataCopyExtParams& p,
                  const DataCopyPadExtParams<T>& pad) {
@@ -46,6 +50,7 @@ void DataCopyPad(const GlobalTensor<T>& dst, const LocalTensor<T>& src, const Da
   model::CopyToGlobal("DataCopyPad", dst.address(), src.ref(),
                       {p.blockCount, p.blockLen, p.dstStride, p.srcStride, sizeof(T), false, 0, 0, 0});
 }
+#endif
 
 template <typename T>
 void Add(const LocalTensor<T>& dst, const LocalTensor<T>& a, const LocalTensor<T>& b, const int32_t& count) {
@@ -79,6 +84,12 @@ void Cast(const LocalTensor<T>& dst, const LocalTensor<U>& src, const RoundMode&
                     count);
 }
 
+template <typename T, CacheLine line>
+void DataCacheCleanAndInvalid(const GlobalTensor<T>& dst) {
+  static_assert(line == CacheLine::SINGLE_CACHE_LINE);
+  model::CleanCacheLine(dst.address());
+}
+
 template <pipe_t pipe>
 void PipeBarrier() {
   static_assert(pipe == PIPE_V || pipe == PIPE_MTE2 || pipe == PIPE_MTE3 || pipe == PIPE_ALL);
@@ -109,4 +120,5 @@ void WaitFlag(int32_t id) {
   model::Core::Current().WaitFlag(static_cast<int>(event), EventTarget(event), id);
 }
 
+}  // namespace MODEL_ARCHITECTURE
 }  // namespace AscendC

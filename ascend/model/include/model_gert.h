@@ -22,6 +22,7 @@ enum Format { FORMAT_ND = 2 };
 namespace fe {
 
 struct PlatFormInfos {
+  int soc_version = 1;  // platform_ascendc::SocVersion::ASCEND910B
   uint32_t aiv_cores = 48;
   uint64_t ub_bytes = 196352;
   uint64_t l2_bytes = uint64_t{192} << 20;
@@ -59,6 +60,8 @@ struct StorageShape {
   Shape origin;
   const Shape& GetStorageShape() const { return origin; }
   const Shape& GetOriginShape() const { return origin; }
+  Shape& MutableOriginShape() { return origin; }
+  Shape& MutableStorageShape() { return storage; }
 };
 
 struct CompileTimeTensorDesc {

@@ -4,6 +4,7 @@
 #include "model_kernel_tensor.h"
 
 namespace AscendC {
+inline namespace MODEL_ARCHITECTURE {
 
 struct TQueConfig {
   uint32_t bufferNumber = 0;
@@ -119,4 +120,5 @@ class TPipe {
   }
 };
 
+}  // namespace MODEL_ARCHITECTURE
 }  // namespace AscendC

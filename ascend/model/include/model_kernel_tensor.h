@@ -7,6 +7,24 @@
 
 #include "model/units.h"
 
+// The chip that the kernel is compiled for; Atlas A2 and A3 by default.
+#ifndef __NPU_ARCH__
+#define __NPU_ARCH__ 2201
+#endif
+#if __NPU_ARCH__ == 2002
+#define MODEL_ARCHITECTURE ascend310p
+#define MODEL_HAS_BFLOAT16 0
+#define MODEL_HAS_COPY_PAD 0  // nor L2 cache hints, nor separate vector cores
+#elif __NPU_ARCH__ == 3510
+#define MODEL_ARCHITECTURE ascend950
+#define MODEL_HAS_BFLOAT16 1
+#define MODEL_HAS_COPY_PAD 1
+#else
+#define MODEL_ARCHITECTURE ascend910b
+#define MODEL_HAS_BFLOAT16 1
+#define MODEL_HAS_COPY_PAD 1
+#endif
+
 #define __global__
 #define __aicore__
 #define __gm__
@@ -14,8 +32,10 @@
 #define GM_ADDR uint8_t*
 
 #define KERNEL_TYPE_AIV_ONLY 0
-#define KERNEL_TASK_TYPE_DEFAULT(type) \
-  static_assert((type) == KERNEL_TYPE_AIV_ONLY, "the model has vector cores only")
+#define KERNEL_TYPE_AICORE 6
+#define KERNEL_TASK_TYPE_DEFAULT(type)                                                      \
+  static_assert((type) == (MODEL_HAS_COPY_PAD ? KERNEL_TYPE_AIV_ONLY : KERNEL_TYPE_AICORE), \
+                "not a kernel type of this chip for vector work")
 #define REGISTER_TILING_DEFAULT(type) \
   static_assert(std::is_trivially_copyable_v<type> && sizeof(type) % 8 == 0)
 #define GET_TILING_DATA_WITH_STRUCT(type, name, address) \
@@ -25,14 +45,18 @@
 struct half {
   uint16_t bits = 0;
 };
+#if MODEL_HAS_BFLOAT16
 struct bfloat16_t {
   uint16_t bits = 0;
 };
+#endif
 
 enum pipe_t { PIPE_S, PIPE_V, PIPE_M, PIPE_MTE1, PIPE_MTE2, PIPE_MTE3, PIPE_ALL };
 using TEventID = int8_t;
 
 namespace AscendC {
+// Objects for different chips can be linked into one program.
+inline namespace MODEL_ARCHITECTURE {
 
 namespace model = ascend_model;
 
@@ -45,6 +69,7 @@ enum class CacheMode {
   CACHE_MODE_LAST = 2,
   CACHE_MODE_PERSISTENT = 4
 };
+enum class CacheLine : uint64_t { SINGLE_CACHE_LINE = 0, ENTIRE_DATA_CACHE };
 enum class CacheRwMode { READ = 1, WRITE = 2, RW = 3 };
 enum class HardEvent {
   MTE2_V,
@@ -66,10 +91,14 @@ struct IsSameType : std::is_same<T, U> {};
 
 template <typename T>
 constexpr model::Element ElementOf() {
-  return std::is_same_v<T, float>        ? model::Element::kFloat32
-         : std::is_same_v<T, half>       ? model::Element::kFloat16
-         : std::is_same_v<T, bfloat16_t> ? model::Element::kBfloat16
-                                         : model::Element::kOther;
+#if MODEL_HAS_BFLOAT16
+  if (std::is_same_v<T, bfloat16_t>) {
+    return model::Element::kBfloat16;
+  }
+#endif
+  return std::is_same_v<T, float>  ? model::Element::kFloat32
+         : std::is_same_v<T, half> ? model::Element::kFloat16
+                                   : model::Element::kOther;
 }
 
 template <typename T>
@@ -81,7 +110,9 @@ uint32_t BitsOf(const T& value) {
 
 inline float FloatOf(float value) { return value; }
 inline float FloatOf(half value) { return model::HalfToFloat(value.bits); }
+#if MODEL_HAS_BFLOAT16
 inline float FloatOf(bfloat16_t value) { return model::BfloatToFloat(value.bits); }
+#endif
 
 inline int64_t GetBlockIdx() { return model::Core::Current().options().block; }
 inline int64_t GetBlockNum() { return model::Core::Current().options().blocks; }
@@ -129,8 +160,10 @@ class GlobalTensor {
     address_ = reinterpret_cast<uintptr_t>(buffer);
     size_ = size;
   }
+#if MODEL_HAS_COPY_PAD
   template <CacheRwMode rw = CacheRwMode::RW>
   void SetL2CacheHint(CacheMode) {}
+#endif
   GlobalTensor operator[](uint64_t offset) const {
     GlobalTensor moved = *this;
     moved.address_ += offset * sizeof(T);
@@ -143,6 +176,9 @@ class GlobalTensor {
     model::ScalarReadGlobal(address_ + offset * sizeof(T), &value, sizeof(T));
     return value;
   }
+  void SetValue(uint64_t offset, T value) {
+    model::ScalarWriteGlobal(address_ + offset * sizeof(T), &value, sizeof(T));
+  }
   uintptr_t address() const { return address_; }
 
  private:
@@ -150,4 +186,5 @@ class GlobalTensor {
   uint64_t size_ = 0;
 };
 
+}  // namespace MODEL_ARCHITECTURE
 }  // namespace AscendC

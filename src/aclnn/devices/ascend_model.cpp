@@ -66,8 +66,8 @@ ascend_model::DType model_dtype(DType dtype) {
 }
 
 Status run_on_model(const Call& call, const Buffers& buffers) {
-  // The gradient is the only Ascend kernel; the loss runs on the CPU.
-  if (call.plan.op != Op::kGrad) return run(call.plan, buffers, Options{});
+  // The gradient is the only Ascend kernel; the losses run on the CPU.
+  if (call.plan.op != Op::kGrad) return run_on_cpu(call, buffers);
   if (call.plan.numel == 0) return {};
   const OperandView& out = call.views[kOut];
   const DType dtype = call.plan.dtype;

@@ -9,7 +9,7 @@ namespace mseloss::cpu {
 namespace {
 
 constexpr int64_t kMinInterleaveElements = 16;  // shorter rows are cheaper to transpose
-constexpr int64_t kStageRowBytes = 512, kStageBytes = 18 * 1024;
+constexpr int64_t kStageRowBytes = 512;
 constexpr int64_t kLineBytes = 64, kPrefetchBytes = 8192;
 
 // Calls f(T()) with the unsigned integer type of `size` bytes.
@@ -99,12 +99,11 @@ void TilePacker::transpose(const char* from, char* to) const {
 }
 
 // Through a staging buffer in which the operand's elements are contiguous.
-void TilePacker::transpose_strided(const char* from, char* to) const {
+void TilePacker::transpose_strided(const char* from, char* to, char* stage) const {
   const PackDimension row = dims_[row_], column = dims_[0];
   const int64_t rows = std::min(row.extent, kStageRowBytes / size_), pitch = rows + kLineBytes / size_;
   const int64_t columns = std::min(column.extent, kStageBytes / size_ / pitch);
   const bool pack = direction_ == Direction::kPack;
-  alignas(kLineBytes) char stage[kStageBytes];
   Segment strided[kStageBytes / kLineBytes];
   for (int64_t k = 0; k < columns; ++k) {
     const ptrdiff_t staged = k * pitch * size_;
@@ -176,7 +175,7 @@ void TilePacker::replicate_elements(const char* from, char* packed) const {
                                                  static_cast<size_t>(copies_), static_cast<size_t>(pitch_));
 }
 
-void TilePacker::copy(const char* from, char* packed) const {
+void TilePacker::copy(const char* from, char* packed, char* stage) const {
   const bool one_segment = kind_ == Kind::kContiguous && dims_[0].extent == rows_;
   if (copies_ > 1 && one_segment) return replicate_elements(from, packed);
   char* to = packed + rows_ * (pitch_ - 1) * size_;
@@ -191,7 +190,7 @@ void TilePacker::copy(const char* from, char* packed) const {
       transpose(from, to);
       break;
     case Kind::kStridedTranspose:
-      transpose_strided(from, to);
+      transpose_strided(from, to, stage);
       break;
     case Kind::kElements:
       copy_elements(from, to);

@@ -8,6 +8,9 @@ namespace mseloss::cpu {
 
 // Bytes past a packed tile that packing may write.
 inline constexpr int kPackedTileSlack = kReplicateOverrun;
+// Bytes of the staging buffer that copy() needs, aligned to a cache line. The caller provides it, because it
+// is too large for a small stack.
+inline constexpr int64_t kStageBytes = 18 * 1024;
 
 class TilePacker {
  public:
@@ -16,7 +19,7 @@ class TilePacker {
   void prepare(Direction direction, int rank, const int64_t* extent, const int64_t* operand,
                const int64_t* packed, int size);
   bool fits(int rank, const int64_t* extent) const;
-  void copy(const char* from, char* to) const;
+  void copy(const char* from, char* to, char* stage) const;
 
  private:
   // A tile is copied in segments or 2-D blocks of one kind, which span dims_[column_] and dims_[row_].
@@ -43,7 +46,7 @@ class TilePacker {
   void copy_strided_segments(const Segment* segments, size_t count, const char* from, char* to,
                              const PackDimension& strided, int64_t n) const;
   void transpose(const char* from, char* to) const;
-  void transpose_strided(const char* from, char* to) const;
+  void transpose_strided(const char* from, char* to, char* stage) const;
   void copy_elements(const char* from, char* to) const;
   void repeat_blocks(char* packed) const;
   void replicate_elements(const char* from, char* packed) const;

@@ -1,6 +1,8 @@
 #include "cpu/schedule/tile_loop.h"
 
 #include <algorithm>
+#include <new>
+#include <type_traits>
 
 #include "cpu/pack/tile_packer.h"
 
@@ -69,7 +71,7 @@ class TileLoop {
       packer.prepare(direction, plan_.rank, extent_, plan_.stride[o], packed_stride_,
                      size_of(plan_.dtypes[o]));
     }
-    packer.copy(from, to);
+    packer.copy(from, to, stage_);
   }
 
   void pack(int o) {
@@ -153,12 +155,18 @@ class TileLoop {
   int64_t packed_numel_ = 0;  // padding included: conversions run over it
   int recent_[kOperands] = {};
   TilePacker packers_[kOperands][2];
+  alignas(64) char stage_[kStageBytes];
 };
+
+// The loop itself lies in scratch memory too: its segment lists and staging buffer would take 70 KiB
+// of the caller's stack.
+constexpr size_t kLoopBytes = (sizeof(TileLoop) + 63) / 64 * 64;
+static_assert(alignof(TileLoop) <= 64 && std::is_trivially_destructible_v<TileLoop>);
 
 }  // namespace
 
 size_t scratch_bytes(const Plan& plan, const Tiling& tiling) {
-  size_t bytes = 0;
+  size_t bytes = kLoopBytes;
   for (int o = 0; o < kOperands; ++o) {
     if (!has(plan, o) || tiling.direct[o]) continue;
     bytes += packed_bytes(plan, tiling, plan.dtype);
@@ -169,8 +177,8 @@ size_t scratch_bytes(const Plan& plan, const Tiling& tiling) {
 
 void run_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first, int64_t last,
                char* scratch, SweepRunner* runner) {
-  TileLoop loop(plan, tiling, data, scratch, runner);
-  for (int64_t index = first; index < last; ++index) loop.run(index);
+  auto* const loop = new (scratch) TileLoop(plan, tiling, data, scratch + kLoopBytes, runner);
+  for (int64_t index = first; index < last; ++index) loop->run(index);
 }
 
 }  // namespace mseloss::cpu

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model_gert.h"
@@ -41,15 +43,38 @@ class OpAttrDef {
   std::string default_value;
 };
 
+// The differences of one chip from the operator's definition.
+class OpAICoreConfig {
+ public:
+  OpParamDef& Input(const char* name) { return inputs.emplace_back(name); }
+  OpParamDef& Output(const char* name) { return outputs.emplace_back(name); }
+  OpAICoreConfig& DynamicCompileStaticFlag(bool value) { return Flag("dynamicCompileStatic", value); }
+  OpAICoreConfig& DynamicFormatFlag(bool value) { return Flag("dynamicFormat", value); }
+  OpAICoreConfig& DynamicRankSupportFlag(bool value) { return Flag("dynamicRankSupport", value); }
+  OpAICoreConfig& DynamicShapeSupportFlag(bool value) { return Flag("dynamicShapeSupport", value); }
+  OpAICoreConfig& NeedCheckSupportFlag(bool value) { return Flag("needCheckSupport", value); }
+  OpAICoreConfig& PrecisionReduceFlag(bool value) { return Flag("precisionReduce", value); }
+
+  std::deque<OpParamDef> inputs;
+  std::deque<OpParamDef> outputs;
+  std::map<std::string, bool> flags;
+
+ private:
+  OpAICoreConfig& Flag(const char* name, bool value) { return flags[name] = value, *this; }
+};
+
 class OpAICoreDef {
  public:
   OpAICoreDef& SetTiling(ge::graphStatus (*function)(gert::TilingContext*)) {
     return tiling = function, *this;
   }
-  OpAICoreDef& AddConfig(const char* soc) { return configs.emplace_back(soc), *this; }
+  OpAICoreDef& AddConfig(const char* soc) { return AddConfig(soc, OpAICoreConfig()); }
+  OpAICoreDef& AddConfig(const char* soc, OpAICoreConfig config) {
+    return configs.emplace_back(soc, std::move(config)), *this;
+  }
 
   ge::graphStatus (*tiling)(gert::TilingContext*) = nullptr;
-  std::vector<std::string> configs;
+  std::vector<std::pair<std::string, OpAICoreConfig>> configs;
 };
 
 class OpDef {

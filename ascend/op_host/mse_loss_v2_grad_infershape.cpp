@@ -1,9 +1,9 @@
-// The operator definition, and the inference of y's shape and dtype for graphs.
+// Inference of y's shape and dtype for graphs.
+#ifdef MSE_LOSS_V2_GRAD_SEPARATE_LIBRARIES
+#include "register/op_impl_registry.h"
+#else
 #include "register/op_def_registry.h"
-
-namespace optiling {
-ge::graphStatus TilingMseLossV2Grad(gert::TilingContext* context);  // mse_loss_v2_grad_tiling.cpp
-}
+#endif
 
 namespace {
 
@@ -27,6 +27,10 @@ bool MergeDim(int64_t dim, int64_t* merged) {
   }
   return dim == kUnknownDim;
 }
+
+}  // namespace
+
+namespace ops {
 
 ge::graphStatus InferShapeMseLossV2Grad(gert::InferShapeContext* context) {
   gert::Shape* y = context->GetOutputShape(0);
@@ -67,34 +71,10 @@ ge::graphStatus InferDataTypeMseLossV2Grad(gert::InferDataTypeContext* context) 
   return context->SetOutputDataType(0, context->GetInputDataType(0));
 }
 
-}  // namespace
-
-namespace ops {
-
-class MseLossV2Grad : public OpDef {
- public:
-  explicit MseLossV2Grad(const char* name) : OpDef(name) {
-    for (const char* input : {"predict", "label", "dout"}) {
-      this->Input(input)
-          .ParamType(REQUIRED)
-          .DataType({ge::DT_FLOAT16, ge::DT_FLOAT, ge::DT_BF16})
-          .Format({ge::FORMAT_ND, ge::FORMAT_ND, ge::FORMAT_ND})
-          .UnknownShapeFormat({ge::FORMAT_ND, ge::FORMAT_ND, ge::FORMAT_ND})
-          .AutoContiguous();
-    }
-    this->Output("y")
-        .ParamType(REQUIRED)
-        .DataType({ge::DT_FLOAT16, ge::DT_FLOAT, ge::DT_BF16})
-        .Format({ge::FORMAT_ND, ge::FORMAT_ND, ge::FORMAT_ND})
-        .UnknownShapeFormat({ge::FORMAT_ND, ge::FORMAT_ND, ge::FORMAT_ND});
-    this->Attr("reduction").AttrType(OPTIONAL).String("mean");
-    this->SetInferShape(InferShapeMseLossV2Grad).SetInferDataType(InferDataTypeMseLossV2Grad);
-    this->AICore().SetTiling(optiling::TilingMseLossV2Grad);
-    this->AICore().AddConfig("ascend910b");    // Atlas A2
-    this->AICore().AddConfig("ascend910_93");  // Atlas A3
-  }
-};
-
-OP_ADD(MseLossV2Grad);
+#ifdef MSE_LOSS_V2_GRAD_SEPARATE_LIBRARIES
+IMPL_OP_INFERSHAPE(MseLossV2Grad)
+    .InferShape(InferShapeMseLossV2Grad)
+    .InferDataType(InferDataTypeMseLossV2Grad);
+#endif
 
 }  // namespace ops

@@ -1,0 +1,166 @@
+// The first call of a process, and of a thread, with each allocation and each thread start failing in turn,
+// alone or with all later ones. The call returns kOutOfMemory or the right result, nothing aborts or hangs,
+// and the next call works. Each case runs in a process of its own, which this program starts.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "mseloss/mseloss.h"
+#include "tests/support/injection.h"
+
+namespace {
+
+using mseloss::Code;
+using mseloss::Reduction;
+using mseloss::Status;
+
+constexpr int kNoFailure = 0, kFailure = 3;  // exit codes of a case that went well
+
+// Static memory: nothing allocates before the call.
+constexpr int64_t kSide = 600, kCount = kSide * kSide;
+alignas(64) float x[kCount], y[kCount], out[kCount];
+float loss;
+const int64_t kDense[] = {kCount}, kSquare[] = {kSide, kSide}, kTransposed[] = {1, kSide};
+const float g = 1;
+
+struct Operation {
+  const char* name;
+  Status (*call)();
+  bool (*is_right)();
+  void (*clear)();
+  bool (*is_untouched)();
+};
+
+void clear_out() { std::memset(out, 0, sizeof(out)); }
+bool out_is_zero() {
+  for (const float each : out) {
+    if (each != 0) return false;
+  }
+  return true;
+}
+void clear_loss() { loss = -1; }
+bool loss_is_clear() { return loss == -1; }
+bool grad_is_right() { return out[0] == 4 && out[kCount / 2] == 4 && out[kCount - 1] == 4; }
+bool sum_is_right() { return loss == 4 * static_cast<float>(kCount); }
+
+const Operation kOperations[] = {
+    {"dense_gradient",
+     [] {
+       return mseloss::grad(&g, {x, kDense}, {y, kDense}, Reduction::kSum, {out, kDense});
+     },
+     grad_is_right, clear_out, out_is_zero},
+    {"transposed_gradient",
+     [] {
+       return mseloss::grad(&g, {x, kSquare}, {y, kSquare, kTransposed}, Reduction::kSum, {out, kSquare});
+     },
+     grad_is_right, clear_out, out_is_zero},
+    {"sum",
+     [] {
+       return mseloss::loss({x, kDense}, {y, kDense}, Reduction::kSum, &loss);
+     },
+     sum_is_right, clear_loss, loss_is_clear},
+    {"exact_sum",
+     [] {
+       return mseloss::loss({x, kDense}, {y, kDense}, Reduction::kSum, &loss, {.exact = true});
+     },
+     sum_is_right, clear_loss, loss_is_clear},
+    {"small_transposed_gradient",
+     [] {
+       static const int64_t shape[] = {40, 40}, strides[] = {1, 40};
+       const Status status =
+           mseloss::grad(&g, {x, shape}, {y, shape, strides}, Reduction::kSum, {out, shape}, {.threads = 1});
+       out[kCount / 2] = out[kCount - 1] = out[0];
+       return status;
+     },
+     grad_is_right, clear_out, out_is_zero},
+};
+
+#define CASE_REQUIRE(condition)                                    \
+  do {                                                             \
+    if (!(condition)) {                                            \
+      std::fprintf(stderr, "line %d: %s\n", __LINE__, #condition); \
+      std::_Exit(1);                                               \
+    }                                                              \
+  } while (0)
+
+// One call with event k failing, then calls without a failure. Returns the exit code.
+int check(const Operation& operation, int64_t k, bool and_all_later) {
+  operation.clear();
+  Status status;
+  bool happened;
+  {
+    const injection::Failure failure(k, and_all_later);
+    status = operation.call();
+    happened = failure.happened();
+  }
+  if (status.ok()) {
+    CASE_REQUIRE(operation.is_right());
+  } else {
+    CASE_REQUIRE(happened);
+    CASE_REQUIRE(status.code() == Code::kOutOfMemory);
+    CASE_REQUIRE(operation.is_untouched());
+  }
+  for (int round = 0; round < 3; ++round) {
+    operation.clear();
+    CASE_REQUIRE(operation.call().ok());
+    CASE_REQUIRE(operation.is_right());
+  }
+  return happened ? kFailure : kNoFailure;
+}
+
+// argv: --case OPERATION first|thread K once|onwards
+int run_case(char** argv) {
+  alarm(20);  // a hang ends with a signal
+  for (int64_t i = 0; i < kCount; ++i) x[i] = 3, y[i] = 1;
+  const Operation* operation = kOperations;
+  while (std::strcmp(operation->name, argv[2]) != 0) ++operation;
+  const int64_t k = std::atoll(argv[4]);
+  const bool onwards = std::strcmp(argv[5], "onwards") == 0;
+  if (std::strcmp(argv[3], "first") == 0) return check(*operation, k, onwards);
+  // The process has been here before; the calling thread has not.
+  CASE_REQUIRE(operation->call().ok());
+  int code = -1;
+  std::thread([&] { code = check(*operation, k, onwards); }).join();
+  return code;
+}
+
+class FirstUse : public testing::TestWithParam<std::tuple<int, std::string, std::string>> {};
+INSTANTIATE_TEST_SUITE_P(Calls, FirstUse,
+                         testing::Combine(testing::Range(0, static_cast<int>(std::size(kOperations))),
+                                          testing::Values("first", "thread"),
+                                          testing::Values("once", "onwards")),
+                         [](const auto& info) {
+                           return std::string(kOperations[std::get<0>(info.param)].name) + "_" +
+                                  std::get<1>(info.param) + "_" + std::get<2>(info.param);
+                         });
+
+TEST_P(FirstUse, WithoutMemory_IsACodeOrRightAndTheNextCallWorks) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer replaces the allocation functions itself";
+#endif
+  const auto& [operation, who, which] = GetParam();
+  setenv("MSELOSS_NUM_THREADS", "4", 1);
+  constexpr int64_t kMost = 2000;
+  int64_t k = 0;
+  for (; k < kMost; ++k) {
+    const int code = injection::run_this_program(
+        {"--case", kOperations[operation].name, who.c_str(), std::to_string(k).c_str(), which.c_str()});
+    if (code == kNoFailure) break;
+    ASSERT_EQ(code, kFailure) << "event " << k;
+  }
+  EXPECT_LT(k, kMost);
+  std::printf("[  EVENTS  ] %lld allocations and thread starts\n", static_cast<long long>(k));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc == 6 && std::strcmp(argv[1], "--case") == 0) return run_case(argv);
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
