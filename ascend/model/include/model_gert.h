@@ -61,7 +61,7 @@ struct StorageShape {
   const Shape& GetStorageShape() const { return origin; }
   const Shape& GetOriginShape() const { return origin; }
   Shape& MutableOriginShape() { return origin; }
-  Shape& MutableStorageShape() { return storage; }
+  Shape& MutableStorageShape() { return origin; }
 };
 
 struct CompileTimeTensorDesc {
