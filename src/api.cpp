@@ -43,7 +43,7 @@ Status loss_and_grad(const ConstTensor& input, const ConstTensor& target, Reduct
 
 Status PartialSum::add(const ConstTensor& input, const ConstTensor& target, Mode mode,
                        const Options& options) {
-  double unused = 0;
+  double unused = 0;  // make_loss_plan() and check_buffers() need an output; a sweep does not write it
   const Tensor out(&unused, input.dtype);
   Plan plan;
   if (Status status = make_loss_plan(input, target, Reduction::kSum, out, &plan, kLossNames); !status.ok()) {

@@ -1,5 +1,5 @@
-// The interface between plans and devices. A backend partitions the work and owns threads, launches and
-// streams.
+// The interface of a backend, which runs the sweeps of a plan on one kind of device: it divides the work and
+// owns threads, launches and streams.
 #pragma once
 
 #include "mseloss/partial_sum.h"

@@ -9,8 +9,8 @@ namespace {
 
 const Backend& backend_for(const Plan&, const Buffers&) { return cpu::kBackend; }  // the only one so far
 
-// The elementwise loss of a fused plan as a separate plan in the compute dtype, because a loss of another
-// dtype than the gradient's must not be rounded to the gradient's dtype first.
+// The elementwise loss of a loss_and_grad plan as a separate plan in the compute dtype: if loss and gradient
+// have different dtypes, the loss must not be rounded to the gradient's dtype first.
 Plan loss_plan(const Plan& fused) {
   Plan plan = fused;
   plan.op = Op::kLoss;
@@ -64,7 +64,7 @@ Status run(const Plan& plan, const Buffers& buffers, const Options& options) {
   }
   const Sweep sum = options.exact ? Sweep::kExactSum : Sweep::kFastSum;
   if (plan.op == Op::kLoss) return run_loss(plan, buffers, sum, options);
-  // The exact sweep needs unmodified inputs, so in place the loss is computed before the gradient.
+  // An exact sweep needs unmodified inputs, so the loss is computed before a gradient that overwrites one.
   const bool in_place = buffers[kOut] == buffers[kInput] || buffers[kOut] == buffers[kTarget];
   if (!in_place && !options.exact) return run_loss(plan, buffers, Sweep::kGradSum, options);
   if (Status status = run_loss(plan, buffers, sum, options); !status.ok()) return status;

@@ -48,7 +48,7 @@ aclError synchronize_device(const char* function, int32_t timeout) noexcept {
   aclError failure = ACL_SUCCESS;
   if (!wait_all(*context, timeout, &failure)) {
     return fail(ACL_ERROR_RT_STREAM_SYNC_TIMEOUT,
-                "%s: expected the streams to finish within %d ms, got no end", function, timeout);
+                "%s: expected the streams to finish within %d ms, got a timeout", function, timeout);
   }
   if (failure == ACL_SUCCESS) return failure;
   return fail(failure, "%s: work on a stream failed with %d", function, failure);
@@ -100,7 +100,7 @@ using namespace mseloss::acl;
 aclError aclInit(const char*) {
   const std::lock_guard lock(g_process.mutex);
   if (g_process.initialised) {
-    return fail(ACL_ERROR_REPEAT_INITIALIZE, "aclInit: expected one call until aclFinalize, got a second");
+    return fail(ACL_ERROR_REPEAT_INITIALIZE, "aclInit: already initialised; call aclFinalize first");
   }
   g_process.initialised = true;
   return ACL_SUCCESS;
@@ -198,11 +198,11 @@ aclError aclrtDestroyContext(aclrtContext context) {
   {
     const std::lock_guard lock(g_process.mutex);
     if (context == g_process.device_context) {
-      return fail(ACL_ERROR_RT_CONTEXT_NULL,
-                  "aclrtDestroyContext: context: expected one of aclrtCreateContext, got the device's "
-                  "default context "
-                  "%p, which aclrtResetDevice ends",
-                  context);
+      return fail(
+          ACL_ERROR_RT_CONTEXT_NULL,
+          "aclrtDestroyContext: context: expected a context from aclrtCreateContext, got the device's "
+          "default context %p, which aclrtResetDevice destroys",
+          context);
     }
   }
   if (!destroy_context(context)) {

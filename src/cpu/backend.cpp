@@ -33,7 +33,8 @@ void free_scratch() noexcept {
 class ThreadEnd {
  public:
   ThreadEnd() noexcept : made_(pthread_key_create(&key_, [](void*) { free_scratch(); }) == 0) {}
-  // False if memory runs out. Without a key, of which a process has about 1000, scratch memory leaks.
+  // Returns false if memory runs out. If the process had no key left (it has about 1000), the scratch memory
+  // of threads that end is leaked.
   bool watch_this_thread() const noexcept {
     return !made_ || pthread_setspecific(key_, &thread_scratch) == 0;
   }
@@ -59,7 +60,7 @@ char* scratch_memory(size_t bytes) noexcept {
 // and each first touches its own pages.
 constexpr int64_t kUnitBytes = 4096;
 
-// From this many elements on, waking sleeping helpers pays.
+// Below this size, a call on sleeping helpers runs faster on one thread.
 constexpr int64_t kWakeElements = 128 * 1024;
 
 struct Job {
@@ -157,7 +158,8 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
   if (const size_t bytes = shares + job.scratch_each * job.threads; bytes != 0) {
     char* const memory = scratch_memory(bytes);
     if (memory == nullptr) {
-      return Status::error(Code::kOutOfMemory, "scratch: expected %zu bytes of memory, got none", bytes);
+      return Status::error(Code::kOutOfMemory, "out of memory: %zu bytes of scratch memory are needed",
+                           bytes);
     }
     job.scratch = memory + shares;
     if (shares != 0)
@@ -175,7 +177,7 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
 Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
                PartialSum* sum) {
   if (plan.numel == 0) return {};
-  // A sweep may use fewer operands than its plan has: a sum alone writes nothing.
+  // A sum writes no elementwise output and needs only the inputs.
   const bool writes = sweep != Sweep::kFastSum && sweep != Sweep::kExactSum;
   const int operands = plan.operands & (writes ? ~0 : 1 << kInput | 1 << kTarget);
   if (operands == plan.operands && !needs_dimension(plan)) return start(plan, buffers, sweep, options, sum);

@@ -1,4 +1,5 @@
-// Access for the sweeps to a PartialSum, and the constants of its error bound (proof in docs/numerics.md).
+// The operations of the sweeps on a PartialSum, and the constants of its error bound (proof in
+// docs/numerics.md).
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,7 @@ struct SumAccess {
   static void add_exact(PartialSum* total, uint64_t terms);
   static void add_special(PartialSum* total, double value);
   static uint64_t* limbs(PartialSum* total);
-  // Whether some parts can give this sum: for bytes of unknown origin.
+  // Whether add() and merge() can produce this state; for deserialised bytes.
   static bool is_valid(const PartialSum& sum);
 };
 

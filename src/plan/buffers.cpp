@@ -56,9 +56,9 @@ const char* name_of(const Names& names, int operand) {
 }
 
 Status overlap_error(const char* out, const char* other, bool exact_allowed) {
-  return Status::error(Code::kOverlap, "%s: expected memory apart from %s%s, got memory that overlaps it",
-                       out, other,
-                       exact_allowed ? " or exactly its view (same address, strides and dtype)" : "");
+  return Status::error(Code::kOverlap,
+                       "%s: expected memory that does not overlap %s%s, got a partial overlap", out, other,
+                       exact_allowed ? " or is identical to it (same address, strides and dtype)" : "");
 }
 
 }  // namespace
@@ -78,9 +78,10 @@ Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& name
     ranges[o] = byte_range(plan, o, buffers[o]);
   });
   if (null >= 0) {
-    return Status::error(Code::kNullPointer,
-                         "%s: expected the address of %lld broadcast elements, got a null pointer",
-                         name_of(names, null), static_cast<long long>(plan.numel));
+    return Status::error(
+        Code::kNullPointer,
+        "%s: expected the address of its elements (%lld in the broadcast shape), got a null pointer",
+        name_of(names, null), static_cast<long long>(plan.numel));
   }
   const bool fused_none = plan.op == Op::kLossAndGrad && plan.reduction == Reduction::kNone;
   for (int out = kOut; out < kOperands && has(plan, out); ++out) {  // kLossOut implies kOut

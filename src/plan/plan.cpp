@@ -134,10 +134,11 @@ Status set_general_shape(Arguments inputs, Arguments outs, Plan* plan) {
   coalesce(plan);
   for (const Argument& out : outs) {
     if (!may_overlap_itself(byte_view(*plan, out.operand, nullptr))) continue;
-    return Status::error(Code::kOverlap,
-                         "%s: expected strides that give every element memory of its own, got elements that "
-                         "share memory in shape %s",
-                         out.name, ShapeText(*out.view).text);
+    return Status::error(
+        Code::kOverlap,
+        "%s: expected strides that map every index to its own memory, got a view of shape %s "
+        "whose elements overlap",
+        out.name, ShapeText(*out.view).text);
   }
   return {};
 }
@@ -195,8 +196,8 @@ Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, 
     return status;
   for (const Argument* argument : {&inputs[2], &inputs[1]}) {
     if (argument->view->dtype == input.dtype) continue;
-    return Status::error(Code::kDType, "%s: expected the dtype of %s, %s, got %s", argument->name,
-                         names.input, name_of(input.dtype), name_of(argument->view->dtype));
+    return Status::error(Code::kDType, "%s: expected %s, the dtype of %s, got %s", argument->name,
+                         name_of(input.dtype), names.input, name_of(argument->view->dtype));
   }
   if (Status status = check_reduction(reduction); !status.ok()) return status;
   plan->op = Op::kGrad;
@@ -241,7 +242,7 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
   const DType promoted = promote(input.dtype, target.dtype);
   if (promote(promoted, grad_output.dtype) != promoted) {
     return Status::error(
-        Code::kDType, "%s: expected a dtype that %s, which %s and %s promote to, holds, got %s",
+        Code::kDType, "%s: expected a dtype no wider than %s, to which %s and %s promote, got %s",
         names.grad_output, name_of(promoted), names.input, names.target, name_of(grad_output.dtype));
   }
   if (Status status = check_reduction(reduction); !status.ok()) return status;

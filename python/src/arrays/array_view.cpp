@@ -78,8 +78,8 @@ bool ArrayView::read_copy(PyObject* object, Ref* refusal) {
     if (!method && !structure) return false;
   }
   if (writable_) {
-    raise(PyExc_TypeError, "%s: expected an array to write to, got %s, which only gives a copy", name_,
-          Py_TYPE(object)->tp_name);
+    raise(PyExc_TypeError, "%s: expected an array that can be written, got %s, which can only be copied",
+          name_, Py_TYPE(object)->tp_name);
   }
   Ref copy(numpy_asarray(object));
   if (!copy) {

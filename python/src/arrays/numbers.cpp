@@ -20,8 +20,8 @@ double round_to_odd(int64_t integer, int exponent) {
   return std::ldexp(static_cast<double>(kept | int64_t{inexact}), exponent + kExtraBits);
 }
 
-// An int of more than 63 bits whose nearest double is `nearest`. int's own operators: a subclass may have
-// others.
+// Rounds an int of more than 63 bits, whose nearest double is `nearest`. Uses the operators of int itself,
+// because a subclass may override them.
 double round_large_to_odd(PyObject* integer, double nearest) {
   int bits;
   std::frexp(nearest, &bits);
@@ -35,7 +35,7 @@ double round_large_to_odd(PyObject* integer, double nearest) {
   return round_to_odd(PyLong_AsLongLong(leading.get()) | int64_t{inexact}, bits - 61);
 }
 
-// An int as a double whose rounding to `dtype` equals that of the int.
+// Converts an int to a double that rounds to the same value of `dtype` as the int itself.
 double to_double(PyObject* number, DType dtype) {
   int overflow;
   const long long integer = PyLong_AsLongLongAndOverflow(number, &overflow);

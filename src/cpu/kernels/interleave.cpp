@@ -22,12 +22,12 @@ namespace mseloss::cpu {
 template <class T>
 struct StridedLanes {
   static constexpr size_t kLanes = 64 / sizeof(T);
-  static constexpr size_t kMaxStride = kLanes / 4;  // with fewer elements per vector, masks do not pay
+  static constexpr size_t kMaxStride = kLanes / 4;  // masks are slower with fewer than 4 elements per vector
 
   size_t count = 0;                     // elements
   uint8_t mask[8] = {};                 // the lanes that hold them, as bits
-  alignas(64) T compress[kLanes] = {};  // source lane of each lane: from strided to the first lanes
-  alignas(64) T expand[kLanes] = {};    // and back
+  alignas(64) T compress[kLanes] = {};  // source lane of each lane, to gather the elements in the first lanes
+  alignas(64) T expand[kLanes] = {};    // source lane of each lane, for the inverse
 };
 
 template <class T>
@@ -64,8 +64,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr size_t kPrefetchBytes = 8192;
 
-// Prefetch distance in bytes for a row of `bytes`. Past the end of a long row lies, usually, the next tile's
-// data.
+// Prefetch distance in bytes for a row of `bytes`. The data of the next tile usually follows a long row.
 constexpr size_t prefetch_distance(size_t bytes) {
   return bytes < kPrefetchBytes ? kPrefetchBytes / 4 : kPrefetchBytes;
 }
@@ -86,8 +85,8 @@ class Prefetcher {
 
 // to[i * to_stride] = from[i * from_stride], first <= i < n.
 template <class T>
-HWY_INLINE void move_elements(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, size_t first,
-                              size_t n) {
+HWY_INLINE void copy_strided_elements(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride,
+                                      size_t first, size_t n) {
   for (size_t i = first; i < n; ++i) {
     // No alignment is assumed.
     std::memcpy(to + static_cast<ptrdiff_t>(i) * to_stride, from + static_cast<ptrdiff_t>(i) * from_stride,
@@ -190,7 +189,8 @@ HWY_INLINE void deinterleave_rows([[maybe_unused]] D d, const hn::TFromD<D>* fro
   }
 #endif
   for (size_t i = 0; i < rows; ++i) {
-    move_elements(from + i, from_stride, to + static_cast<ptrdiff_t>(i) * to_stride, 1, done, columns);
+    copy_strided_elements(from + i, from_stride, to + static_cast<ptrdiff_t>(i) * to_stride, 1, done,
+                          columns);
   }
 }
 
@@ -229,8 +229,8 @@ void interleave(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, s
   }
 #endif
   for (size_t j = 0; j < columns; ++j) {
-    move_elements(from + static_cast<ptrdiff_t>(j) * from_stride, 1, to + j, static_cast<ptrdiff_t>(columns),
-                  i, rows);
+    copy_strided_elements(from + static_cast<ptrdiff_t>(j) * from_stride, 1, to + j,
+                          static_cast<ptrdiff_t>(columns), i, rows);
   }
 }
 
@@ -262,8 +262,8 @@ void store_strided(const Segment* segments, size_t count, const void* from_bytes
   }
 #endif
   for (const Segment* p = segments; p != segments + count; ++p) {
-    move_elements(reinterpret_cast<const T*>(from + p->from), 1, reinterpret_cast<T*>(to + p->to), stride, 0,
-                  n);
+    copy_strided_elements(reinterpret_cast<const T*>(from + p->from), 1, reinterpret_cast<T*>(to + p->to),
+                          stride, 0, n);
   }
 }
 

@@ -133,7 +133,7 @@ struct SinglePart : S {
   }
 };
 
-// Lanes are below 2^16, so saturation has no effect.
+// The lower 16 bits of each lane. Lanes are below 2^16, so DemoteTo()'s saturation has no effect.
 template <class D>
 HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> low_halves(D, hn::Vec<hn::RebindToUnsigned<D>> bits) {
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
@@ -177,8 +177,8 @@ struct BFloat16Bits {
 #endif
 
  private:
-  // Rounds to the upper half of each lane; the caller drops the lower half. Not for arbitrary NaNs: one whose
-  // lower half is all ones could become an infinity.
+  // Rounds each lane to its upper half; the caller discards the lower half. Not for arbitrary NaNs: one whose
+  // fraction lies in the lower half can become an infinity, one whose fraction is all ones a zero.
   template <class D>
   static HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> rounded(D, hn::Vec<D> v) {
     const hn::RebindToUnsigned<D> du;
@@ -208,10 +208,10 @@ struct Float16Bits {
     const auto bits = hn::PromoteTo(du, half);
     const auto magnitude = hn::And(bits, hn::Set(du, 0x7fffu));
     const auto sign = hn::ShiftLeft<16>(hn::Xor(bits, magnitude));
-    // Exponent and fraction move to float32's positions with the exponent 112 too low; the product is exact
-    // and also normalises subnormals.
-    const auto placed = hn::BitCast(d, hn::ShiftLeft<13>(magnitude));
-    const auto finite = hn::BitCast(du, hn::Mul(placed, hn::Set(d, 0x1p112f)));
+    // Shifted to float32's positions, the exponent is too small by the difference of the biases, 112. The
+    // multiplication by 2^112 is exact and also normalises subnormals.
+    const auto shifted = hn::BitCast(d, hn::ShiftLeft<13>(magnitude));
+    const auto finite = hn::BitCast(du, hn::Mul(shifted, hn::Set(d, 0x1p112f)));
     const auto special = hn::Or(hn::ShiftLeft<13>(magnitude), hn::Set(du, 0x7f800000u));
     const hn::RebindToSigned<D> di;
     const auto is_special = hn::RebindMask(du, hn::Gt(hn::BitCast(di, magnitude), hn::Set(di, 0x7bff)));
@@ -228,7 +228,7 @@ struct Float16Bits {
     const auto odd = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(du, 1u));
     const auto rebiased = hn::Add(hn::Add(magnitude, hn::Set(du, 0xc8000fffu)), odd);
     const auto normal = hn::ShiftRight<13>(rebiased);
-    // Subnormal results: their last bit weighs 2^-24, as that of 0.5f does, so the addition rounds.
+    // Subnormal results are multiples of 2^-24, which is the last bit of 0.5f, so adding 0.5f rounds to them.
     const auto half = hn::Set(d, 0.5f);
     const auto subnormal =
         hn::Sub(hn::BitCast(du, hn::Add(hn::BitCast(d, magnitude), half)), hn::BitCast(du, half));
@@ -256,8 +256,8 @@ struct Float16Bits {
 };
 
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
-// For processors with an instruction that rounds two vectors. It flushes subnormals to zero; vectors that
-// hold any use the integer conversion.
+// Uses AVX512_BF16's VCVTNE2PS2BF16, which rounds two vectors at once but treats subnormals as zero; vectors
+// that contain a subnormal use the integer conversion.
 struct NativeBFloat16Bits : BFloat16Bits {
   template <class D>
   static HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> narrow_parts(D d, const hn::Vec<D>* v) {

@@ -17,11 +17,11 @@
 #define MSELOSS_REPLICATE_CPP_
 namespace mseloss::cpu {
 
-constexpr size_t kBlockBytes = 16;                 // of a byte shuffle: every target has it for 16 bytes
-constexpr size_t kShuffleBytes = 2 * kBlockBytes;  // shorter rows are shuffled, others are stored as vectors
+constexpr size_t kBlockBytes = 16;                 // every target has byte shuffles of 16 bytes
+constexpr size_t kShuffleBytes = 2 * kBlockBytes;  // rows below this are made by shuffles, others by Set()
 
-// Byte shuffles that replicate each kSize-byte element of one block n times: n output blocks, as the source
-// byte of each of their bytes. The tables of all n follow each other.
+// Shuffle indices that replicate each kSize-byte element of one block n times: for each of the n output
+// blocks, the source byte of each of its bytes. The tables for n = 2, 3, ... are stored consecutively.
 template <size_t kSize>
 struct ReplicateTables {
   static constexpr size_t kMaxRow = kShuffleBytes / kSize - 1;

@@ -26,10 +26,10 @@ inline constexpr size_t kMaxVector = S::kParts* hn::MaxLanes(hn::ScalableTag<typ
 template <class S>
 inline constexpr size_t kMaxUnrolled = kUnroll* kMaxVector<S>;
 
-// Prefetch distances. Half types and shorter rows prefetch: on a Xeon, the hardware prefetchers alone left a
-// fifth of half types' bandwidth unused, and they restart with each row. Long rows of float32 and float64 do
-// not: with it, float32 from L3 takes a Zen 5 a fifth longer. Half types prefetch further ahead unless they
-// store to the caches: their sums from L3 are 1.3 times as fast for it.
+// Prefetch distances. Half types and rows below kLongRowBytes are prefetched: hardware prefetchers restart
+// with each row and, on a Xeon, left a fifth of the bandwidth of half types unused. Long rows of float32 and
+// float64 are not: prefetching slows float32 in L3 by a fifth (Zen 5). Half types use the far distance unless
+// they store to the caches; it makes their sums from L3 1.3 times as fast.
 inline constexpr size_t kPrefetchBytes = 2048, kFarPrefetchBytes = 8192, kLongRowBytes = 16384;
 
 // One unrolled iteration's worth of copies of a broadcast element.
@@ -49,8 +49,8 @@ class BroadcastVector {
   HWY_ALIGN Memory copies_[kMaxUnrolled<S>];
 };
 
-// One row of an input. A broadcast element is read from its copies again and again: a load that hits L1 costs
-// less than a second version of every kernel.
+// One row of an input. A broadcast element is loaded repeatedly from its copies in L1, which avoids a second
+// version of every kernel.
 template <class S>
 class RowInput {
  public:
@@ -100,9 +100,9 @@ HWY_INLINE RowInput<S> row_input(const RowBlock& block, int input, size_t r, Bro
 enum class Store { kNone, kCached, kNonTemporal };
 
 // What a loop over a row does.
-// kRow: the last full vector, and before aligned stores the first, may overlap others, except that nothing is
-// stored over what a non-temporal store wrote. kShortRow: the same for rows of a few vectors, without
-// unrolling. kSum: every element is visited once; head and tail go through buffers padded with zeros.
+// kRow: the last vector, and with aligned stores also the first, may overlap its neighbour, but no element
+// written by a non-temporal store is written again. kShortRow: the same without unrolling, for rows of a few
+// vectors. kSum: every element is visited once; head and tail pass through zero-padded buffers.
 enum class Loop { kRow, kShortRow, kSum };
 
 // Calls f(k, load) for each compute vector of a row, where load(input) returns the vector of that RowInput

@@ -33,8 +33,9 @@ HWY_INLINE WideV square_error(WideV d, WideV square) {
 #if MSELOSS_NATIVE_FMA
   return hn::MulSub(d, d, square);
 #else
-  const auto replicate = hn::Mul(d, hn::Set(Wide(), 134217729.0));  // 2^27 + 1
-  const auto high = hn::Sub(replicate, hn::Sub(replicate, d)), low = hn::Sub(d, high);
+  // Veltkamp's splitting, Dekker's product.
+  const auto scaled = hn::Mul(d, hn::Set(Wide(), 134217729.0));  // 2^27 + 1
+  const auto high = hn::Sub(scaled, hn::Sub(scaled, d)), low = hn::Sub(d, high);
   const auto cross = hn::Mul(high, low);
   return hn::Add(hn::Add(hn::Add(hn::Sub(hn::Mul(high, high), square), cross), cross), hn::Mul(low, low));
 #endif
@@ -75,8 +76,8 @@ class Squares<float> {
     unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { pair[k] = hn::Add(sum_[2 * k], sum_[2 * k + 1]); });
     row->high = sum_of_lanes(hn::Add(hn::Add(pair[0], pair[1]), hn::Add(pair[2], pair[3])));
     row->low = 0;
-    // Additions that a term passes through: in a row one per unrolled iteration, the single vectors, head and
-    // tail; then the accumulators' tree (3) and the lanes.
+    // The largest number of additions that affect one term. Per row: one per unrolled iteration, up to
+    // kAccumulators - 1 single vectors, head and tail. Then 3 in the tree of accumulators and one per lane.
     const size_t in_row = n / (kAccumulators * hn::Lanes(D())) + kAccumulators - 1 + 2;
     const size_t additions = rows * in_row + 3 + hn::Lanes(Wide());
     row->error = kUnit * static_cast<double>(additions) * row->high * kSlack;

@@ -112,9 +112,9 @@ HWY_INLINE void with_lanes(D d, size_t lanes, const F& f) {
   f(d);
 }
 
-// Calls f(part, j) for panels that cover all columns, at least a 16-byte block of them: panels of part's
-// lanes from column j, where part is d or a narrower tag. The last panel is as narrow as possible and may
-// overlap the one before.
+// Divides the columns (at least a 16-byte block of them) into panels and calls f(tag, j) for each: a panel
+// consists of Lanes(tag) columns from column j, where tag is d or a narrower one. The last panel is as narrow
+// as possible and may overlap its predecessor.
 template <class D, class F>
 HWY_INLINE void for_each_panel(D d, size_t columns, const F& f) {
   constexpr size_t kBlock = 16 / sizeof(hn::TFromD<D>);
@@ -186,7 +186,7 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
   });
 }
 
-// The same for fewer columns than a block: each row is stored from a buffer as two copies of kHalf bytes that
+// Transposes fewer columns than a block: each row is stored from a buffer by two copies of kHalf bytes, which
 // may overlap.
 template <size_t kHalf, class D>
 HWY_INLINE void transpose_narrow(D block, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,

@@ -146,9 +146,9 @@ class TileLoop {
   SweepRunner& runner_;
   char* data_[kOperands];
   char* packed_[kOperands] = {};
-  char* unconverted_[kOperands] = {};  // packed, in the operand's own dtype where that differs
+  char* unconverted_[kOperands] = {};  // packed tile in the operand's own dtype; null if that is the plan's
   char* address_[kOperands] = {};
-  const char* held_[kOperands] = {};  // the part that packed_ holds
+  const char* held_[kOperands] = {};  // address of the operand's part that packed_ contains
   int64_t held_extent_[kOperands][kMaxRank];
   int64_t extent_[kMaxRank];
   int64_t packed_stride_[kMaxRank];

@@ -90,8 +90,8 @@ int first_contiguous_dimension(const Plan& plan, const Tiling& tiling, int opera
   return d;
 }
 
-// Chooses row_dim. Operands that are contiguous only over fewer dimensions are packed. Longer rows cost less,
-// but more operands have to be packed for them: the cheapest choice wins.
+// Chooses the row_dim of the lowest cost: longer rows cost less in the kernels, but operands that are
+// contiguous over fewer dimensions than a row spans have to be packed.
 void choose_rows(const Plan& plan, Tiling* tiling) {
   // In units of the time to copy one byte within L1; fitted to rows of 8 to 130 bytes on a Zen 5.
   constexpr int64_t kRowCost = 200, kBroadcastCost = 80, kSegmentCost = 40;
@@ -102,7 +102,8 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
   const auto row_bytes = [&](int d) { return numel_of(tiling->tile_extent, d, plan.rank) * size; };
   for_each_operand(plan, [&](int o) {
     first[o] = first_contiguous_dimension(plan, *tiling, o);
-    // Packing visits the operand's cache lines in the operand's order, rows in the tile's.
+    // Packing reads the cache lines in the operand's order; direct access reads them in the order of the
+    // rows.
     if (first[o] == 0 || first[o] == plan.rank || row_bytes(first[o]) >= kLineBytes) return;
     if (std::abs(plan.stride[o][first[o] - 1]) * size > kNearBytes) first[o] = plan.rank;
   });
@@ -166,19 +167,19 @@ Tiling make_tiling(const Plan& plan, bool non_temporal) {
 }
 
 int thread_count(const Plan& plan, const Options& options) {
-  constexpr int64_t kGrainBytes = 256 * 1024;  // less is done before a second thread has started
+  constexpr int64_t kBytesPerThread = 256 * 1024;  // takes less time than starting a second thread
   static_assert(kOperands * size_of(DType::kFloat64) <= 64);
-  if (plan.numel < kGrainBytes / 64) return 1;
+  if (plan.numel < kBytesPerThread / 64) return 1;
   int64_t bytes = 0;
   for_each_operand(plan, [&](int o) { bytes += size_of(plan.dtypes[o]); });
   const int64_t most = options.threads > 0 ? options.threads : max_threads();
   if (plan.numel > INT64_MAX / bytes) return static_cast<int>(most);
-  return static_cast<int>(std::clamp<int64_t>(plan.numel * bytes / kGrainBytes, 1, most));
+  return static_cast<int>(std::clamp<int64_t>(plan.numel * bytes / kBytesPerThread, 1, most));
 }
 
-// A large output that is followed by few other bytes is better off in the last-level cache, as long as that
-// holds all operands. General layouts, most of which do not visit every operand in the order of its
-// addresses, use the cache less well. docs/performance_method.md has the measurements.
+// An output that makes up most of the traffic stays in the last-level cache as long as all operands fit
+// there; others use non-temporal stores from kMinOutputBytes on. General layouts mostly do not access every
+// operand in address order and use the cache less well. docs/performance_method.md has the measurements.
 bool uses_non_temporal_stores(const Plan& plan, const Options& options) {
   constexpr int64_t kMinOutputBytes = 8 << 20;
   constexpr double kCacheBytes = 28 << 20, kGeneralCacheBytes = 18 << 20;
@@ -214,8 +215,7 @@ std::string explain(const Plan& given, const Options& options) {
     for (int d = 0; d < plan.rank; ++d) text += (d == 0 ? "" : ", ") + std::to_string(tiling.tile_extent[d]);
     text += ")";
     for (int o = 0; o < kOperands; ++o) {
-      if (has(plan, o))
-        text += std::string(", ") + names[o] + (tiling.direct[o] ? " directly" : " through a tile");
+      if (has(plan, o)) text += std::string(", ") + names[o] + (tiling.direct[o] ? " direct" : " packed");
     }
   }
   text += std::string(", ") + (uses_non_temporal_stores(plan, options) ? "non-temporal" : "cached") +
