@@ -2,12 +2,12 @@
 // owns threads, launches and streams.
 #pragma once
 
-#include "mseloss/partial_sum.h"
+#include "numerics/sum_access.h"
 #include "plan/plan.h"
 
 namespace mseloss {
 
-// The results of one sweep over the elements.
+// The results of one sweep over the elements, with the plan's weights if it has any.
 enum class Sweep : uint8_t {
   kGrad,
   kLoss,      // elementwise
@@ -19,9 +19,10 @@ enum class Sweep : uint8_t {
 
 struct Backend {
   const char* name;
-  // Runs the sweep to completion; sums are added to *sum. On an error nothing is written.
+  // Runs the sweep of a plan that is not sliced to completion; sums are added to `sum`, which other sweeps
+  // ignore. On an error nothing is written.
   Status (*run)(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
-                PartialSum* sum);
+                const SumTarget& sum);
 };
 
 namespace cpu {

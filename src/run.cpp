@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include "backend.h"
+#include "numerics/formats.h"
+#include "numerics/sum_access.h"
 #include "plan/plan.h"
 
 namespace mseloss {
@@ -16,7 +18,7 @@ Plan loss_plan(const Plan& fused) {
   plan.op = Op::kLoss;
   plan.dtype = fused.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   plan.layout = Layout::kGeneral;
-  plan.operands = 1 << kInput | 1 << kTarget | 1 << kOut;
+  plan.operands = (fused.operands & (1 << kInput | 1 << kTarget | 1 << kWeight)) | 1 << kOut;
   plan.dtypes[kOut] = fused.dtypes[kLossOut];
   plan.offset[kOut] = fused.offset[kLossOut];
   std::copy_n(fused.stride[kLossOut], kMaxRank, plan.stride[kOut]);
@@ -31,44 +33,169 @@ Plan grad_plan(const Plan& fused) {
   return plan;
 }
 
-// Runs a sweep that sums the loss; repeats it as an exact sum if the fast one leaves the rounding undecided.
-Status run_loss(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options) {
-  void* out = buffers[plan.op == Op::kLoss ? kOut : kLossOut];
+// Runs a sweep that sums; calls finish(sum) and, if that returns false because the fast sum leaves the
+// rounding undecided, once more after an exact sweep.
+template <class F>
+Status run_sum(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options, F finish) {
   const Backend& backend = backend_for(plan, buffers);
-  PartialSum sum;
-  if (Status status = backend.run(plan, buffers, sweep, options, &sum); !status.ok()) return status;
-  if (sum.finish(plan.reduction, plan.loss_dtype, out)) return {};
-  PartialSum exact;
-  if (Status status = backend.run(plan, buffers, Sweep::kExactSum, options, &exact); !status.ok())
-    return status;
-  exact.finish(plan.reduction, plan.loss_dtype, out);  // always succeeds for an exact sum
+  if (sweep != Sweep::kExactSum) {
+    SumState fast;
+    const SumTarget sum{&fast, nullptr};
+    if (Status status = backend.run(plan, buffers, sweep, options, sum); !status.ok()) return status;
+    if (finish(sum)) return {};
+  }
+  SumState exact;
+  uint64_t limbs[2 * PartialSum::kLimbs] = {};
+  const SumTarget sum{&exact, limbs};
+  if (Status status = backend.run(plan, buffers, Sweep::kExactSum, options, sum); !status.ok()) return status;
+  finish(sum);  // always succeeds for an exact sum
   return {};
 }
 
-}  // namespace
+Status run_loss(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options) {
+  void* out = buffers[plan.op == Op::kLoss ? kOut : kLossOut];
+  return run_sum(plan, buffers, sweep, options, [&](const SumTarget& sum) {
+    return SumAccess::finish(*sum.state, sum.limbs, plan.reduction, plan.loss_dtype, out);
+  });
+}
 
-Status run(const Plan& plan, const Buffers& buffers, const Options& options) {
+// Computes the scale of a mean with weights, 2 / sum(w): the weights are summed over their own elements, as
+// w * (1 - 0)^2, and counted as often as they are used.
+Status set_scale(Plan* plan, const Buffers& buffers, const Options& options) {
+  Plan weights = *plan;
+  weights.op = Op::kLoss;
+  weights.reduction = Reduction::kSum;
+  weights.operands = 1 << kInput | 1 << kTarget | 1 << kWeight;
+  weights.rank = 0;
+  weights.numel = 1;
+  int64_t copies = 1;
+  for (int d = 0; d < plan->rank; ++d) {
+    if (plan->stride[kWeight][d] == 0) {
+      copies *= plan->extent[d];
+      continue;
+    }
+    weights.extent[weights.rank] = plan->extent[d];
+    weights.stride[kWeight][weights.rank++] = plan->stride[kWeight][d];
+    weights.numel *= plan->extent[d];
+  }
+  for (const int o : {kInput, kTarget}) {
+    weights.dtypes[o] = plan->dtype;
+    weights.offset[o] = 0;
+    std::fill_n(weights.stride[o], kMaxRank, 0);
+  }
+  weights.layout = classify(weights);
+  double one, zero;
+  store_exact(1, plan->dtype, &one);
+  store_exact(0, plan->dtype, &zero);
+  const Buffers operands{nullptr, &one, &zero, nullptr, nullptr, buffers[kWeight]};
+  const DType compute = plan->dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+  return run_sum(weights, operands, options.exact ? Sweep::kExactSum : Sweep::kFastSum, options,
+                 [&](const SumTarget& sum) {
+                   return SumAccess::scale(*sum.state, sum.limbs, static_cast<uint64_t>(copies), compute,
+                                           &plan->scale);
+                 });
+}
+
+// A plan that is not sliced, with its scale.
+Status run_whole(const Plan& plan, const Buffers& buffers, const Options& options) {
   const Backend& backend = backend_for(plan, buffers);
   if (plan.reduction == Reduction::kNone || plan.op == Op::kGrad) {
     const Sweep sweep = plan.op == Op::kGrad   ? Sweep::kGrad
                         : plan.op == Op::kLoss ? Sweep::kLoss
                                                : Sweep::kGradLoss;
     if (sweep == Sweep::kGradLoss && plan.dtypes[kLossOut] != plan.dtype) {
-      const Buffers loss{nullptr, buffers[kInput], buffers[kTarget], buffers[kLossOut], nullptr};
-      if (Status status = backend.run(loss_plan(plan), loss, Sweep::kLoss, options, nullptr); !status.ok()) {
+      const Buffers loss{nullptr,           buffers[kInput], buffers[kTarget],
+                         buffers[kLossOut], nullptr,         buffers[kWeight]};
+      if (Status status = backend.run(loss_plan(plan), loss, Sweep::kLoss, options, {}); !status.ok()) {
         return status;
       }
-      return backend.run(grad_plan(plan), buffers, Sweep::kGrad, options, nullptr);
+      return backend.run(grad_plan(plan), buffers, Sweep::kGrad, options, {});
     }
-    return backend.run(plan, buffers, sweep, options, nullptr);
+    return backend.run(plan, buffers, sweep, options, {});
   }
   const Sweep sum = options.exact ? Sweep::kExactSum : Sweep::kFastSum;
   if (plan.op == Op::kLoss) return run_loss(plan, buffers, sum, options);
   // An exact sweep needs unmodified inputs, so the loss is computed before a gradient that overwrites one.
-  const bool in_place = buffers[kOut] == buffers[kInput] || buffers[kOut] == buffers[kTarget];
+  const bool in_place = buffers[kOut] == buffers[kInput] || buffers[kOut] == buffers[kTarget] ||
+                        buffers[kOut] == buffers[kWeight];
   if (!in_place && !options.exact) return run_loss(plan, buffers, Sweep::kGradSum, options);
   if (Status status = run_loss(plan, buffers, sum, options); !status.ok()) return status;
-  return backend.run(plan, buffers, Sweep::kGrad, options, nullptr);
+  return backend.run(plan, buffers, Sweep::kGrad, options, {});
+}
+
+// A plan that is not sliced.
+Status run_one(const Plan& plan, const Buffers& buffers, const Options& options) {
+  const bool needs_scale = has(plan, kWeight) && plan.reduction == Reduction::kMean && plan.op != Op::kLoss;
+  if (!needs_scale || plan.numel == 0) return run_whole(plan, buffers, options);
+  Plan scaled = plan;
+  if (Status status = set_scale(&scaled, buffers, options); !status.ok()) return status;
+  return run_whole(scaled, buffers, options);
+}
+
+// The plan of one slice: the reduced dimensions, with a 0-dimensional loss.
+Plan slice_plan(const Plan& plan) {
+  Plan slice = plan;
+  slice.sliced = false;
+  slice.operands &= ~(1 << kLossOut);
+  std::fill_n(slice.offset, kOperands, 0);
+  slice.rank = 0;
+  slice.numel = plan.numel / plan.slices;
+  for (int d = 0; d < plan.rank; ++d) {
+    if (!is_reduced(plan, d)) continue;
+    slice.extent[slice.rank] = plan.extent[d];
+    for (auto& strides : slice.stride) strides[slice.rank] = strides[d];
+    ++slice.rank;
+  }
+  slice.layout = classify(slice);
+  return slice;
+}
+
+// Calls f(offsets) for each slice, with the distance of each operand's first element from its first element
+// in the plan, in elements.
+template <class F>
+Status for_each_slice(const Plan& plan, F f) {
+  int64_t index[kMaxRank] = {}, offset[kOperands];
+  std::copy_n(plan.offset, kOperands, offset);
+  for (;;) {
+    if (Status status = f(offset); !status.ok()) return status;
+    int d = plan.rank - 1;
+    for (; d >= 0; --d) {
+      if (is_reduced(plan, d)) continue;
+      const bool more = ++index[d] < plan.extent[d];
+      for (int o = 0; o < kOperands; ++o) {
+        offset[o] += plan.stride[o][d] * (more ? 1 : 1 - plan.extent[d]);
+      }
+      if (more) break;
+      index[d] = 0;
+    }
+    if (d < 0) return {};
+  }
+}
+
+Status run_slices(const Plan& plan, const Buffers& buffers, const Options& options) {
+  if (plan.slices == 0) return {};
+  if (plan.numel == 0) {
+    return for_each_slice(plan, [&](const int64_t* offset) {
+      char* out = static_cast<char*>(buffers[kLossOut]) + offset[kLossOut] * size_of(plan.loss_dtype);
+      SumAccess::finish({}, nullptr, plan.reduction, plan.loss_dtype, out);
+      return Status();
+    });
+  }
+  const Plan slice = slice_plan(plan);
+  return for_each_slice(plan, [&](const int64_t* offset) {
+    Buffers part;
+    for_each_operand(plan, [&](int o) {
+      part.data[o] = static_cast<char*>(buffers[o]) + offset[o] * size_of(plan.dtypes[o]);
+    });
+    if (plan.op == Op::kLoss) part.data[kOut] = part.data[kLossOut];
+    return run_one(slice, part, options);
+  });
+}
+
+}  // namespace
+
+Status run(const Plan& plan, const Buffers& buffers, const Options& options) {
+  return plan.sliced ? run_slices(plan, buffers, options) : run_one(plan, buffers, options);
 }
 
 }  // namespace mseloss

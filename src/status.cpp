@@ -16,6 +16,8 @@ const char* name_of(DType dtype) {
       return "bfloat16";
     case DType::kFloat64:
       return "float64";
+    case DType::kBool:
+      return "bool";
   }
   return "unknown dtype";
 }

@@ -42,7 +42,9 @@ MSELOSS_API Status grad(const ConstTensor& grad_output, const ConstTensor& input
 //
 // - Inputs: dtypes may differ; shapes broadcast as for grad().
 // - out: any of the four dtypes. For kNone exactly the broadcast shape, and it may be exactly one of the
-//   inputs; for kMean and kSum 0-dimensional. No other overlap.
+//   inputs. For kMean and kSum either 0-dimensional, or of the broadcast rank: dimensions of extent 1 are
+//   reduced, all others have the extent of the broadcast shape, and each element is the sum or mean of its
+//   own slice. No other overlap.
 // - Empty input: kNone writes nothing, kSum writes 0, kMean NaN.
 // - Errors: as for grad().
 MSELOSS_API Status loss(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
@@ -52,12 +54,34 @@ MSELOSS_API Status loss(const ConstTensor& input, const ConstTensor& target, Red
 // kMean scale is 2 / (element count of the broadcast shape).
 //
 // - Inputs: different dtypes are promoted first (float16 with bfloat16 to float32); grad_output must not be
-//   wider than that. It has one element (rank 0, or all extents 1) for kMean and kSum and broadcasts with the
-//   other inputs for kNone.
+//   wider than that. For kMean and kSum it broadcasts to the shape of `loss`, so it has one element for a
+//   0-dimensional loss; for kNone it broadcasts with the other inputs.
 // - loss: the shape of loss()'s `out`; overlaps nothing.
 // - grad_input: the broadcast shape; it may be exactly one of the inputs, except for kNone.
 // - Empty input and errors: as for loss().
 MSELOSS_API Status loss_and_grad(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
+                                 const ConstTensor& grad_output, const Tensor& loss, const Tensor& grad_input,
+                                 const Options& options = {});
+
+// The same with a weight for each element, w. `weight` broadcasts with input and target (three-way).
+//
+// - kNone writes (d * d) * w, both products rounded in the compute dtype. kSum is the exact real value of
+//   sum(w * d^2), rounded once; kMean is sum(w * d^2) / sum(w), both sums exact, the quotient rounded once.
+//   sum(w) counts each weight as often as it is used. If sum(w) is 0, the mean is NaN, or an infinity with
+//   the sign of a numerator that is not 0. An exact zero is +0.
+// - The gradient is (d * scale) * (w * grad_output), every product rounded; scale is 2, for kMean 2 / sum(w)
+//   rounded once to the compute dtype, also in grad().
+// - weight: a dtype whose values the promoted dtype of input and target represents, or bool. Weights may be
+//   negative. A bool weight is a mask: where it is false the element is left out, whatever its value; the
+//   elementwise loss and the gradient are +0 there, and kMean divides by the number of true elements.
+// - Everything else, including errors, as above.
+MSELOSS_API Status grad(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
+                        const ConstTensor& weight, Reduction reduction, const Tensor& grad_input,
+                        const Options& options = {});
+MSELOSS_API Status loss(const ConstTensor& input, const ConstTensor& target, const ConstTensor& weight,
+                        Reduction reduction, const Tensor& out, const Options& options = {});
+MSELOSS_API Status loss_and_grad(const ConstTensor& input, const ConstTensor& target,
+                                 const ConstTensor& weight, Reduction reduction,
                                  const ConstTensor& grad_output, const Tensor& loss, const Tensor& grad_input,
                                  const Options& options = {});
 

@@ -1,4 +1,5 @@
-// A partial sum of squared differences: add parts of the data, merge partial sums in any order, finish once.
+// A partial sum of squared differences, with or without weights: add parts of the data, merge partial sums in
+// any order, finish once.
 #ifndef MSELOSS_PARTIAL_SUM_H_
 #define MSELOSS_PARTIAL_SUM_H_
 
@@ -7,6 +8,24 @@
 #include "mseloss/types.h"
 
 namespace mseloss {
+
+namespace internal {
+
+// An unevaluated sum high + low with an absolute bound on its error. `special` is 0 or the sum of the
+// non-finite terms: an infinity or NaN.
+struct FastSum {
+  double high = 0, low = 0, error = 0, special = 0;
+};
+
+struct SumState {
+  uint64_t count = 0;       // elements of weight 1: without a weight, or selected by a mask
+  uint64_t weighted = 0;    // elements with a weight
+  uint64_t fast_terms = 0;  // those of both that are in the fast sums
+  FastSum squares;          // the fast part of sum(w * d^2), with w = 1 for the elements of `count`
+  FastSum weights;          // the fast part of sum(w) over the weighted elements
+};
+
+}  // namespace internal
 
 // Trivially copyable: it can be sent as bytes between threads, processes, or machines of the same byte order.
 //
@@ -25,32 +44,33 @@ class MSELOSS_API PartialSum {
   // Adds sum((input - target)^2) over the broadcast shape. Same errors as loss(); on an error *this is
   // unchanged.
   Status add(const ConstTensor& input, const ConstTensor& target, Mode mode, const Options& options = {});
+  // Adds sum(weight * (input - target)^2), and sum(weight) to the divisor of the mean; if weight is bool,
+  // only the elements where it is true. Same errors as loss() with a weight.
+  Status add(const ConstTensor& input, const ConstTensor& target, const ConstTensor& weight, Mode mode,
+             const Options& options = {});
   void merge(const PartialSum& other) noexcept;
 
-  // Writes the correctly rounded sum, divided by count() for kMean, to the element `out` of type `dtype`.
-  // Empty: sum 0, mean NaN. Returns false and writes nothing if the fast sum cannot decide the rounding or
-  // reduction is kNone.
+  // Writes the correctly rounded sum, divided by the sum of the weights for kMean, to the element `out` of
+  // type `dtype`. An element without a weight has weight 1. Empty: sum 0, mean NaN. Returns false and writes
+  // nothing if the fast sum cannot decide the rounding or reduction is kNone.
   bool finish(Reduction reduction, DType dtype, void* out) const noexcept;
 
-  uint64_t count() const { return count_; }        // elements added so far
-  bool exact() const { return fast_terms_ == 0; }  // every part was added with kExact
-  double fast_sum() const { return high_ + low_; }
+  // Elements added so far, without those that a mask left out.
+  uint64_t count() const { return state_.count + state_.weighted; }
+  bool exact() const { return state_.fast_terms == 0; }  // every part was added with kExact
+  double fast_sum() const { return state_.squares.high + state_.squares.low; }
   double bound() const;  // |fast_sum() - exact sum| <= bound(), if finite
 
-  // Fixed point, two's complement, little-endian limbs. Bit 0 has weight 2^kLowestBit, the smallest square of
-  // a float64.
-  static constexpr int kLimbs = 68;
-  static constexpr int kLowestBit = -2148;
+  // Fixed point, two's complement, little-endian limbs. Bit 0 has weight 2^kLowestBit, the smallest product
+  // of three float64.
+  static constexpr int kLimbs = 100;
+  static constexpr int kLowestBit = -3222;
 
  private:
   friend struct SumAccess;
 
-  uint64_t count_ = 0;
-  uint64_t fast_terms_ = 0;      // elements whose squares are in high_ + low_
-  double high_ = 0, low_ = 0;    // unevaluated sum of the fast part
-  double error_ = 0;             // absolute bound on the fast part's error
-  double special_ = 0;           // 0, infinity or NaN: the sum of the squares of non-finite differences
-  uint64_t limbs_[kLimbs] = {};  // the exact part
+  internal::SumState state_;
+  uint64_t limbs_[2][kLimbs] = {};  // the exact parts of sum(w * d^2) and of the sum of weights
 };
 
 }  // namespace mseloss

@@ -15,11 +15,17 @@ namespace mseloss {
 
 inline constexpr int kMaxRank = 8;
 
-enum class DType : uint8_t { kFloat32, kFloat16, kBFloat16, kFloat64 };
+enum class DType : uint8_t {
+  kFloat32,
+  kFloat16,
+  kBFloat16,
+  kFloat64,
+  kBool,  // one byte, non-zero means true; for weights only, as a mask
+};
 enum class Reduction : uint8_t { kNone, kMean, kSum };
 
 constexpr int size_of(DType dtype) {  // bytes of one element
-  return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
+  return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : dtype == DType::kBool ? 1 : 2;
 }
 MSELOSS_API const char* name_of(DType dtype);          // "float32", ...
 MSELOSS_API const char* name_of(Reduction reduction);  // "none", ...
@@ -35,13 +41,17 @@ template <>
 struct DTypeOf<double> {
   static constexpr DType value = DType::kFloat64;
 };
+template <>
+struct DTypeOf<bool> {
+  static constexpr DType value = DType::kBool;
+};
 }  // namespace internal
 
 // A view of memory that the caller owns. `data` is the address of element (0, ..., 0); it needs no alignment
 // and may be null if the view has no elements. `shape` and `strides` must outlive the call. An empty shape is
 // a 0-dimensional tensor of one element. Strides count elements and may be zero or negative; empty strides
-// mean dense and row-major. float* and double* imply their dtype; for the half types pass (data, dtype,
-// shape).
+// mean dense and row-major. float*, double* and bool* imply their dtype; for the half types pass (data,
+// dtype, shape).
 template <class Void>
 struct BasicTensor {
   Void* data = nullptr;

@@ -182,12 +182,12 @@ class ColumnSums {
 
   Status store(const char* x, const char* y, double fast_sum, char* out) const {
     double value;
-    PartialSum fast;
+    SumState fast;
     const auto rows = static_cast<uint64_t>(x_.rows);
     // Each square passes at most `rows` additions.
     const RowSum sum{fast_sum, 0, static_cast<double>(rows) * kUnit * fast_sum * kSlack};
     SumAccess::add_fast(&fast, sum, rows);
-    if (x_.rows > kMaxFastRows || !fast.finish(plan_.reduction, plan_.dtype, &value)) {
+    if (x_.rows > kMaxFastRows || !SumAccess::finish(fast, nullptr, plan_.reduction, plan_.dtype, &value)) {
       const int64_t shape[] = {x_.rows};
       const int64_t x_stride[] = {x_.row_stride / size_of(x_.dtype)};
       const int64_t y_stride[] = {y_.row_stride / size_of(y_.dtype)};

@@ -64,11 +64,11 @@ constexpr int64_t kUnitBytes = 4096;
 constexpr int64_t kWakeElements = 128 * 1024;
 
 struct Job {
-  Job(const Plan& p, Sweep s, PartialSum* total) : plan(p), sweep(s), sum(total) {}
+  Job(const Plan& p, Sweep s, const SumTarget& total) : plan(p), sweep(s), sum(total) {}
 
   const Plan& plan;
   const Sweep sweep;
-  PartialSum* const sum;
+  const SumTarget sum;
   bool non_temporal = false;
   int threads = 1;
   int64_t units = 0;  // of kUnitBytes, or tiles
@@ -89,7 +89,7 @@ struct Job {
     block.scale = plan.scale;
     block.n = last - first;
     block.rows = 1;
-    for (const int o : {kGradOutput, kInput, kTarget}) {
+    for (const int o : {kGradOutput, kInput, kTarget, kWeight}) {
       block.in[o] = at(o);
       block.strided[o] = has(plan, o) && plan.rank != 0 && plan.stride[o][0] != 0;
     }
@@ -120,15 +120,18 @@ struct Job {
     int64_t first, last;
     if (!shares.take(index, &first, &last)) return;
     const FloatEnvironment environment;
-    PartialSum piece;
-    SweepRunner runner(plan, sweep, non_temporal_rows(), &piece);
+    SumState piece;
+    uint64_t limbs[2 * PartialSum::kLimbs];
+    const bool exact = sweep == Sweep::kExactSum;
+    if (exact) std::fill_n(limbs, 2 * PartialSum::kLimbs, 0);
+    SweepRunner runner(plan, sweep, non_temporal_rows(), {&piece, exact ? limbs : nullptr});
     do {
       run_units(index, first, last, &runner);
     } while (shares.take(index, &first, &last));
     if (non_temporal) hwy::FlushStream();
-    if (sum == nullptr) return;
+    if (sum.state == nullptr) return;
     const std::lock_guard lock(mutex);
-    sum->merge(piece);
+    SumAccess::merge(sum, piece, limbs);
   }
 
   bool non_temporal_rows() const {
@@ -136,7 +139,8 @@ struct Job {
   }
 };
 
-Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options, PartialSum* sum) {
+Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
+             const SumTarget& sum) {
   Job job(plan, sweep, sum);
   for_each_operand(plan, [&](int o) {
     job.data[o] = static_cast<char*>(buffers[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
@@ -175,11 +179,11 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
 }
 
 Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
-               PartialSum* sum) {
+               const SumTarget& sum) {
   if (plan.numel == 0) return {};
   // A sum writes no elementwise output and needs only the inputs.
   const bool writes = sweep != Sweep::kFastSum && sweep != Sweep::kExactSum;
-  const int operands = plan.operands & (writes ? ~0 : 1 << kInput | 1 << kTarget);
+  const int operands = plan.operands & (writes ? ~0 : 1 << kInput | 1 << kTarget | 1 << kWeight);
   if (operands == plan.operands && !needs_dimension(plan)) return start(plan, buffers, sweep, options, sum);
   Plan part = plan;
   part.operands = static_cast<uint8_t>(operands);

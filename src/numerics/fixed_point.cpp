@@ -1,5 +1,6 @@
 #include "numerics/fixed_point.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -22,15 +23,18 @@ uint64_t decompose(double value, int* exponent) {
 
 }  // namespace
 
-// Adds or subtracts the 128-bit integer shifted left by `bit`, and propagates the carry.
-void FixedPoint::add_at(uint64_t low, uint64_t high, int bit, bool negative) {
+// Adds or subtracts the integer of `count` <= 3 words shifted left by `bit`, and propagates the carry.
+void FixedPoint::add_at(const uint64_t* words, int count, int bit, bool negative) {
   const int limb = bit / 64, shift = bit % 64;
-  const uint64_t parts[3] = {low << shift, shift == 0 ? high : (low >> (64 - shift) | high << shift),
-                             shift == 0 ? 0 : high >> (64 - shift)};
+  uint64_t parts[4] = {};
+  for (int i = 0; i < count; ++i) {
+    parts[i] |= words[i] << shift;
+    if (shift != 0) parts[i + 1] = words[i] >> (64 - shift);
+  }
   uint64_t carry = 0;
   for (int i = limb; i < kLimbs; ++i) {
-    const uint64_t part = i - limb < 3 ? parts[i - limb] : 0;
-    if (i - limb >= 3 && carry == 0) return;
+    const uint64_t part = i - limb <= count ? parts[i - limb] : 0;
+    if (i - limb > count && carry == 0) return;
     const Wide sum = negative ? Wide{limbs_[i]} - part - carry : Wide{limbs_[i]} + part + carry;
     limbs_[i] = static_cast<uint64_t>(sum);
     carry = static_cast<uint64_t>(sum >> 64) & 1;
@@ -40,17 +44,24 @@ void FixedPoint::add_at(uint64_t low, uint64_t high, int bit, bool negative) {
 void FixedPoint::add(double value) {
   int exponent;
   const uint64_t mantissa = decompose(value, &exponent);
-  if (mantissa != 0) add_at(mantissa, 0, exponent - kLowestBit, std::signbit(value));
+  if (mantissa != 0) add_at(&mantissa, 1, exponent - kLowestBit, std::signbit(value));
 }
 
-void FixedPoint::add_square(double value) {
-  int exponent;
+void FixedPoint::add_integer(uint64_t value) { add_at(&value, 1, -kLowestBit, false); }
+
+void FixedPoint::add_square(double value) { add_product(1, value); }
+
+void FixedPoint::add_product(double weight, double value) {
+  int exponent, weight_exponent;
   const uint64_t mantissa = decompose(value, &exponent);
+  const uint64_t weight_mantissa = decompose(weight, &weight_exponent);
+  if (mantissa == 0 || weight_mantissa == 0) return;
   const Wide square = Wide{mantissa} * mantissa;
-  if (square != 0) {
-    add_at(static_cast<uint64_t>(square), static_cast<uint64_t>(square >> 64), 2 * exponent - kLowestBit,
-           false);
-  }
+  const Wide low = Wide{static_cast<uint64_t>(square)} * weight_mantissa;
+  const Wide high = (square >> 64) * weight_mantissa + (low >> 64);
+  const uint64_t words[3] = {static_cast<uint64_t>(low), static_cast<uint64_t>(high),
+                             static_cast<uint64_t>(high >> 64)};
+  add_at(words, 3, 2 * exponent + weight_exponent - kLowestBit, std::signbit(weight));
 }
 
 void FixedPoint::add(const FixedPoint& other) {
@@ -90,38 +101,126 @@ bool any_below(const uint64_t* limbs, int bit) {
 
 }  // namespace
 
+int FixedPoint::sign() const {
+  if (limbs_[kLimbs - 1] >> 63 != 0) return -1;
+  return highest_bit(limbs_) < 0 ? 0 : 1;
+}
+
+void FixedPoint::magnitude(uint64_t* magnitude) const {
+  const bool negative = limbs_[kLimbs - 1] >> 63 != 0;
+  uint64_t carry = negative;
+  for (int i = 0; i < kLimbs; ++i) {
+    magnitude[i] = (negative ? ~limbs_[i] : limbs_[i]) + carry;
+    carry = carry != 0 && magnitude[i] == 0;
+  }
+}
+
+void FixedPoint::multiply(uint64_t factor) {
+  uint64_t carry = 0;
+  for (int i = 0; i < kLimbs; ++i) {
+    const Wide product = Wide{limbs_[i]} * factor + carry;
+    limbs_[i] = static_cast<uint64_t>(product);
+    carry = static_cast<uint64_t>(product >> 64);
+  }
+}
+
 void FixedPoint::to_double_double(double* high, double* low) const {
-  const int top = highest_bit(limbs_);
+  uint64_t absolute[kLimbs];
+  magnitude(absolute);
+  const int top = highest_bit(absolute);
   *high = *low = 0;
   if (top < 0) return;
   // 53 bits each, so both conversions are exact.
   const int first = top - 52, second = top - 105;
   const uint64_t mask = (uint64_t{1} << 53) - 1;
-  *high = std::ldexp(static_cast<double>(extract(limbs_, first) & mask), first + kLowestBit);
-  *low = std::ldexp(static_cast<double>(extract(limbs_, second) & mask), second + kLowestBit);
+  *high = std::ldexp(static_cast<double>(extract(absolute, first) & mask), first + kLowestBit);
+  *low = std::ldexp(static_cast<double>(extract(absolute, second) & mask), second + kLowestBit);
+  if (sign() < 0) {
+    *high = -*high;
+    *low = -*low;
+  }
 }
+
+namespace {
+
+// kept * 2^last, plus a half of that unit and a sticky bit below it, rounded to nearest even.
+double round_up_or_down(uint64_t kept, bool half, bool sticky, int last, const Format& format) {
+  if (half && (sticky || (kept & 1) != 0)) ++kept;
+  const double rounded = std::ldexp(static_cast<double>(kept), last);
+  return rounded < std::ldexp(1.0, format.max_exponent) * 2 ? rounded : INFINITY;
+}
+
+}  // namespace
 
 double FixedPoint::divide_and_round(uint64_t divisor, DType dtype) const {
   // Bit 0 lies below half the smallest subnormal of every format, so the integer quotient has all the bits
   // that decide the rounding; the remainder only contributes to the sticky bit.
   uint64_t quotient[kLimbs];
+  magnitude(quotient);
   Wide remainder = 0;
   for (int i = kLimbs; i-- > 0;) {
-    const Wide dividend = remainder << 64 | limbs_[i];
+    const Wide dividend = remainder << 64 | quotient[i];
     quotient[i] = static_cast<uint64_t>(dividend / divisor);
     remainder = dividend % divisor;
   }
+  const double zero = sign() < 0 ? -0.0 : 0.0;
   const int top = highest_bit(quotient);
-  if (top < 0) return 0;
+  if (top < 0) return zero;
   const Format format = format_of(dtype);
   const int last =
       std::max(top - format.precision + 1, format.lowest_bit - kLowestBit);  // kept bits: last..top
-  uint64_t kept = top < last ? 0 : extract(quotient, last) & (~uint64_t{0} >> (63 - (top - last)));
+  const uint64_t kept = top < last ? 0 : extract(quotient, last) & (~uint64_t{0} >> (63 - (top - last)));
   const bool half = extract(quotient, last - 1) & 1;
   const bool sticky = remainder != 0 || any_below(quotient, last - 1);
-  if (half && (sticky || (kept & 1) != 0)) ++kept;
-  const double rounded = std::ldexp(static_cast<double>(kept), last + kLowestBit);
-  return rounded < std::ldexp(1.0, format.max_exponent) * 2 ? rounded : INFINITY;
+  return std::copysign(round_up_or_down(kept, half, sticky, last + kLowestBit, format), zero);
+}
+
+double FixedPoint::divide_and_round(const FixedPoint& divisor, DType dtype) const {
+  const int own_sign = sign(), divisor_sign = divisor.sign();
+  if (divisor_sign == 0) return own_sign == 0 ? NAN : std::copysign(INFINITY, own_sign);
+  if (own_sign == 0) return 0;
+  // Both magnitudes are shifted so that their highest bits align, with one limb of headroom; then each step
+  // of the long division gives one bit.
+  constexpr int kWords = kLimbs + 1, kBits = 66;
+  uint64_t a[kWords] = {}, b[kWords] = {};
+  magnitude(a);
+  divisor.magnitude(b);
+  const auto align = [](uint64_t* words) {  // returns the position of the highest bit before the shift
+    const int top = highest_bit(words), shift = 64 * kLimbs - 1 - top, limbs = shift / 64, bits = shift % 64;
+    for (int i = kLimbs; i-- > 0;) {
+      const uint64_t low = i - limbs >= 0 ? words[i - limbs] : 0,
+                     below = i - limbs >= 1 ? words[i - limbs - 1] : 0;
+      words[i] = bits == 0 ? low : low << bits | below >> (64 - bits);
+    }
+    return top;
+  };
+  const int exponent = align(a) - align(b);
+  Wide quotient = 0;  // floor(2^kBits * a / b), of kBits or kBits + 1 bits
+  for (int bit = 0; bit <= kBits; ++bit) {
+    int i = kWords - 1;
+    while (i > 0 && a[i] == b[i]) --i;
+    quotient <<= 1;
+    if (a[i] >= b[i]) {
+      quotient |= 1;
+      uint64_t borrow = 0;
+      for (i = 0; i < kWords; ++i) {
+        const Wide difference = Wide{a[i]} - b[i] - borrow;
+        a[i] = static_cast<uint64_t>(difference);
+        borrow = static_cast<uint64_t>(difference >> 64) & 1;
+      }
+    }
+    for (i = kWords; i-- > 0;) a[i] = a[i] << 1 | (i > 0 ? a[i - 1] >> 63 : 0);
+  }
+  const bool remainder = std::any_of(a, a + kWords, [](uint64_t word) { return word != 0; });
+  const int unit = exponent - kBits, top = quotient >> kBits != 0 ? kBits : kBits - 1;
+  const Format format = format_of(dtype);
+  const int last = std::max(top - format.precision + 1, format.lowest_bit - unit);
+  const double sign = own_sign == divisor_sign ? 1 : -1;
+  if (last > top + 1) return std::copysign(0.0, sign);  // below half the smallest subnormal
+  const Wide below = quotient & ((Wide{1} << (last - 1)) - 1);
+  const auto kept = static_cast<uint64_t>(quotient >> last);
+  const bool half = (quotient >> (last - 1) & 1) != 0;
+  return std::copysign(round_up_or_down(kept, half, remainder || below != 0, last + unit, format), sign);
 }
 
 }  // namespace mseloss

@@ -25,6 +25,7 @@ inline Format format_of(DType dtype) {
     case DType::kFloat64:
       return {53, 1023, -1074};
     case DType::kFloat32:
+    case DType::kBool:  // never computed with
       break;
   }
   return {24, 127, -149};
@@ -57,6 +58,8 @@ T read_unaligned(const void* in) {
 // Stores a value that the format represents exactly (as round_to() returns), or a NaN.
 inline void store_exact(double value, DType dtype, void* out) {
   switch (dtype) {
+    case DType::kBool:  // never written
+      return;
     case DType::kFloat64:
       return write_unaligned(value, out);
     case DType::kFloat32:
@@ -92,6 +95,8 @@ inline void store_rounded(double value, DType dtype, void* out) {
 // Loads one element as a double; exact.
 inline double load(DType dtype, const void* in) {
   switch (dtype) {
+    case DType::kBool:
+      return read_unaligned<uint8_t>(in) != 0;
     case DType::kFloat64:
       return read_unaligned<double>(in);
     case DType::kFloat32:

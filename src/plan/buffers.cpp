@@ -51,7 +51,8 @@ ByteView scalar_view(const void* data, DType dtype) {
 }
 
 const char* name_of(const Names& names, int operand) {
-  const char* const all[kOperands] = {names.grad_output, names.input, names.target, names.out, names.loss};
+  const char* const all[kOperands] = {names.grad_output, names.input, names.target,
+                                      names.weight,      names.out,   names.loss};
   return all[operand];
 }
 
@@ -64,11 +65,16 @@ Status overlap_error(const char* out, const char* other, bool exact_allowed) {
 }  // namespace
 
 Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& names) {
-  const bool sums = plan.op != Op::kGrad && plan.reduction != Reduction::kNone;
+  const bool sums = plan.op != Op::kGrad && plan.reduction != Reduction::kNone && !plan.sliced;
   const Operand scalar = plan.op == Op::kLoss ? kOut : kLossOut;  // holds the 0-dimensional loss
   if (sums && buffers[scalar] == nullptr) {
     return Status::error(Code::kNullPointer, "%s: expected the address of one element, got a null pointer",
                          name_of(names, scalar));
+  }
+  if (plan.sliced && plan.slices != 0 && buffers[kLossOut] == nullptr) {
+    return Status::error(Code::kNullPointer,
+                         "%s: expected the address of its elements (%lld), got a null pointer",
+                         name_of(names, kLossOut), static_cast<long long>(plan.slices));
   }
   if (plan.numel == 0) return {};
   ByteRange ranges[kOperands];
@@ -84,10 +90,11 @@ Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& name
         name_of(names, null), static_cast<long long>(plan.numel));
   }
   const bool fused_none = plan.op == Op::kLossAndGrad && plan.reduction == Reduction::kNone;
-  for (int out = kOut; out < kOperands && has(plan, out); ++out) {  // kLossOut implies kOut
+  for (int out = kOut; out < kOperands; ++out) {
+    if (!has(plan, out)) continue;
     for (int o = 0; o < out; ++o) {
       if (!has(plan, o) || !intersect(ranges[out], ranges[o])) continue;
-      const bool exact_allowed = !fused_none && o != kOut;
+      const bool exact_allowed = !fused_none && out == kOut;
       if (exact_allowed && same_view(plan, out, buffers[out], o, buffers[o])) continue;
       if (may_share_memory(byte_view(plan, out, buffers[out]), byte_view(plan, o, buffers[o]))) {
         return overlap_error(name_of(names, out), name_of(names, o), exact_allowed);

@@ -11,7 +11,8 @@ namespace {
 // inputs' strides.
 int64_t order_key(const Plan& plan, int dimension) {
   if (has(plan, kOut)) return std::abs(plan.stride[kOut][dimension]);
-  return std::max(std::abs(plan.stride[kInput][dimension]), std::abs(plan.stride[kTarget][dimension]));
+  return std::max({std::abs(plan.stride[kInput][dimension]), std::abs(plan.stride[kTarget][dimension]),
+                   std::abs(plan.stride[kWeight][dimension])});
 }
 
 void copy_dimension(Plan* plan, int from, int to) {

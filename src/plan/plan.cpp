@@ -1,25 +1,13 @@
 #include "plan/plan.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "numerics/float_environment.h"
 #include "numerics/scale.h"
 #include "plan/arguments.h"
 
 namespace mseloss {
-namespace {
-
-// The view's strides over the broadcast shape; 0 in dimensions in which the view is broadcast.
-void align_strides(const View& view, const BroadcastShape& shape, int64_t* strides) {
-  const int rank = static_cast<int>(view.shape.size()), skip = shape.rank - rank;
-  int64_t dense = 1;
-  std::fill_n(strides, skip, 0);
-  for (int i = rank; i-- > 0;) {
-    const int64_t stride = view.strides.empty() ? dense : view.strides[i];
-    strides[skip + i] = view.shape[i] == 1 ? 0 : stride;
-    dense *= view.shape[i];
-  }
-}
 
 Layout classify(const Plan& plan) {
   constexpr int64_t kMinRowBytes = 64;  // a cache line
@@ -35,6 +23,20 @@ Layout classify(const Plan& plan) {
   if (!unit || !same_dtype) return Layout::kGeneral;
   if (plan.rank <= 1) return Layout::kDense;
   return plan.extent[inner] * size_of(plan.dtype) >= kMinRowBytes ? Layout::kRows : Layout::kGeneral;
+}
+
+namespace {
+
+// The view's strides over the broadcast shape; 0 in dimensions in which the view is broadcast.
+void align_strides(const View& view, const BroadcastShape& shape, int64_t* strides) {
+  const int rank = static_cast<int>(view.shape.size()), skip = shape.rank - rank;
+  int64_t dense = 1;
+  std::fill_n(strides, skip, 0);
+  for (int i = rank; i-- > 0;) {
+    const int64_t stride = view.strides.empty() ? dense : view.strides[i];
+    strides[skip + i] = view.shape[i] == 1 ? 0 : stride;
+    dense *= view.shape[i];
+  }
 }
 
 int64_t numel_of(const View& view) {
@@ -109,10 +111,60 @@ bool set_dense_shape(Arguments inputs, Arguments outs, Plan* plan) {
   return true;
 }
 
-// The general path: any shapes and strides.
-Status set_general_shape(Arguments inputs, Arguments outs, Plan* plan) {
+Status check_own_memory(const Plan& plan, const Argument& out) {
+  ByteView view = byte_view(plan, out.operand, nullptr);
+  int rank = 0;
+  for (int d = 0; d < view.rank; ++d) {
+    if (out.operand == kLossOut && plan.sliced && is_reduced(plan, d)) continue;
+    view.extent[rank] = view.extent[d];
+    view.stride[rank++] = view.stride[d];
+  }
+  view.rank = rank;
+  if (!may_overlap_itself(view)) return {};
+  return Status::error(Code::kOverlap,
+                       "%s: expected strides that map every index to its own memory, got a view of shape %s "
+                       "whose elements overlap",
+                       out.name, ShapeText(*out.view).text);
+}
+
+// The loss of a sliced plan: the broadcast shape with extents of 1 in the reduced dimensions.
+Status check_slices(const Argument& loss, const BroadcastShape& shape) {
+  const auto& extents = loss.view->shape;
+  bool fits = static_cast<int>(extents.size()) == shape.rank;
+  for (int i = 0; fits && i < shape.rank; ++i) fits = extents[i] == shape.extent[i] || extents[i] == 1;
+  if (!fits) {
+    return Status::error(
+        Code::kShape,
+        "%s: expected a 0-dimensional tensor, or the broadcast shape %s with extents of 1 for "
+        "the reduced dimensions, for reduction mean or sum, got %s",
+        loss.name, ShapeText(shape.extent, shape.rank).text, ShapeText(*loss.view).text);
+  }
+  for (size_t i = 0; !loss.view->strides.empty() && i < extents.size(); ++i) {
+    if (extents[i] <= 1 || loss.view->strides[i] != 0) continue;
+    return Status::error(
+        Code::kOverlap,
+        "%s: expected strides that map every index to its own memory, got a view of shape %s "
+        "whose elements overlap",
+        loss.name, ShapeText(*loss.view).text);
+  }
+  return {};
+}
+
+// Whether each extent of `view`, aligned at the last dimension, is 1 or that of `to`.
+bool broadcasts_to(const View& view, const View& to) {
+  const size_t rank = view.shape.size();
+  if (rank > to.shape.size()) return false;
+  for (size_t i = 0; i < rank; ++i) {
+    if (view.shape[i] != 1 && view.shape[i] != to.shape[to.shape.size() - rank + i]) return false;
+  }
+  return true;
+}
+
+// The general path: any shapes and strides. `losses` is empty or has the loss of a sliced plan and, for
+// loss_and_grad(), the grad_output that broadcasts to it.
+Status set_general_shape(Arguments inputs, Arguments outs, Arguments losses, Plan* plan) {
   for (const auto check : {check_rank, check_extents}) {
-    for (const Arguments arguments : {inputs, outs}) {
+    for (const Arguments arguments : {inputs, outs, losses}) {
       for (const Argument& argument : arguments) {
         if (Status status = check(argument); !status.ok()) return status;
       }
@@ -123,30 +175,44 @@ Status set_general_shape(Arguments inputs, Arguments outs, Plan* plan) {
   for (const Argument& out : outs) {
     if (Status status = check_output_shape(out, shape); !status.ok()) return status;
   }
+  if (!losses.empty()) {
+    if (Status status = check_slices(losses[0], shape); !status.ok()) return status;
+    plan->slices = numel_of(*losses[0].view);
+  }
+  if (losses.size() > 1 && !broadcasts_to(*losses[1].view, *losses[0].view)) {
+    return Status::error(Code::kShape, "%s: expected a shape that broadcasts to %s, the shape of %s, got %s",
+                         losses[1].name, ShapeText(*losses[0].view).text, losses[0].name,
+                         ShapeText(*losses[1].view).text);
+  }
   plan->rank = shape.rank;
   plan->numel = shape.count;
   std::copy_n(shape.extent, kMaxRank, plan->extent);
   for (auto& strides : plan->stride) std::fill_n(strides, kMaxRank, 0);
-  if (plan->numel == 0) return {};
-  for (const Arguments arguments : {inputs, outs}) {
+  if (plan->numel == 0) {
+    if (losses.empty()) return {};
+    // The loop nest over the loss alone: each of its elements gets the value of an empty sum or mean.
+    std::copy_n(losses[0].view->shape.data(), shape.rank, plan->extent);
+    align_strides(*losses[0].view, shape, plan->stride[kLossOut]);
+    return {};
+  }
+  for (const Arguments arguments : {inputs, outs, losses}) {
     for (const Argument& a : arguments) align_strides(*a.view, shape, plan->stride[a.operand]);
   }
   coalesce(plan);
   for (const Argument& out : outs) {
-    if (!may_overlap_itself(byte_view(*plan, out.operand, nullptr))) continue;
-    return Status::error(
-        Code::kOverlap,
-        "%s: expected strides that map every index to its own memory, got a view of shape %s "
-        "whose elements overlap",
-        out.name, ShapeText(*out.view).text);
+    if (Status status = check_own_memory(*plan, out); !status.ok()) return status;
   }
-  return {};
+  return losses.empty() ? Status() : check_own_memory(*plan, losses[0]);
 }
 
 // The part common to all operators: broadcasts `inputs` to the shape of `outs` and sets the plan's loop nest.
-// `scalar_out` is the 0-dimensional loss, if any.
-Status set_shape(Arguments inputs, Arguments outs, const Argument* scalar_out, Plan* plan) {
+// `loss` is the result of a sum or mean, if any: 0-dimensional or of slices. `loss_grad` is the grad_output
+// that broadcasts to the latter.
+Status set_shape(Arguments inputs, Arguments outs, const Argument* loss, Plan* plan,
+                 const Argument* loss_grad = nullptr) {
   plan->operands = 0;
+  plan->sliced = loss != nullptr && !loss->view->shape.empty();
+  plan->dtypes[kWeight] = DType::kFloat32;  // not a mask
   for (const Arguments arguments : {inputs, outs}) {
     for (const Argument& argument : arguments) {
       plan->operands |= 1 << argument.operand;
@@ -154,13 +220,19 @@ Status set_shape(Arguments inputs, Arguments outs, const Argument* scalar_out, P
     }
   }
   std::fill_n(plan->offset, kOperands, 0);
-  if (!set_dense_shape(inputs, outs, plan)) {
-    if (Status status = set_general_shape(inputs, outs, plan); !status.ok()) return status;
+  if (plan->sliced) {
+    Argument losses[2] = {{loss->view, loss->name, kLossOut}};
+    if (loss_grad != nullptr) losses[1] = *loss_grad;
+    const Arguments used(losses, loss_grad == nullptr ? 1 : 2);
+    for (const Argument& argument : used) {
+      plan->operands |= 1 << argument.operand;
+      plan->dtypes[argument.operand] = argument.view->dtype;
+    }
+    if (Status status = set_general_shape(inputs, outs, used, plan); !status.ok()) return status;
+  } else if (!set_dense_shape(inputs, outs, plan)) {
+    if (Status status = set_general_shape(inputs, outs, {}, plan); !status.ok()) return status;
   }
-  if (scalar_out != nullptr) {
-    if (Status status = check_scalar_output(*scalar_out); !status.ok()) return status;
-    plan->loss_dtype = scalar_out->view->dtype;
-  }
+  if (loss != nullptr) plan->loss_dtype = loss->view->dtype;
   plan->layout = classify(*plan);
   return {};
 }
@@ -183,14 +255,35 @@ Status check_dtypes(std::initializer_list<const Argument*> arguments) {
   return {};
 }
 
+// A weight must not widen the differences, and so has a dtype that the operands' promoted dtype holds.
+Status check_weight_dtype(const Argument& weight, DType promoted, const Names& names) {
+  const DType dtype = weight.view->dtype;
+  if (dtype == DType::kBool || (dtype <= DType::kFloat64 && promote(promoted, dtype) == promoted)) return {};
+  if (dtype > DType::kBool) {
+    return Status::error(Code::kDType,
+                         "%s: expected float32, float16, bfloat16, float64 or bool, got dtype code %d",
+                         weight.name, static_cast<int>(dtype));
+  }
+  return Status::error(Code::kDType,
+                       "%s: expected bool or a dtype no wider than %s, to which %s and %s promote, got %s",
+                       weight.name, name_of(promoted), names.input, names.target, name_of(dtype));
+}
+
+// The scale of a mean with weights depends on their values.
+double unknown_scale(Reduction reduction) {
+  return reduction == Reduction::kMean ? std::numeric_limits<double>::quiet_NaN() : 2;
+}
+
 }  // namespace
 
 Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
-                      Reduction reduction, const Tensor& out, Plan* plan, const Names& names) {
+                      Reduction reduction, const Tensor& out, Plan* plan, const Names& names,
+                      const ConstTensor* weight) {
   const ConstTensor const_out(out);
   const Argument inputs[] = {{&input, names.input, kInput},
                              {&target, names.target, kTarget},
-                             {&grad_output, names.grad_output, kGradOutput}};
+                             {&grad_output, names.grad_output, kGradOutput},
+                             {weight, names.weight, kWeight}};
   const Argument output{&const_out, names.out, kOut};
   if (Status status = check_dtypes({&inputs[2], &inputs[0], &inputs[1], &output}); !status.ok())
     return status;
@@ -199,45 +292,57 @@ Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, 
     return Status::error(Code::kDType, "%s: expected %s, the dtype of %s, got %s", argument->name,
                          name_of(input.dtype), names.input, name_of(argument->view->dtype));
   }
+  if (weight != nullptr) {
+    if (Status status = check_weight_dtype(inputs[3], input.dtype, names); !status.ok()) return status;
+  }
   if (Status status = check_reduction(reduction); !status.ok()) return status;
   plan->op = Op::kGrad;
   plan->reduction = reduction;
   plan->dtype = input.dtype;
-  if (Status status = set_shape(inputs, {&output, 1}, nullptr, plan); !status.ok()) return status;
-  plan->scale = scale_for(reduction, input.dtype, numel_of(input));
+  const Arguments used(inputs, weight == nullptr ? 3 : 4);
+  if (Status status = set_shape(used, {&output, 1}, nullptr, plan); !status.ok()) return status;
+  plan->scale =
+      weight == nullptr ? scale_for(reduction, input.dtype, numel_of(input)) : unknown_scale(reduction);
   return {};
 }
 
 Status make_loss_plan(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
-                      const Tensor& out, Plan* plan, const Names& names, LossRounding rounding) {
+                      const Tensor& out, Plan* plan, const Names& names, LossRounding rounding,
+                      const ConstTensor* weight) {
   const ConstTensor const_out(out);
-  const Argument inputs[] = {{&input, names.input, kInput}, {&target, names.target, kTarget}};
+  const Argument inputs[] = {
+      {&input, names.input, kInput}, {&target, names.target, kTarget}, {weight, names.weight, kWeight}};
+  const Arguments used(inputs, weight == nullptr ? 2 : 3);
   const Argument output{&const_out, names.out, kOut};
   if (Status status = check_dtypes({&inputs[0], &inputs[1], &output}); !status.ok()) return status;
+  const DType promoted = promote(input.dtype, target.dtype);
+  if (weight != nullptr) {
+    if (Status status = check_weight_dtype(inputs[2], promoted, names); !status.ok()) return status;
+  }
   if (Status status = check_reduction(reduction); !status.ok()) return status;
   plan->op = Op::kLoss;
   plan->reduction = reduction;
-  plan->dtype = promote(input.dtype, target.dtype);
+  plan->dtype = promoted;
   plan->scale = 2;
   // The square is rounded to the compute dtype, then to `out`. A half compute dtype would add a third
   // rounding.
   if (reduction == Reduction::kNone && out.dtype != plan->dtype && rounding == LossRounding::kOnce)
     plan->dtype = promote(plan->dtype, DType::kFloat32);
-  if (reduction == Reduction::kNone) return set_shape(inputs, {&output, 1}, nullptr, plan);
-  return set_shape(inputs, {}, &output, plan);
+  if (reduction == Reduction::kNone) return set_shape(used, {&output, 1}, nullptr, plan);
+  if (rounding == LossRounding::kInputsFirst) {  // CANN's operator has no slices
+    if (Status status = check_scalar_output(output); !status.ok()) return status;
+  }
+  return set_shape(used, {}, &output, plan);
 }
 
 Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
                                const ConstTensor& grad_output, const Tensor& loss, const Tensor& out,
-                               Plan* plan, const Names& names) {
+                               Plan* plan, const Names& names, const ConstTensor* weight) {
   const ConstTensor const_loss(loss), const_out(out);
-  const Argument inputs[] = {{&input, names.input, kInput},
-                             {&target, names.target, kTarget},
-                             {&grad_output, names.grad_output, kGradOutput}};
+  const Argument x{&input, names.input, kInput}, y{&target, names.target, kTarget};
+  const Argument g{&grad_output, names.grad_output, kGradOutput}, w{weight, names.weight, kWeight};
   const Argument outs[] = {{&const_out, names.out, kOut}, {&const_loss, names.loss, kLossOut}};
-  if (Status status = check_dtypes({&inputs[0], &inputs[1], &inputs[2], &outs[1], &outs[0]}); !status.ok()) {
-    return status;
-  }
+  if (Status status = check_dtypes({&x, &y, &g, &outs[1], &outs[0]}); !status.ok()) return status;
   // A wider grad_output would widen the differences and so change the loss.
   const DType promoted = promote(input.dtype, target.dtype);
   if (promote(promoted, grad_output.dtype) != promoted) {
@@ -245,25 +350,38 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
         Code::kDType, "%s: expected a dtype no wider than %s, to which %s and %s promote, got %s",
         names.grad_output, name_of(promoted), names.input, names.target, name_of(grad_output.dtype));
   }
+  if (weight != nullptr) {
+    if (Status status = check_weight_dtype(w, promoted, names); !status.ok()) return status;
+  }
   if (Status status = check_reduction(reduction); !status.ok()) return status;
   plan->op = Op::kLossAndGrad;
   plan->reduction = reduction;
   plan->dtype = promoted;
+  const Argument unweighted[] = {x, y, g}, weighted[] = {x, y, w, g};
+  const Arguments all = weight == nullptr ? Arguments(unweighted) : Arguments(weighted);
+  const Arguments without_g = all.first(all.size() - 1);
   if (reduction == Reduction::kNone) {
-    if (Status status = set_shape(inputs, outs, nullptr, plan); !status.ok()) return status;
+    if (Status status = set_shape(all, outs, nullptr, plan); !status.ok()) return status;
+  } else if (!loss.shape.empty()) {
+    if (Status status = set_shape(without_g, {outs, 1}, &outs[1], plan, &g); !status.ok()) return status;
   } else {
-    if (Status status = check_rank(inputs[2]); !status.ok()) return status;
+    if (Status status = check_rank(g); !status.ok()) return status;
     for (const int64_t extent : grad_output.shape) {
       if (extent == 1) continue;
       return Status::error(Code::kShape, "%s: expected one element for reduction mean or sum, got shape %s",
                            names.grad_output, ShapeText(grad_output).text);
     }
-    if (Status status = set_shape({inputs, 2}, {outs, 1}, &outs[1], plan); !status.ok()) return status;
+    if (Status status = set_shape(without_g, {outs, 1}, &outs[1], plan); !status.ok()) return status;
     plan->operands |= 1 << kGradOutput;  // broadcast: all its strides are 0
     plan->dtypes[kGradOutput] = grad_output.dtype;
     plan->layout = classify(*plan);
   }
-  plan->scale = scale_for(reduction, plan->dtype, plan->numel);
+  if (weight != nullptr) {
+    plan->scale = unknown_scale(reduction);
+  } else {
+    const bool slices = plan->sliced && plan->slices != 0;
+    plan->scale = scale_for(reduction, plan->dtype, slices ? plan->numel / plan->slices : plan->numel);
+  }
   return {};
 }
 

@@ -10,9 +10,10 @@ namespace mseloss {
 
 enum class Op : uint8_t { kGrad, kLoss, kLossAndGrad };
 
-// Operands by position. kOut is grad_input, or the output of loss(); kLossOut is the loss of loss_and_grad().
-// A 0-dimensional loss is not part of the loop nest.
-enum Operand : uint8_t { kGradOutput, kInput, kTarget, kOut, kLossOut, kOperands };
+// Operands by position, inputs first. kOut is grad_input, or the output of loss(); kLossOut is the loss of
+// loss_and_grad(). A 0-dimensional loss is not part of the loop nest. A loss of slices is kLossOut, also for
+// loss(): its stride is 0 in the reduced dimensions.
+enum Operand : uint8_t { kGradOutput, kInput, kTarget, kWeight, kOut, kLossOut, kOperands };
 
 enum class Layout : uint8_t {
   kEmpty,    // no elements
@@ -33,14 +34,20 @@ struct Plan {
   DType dtype;              // of the kernels; operands of another dtype are converted while they are packed
   DType dtypes[kOperands];  // of each operand, as given
   uint8_t operands;         // one bit per operand present
+  bool sliced;              // one sum or mean for each element of kLossOut
   int rank;
   int64_t extent[kMaxRank];
   int64_t stride[kOperands][kMaxRank];
   int64_t offset[kOperands];
   DType loss_dtype;  // of the 0-dimensional loss
   int64_t numel;     // elements of the broadcast shape
-  double scale;      // exact in the compute dtype
+  int64_t slices;    // elements of kLossOut, if sliced
+  // Exact in the compute dtype. Not known to the plan (NaN) for a mean with weights: run() computes it.
+  double scale;
 };
+
+// A weight of dtype bool, which selects elements.
+inline bool is_masked(const Plan& plan) { return plan.dtypes[kWeight] == DType::kBool; }
 
 inline bool has(const Plan& plan, int operand) { return plan.operands >> operand & 1; }
 
@@ -49,6 +56,11 @@ template <class F>
 inline void for_each_operand(const Plan& plan, F f) {
   for (unsigned bits = plan.operands; bits != 0; bits &= bits - 1) f(std::countr_zero(bits));
 }
+
+// Whether a dimension of a sliced plan is summed.
+inline bool is_reduced(const Plan& plan, int dimension) { return plan.stride[kLossOut][dimension] == 0; }
+
+Layout classify(const Plan& plan);
 
 // The dimension of the operand's smallest non-zero stride; -1 if the operand is broadcast in all dimensions.
 int contiguous_dimension(const Plan& plan, int operand);
@@ -60,15 +72,21 @@ struct Names {
   const char* target = "target";
   const char* out = "grad_input";
   const char* loss = "loss";
+  const char* weight = "weight";
 };
 
 // Addresses of the operands' elements (0, ..., 0), by Operand, as in Tensor::data. Only kOut and kLossOut are
 // written.
 struct Buffers {
   Buffers() = default;
-  Buffers(const void* grad_output, const void* input, const void* target, void* out, void* loss)
-      : data{const_cast<void*>(grad_output), const_cast<void*>(input), const_cast<void*>(target), out, loss} {
-  }
+  Buffers(const void* grad_output, const void* input, const void* target, void* out, void* loss,
+          const void* weight = nullptr)
+      : data{const_cast<void*>(grad_output),
+             const_cast<void*>(input),
+             const_cast<void*>(target),
+             const_cast<void*>(weight),
+             out,
+             loss} {}
 
   void* operator[](int operand) const { return data[operand]; }
   void* data[kOperands] = {};
@@ -78,16 +96,17 @@ struct Buffers {
 // inputs' promoted dtype first, as in CANN (kInputsFirst).
 enum class LossRounding : uint8_t { kOnce, kInputsFirst };
 
-// Check, in this order, dtypes, reduction, ranks, shapes, and whether an output overlaps itself; then fill
-// *plan. Data pointers are not read. On an error *plan is unspecified.
+// `weight` is null for none. Check, in this order, dtypes, reduction, ranks, shapes, and whether an output
+// overlaps itself; then fill *plan. Data pointers are not read. On an error *plan is unspecified.
 Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
-                      Reduction reduction, const Tensor& out, Plan* plan, const Names& names = {});
+                      Reduction reduction, const Tensor& out, Plan* plan, const Names& names = {},
+                      const ConstTensor* weight = nullptr);
 Status make_loss_plan(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
                       const Tensor& out, Plan* plan, const Names& names = {},
-                      LossRounding rounding = LossRounding::kOnce);
+                      LossRounding rounding = LossRounding::kOnce, const ConstTensor* weight = nullptr);
 Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
                                const ConstTensor& grad_output, const Tensor& loss, const Tensor& out,
-                               Plan* plan, const Names& names = {});
+                               Plan* plan, const Names& names = {}, const ConstTensor* weight = nullptr);
 
 // The checks that need addresses: null pointers, and outputs that overlap another operand without being
 // exactly its view.

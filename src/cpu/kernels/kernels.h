@@ -7,6 +7,7 @@
 
 #include "mseloss/types.h"
 #include "numerics/sum_access.h"
+#include "plan/plan.h"
 
 namespace mseloss::cpu {
 
@@ -16,9 +17,9 @@ namespace mseloss::cpu {
 // - the output's rows are contiguous; out is exactly one of the inputs or overlaps none of them;
 // - scale is exact in the compute dtype. No alignment is assumed.
 struct RowBlock {
-  const void* in[3];  // grad_output, input, target; the loss ignores grad_output
-  bool strided[3];
-  ptrdiff_t in_pitch[3];
+  const void* in[kOut];  // grad_output, input, target, weight; the loss ignores grad_output
+  bool strided[kOut];
+  ptrdiff_t in_pitch[kOut];
   void* out;  // grad_input or the elementwise loss; unused by sums
   ptrdiff_t out_pitch;
   void* loss;  // the elementwise loss beside grad_input
@@ -26,6 +27,15 @@ struct RowBlock {
   size_t n;
   size_t rows;
   double scale;
+  bool masked;  // the weight is 0 or 1, and elements of weight 0 are left out
+};
+
+// What an exact sum with weights adds to.
+struct ExactSums {
+  uint64_t* limbs;  // of w * d^2, then of w
+  bool masked;
+  double special, weight_special;  // the sums of the terms that are not finite
+  uint64_t selected;               // with a mask, the number of elements of weight 1
 };
 
 inline constexpr int kDTypes = 4;  // indexed by DType
@@ -61,6 +71,16 @@ struct Kernels {
   void (*grad_sum[kDTypes][2])(const RowBlock&, RowSum*);
   // The exact sum into limbs; squares of non-finite differences are added to *special instead.
   void (*exact_sum[kDTypes])(const RowBlock&, uint64_t* limbs, double* special);
+  // The same with weights: out = ((input - target) * scale) * (weight * grad_output); [dtype][non-temporal].
+  void (*weighted_grad[kDTypes][2])(const RowBlock&);
+  // out = (input - target)^2 * weight.
+  void (*weighted_loss[kDTypes])(const RowBlock&);
+  // The fast sums of weight * (input - target)^2 and of weight over at most kSumBlock elements.
+  void (*weighted_sum[kDTypes])(const RowBlock&, WeightedRowSum*);
+  void (*weighted_grad_sum[kDTypes][2])(const RowBlock&, WeightedRowSum*);
+  void (*weighted_exact_sum[kDTypes])(const RowBlock&, ExactSums*);
+  // to[i] = from[i] ? 1 : 0; `from` has bytes.
+  void (*convert_mask[kDTypes])(const void* from, void* to, size_t n);
   // to[i] = from[i], rounded once; [from][to].
   void (*convert[kDTypes][kDTypes])(const void* from, void* to, size_t n);
 
@@ -99,11 +119,13 @@ inline constexpr size_t kSumBlock = 16384;
 
 const Kernels& kernels();  // of the target in use
 
-// Each fills its part of the table for one target. The first two are compiled once per dtype.
+// Each fills its part of the table for one target. The first three are compiled once per dtype.
 template <DType kDType>
 void fill_elementwise_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
 template <DType kDType>
 void fill_sum_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
+template <DType kDType>
+void fill_weighted_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
 void fill_copy_kernels(Kernels* kernels, size_t target);
 void fill_interleave_kernels(Kernels* kernels, size_t target);
 void fill_replicate_kernels(Kernels* kernels, size_t target);

@@ -97,6 +97,12 @@ HWY_INLINE RowInput<S> row_input(const RowBlock& block, int input, size_t r, Bro
   return RowInput<S>(first + static_cast<ptrdiff_t>(r) * block.in_pitch[input], block.strided[input], copies);
 }
 
+// Row `r` of the output.
+template <class S>
+HWY_INLINE void* row_output(const RowBlock& block, size_t r) {
+  return static_cast<typename S::Memory*>(block.out) + static_cast<ptrdiff_t>(r) * block.out_pitch;
+}
+
 enum class Store { kNone, kCached, kNonTemporal };
 
 // What a loop over a row does.

@@ -11,40 +11,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cpu/kernels/exact_block-inl.h"
 #include "cpu/kernels/lanes-inl.h"
 #include "cpu/kernels/row_loop-inl.h"
-#include "numerics/fixed_point.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
-
-using Wide = hn::ScalableTag<double>;
-using WideV = hn::Vec<Wide>;
-
-// Returns the rounding error of *sum = round(a + b), exactly.
-HWY_INLINE WideV two_sum(WideV a, WideV b, WideV* sum) {
-  const auto s = hn::Add(a, b), bb = hn::Sub(s, a);
-  *sum = s;
-  return hn::Add(hn::Sub(a, hn::Sub(s, bb)), hn::Sub(b, bb));
-}
-
-// Returns d * d - square exactly, where square = round(d * d), if nothing underflows and |d| < 2^996.
-HWY_INLINE WideV square_error(WideV d, WideV square) {
-#if MSELOSS_NATIVE_FMA
-  return hn::MulSub(d, d, square);
-#else
-  // Veltkamp's splitting, Dekker's product.
-  const auto scaled = hn::Mul(d, hn::Set(Wide(), 134217729.0));  // 2^27 + 1
-  const auto high = hn::Sub(scaled, hn::Sub(scaled, d)), low = hn::Sub(d, high);
-  const auto cross = hn::Mul(high, low);
-  return hn::Add(hn::Add(hn::Add(hn::Sub(hn::Mul(high, high), square), cross), cross), hn::Mul(low, low));
-#endif
-}
-
-HWY_INLINE WideV widen(hn::Vec<hn::Rebind<float, Wide>> v) { return hn::PromoteTo(Wide(), v); }
-HWY_INLINE WideV widen(WideV v) { return v; }
-
-HWY_INLINE double sum_of_lanes(WideV v) { return hn::GetLane(hn::SumOfLanes(Wide(), v)); }
 
 template <class T>
 class Squares;
@@ -108,7 +80,7 @@ class Squares<double> {
   HWY_INLINE void add(Part<k>, WideV d) {
     const auto square = hn::Mul(d, d);
     const auto rest = two_sum(high_[k], square, &high_[k]);
-    low_[k] = hn::Add(low_[k], hn::Add(rest, square_error(d, square)));
+    low_[k] = hn::Add(low_[k], hn::Add(rest, product_error(d, d, square)));
   }
   HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
     unrolled<kAccumulators - 1>([&](auto k) MSELOSS_INLINE {
@@ -176,35 +148,6 @@ void grad_sum(const RowBlock& block, RowSum* out) {
   squares.finish(block.n, block.rows, out);
 }
 
-constexpr size_t kExactBlock = 512;
-
-// Adds the values exactly. Each pass splits every value at a common bit, at least 41 below the largest value.
-// The upper parts are multiples of that bit and their sum is below 2^53 times it, so any order adds them
-// exactly.
-static void add_block(double* values, size_t count, FixedPoint limbs) {
-  const Wide d;
-  const size_t lanes = hn::Lanes(d);
-  auto largest = hn::Zero(d);
-  for (size_t i = 0; i < count; i += lanes) largest = hn::Max(largest, hn::Abs(hn::Load(d, values + i)));
-  double top = hn::GetLane(hn::MaxOfLanes(d, largest));
-  while (top != 0) {
-    int exponent;
-    std::frexp(top, &exponent);
-    const auto cut = hn::Set(d, std::ldexp(1.5, exponent + 10));  // 512 terms below 2^exponent
-    auto upper_sum = hn::Zero(d);
-    largest = hn::Zero(d);
-    for (size_t i = 0; i < count; i += lanes) {
-      const auto value = hn::Load(d, values + i);
-      const auto upper = hn::Sub(hn::Add(value, cut), cut), rest = hn::Sub(value, upper);
-      upper_sum = hn::Add(upper_sum, upper);
-      largest = hn::Max(largest, hn::Abs(rest));
-      hn::Store(rest, d, values + i);
-    }
-    limbs.add(sum_of_lanes(upper_sum));
-    top = hn::GetLane(hn::MaxOfLanes(d, largest));
-  }
-}
-
 template <class S>
 void exact_sum(const RowBlock& block, uint64_t* limb_array, double* special) {
   using T = typename S::Compute;
@@ -232,7 +175,7 @@ void exact_sum(const RowBlock& block, uint64_t* limb_array, double* special) {
       total = hn::Add(total, square);
       largest = hn::Max(largest, magnitude);
       smallest = hn::Min(smallest, hn::IfThenElse(hn::Eq(v, hn::Zero(wide)), smallest, magnitude));
-      if constexpr (std::is_same_v<T, double>) hn::Store(square_error(v, square), wide, errors + i);
+      if constexpr (std::is_same_v<T, double>) hn::Store(product_error(v, v, square), wide, errors + i);
     }
     // Squares, and for float64 their rounding errors, are exact while exponents stay away from both ends of
     // the range.

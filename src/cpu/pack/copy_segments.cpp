@@ -15,6 +15,7 @@ constexpr int64_t kLineBytes = 64, kPrefetchBytes = 8192;
 // Calls f(T()) with the unsigned integer type of `size` bytes.
 template <class F>
 void with_element(int64_t size, F f) {
+  if (size == 1) return f(uint8_t());
   if (size == 2) return f(uint16_t());
   if (size == 4) return f(uint32_t());
   return f(uint64_t());
@@ -172,6 +173,11 @@ void TilePacker::repeat_blocks(char* packed) const {
 }
 
 void TilePacker::replicate_elements(const char* from, char* packed) const {
+  if (size_ == 1) {  // `from` may be the end of `packed`, which the last row alone overwrites
+    for (int64_t i = 0; i < rows_; ++i)
+      std::memset(packed + i * pitch_, from[i], static_cast<size_t>(copies_));
+    return;
+  }
   kernels_->replicate[element_size_index(size_)](from, packed, static_cast<size_t>(rows_),
                                                  static_cast<size_t>(copies_), static_cast<size_t>(pitch_));
 }

@@ -16,7 +16,7 @@ void SweepRunner::in_parts(const RowBlock& block, size_t length, F f) {
     for (size_t c = 0; c < block.n; c += columns) {
       part.n = std::min(columns, block.n - c);
       const auto row = static_cast<ptrdiff_t>(r), column = static_cast<ptrdiff_t>(c);
-      for (int i = 0; i < 3; ++i) {
+      for (int i = 0; i < kOut; ++i) {
         part.in[i] = at(block.in[i], row * block.in_pitch[i] + (block.strided[i] ? column : 0));
       }
       part.out = const_cast<char*>(at(block.out, row * block.out_pitch + column));
@@ -26,8 +26,13 @@ void SweepRunner::in_parts(const RowBlock& block, size_t length, F f) {
   }
 }
 
-void SweepRunner::operator()(const RowBlock& block) {
-  constexpr size_t kL1Elements = 2048;  // stay in L1 between the two kernels that read them
+namespace {
+
+constexpr size_t kL1Elements = 2048;  // stay in L1 between the two kernels that read them
+
+}  // namespace
+
+void SweepRunner::run(const RowBlock& block) {
   switch (sweep_) {
     case Sweep::kGrad:
       (non_temporal_ ? kernels_.grad_non_temporal[dtype_]
@@ -55,14 +60,53 @@ void SweepRunner::operator()(const RowBlock& block) {
         } else {
           kernels_.grad_sum[dtype_][non_temporal_](part, &sum);
         }
-        SumAccess::add_fast(sum_, sum, part.n * part.rows);
+        SumAccess::add_fast(sum_.state, sum, part.n * part.rows);
       });
       return;
     case Sweep::kExactSum: {
-      double special = 0;
-      kernels_.exact_sum[dtype_](block, SumAccess::limbs(sum_), &special);
-      if (special != 0) SumAccess::add_special(sum_, special);
-      SumAccess::add_exact(sum_, block.n * block.rows);
+      kernels_.exact_sum[dtype_](block, sum_.limbs, &sum_.state->squares.special);
+      sum_.state->count += block.n * block.rows;
+      return;
+    }
+  }
+}
+
+void SweepRunner::run_weighted(const RowBlock& block) {
+  switch (sweep_) {
+    case Sweep::kGrad:
+      kernels_.weighted_grad[dtype_][non_temporal_](block);
+      return;
+    case Sweep::kLoss:
+      kernels_.weighted_loss[dtype_](block);
+      return;
+    case Sweep::kGradLoss:
+      in_parts(block, kL1Elements, [this](const RowBlock& part) {
+        kernels_.weighted_grad[dtype_][0](part);
+        RowBlock loss = part;
+        loss.out = part.loss;
+        loss.out_pitch = part.loss_pitch;
+        kernels_.weighted_loss[dtype_](loss);
+      });
+      return;
+    case Sweep::kFastSum:
+    case Sweep::kGradSum:
+      in_parts(block, kSumBlock, [this](const RowBlock& part) {
+        WeightedRowSum sum;
+        if (sweep_ == Sweep::kFastSum) {
+          kernels_.weighted_sum[dtype_](part, &sum);
+        } else {
+          kernels_.weighted_grad_sum[dtype_][non_temporal_](part, &sum);
+        }
+        SumAccess::add_fast(sum_.state, sum, part.n * part.rows, part.masked);
+      });
+      return;
+    case Sweep::kExactSum: {
+      ExactSums sums{sum_.limbs, block.masked, 0, 0, 0};
+      kernels_.weighted_exact_sum[dtype_](block, &sums);
+      sum_.state->squares.special += sums.special;
+      sum_.state->weights.special += sums.weight_special;
+      (block.masked ? sum_.state->count : sum_.state->weighted) +=
+          block.masked ? sums.selected : block.n * block.rows;
       return;
     }
   }

@@ -8,18 +8,21 @@ namespace mseloss::cpu {
 
 class SweepRunner {
  public:
-  // Sums are added to *sum; other sweeps ignore it.
-  SweepRunner(const Plan& plan, Sweep sweep, bool non_temporal, PartialSum* sum)
+  // Sums are added to `sum`; other sweeps ignore it.
+  SweepRunner(const Plan& plan, Sweep sweep, bool non_temporal, const SumTarget& sum)
       : kernels_(kernels()),
         dtype_(static_cast<int>(plan.dtype)),
         size_(size_of(plan.dtype)),
         sweep_(sweep),
         non_temporal_(non_temporal),
+        weighted_(has(plan, kWeight)),
         sum_(sum) {}
 
-  void operator()(const RowBlock& block);
+  void operator()(const RowBlock& block) { weighted_ ? run_weighted(block) : run(block); }
 
  private:
+  void run(const RowBlock& block);
+  void run_weighted(const RowBlock& block);
   // Calls f(part) for parts of at most `length` elements: several rows, or a part of one.
   template <class F>
   void in_parts(const RowBlock& block, size_t length, F f);
@@ -29,7 +32,8 @@ class SweepRunner {
   int size_;
   Sweep sweep_;
   bool non_temporal_;
-  PartialSum* sum_;
+  bool weighted_;
+  SumTarget sum_;
 };
 
 }  // namespace mseloss::cpu

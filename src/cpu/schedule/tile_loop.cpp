@@ -32,7 +32,7 @@ class TileLoop {
 
   void run(int64_t index) {
     locate(index);
-    for (const int o : {kGradOutput, kInput, kTarget}) {
+    for (const int o : {kGradOutput, kInput, kTarget, kWeight}) {
       if (has(plan_, o) && !tiling_.direct[o]) pack(o);
     }
     compute();
@@ -95,6 +95,9 @@ class TileLoop {
   }
 
   void convert(DType from_dtype, const char* from, DType to_dtype, char* to) const {
+    if (from_dtype == DType::kBool) {
+      return kernels().convert_mask[static_cast<int>(to_dtype)](from, to, packed_numel_);
+    }
     kernels().convert[static_cast<int>(from_dtype)][static_cast<int>(to_dtype)](from, to, packed_numel_);
   }
 
@@ -107,11 +110,12 @@ class TileLoop {
     const int row_dim = tiling_.row_dim - 1;  // the dimension of a block's rows; -1 if the tile is one row
     RowBlock block{};
     block.scale = plan_.scale;
+    block.masked = is_masked(plan_);
     block.n = 1;
     for (int d = tiling_.row_dim; d < plan_.rank; ++d) block.n *= extent_[d];
     block.rows = row_dim < 0 ? 1 : extent_[row_dim];
     const auto pitch = [&](int o) { return row_dim < 0 || !has(plan_, o) ? 0 : kernel_strides(o)[row_dim]; };
-    for (const int o : {kGradOutput, kInput, kTarget}) {
+    for (const int o : {kGradOutput, kInput, kTarget, kWeight}) {
       block.strided[o] = has(plan_, o) && kernel_strides(o)[inner] != 0;
       block.in_pitch[o] = pitch(o);
     }
@@ -125,7 +129,7 @@ class TileLoop {
     }
     int64_t index[kMaxRank] = {};
     for (;;) {
-      std::copy_n(at, 3, block.in);
+      std::copy_n(at, kOut, block.in);
       block.out = at[kOut];
       block.loss = at[kLossOut];
       runner_(block);

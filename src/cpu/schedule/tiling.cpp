@@ -202,7 +202,7 @@ std::string explain(const Plan& given, const Options& options) {
   if (given.numel == 0) return "no elements: nothing to do";
   Plan plan = given;
   add_unit_dimension(&plan);
-  const char* names[kOperands] = {"grad_output", "input", "target", "grad_input", "loss"};
+  const char* names[kOperands] = {"grad_output", "input", "target", "weight", "grad_input", "loss"};
   std::string text = plan.layout == Layout::kDense  ? "dense"
                      : plan.layout == Layout::kRows ? "rows"
                                                     : "general";

@@ -1,0 +1,317 @@
+// The kernels with a weight for each element, or a mask: gradient, elementwise loss, fast and exact sums.
+// docs/numerics.md has the proofs. One object per dtype, like elementwise.cpp.
+//
+// A mask reaches the kernels as weights 0 and 1 of their dtype. Elements of weight 0 are then dropped: their
+// difference and their results become +0, also where the difference is NaN.
+#include "cpu/kernels/highway_targets.h"  // before Highway
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/kernels/weighted.cpp"
+#include <hwy/foreach_target.h>
+
+#include <hwy/highway.h>
+
+#include <cmath>
+#include <limits>
+
+#include "cpu/kernels/exact_block-inl.h"
+#include "cpu/kernels/lanes-inl.h"
+#include "cpu/kernels/row_loop-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mseloss::cpu::HWY_NAMESPACE {
+
+// Sets the elements that a mask leaves out to +0. Without a mask no weight equals the dropped value, NaN.
+template <class D>
+class Drop {
+ public:
+  using V = hn::Vec<D>;
+  HWY_INLINE explicit Drop(bool masked)
+      : dropped_(hn::Set(D(), masked ? 0 : std::numeric_limits<hn::TFromD<D>>::quiet_NaN())) {}
+  HWY_INLINE V operator()(V weight, V value) const {
+    return hn::IfThenZeroElse(hn::Eq(weight, dropped_), value);
+  }
+
+ private:
+  V dropped_;
+};
+
+template <class T>
+class WeightedSquares;
+
+// w * d^2 and w in float64, added with plain sums of the terms and of their magnitudes.
+template <>
+class WeightedSquares<float> {
+ public:
+  using D = hn::ScalableTag<float>;
+  static constexpr int kHalves = HWY_TARGET == HWY_SCALAR ? 1 : 2;
+
+  HWY_INLINE WeightedSquares() {
+    unrolled<kHalves>([&](auto k) MSELOSS_INLINE {
+      sum_[k] = magnitude_[k] = weight_[k] = weight_magnitude_[k] = hn::Zero(Wide());
+    });
+  }
+
+  HWY_INLINE void add(hn::Vec<D> difference, hn::Vec<D> weight) {
+#if HWY_TARGET == HWY_SCALAR
+    add_wide<0>(hn::PromoteTo(Wide(), difference), hn::PromoteTo(Wide(), weight));
+#else
+    const hn::Half<D> half;
+    add_wide<0>(hn::PromoteTo(Wide(), hn::LowerHalf(half, difference)),
+                hn::PromoteTo(Wide(), hn::LowerHalf(half, weight)));
+    add_wide<1>(hn::PromoteTo(Wide(), hn::UpperHalf(half, difference)),
+                hn::PromoteTo(Wide(), hn::UpperHalf(half, weight)));
+#endif
+  }
+  HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) {
+    const auto total = [](const WideV* halves) MSELOSS_INLINE {
+      return sum_of_lanes(kHalves == 1 ? halves[0] : hn::Add(halves[0], halves[kHalves - 1]));
+    };
+    // The largest number of roundings that affect one term: one per vector of a row, head and tail, the sum
+    // of the halves and of the lanes, and one for the product where it is not fused with the addition.
+    const size_t in_row = n / hn::Lanes(D()) + 2;
+    const auto roundings = static_cast<double>(rows * in_row + 2 + hn::Lanes(Wide()));
+    const auto error = [&](double magnitude) { return kUnit * roundings * magnitude * kSlack; };
+    row->squares = {total(sum_), 0, error(total(magnitude_)), true};
+    row->weights = {total(weight_), 0, error(total(weight_magnitude_)), true};
+  }
+
+ private:
+  template <int k>
+  HWY_INLINE void add_wide(WideV d, WideV w) {
+    const auto square = hn::Mul(d, d);  // exact
+    sum_[k] = hn::MulAdd(square, w, sum_[k]);
+    magnitude_[k] = hn::MulAdd(square, hn::Abs(w), magnitude_[k]);
+    weight_[k] = hn::Add(weight_[k], w);
+    weight_magnitude_[k] = hn::Add(weight_magnitude_[k], hn::Abs(w));
+  }
+
+  WideV sum_[kHalves], magnitude_[kHalves], weight_[kHalves], weight_magnitude_[kHalves];
+};
+
+// In double-double; the magnitudes in plain sums.
+template <>
+class WeightedSquares<double> {
+ public:
+  using D = Wide;
+
+  HWY_INLINE WeightedSquares()
+      : high_(hn::Zero(Wide())),
+        low_(high_),
+        magnitude_(high_),
+        weight_high_(high_),
+        weight_low_(high_),
+        weight_magnitude_(high_) {}
+
+  HWY_INLINE void add(WideV d, WideV w) {
+    const auto square = hn::Mul(d, d), term = hn::Mul(square, w);
+    const auto term_low = hn::MulAdd(product_error(d, d, square), w, product_error(square, w, term));
+    const auto residual = two_sum(high_, term, &high_);
+    low_ = hn::Add(low_, hn::Add(residual, term_low));
+    magnitude_ = hn::Add(magnitude_, hn::Abs(term));
+    weight_low_ = hn::Add(weight_low_, two_sum(weight_high_, w, &weight_high_));
+    weight_magnitude_ = hn::Add(weight_magnitude_, hn::Abs(w));
+  }
+  HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) {
+    const size_t lanes = hn::Lanes(Wide());
+    const auto roundings = static_cast<double>(rows * (n / lanes + 2) + lanes + 4);
+    const double relative = 8 * roundings * roundings * kUnit * kUnit;
+    const double weight_magnitude = sum_of_lanes(weight_magnitude_);
+    sum_lanes(high_, low_, &row->squares);
+    sum_lanes(weight_high_, weight_low_, &row->weights);
+    // Products that underflow lose less than 2^-1070, the first of them before it is multiplied by a weight.
+    const double underflow = (weight_magnitude + static_cast<double>(n * rows)) * 0x1p-1070;
+    row->squares.error = (relative * sum_of_lanes(magnitude_) + underflow) * kSlack;
+    row->weights.error = relative * weight_magnitude * kSlack;
+  }
+
+ private:
+  static HWY_INLINE void sum_lanes(WideV high_lanes, WideV low_lanes, RowSum* row) {
+    HWY_ALIGN double high[hn::MaxLanes(Wide())], low[hn::MaxLanes(Wide())];
+    hn::Store(high_lanes, Wide(), high);
+    hn::Store(low_lanes, Wide(), low);
+    double sum = 0, rest = 0;
+    for (size_t i = 0; i < hn::Lanes(Wide()); ++i) {
+      const double s = sum + high[i], bb = s - sum;
+      rest += ((sum - (s - bb)) + (high[i] - bb)) + low[i];
+      sum = s;
+    }
+    row->high = sum;
+    row->low = rest;
+    row->squares_fit = false;
+  }
+
+  WideV high_, low_, magnitude_, weight_high_, weight_low_, weight_magnitude_;
+};
+
+template <class S, Store kStore>
+void weighted_grad(const RowBlock& block) {
+  using T = typename S::Compute;
+  const hn::ScalableTag<T> d;
+  const auto scale = hn::Set(d, static_cast<T>(block.scale));
+  const Drop<decltype(d)> drop(block.masked);
+  BroadcastVector<S> g_copies, x_copies, y_copies, w_copies;
+  for (size_t r = 0; r < block.rows; ++r) {
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
+    const auto w = row_input<S>(block, kWeight, r, &w_copies),
+               g = row_input<S>(block, kGradOutput, r, &g_copies);
+    transform_row<S, kStore, Loop::kRow>(d, row_output<S>(block, r), block.n,
+                                         [=](auto, auto load) MSELOSS_INLINE {
+                                           const auto weight = load(w);
+                                           const auto scaled = hn::Mul(hn::Sub(load(x), load(y)), scale);
+                                           return drop(weight, hn::Mul(scaled, hn::Mul(weight, load(g))));
+                                         });
+  }
+}
+
+template <class S>
+void weighted_loss(const RowBlock& block) {
+  const hn::ScalableTag<typename S::Compute> d;
+  const Drop<decltype(d)> drop(block.masked);
+  BroadcastVector<S> x_copies, y_copies, w_copies;
+  for (size_t r = 0; r < block.rows; ++r) {
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
+    const auto w = row_input<S>(block, kWeight, r, &w_copies);
+    transform_row<S, Store::kCached, Loop::kRow>(
+        d, row_output<S>(block, r), block.n, [=](auto, auto load) MSELOSS_INLINE {
+          const auto weight = load(w);
+          const auto difference = hn::Sub(load(x), load(y));
+          return drop(weight, hn::Mul(hn::Mul(difference, difference), weight));
+        });
+  }
+}
+
+// The sums and, if it is stored, the gradient with one grad_output for all elements.
+template <class S, Store kStore>
+void weighted_sum(const RowBlock& block, WeightedRowSum* out) {
+  using T = typename S::Compute;
+  const hn::ScalableTag<T> d;
+  const Drop<decltype(d)> drop(block.masked);
+  BroadcastVector<S> x_copies, y_copies, w_copies;
+  auto scale = hn::Zero(d), g = scale;
+  if constexpr (kStore != Store::kNone) {
+    BroadcastVector<S> g_copies;
+    scale = hn::Set(d, static_cast<T>(block.scale));
+    g = row_input<S>(block, kGradOutput, 0, &g_copies).load(d, 0);
+  }
+  WeightedSquares<T> squares;
+  for (size_t r = 0; r < block.rows; ++r) {
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
+    const auto w = row_input<S>(block, kWeight, r, &w_copies);
+    void* to = kStore == Store::kNone ? nullptr : row_output<S>(block, r);
+    transform_row<S, kStore, Loop::kSum>(d, to, block.n, [&, x, y, w](auto, auto load) MSELOSS_INLINE {
+      const auto weight = load(w), difference = drop(weight, hn::Sub(load(x), load(y)));
+      squares.add(difference, weight);
+      if constexpr (kStore == Store::kNone) return difference;
+      return drop(weight, hn::Mul(hn::Mul(difference, scale), hn::Mul(weight, g)));
+    });
+  }
+  squares.finish(block.n, block.rows, out);
+}
+
+// Elements one by one, as integers.
+static void add_elements(const double* differences, const double* weights, size_t n, ExactSums* sums) {
+  FixedPoint squares(sums->limbs), total(sums->limbs + FixedPoint::kLimbs);
+  for (size_t i = 0; i < n; ++i) {
+    const double d = differences[i], w = weights[i];
+    if (std::isfinite(d) && std::isfinite(w)) {
+      squares.add_product(w, d);
+    } else {
+      sums->special += w * std::fabs(d);
+    }
+    if (sums->masked) continue;
+    if (std::isfinite(w)) {
+      total.add(w);
+    } else {
+      sums->weight_special += w;
+    }
+  }
+}
+
+template <class S>
+void weighted_exact_sum(const RowBlock& block, ExactSums* sums) {
+  using T = typename S::Compute;
+  const hn::Rebind<T, Wide> d;
+  const Wide wide;
+  const size_t lanes = hn::Lanes(wide);
+  const Drop<decltype(d)> drop(block.masked);
+  BroadcastVector<S> x_copies, y_copies, w_copies;
+  FixedPoint squares(sums->limbs), total(sums->limbs + FixedPoint::kLimbs);
+  HWY_ALIGN double differences[kExactBlock], weights[kExactBlock], terms[kExactBlock], errors[kExactBlock];
+  const size_t parts = (block.n + kExactBlock - 1) / kExactBlock;
+  for (size_t part = 0; part < block.rows * parts; ++part) {
+    const size_t r = part / parts, first = part % parts * kExactBlock;
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
+    const auto w = row_input<S>(block, kWeight, r, &w_copies);
+    const size_t n = HWY_MIN(kExactBlock, block.n - first);
+    auto magnitude = hn::Zero(wide), selected = hn::Zero(wide);
+    for (size_t i = 0; i < n; i += lanes) {
+      const size_t count = HWY_MIN(lanes, n - i);
+      const auto load = [&](const auto& input) MSELOSS_INLINE {
+        return HWY_LIKELY(count == lanes) ? input.load(d, first + i) : input.load_tail(d, first + i, count);
+      };
+      const auto narrow_weight = load(w);
+      const auto v = widen(drop(narrow_weight, hn::Sub(load(x), load(y)))), weight = widen(narrow_weight);
+      const auto square = hn::Mul(v, v), term = hn::Mul(square, weight);
+      hn::Store(v, wide, differences + i);
+      hn::Store(weight, wide, weights + i);
+      selected = hn::Add(selected, weight);
+      if constexpr (std::is_same_v<T, float>) {
+        magnitude = hn::Add(magnitude, hn::Add(hn::Abs(term), hn::Abs(weight)));
+        hn::Store(term, wide, terms + i);
+        hn::Store(product_error(square, weight, term), wide, errors + i);
+      }
+    }
+    if (block.masked) sums->selected += static_cast<uint64_t>(sum_of_lanes(selected));
+    // The square of a float32 and the two parts of its product with a float32 are exact in float64.
+    if (std::is_same_v<T, float> && std::isfinite(sum_of_lanes(magnitude))) {
+      const size_t padded = (n + lanes - 1) / lanes * lanes;
+      add_block(terms, padded, squares);
+      add_block(errors, padded, squares);
+      if (!block.masked) add_block(weights, padded, total);
+    } else {
+      add_elements(differences, weights, n, sums);
+    }
+  }
+}
+
+// Bytes to weights 0 and 1.
+template <class S>
+void convert_mask(const void* from, void* to, size_t n) {
+  using Memory = typename S::Memory;
+  const auto* source = static_cast<const uint8_t*>(from);
+  auto* sink = static_cast<Memory*>(to);
+  constexpr DType kDType = DType::MSELOSS_KERNEL_DTYPE;
+  constexpr Memory kOne = kDType == DType::kFloat16 ? 0x3c00 : kDType == DType::kBFloat16 ? 0x3f80 : 1;
+  for (size_t i = 0; i < n; ++i) sink[i] = source[i] != 0 ? kOne : Memory{0};
+}
+
+static void fill_weighted(Kernels* kernels, bool native_bfloat16) {
+  constexpr DType kDType = DType::MSELOSS_KERNEL_DTYPE;
+  with_storage<kDType>(native_bfloat16, [&](auto storage) {
+    using S = decltype(storage);
+    constexpr int i = static_cast<int>(kDType);
+    kernels->weighted_grad[i][0] = &weighted_grad<S, Store::kCached>;
+    kernels->weighted_grad[i][1] = &weighted_grad<S, Store::kNonTemporal>;
+    kernels->weighted_loss[i] = &weighted_loss<S>;
+    kernels->weighted_sum[i] = &weighted_sum<S, Store::kNone>;
+    kernels->weighted_grad_sum[i][0] = &weighted_sum<S, Store::kCached>;
+    kernels->weighted_grad_sum[i][1] = &weighted_sum<S, Store::kNonTemporal>;
+    kernels->weighted_exact_sum[i] = &weighted_exact_sum<S>;
+    kernels->convert_mask[i] = &convert_mask<S>;
+  });
+}
+
+}  // namespace mseloss::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mseloss::cpu {
+HWY_EXPORT(fill_weighted);
+template <>
+void fill_weighted_kernels<DType::MSELOSS_KERNEL_DTYPE>(Kernels* kernels, size_t target,
+                                                        bool native_bfloat16) {
+  HWY_DISPATCH_TABLE(fill_weighted)[target](kernels, native_bfloat16);
+}
+}  // namespace mseloss::cpu
+#endif
