@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "numerics/float_environment.h"
 #include "numerics/scale.h"
 #include "plan/arguments.h"
 
@@ -165,17 +164,6 @@ Status set_shape(Arguments inputs, Arguments outs, const Argument* scalar_out, P
   return {};
 }
 
-double scale_for(Reduction reduction, DType dtype, int64_t count) {
-  if (reduction != Reduction::kMean) return 2;
-  const FloatEnvironment environment;
-  return dtype == DType::kFloat64 ? mean_scale<double>(count) : double{mean_scale<float>(count)};
-}
-
-DType promote(DType a, DType b) {
-  if (a == b) return a;
-  return a == DType::kFloat64 || b == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
-}
-
 Status check_dtypes(std::initializer_list<const Argument*> arguments) {
   for (const Argument* argument : arguments) {
     if (argument->view->dtype > DType::kFloat64) return dtype_error(*argument);
@@ -204,7 +192,7 @@ Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, 
   plan->reduction = reduction;
   plan->dtype = input.dtype;
   if (Status status = set_shape(inputs, {&output, 1}, nullptr, plan); !status.ok()) return status;
-  plan->scale = scale_for(reduction, input.dtype, numel_of(input));
+  plan->scale = reduction == Reduction::kMean ? mean_scale(input.dtype, numel_of(input)) : 2;
   return {};
 }
 
@@ -263,7 +251,7 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
     plan->dtypes[kGradOutput] = grad_output.dtype;
     plan->layout = classify(*plan);
   }
-  plan->scale = scale_for(reduction, plan->dtype, plan->numel);
+  plan->scale = reduction == Reduction::kMean ? mean_scale(plan->dtype, plan->numel) : 2;
   return {};
 }
 

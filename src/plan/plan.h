@@ -50,6 +50,16 @@ inline void for_each_operand(const Plan& plan, F f) {
   for (unsigned bits = plan.operands; bits != 0; bits &= bits - 1) f(std::countr_zero(bits));
 }
 
+// The dtype that holds every value of both.
+inline DType promote(DType a, DType b) {
+  if (a == b) return a;
+  return a == DType::kFloat64 || b == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+}
+
+// Whether the loss is a sum, and the buffer that receives it.
+inline bool has_sum(const Plan& plan) { return plan.op != Op::kGrad && plan.reduction != Reduction::kNone; }
+inline Operand loss_operand(const Plan& plan) { return plan.op == Op::kLoss ? kOut : kLossOut; }
+
 // The dimension of the operand's smallest non-zero stride; -1 if the operand is broadcast in all dimensions.
 int contiguous_dimension(const Plan& plan, int operand);
 

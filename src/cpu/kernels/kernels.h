@@ -7,26 +7,26 @@
 
 #include "mseloss/types.h"
 #include "numerics/sum_access.h"
+#include "plan/plan.h"
 
 namespace mseloss::cpu {
 
 // Rows of n elements each. The plan guarantees, and the kernels assume:
-// - every input pointer points to n elements of the kernel's dtype or, if strided[i] is false, to the one
-//   element that is broadcast along the row; pitches are distances between rows in elements;
-// - the output's rows are contiguous; out is exactly one of the inputs or overlaps none of them;
+// - each operand's row is n contiguous elements of the kernel's dtype or, if strided[o] is false, one element
+//   that is broadcast along the row; pitches are distances between rows in elements;
+// - an output is exactly one of the inputs or overlaps none of them;
 // - scale is exact in the compute dtype. No alignment is assumed.
 struct RowBlock {
-  const void* in[3];  // grad_output, input, target; the loss ignores grad_output
-  bool strided[3];
-  ptrdiff_t in_pitch[3];
-  void* out;  // grad_input or the elementwise loss; unused by sums
-  ptrdiff_t out_pitch;
-  void* loss;  // the elementwise loss beside grad_input
-  ptrdiff_t loss_pitch;
+  void* at[kOperands];  // null for operands that the sweep does not use
+  ptrdiff_t pitch[kOperands];
+  bool strided[kOperands];
   size_t n;
   size_t rows;
   double scale;
 };
+
+inline constexpr ptrdiff_t kLineBytes = 64;            // a cache line
+inline constexpr ptrdiff_t kPackPrefetchBytes = 8192;  // how far ahead of a copy its source is prefetched
 
 inline constexpr int kDTypes = 4;  // indexed by DType
 
@@ -57,8 +57,8 @@ struct Kernels {
   void (*loss[kDTypes][kWidths])(const RowBlock&);
   // The fast sum of (input - target)^2 over at most kSumBlock elements.
   void (*sum[kDTypes])(const RowBlock&, RowSum*);
-  // grad and sum in one sweep, with one grad_output for all elements; [dtype][non-temporal].
-  void (*grad_sum[kDTypes][2])(const RowBlock&, RowSum*);
+  // Both in one sweep, with one grad_output for all elements; [dtype][non-temporal].
+  void (*grad_and_sum[kDTypes][2])(const RowBlock&, RowSum*);
   // The exact sum into limbs; squares of non-finite differences are added to *special instead.
   void (*exact_sum[kDTypes])(const RowBlock&, uint64_t* limbs, double* special);
   // to[i] = from[i], rounded once; [from][to].
