@@ -10,11 +10,11 @@ namespace mseloss {
 // The results of one sweep over the elements, with the plan's weights if it has any.
 enum class Sweep : uint8_t {
   kGrad,
-  kLoss,      // elementwise
-  kGradLoss,  // the gradient and the elementwise loss
+  kLoss,         // elementwise
+  kGradAndLoss,  // the gradient and the elementwise loss
   kFastSum,
   kExactSum,
-  kGradSum,  // the gradient and the fast sum
+  kGradAndSum,  // the gradient and the fast sum
 };
 
 struct Backend {
@@ -28,5 +28,10 @@ struct Backend {
 namespace cpu {
 extern const Backend kBackend;
 }
+
+// The backend that runs a plan.
+inline const Backend& backend_for(const Plan&, const Buffers&) {
+  return cpu::kBackend;
+}  // the only one so far
 
 }  // namespace mseloss

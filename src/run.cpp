@@ -9,8 +9,6 @@
 namespace mseloss {
 namespace {
 
-const Backend& backend_for(const Plan&, const Buffers&) { return cpu::kBackend; }  // the only one so far
-
 // The elementwise loss of a loss_and_grad plan as a separate plan in the compute dtype: if loss and gradient
 // have different dtypes, the loss must not be rounded to the gradient's dtype first.
 Plan loss_plan(const Plan& fused) {
@@ -53,7 +51,7 @@ Status run_sum(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opti
 }
 
 Status run_loss(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options) {
-  void* out = buffers[plan.op == Op::kLoss ? kOut : kLossOut];
+  void* out = buffers[loss_operand(plan)];
   return run_sum(plan, buffers, sweep, options, [&](const SumTarget& sum) {
     return SumAccess::finish(*sum.state, sum.limbs, plan.reduction, plan.loss_dtype, out);
   });
@@ -99,11 +97,11 @@ Status set_scale(Plan* plan, const Buffers& buffers, const Options& options) {
 // A plan that is not sliced, with its scale.
 Status run_whole(const Plan& plan, const Buffers& buffers, const Options& options) {
   const Backend& backend = backend_for(plan, buffers);
-  if (plan.reduction == Reduction::kNone || plan.op == Op::kGrad) {
+  if (!has_sum(plan)) {
     const Sweep sweep = plan.op == Op::kGrad   ? Sweep::kGrad
                         : plan.op == Op::kLoss ? Sweep::kLoss
-                                               : Sweep::kGradLoss;
-    if (sweep == Sweep::kGradLoss && plan.dtypes[kLossOut] != plan.dtype) {
+                                               : Sweep::kGradAndLoss;
+    if (sweep == Sweep::kGradAndLoss && plan.dtypes[kLossOut] != plan.dtype) {
       const Buffers loss{nullptr,           buffers[kInput], buffers[kTarget],
                          buffers[kLossOut], nullptr,         buffers[kWeight]};
       if (Status status = backend.run(loss_plan(plan), loss, Sweep::kLoss, options, {}); !status.ok()) {
@@ -118,7 +116,7 @@ Status run_whole(const Plan& plan, const Buffers& buffers, const Options& option
   // An exact sweep needs unmodified inputs, so the loss is computed before a gradient that overwrites one.
   const bool in_place = buffers[kOut] == buffers[kInput] || buffers[kOut] == buffers[kTarget] ||
                         buffers[kOut] == buffers[kWeight];
-  if (!in_place && !options.exact) return run_loss(plan, buffers, Sweep::kGradSum, options);
+  if (!in_place && !options.exact) return run_loss(plan, buffers, Sweep::kGradAndSum, options);
   if (Status status = run_loss(plan, buffers, sum, options); !status.ok()) return status;
   return backend.run(plan, buffers, Sweep::kGrad, options, {});
 }

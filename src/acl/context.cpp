@@ -100,7 +100,8 @@ using namespace mseloss::acl;
 aclError aclInit(const char*) {
   const std::lock_guard lock(g_process.mutex);
   if (g_process.initialised) {
-    return fail(ACL_ERROR_REPEAT_INITIALIZE, "aclInit: already initialised; call aclFinalize first");
+    return fail(ACL_ERROR_REPEAT_INITIALIZE,
+                "aclInit: expected aclFinalize() before another aclInit(), got a second call");
   }
   g_process.initialised = true;
   return ACL_SUCCESS;

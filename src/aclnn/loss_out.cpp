@@ -44,11 +44,10 @@ Status check_out_overlap(const ConstTensor& out, const Names& names) {
   std::ranges::copy(out.shape, view.extent);
   std::ranges::copy(out.strides, view.stride);
   if (is_empty(view) || !may_overlap_itself(byte_view_of(view, nullptr))) return {};
-  return Status::error(
-      Code::kOverlap,
-      "%s: expected strides that give every element memory of its own, got elements that share "
-      "memory in shape %s",
-      names.out, ShapeText(out).text);
+  return Status::error(Code::kOverlap,
+                       "%s: expected strides that map every index to its own memory, got a view of shape %s "
+                       "whose elements overlap",
+                       names.out, ShapeText(out).text);
 }
 
 float float_of_half(uint16_t half) {
@@ -248,7 +247,7 @@ Status check_loss_out_buffers(const Call& call, const Buffers& buffers, const Na
   for (const auto& [operand, name] : operands) {
     if (operand == kOut || is_empty(call.views[operand])) continue;
     if (!may_share_memory(out, byte_view_of(call.views[operand], buffers[operand]))) continue;
-    return Status::error(Code::kOverlap, "%s: expected memory apart from %s, got memory that overlaps it",
+    return Status::error(Code::kOverlap, "%s: expected memory that does not overlap %s, got an overlap",
                          names.out, name);
   }
   return {};

@@ -172,7 +172,7 @@ aclnnStatus prepare(const OperatorInfo& info, const aclTensor* const* handles, i
   if (const aclnnStatus code = check_dtypes(operands, dtypes)) return code;
   if (const aclnnStatus code = check_reduction(info, reduction)) return code;
   auto created = executors.draft(info);
-  if (!created) return fail(ACLNN_ERR_INNER_CREATE_EXECUTOR, "%s: out of memory for the executor", info.name);
+  if (!created) return fail(ACLNN_ERR_INNER_CREATE_EXECUTOR, "%s: executor: out of memory", info.name);
   if (const aclnnStatus code =
           fill_executor(operands, dtypes, static_cast<Reduction>(reduction), &*created)) {
     return code;

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <new>
 
+#include "cpu/schedule/policy.h"
 #include "cpu/schedule/tile_loop.h"
 #include "cpu/thread_pool.h"
 #include "numerics/float_environment.h"
@@ -80,21 +81,14 @@ struct Job {
   std::mutex mutex;
 
   void dense(int64_t first, int64_t last, SweepRunner* runner) const {
-    const int size = size_of(plan.dtype);
-    const auto at = [&](int o) {
-      const bool strided = plan.rank != 0 && plan.stride[o][0] != 0;
-      return data[o] == nullptr ? nullptr : data[o] + (strided ? first * size : 0);
-    };
     RowBlock block{};
     block.scale = plan.scale;
     block.n = last - first;
     block.rows = 1;
-    for (const int o : {kGradOutput, kInput, kTarget, kWeight}) {
-      block.in[o] = at(o);
-      block.strided[o] = has(plan, o) && plan.rank != 0 && plan.stride[o][0] != 0;
-    }
-    block.out = data[kOut] == nullptr ? nullptr : data[kOut] + first * size;
-    block.loss = data[kLossOut] == nullptr ? nullptr : data[kLossOut] + first * size;
+    for_each_operand(plan, [&](int o) {
+      block.strided[o] = plan.rank != 0 && plan.stride[o][0] != 0;
+      block.at[o] = data[o] + (block.strided[o] ? first * size_of(plan.dtype) : 0);
+    });
     (*runner)(block);
   }
 
@@ -162,8 +156,7 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
   if (const size_t bytes = shares + job.scratch_each * job.threads; bytes != 0) {
     char* const memory = scratch_memory(bytes);
     if (memory == nullptr) {
-      return Status::error(Code::kOutOfMemory, "out of memory: %zu bytes of scratch memory are needed",
-                           bytes);
+      return Status::error(Code::kOutOfMemory, "scratch: expected %zu bytes of memory, got none", bytes);
     }
     job.scratch = memory + shares;
     if (shares != 0)

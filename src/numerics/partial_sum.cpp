@@ -15,13 +15,6 @@
 namespace mseloss {
 namespace {
 
-// Knuth's TwoSum: a + b == *sum + *residual exactly, barring overflow.
-void two_sum(double a, double b, double* sum, double* residual) {
-  const double s = a + b, bb = s - a;
-  *sum = s;
-  *residual = (a - (s - bb)) + (b - bb);
-}
-
 // The next larger (smaller) double of a finite value. std::nextafter costs some 70 instructions a call.
 double above(double value) {
   if (value == 0) return std::numeric_limits<double>::denorm_min();
@@ -41,8 +34,7 @@ void add_row(FastSum* total, const RowSum& row) {
     }
     return;
   }
-  double residual;
-  two_sum(total->high, row.high, &total->high, &residual);
+  const double residual = two_sum(total->high, row.high, &total->high);
   if (!std::isfinite(total->high)) {
     total->high = 0;
     total->error = INFINITY;
@@ -312,9 +304,7 @@ bool SumAccess::scale(const SumState& state, const uint64_t* limbs, uint64_t cop
   const FastSum& sum = state.squares;
   if (state.weighted == 0) {  // of a mask, or empty
     const uint64_t count = state.count * copies;
-    *scale = count == 0                 ? INFINITY
-             : dtype == DType::kFloat64 ? mean_scale<double>(count)
-                                        : double{mean_scale<float>(count)};
+    *scale = count == 0 ? INFINITY : mean_scale(dtype, static_cast<int64_t>(count));
     return true;
   }
   if (std::isnan(sum.special)) {

@@ -13,6 +13,13 @@ using internal::SumState;
 inline constexpr double kUnit = 0x1p-53;       // unit roundoff of float64
 inline constexpr double kSlack = 1 + 0x1p-20;  // covers second-order terms and the bound's own roundings
 
+// Knuth's TwoSum: *sum = round(a + b). Returns the rounding error exactly, barring overflow.
+inline double two_sum(double a, double b, double* sum) {
+  const double s = a + b, bb = s - a;
+  *sum = s;
+  return (a - (s - bb)) + (b - bb);
+}
+
 // The fast sum of a row block: |high + low - exact sum of the terms| <= error.
 struct RowSum {
   double high = 0, low = 0, error = 0;

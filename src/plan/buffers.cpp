@@ -65,8 +65,8 @@ Status overlap_error(const char* out, const char* other, bool exact_allowed) {
 }  // namespace
 
 Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& names) {
-  const bool sums = plan.op != Op::kGrad && plan.reduction != Reduction::kNone && !plan.sliced;
-  const Operand scalar = plan.op == Op::kLoss ? kOut : kLossOut;  // holds the 0-dimensional loss
+  const bool sums = has_sum(plan) && !plan.sliced;
+  const Operand scalar = loss_operand(plan);
   if (sums && buffers[scalar] == nullptr) {
     return Status::error(Code::kNullPointer, "%s: expected the address of one element, got a null pointer",
                          name_of(names, scalar));

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "numerics/float_environment.h"
 #include "numerics/scale.h"
 #include "plan/arguments.h"
 
@@ -237,17 +236,6 @@ Status set_shape(Arguments inputs, Arguments outs, const Argument* loss, Plan* p
   return {};
 }
 
-double scale_for(Reduction reduction, DType dtype, int64_t count) {
-  if (reduction != Reduction::kMean) return 2;
-  const FloatEnvironment environment;
-  return dtype == DType::kFloat64 ? mean_scale<double>(count) : double{mean_scale<float>(count)};
-}
-
-DType promote(DType a, DType b) {
-  if (a == b) return a;
-  return a == DType::kFloat64 || b == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
-}
-
 Status check_dtypes(std::initializer_list<const Argument*> arguments) {
   for (const Argument* argument : arguments) {
     if (argument->view->dtype > DType::kFloat64) return dtype_error(*argument);
@@ -269,9 +257,10 @@ Status check_weight_dtype(const Argument& weight, DType promoted, const Names& n
                        weight.name, name_of(promoted), names.input, names.target, name_of(dtype));
 }
 
-// The scale of a mean with weights depends on their values.
-double unknown_scale(Reduction reduction) {
-  return reduction == Reduction::kMean ? std::numeric_limits<double>::quiet_NaN() : 2;
+// A mean's 2 / count, or NaN if its divisor depends on the weights.
+double scale_for(Reduction reduction, const ConstTensor* weight, DType dtype, int64_t count) {
+  if (reduction != Reduction::kMean) return 2;
+  return weight != nullptr ? std::numeric_limits<double>::quiet_NaN() : mean_scale(dtype, count);
 }
 
 }  // namespace
@@ -301,8 +290,7 @@ Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, 
   plan->dtype = input.dtype;
   const Arguments used(inputs, weight == nullptr ? 3 : 4);
   if (Status status = set_shape(used, {&output, 1}, nullptr, plan); !status.ok()) return status;
-  plan->scale =
-      weight == nullptr ? scale_for(reduction, input.dtype, numel_of(input)) : unknown_scale(reduction);
+  plan->scale = scale_for(reduction, weight, input.dtype, numel_of(input));
   return {};
 }
 
@@ -376,12 +364,8 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
     plan->dtypes[kGradOutput] = grad_output.dtype;
     plan->layout = classify(*plan);
   }
-  if (weight != nullptr) {
-    plan->scale = unknown_scale(reduction);
-  } else {
-    const bool slices = plan->sliced && plan->slices != 0;
-    plan->scale = scale_for(reduction, plan->dtype, slices ? plan->numel / plan->slices : plan->numel);
-  }
+  const bool slices = plan->sliced && plan->slices != 0;
+  plan->scale = scale_for(reduction, weight, plan->dtype, slices ? plan->numel / plan->slices : plan->numel);
   return {};
 }
 

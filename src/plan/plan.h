@@ -61,6 +61,15 @@ inline void for_each_operand(const Plan& plan, F f) {
 inline bool is_reduced(const Plan& plan, int dimension) { return plan.stride[kLossOut][dimension] == 0; }
 
 Layout classify(const Plan& plan);
+// The dtype that holds every value of both.
+inline DType promote(DType a, DType b) {
+  if (a == b) return a;
+  return a == DType::kFloat64 || b == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+}
+
+// Whether the loss is a sum, and the buffer that receives it.
+inline bool has_sum(const Plan& plan) { return plan.op != Op::kGrad && plan.reduction != Reduction::kNone; }
+inline Operand loss_operand(const Plan& plan) { return plan.op == Op::kLoss ? kOut : kLossOut; }
 
 // The dimension of the operand's smallest non-zero stride; -1 if the operand is broadcast in all dimensions.
 int contiguous_dimension(const Plan& plan, int operand);

@@ -274,9 +274,9 @@ def test_refuses(arguments, exception, words):
         (X, READ_ONLY, ValueError, "out: expected writable memory"),
         (X, np.zeros((4, 3), np.float32), ValueError, r"expected the broadcast shape \(3, 4\)"),
         (X, np.zeros((3, 4), np.int32), TypeError, "out: expected float32"),
-        (MEMORY[:50], MEMORY[1:51], ValueError, "memory apart from"),
-        (MEMORY[:50], MEMORY[:50][::-1], ValueError, "memory apart from"),
-        (MEMORY[:50], MEMORY[:50].view(np.float16)[::2], ValueError, "memory apart from"),
+        (MEMORY[:50], MEMORY[1:51], ValueError, "memory that does not overlap"),
+        (MEMORY[:50], MEMORY[:50][::-1], ValueError, "memory that does not overlap"),
+        (MEMORY[:50], MEMORY[:50].view(np.float16)[::2], ValueError, "memory that does not overlap"),
         (
             MEMORY[:10],
             np.lib.stride_tricks.as_strided(MEMORY[50:], (10,), (0,)),

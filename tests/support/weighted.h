@@ -1,5 +1,5 @@
-// Exact weighted sums and means, slice by slice: the reference for losses and gradients with weights or over some
-// axes. Integers of any length, divided bit by bit and rounded once. Shares no code with src/.
+// Exact weighted sums and means, slice by slice: the reference for losses and gradients with weights or over
+// some axes. Integers of any length, divided bit by bit and rounded once. Shares no code with src/.
 #pragma once
 
 #include <map>
@@ -17,8 +17,7 @@ class Integer {
   explicit Integer(uint64_t value) : words_{value} { trim(); }
 
   int bits() const {
-    return words_.empty() ? 0
-                          : static_cast<int>(64 * words_.size()) - std::countl_zero(words_.back());
+    return words_.empty() ? 0 : static_cast<int>(64 * words_.size()) - std::countl_zero(words_.back());
   }
   bool zero() const { return words_.empty(); }
   Integer shifted(int bits) const {  // left
@@ -97,7 +96,8 @@ class Sum {
       product = product.times(static_cast<uint64_t>(std::ldexp(std::fabs(factor), -e)));
       exponent += e;
     }
-    (std::signbit(a) ^ std::signbit(b) ^ std::signbit(c) ? negative_ : positive_) += product.shifted(exponent);
+    (std::signbit(a) ^ std::signbit(b) ^ std::signbit(c) ? negative_ : positive_) +=
+        product.shifted(exponent);
   }
   int sign() const { return positive_ <= negative_ ? (negative_ <= positive_ ? 0 : -1) : 1; }
   Integer magnitude() const {
@@ -155,15 +155,15 @@ struct Slice {
     const int sign = squares.sign(), divisor = mean ? weights.sign() : 1;
     if (divisor == 0) return sign == 0 ? nan : sign * infinity;
     if (sign == 0) return 0;
-    const double value =
-        mean ? round_quotient(squares.magnitude(), weights.magnitude(), format)
-             : round_quotient(squares.magnitude(), Integer(1).shifted(3222), format);
+    const double value = mean ? round_quotient(squares.magnitude(), weights.magnitude(), format)
+                              : round_quotient(squares.magnitude(), Integer(1).shifted(3222), format);
     return sign * divisor < 0 ? -value : value;
   }
   // 2 / sum(w) in the compute dtype.
   double scale(Reduction reduction, DType compute) const {
     if (reduction != Reduction::kMean) return 2;
-    if (weight_special != 0) return std::isnan(weight_special) ? weight_special : std::copysign(0.0, weight_special);
+    if (weight_special != 0)
+      return std::isnan(weight_special) ? weight_special : std::copysign(0.0, weight_special);
     if (weights.sign() == 0) return std::numeric_limits<double>::infinity();
     return weights.sign() *
            round_quotient(Integer(2).shifted(3222), weights.magnitude(), oracle::format_of(compute));
@@ -181,10 +181,11 @@ struct Reference {
   oracle::Bits loss, grad;
 };
 
-// The loss in the shape of `loss` (of slices, 0-dimensional, or for kNone of all elements) and the gradient of
-// the broadcast shape. `g` null: no gradient.
-inline Reference reference(const ConstTensor& x, const ConstTensor& y, const ConstTensor* w, const ConstTensor* g,
-                           Reduction reduction, oracle::Extents loss_shape, DType loss_dtype, DType grad_dtype) {
+// The loss in the shape of `loss` (of slices, 0-dimensional, or for kNone of all elements) and the gradient
+// of the broadcast shape. `g` null: no gradient.
+inline Reference reference(const ConstTensor& x, const ConstTensor& y, const ConstTensor* w,
+                           const ConstTensor* g, Reduction reduction, oracle::Extents loss_shape,
+                           DType loss_dtype, DType grad_dtype) {
   Shape all = oracle::broadcast({x.shape, y.shape});
   if (w != nullptr) all = oracle::broadcast({all, w->shape});
   if (reduction == Reduction::kNone && g != nullptr) all = oracle::broadcast({all, g->shape});
@@ -209,7 +210,9 @@ inline Reference reference(const ConstTensor& x, const ConstTensor& y, const Con
   if (reduction == Reduction::kNone) {
     for (int64_t i = 0; i < count; ++i) {
       const double d = difference(i), wi = weight_at(w, all, i);
-      const double value = masked && wi == 0 ? 0 : w == nullptr ? multiply(d, d) : multiply(multiply(d, d), wi);
+      const double value = masked && wi == 0 ? 0
+                           : w == nullptr    ? multiply(d, d)
+                                             : multiply(multiply(d, d), wi);
       result.loss.push_back(oracle::encode(loss_dtype, value));
     }
   } else {
@@ -219,7 +222,8 @@ inline Reference reference(const ConstTensor& x, const ConstTensor& y, const Con
       if (!masked || wi != 0) slices[slice_of(i)].add(difference(i), wi);
     }
     for (const Slice& slice : slices)
-      result.loss.push_back(oracle::encode(loss_dtype, slice.rounded(reduction, oracle::format_of(loss_dtype))));
+      result.loss.push_back(
+          oracle::encode(loss_dtype, slice.rounded(reduction, oracle::format_of(loss_dtype))));
   }
   if (g == nullptr) return result;
   std::vector<double> scales;

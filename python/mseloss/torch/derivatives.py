@@ -79,8 +79,8 @@ def _forward_mode(jvp):
     """A decorator for the jvp method of an autograd.Function.
 
     PyTorch disables forward mode while it runs one, which would lose the tangents of enclosing
-    levels. With forward mode enabled again, the tangents of this level are removed from the operands (level 0, because
-    PyTorch does not nest levels).
+    levels. With forward mode enabled again, the tangents of this level are removed from the
+    operands (level 0, because PyTorch does not nest levels).
     """
 
     def enabled(ctx, *tangents):

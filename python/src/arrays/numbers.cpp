@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "arrays/errors.h"
+#include "numerics/float_environment.h"
 #include "numerics/formats.h"
 
 namespace mseloss::python {
@@ -53,6 +54,7 @@ double to_double(PyObject* number, DType dtype) {
 }  // namespace
 
 void store_number(PyObject* number, DType dtype, void* out) {
+  const FloatEnvironment environment;  // the caller may flush subnormals or round in another direction
   const double value = PyFloat_Check(number) ? PyFloat_AS_DOUBLE(number) : to_double(number, dtype);
   store_rounded(value, dtype, out);
 }

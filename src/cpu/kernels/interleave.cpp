@@ -62,18 +62,16 @@ namespace hn = hwy::HWY_NAMESPACE;
 #define MSELOSS_MASKS 0
 #endif
 
-constexpr size_t kPrefetchBytes = 8192;
-
 // Prefetch distance in bytes for a row of `bytes`. The data of the next tile usually follows a long row.
 constexpr size_t prefetch_distance(size_t bytes) {
-  return bytes < kPrefetchBytes ? kPrefetchBytes / 4 : kPrefetchBytes;
+  return bytes < kPackPrefetchBytes ? kPackPrefetchBytes / 4 : kPackPrefetchBytes;
 }
 
 // Where to prefetch while a segment of `bytes` is copied: in a later segment, or past the end of this one.
 class Prefetcher {
  public:
   explicit Prefetcher(size_t bytes)
-      : segments_(static_cast<ptrdiff_t>(kPrefetchBytes / bytes) + 1),
+      : segments_(static_cast<ptrdiff_t>(kPackPrefetchBytes / bytes) + 1),
         bytes_(static_cast<ptrdiff_t>(prefetch_distance(bytes))) {}
   HWY_INLINE ptrdiff_t offset(const Segment* p, const Segment* end, ptrdiff_t Segment::*side) const {
     return end - p > segments_ ? p[segments_].*side : p->*side + bytes_;
@@ -215,7 +213,7 @@ void interleave(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, s
     hn::Vec<decltype(d)> v[kMaxInterleave];
     for (size_t j = 0; j < columns; ++j) {
       const T* at = from + static_cast<ptrdiff_t>(j) * from_stride + i;
-      hwy::Prefetch(at + kPrefetchBytes / sizeof(T));
+      hwy::Prefetch(at + kPackPrefetchBytes / sizeof(T));
       v[j] = hn::LoadU(d, at);
     }
     T* sink = to + i * columns;

@@ -12,18 +12,14 @@
 namespace mseloss::cpu {
 
 // Rows of n elements each. The plan guarantees, and the kernels assume:
-// - every input pointer points to n elements of the kernel's dtype or, if strided[i] is false, to the one
-//   element that is broadcast along the row; pitches are distances between rows in elements;
-// - the output's rows are contiguous; out is exactly one of the inputs or overlaps none of them;
+// - each operand's row is n contiguous elements of the kernel's dtype or, if strided[o] is false, one element
+//   that is broadcast along the row; pitches are distances between rows in elements;
+// - an output is exactly one of the inputs or overlaps none of them;
 // - scale is exact in the compute dtype. No alignment is assumed.
 struct RowBlock {
-  const void* in[kOut];  // grad_output, input, target, weight; the loss ignores grad_output
-  bool strided[kOut];
-  ptrdiff_t in_pitch[kOut];
-  void* out;  // grad_input or the elementwise loss; unused by sums
-  ptrdiff_t out_pitch;
-  void* loss;  // the elementwise loss beside grad_input
-  ptrdiff_t loss_pitch;
+  void* at[kOperands];  // null for operands that the sweep does not use
+  ptrdiff_t pitch[kOperands];
+  bool strided[kOperands];
   size_t n;
   size_t rows;
   double scale;
@@ -37,6 +33,9 @@ struct ExactSums {
   double special, weight_special;  // the sums of the terms that are not finite
   uint64_t selected;               // with a mask, the number of elements of weight 1
 };
+
+inline constexpr ptrdiff_t kLineBytes = 64;            // a cache line
+inline constexpr ptrdiff_t kPackPrefetchBytes = 8192;  // how far ahead of a copy its source is prefetched
 
 inline constexpr int kDTypes = 4;  // indexed by DType
 
@@ -67,8 +66,8 @@ struct Kernels {
   void (*loss[kDTypes][kWidths])(const RowBlock&);
   // The fast sum of (input - target)^2 over at most kSumBlock elements.
   void (*sum[kDTypes])(const RowBlock&, RowSum*);
-  // grad and sum in one sweep, with one grad_output for all elements; [dtype][non-temporal].
-  void (*grad_sum[kDTypes][2])(const RowBlock&, RowSum*);
+  // Both in one sweep, with one grad_output for all elements; [dtype][non-temporal].
+  void (*grad_and_sum[kDTypes][2])(const RowBlock&, RowSum*);
   // The exact sum into limbs; squares of non-finite differences are added to *special instead.
   void (*exact_sum[kDTypes])(const RowBlock&, uint64_t* limbs, double* special);
   // The same with weights: out = ((input - target) * scale) * (weight * grad_output); [dtype][non-temporal].
@@ -77,7 +76,7 @@ struct Kernels {
   void (*weighted_loss[kDTypes])(const RowBlock&);
   // The fast sums of weight * (input - target)^2 and of weight over at most kSumBlock elements.
   void (*weighted_sum[kDTypes])(const RowBlock&, WeightedRowSum*);
-  void (*weighted_grad_sum[kDTypes][2])(const RowBlock&, WeightedRowSum*);
+  void (*weighted_grad_and_sum[kDTypes][2])(const RowBlock&, WeightedRowSum*);
   void (*weighted_exact_sum[kDTypes])(const RowBlock&, ExactSums*);
   // to[i] = from[i] ? 1 : 0; `from` has bytes.
   void (*convert_mask[kDTypes])(const void* from, void* to, size_t n);

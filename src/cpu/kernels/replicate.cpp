@@ -48,8 +48,6 @@ namespace mseloss::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-constexpr size_t kPrefetchBytes = 8192;
-
 // Rows of at least one vector; without kLong, of at most two.
 template <bool kLong, class D>
 HWY_INLINE void replicate_rows(D d, const hn::TFromD<D>* from, hn::TFromD<D>* to, size_t rows, size_t n,
@@ -99,7 +97,7 @@ void replicate(const void* from_bytes, void* to_bytes, size_t rows, size_t n, si
     size_t r = 0;
     const auto full_blocks = [&](auto blocks) MSELOSS_INLINE {
       for (; r + kBlock <= rows; r += kBlock) {
-        __builtin_prefetch(from + r + kPrefetchBytes / sizeof(T));
+        __builtin_prefetch(from + r + kPackPrefetchBytes / sizeof(T));
         shuffle(from + r, r, blocks);
       }
     };

@@ -34,7 +34,7 @@ class Squares<float> {
   }
 
   template <int k>
-  HWY_INLINE void add(Part<k>, hn::Vec<D> difference) {
+  HWY_INLINE void add(Index<k>, hn::Vec<D> difference) {
 #if HWY_TARGET == HWY_SCALAR
     add_wide<2 * k>(hn::PromoteTo(Wide(), difference));
 #else
@@ -77,26 +77,22 @@ class Squares<double> {
   }
 
   template <int k>
-  HWY_INLINE void add(Part<k>, WideV d) {
+  HWY_INLINE void add(Index<k>, WideV d) {
     const auto square = hn::Mul(d, d);
-    const auto rest = two_sum(high_[k], square, &high_[k]);
-    low_[k] = hn::Add(low_[k], hn::Add(rest, product_error(d, d, square)));
+    const auto residual = two_sum(high_[k], square, &high_[k]);
+    low_[k] = hn::Add(low_[k], hn::Add(residual, product_error(d, d, square)));
   }
   HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
     unrolled<kAccumulators - 1>([&](auto k) MSELOSS_INLINE {
-      const auto rest = two_sum(high_[0], high_[k + 1], &high_[0]);
-      low_[0] = hn::Add(low_[0], hn::Add(low_[k + 1], rest));
+      const auto residual = two_sum(high_[0], high_[k + 1], &high_[0]);
+      low_[0] = hn::Add(low_[0], hn::Add(low_[k + 1], residual));
     });
     HWY_ALIGN double high[hn::MaxLanes(Wide())], low[hn::MaxLanes(Wide())];
     hn::Store(high_[0], Wide(), high);
     hn::Store(low_[0], Wide(), low);
     const size_t lanes = hn::Lanes(Wide());
     double sum = 0, rest = 0;
-    for (size_t i = 0; i < lanes; ++i) {
-      const double s = sum + high[i], bb = s - sum;
-      rest += ((sum - (s - bb)) + (high[i] - bb)) + low[i];
-      sum = s;
-    }
+    for (size_t i = 0; i < lanes; ++i) rest += mseloss::two_sum(sum, high[i], &sum) + low[i];
     row->high = sum;
     row->low = rest;
     const size_t in_row = n / (kAccumulators * lanes) + kAccumulators - 1 + 2;
@@ -117,7 +113,7 @@ void sum(const RowBlock& block, RowSum* out) {
   BroadcastVector<S> x_copies, y_copies;
   Squares<typename S::Compute> squares;
   for (size_t r = 0; r < block.rows; ++r) {
-    const auto x = row_input<S>(block, 1, r, &x_copies), y = row_input<S>(block, 2, r, &y_copies);
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
     transform_row<S, Store::kNone, Loop::kSum>(hn::ScalableTag<typename S::Compute>(), nullptr, block.n,
                                                [&, x, y](auto k, auto load) MSELOSS_INLINE {
                                                  const auto difference = hn::Sub(load(x), load(y));
@@ -129,16 +125,16 @@ void sum(const RowBlock& block, RowSum* out) {
 }
 
 template <class S, Store kStore>
-void grad_sum(const RowBlock& block, RowSum* out) {
+void grad_and_sum(const RowBlock& block, RowSum* out) {
   using T = typename S::Compute;
   const hn::ScalableTag<T> d;
   const auto scale = hn::Set(d, static_cast<T>(block.scale));
   BroadcastVector<S> g_copies, x_copies, y_copies;
-  const auto g = RowInput<S>(block.in[0], false, &g_copies).load(d, 0);
+  const auto g = RowInput<S>(block.at[kGradOutput], false, &g_copies).load(d, 0);
   Squares<T> squares;
   for (size_t r = 0; r < block.rows; ++r) {
-    const auto x = row_input<S>(block, 1, r, &x_copies), y = row_input<S>(block, 2, r, &y_copies);
-    void* to = static_cast<typename S::Memory*>(block.out) + static_cast<ptrdiff_t>(r) * block.out_pitch;
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
+    void* to = output_row<S>(block, r);
     transform_row<S, kStore, Loop::kSum>(d, to, block.n, [&, x, y](auto k, auto load) MSELOSS_INLINE {
       const auto difference = hn::Sub(load(x), load(y));
       squares.add(k, difference);
@@ -160,7 +156,7 @@ void exact_sum(const RowBlock& block, uint64_t* limb_array, double* special) {
   const size_t parts = (block.n + kExactBlock - 1) / kExactBlock;
   for (size_t part = 0; part < block.rows * parts; ++part) {
     const size_t r = part / parts, first = part % parts * kExactBlock;
-    const auto x = row_input<S>(block, 1, r, &x_copies), y = row_input<S>(block, 2, r, &y_copies);
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
     const size_t n = HWY_MIN(kExactBlock, block.n - first);
     auto largest = hn::Zero(wide), smallest = hn::Set(wide, 1.0), total = hn::Zero(wide);
     for (size_t i = 0; i < n; i += lanes) {
@@ -206,8 +202,8 @@ static void fill_sums(Kernels* kernels, bool native_bfloat16) {
     using S = decltype(storage);
     constexpr int i = static_cast<int>(kDType);
     kernels->sum[i] = &sum<S>;
-    kernels->grad_sum[i][0] = &grad_sum<S, Store::kCached>;
-    kernels->grad_sum[i][1] = &grad_sum<S, Store::kNonTemporal>;
+    kernels->grad_and_sum[i][0] = &grad_and_sum<S, Store::kCached>;
+    kernels->grad_and_sum[i][1] = &grad_and_sum<S, Store::kNonTemporal>;
     kernels->exact_sum[i] = &exact_sum<S>;
   });
 }

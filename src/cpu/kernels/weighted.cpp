@@ -155,7 +155,7 @@ void weighted_grad(const RowBlock& block) {
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
     const auto w = row_input<S>(block, kWeight, r, &w_copies),
                g = row_input<S>(block, kGradOutput, r, &g_copies);
-    transform_row<S, kStore, Loop::kRow>(d, row_output<S>(block, r), block.n,
+    transform_row<S, kStore, Loop::kRow>(d, output_row<S>(block, r), block.n,
                                          [=](auto, auto load) MSELOSS_INLINE {
                                            const auto weight = load(w);
                                            const auto scaled = hn::Mul(hn::Sub(load(x), load(y)), scale);
@@ -173,7 +173,7 @@ void weighted_loss(const RowBlock& block) {
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
     const auto w = row_input<S>(block, kWeight, r, &w_copies);
     transform_row<S, Store::kCached, Loop::kRow>(
-        d, row_output<S>(block, r), block.n, [=](auto, auto load) MSELOSS_INLINE {
+        d, output_row<S>(block, r), block.n, [=](auto, auto load) MSELOSS_INLINE {
           const auto weight = load(w);
           const auto difference = hn::Sub(load(x), load(y));
           return drop(weight, hn::Mul(hn::Mul(difference, difference), weight));
@@ -198,7 +198,7 @@ void weighted_sum(const RowBlock& block, WeightedRowSum* out) {
   for (size_t r = 0; r < block.rows; ++r) {
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
     const auto w = row_input<S>(block, kWeight, r, &w_copies);
-    void* to = kStore == Store::kNone ? nullptr : row_output<S>(block, r);
+    void* to = kStore == Store::kNone ? nullptr : output_row<S>(block, r);
     transform_row<S, kStore, Loop::kSum>(d, to, block.n, [&, x, y, w](auto, auto load) MSELOSS_INLINE {
       const auto weight = load(w), difference = drop(weight, hn::Sub(load(x), load(y)));
       squares.add(difference, weight);
@@ -295,8 +295,8 @@ static void fill_weighted(Kernels* kernels, bool native_bfloat16) {
     kernels->weighted_grad[i][1] = &weighted_grad<S, Store::kNonTemporal>;
     kernels->weighted_loss[i] = &weighted_loss<S>;
     kernels->weighted_sum[i] = &weighted_sum<S, Store::kNone>;
-    kernels->weighted_grad_sum[i][0] = &weighted_sum<S, Store::kCached>;
-    kernels->weighted_grad_sum[i][1] = &weighted_sum<S, Store::kNonTemporal>;
+    kernels->weighted_grad_and_sum[i][0] = &weighted_sum<S, Store::kCached>;
+    kernels->weighted_grad_and_sum[i][1] = &weighted_sum<S, Store::kNonTemporal>;
     kernels->weighted_exact_sum[i] = &weighted_exact_sum<S>;
     kernels->convert_mask[i] = &convert_mask<S>;
   });

@@ -10,7 +10,6 @@ namespace {
 
 constexpr int64_t kMinInterleaveElements = 16;  // shorter rows are cheaper to transpose
 constexpr int64_t kStageRowBytes = 512;
-constexpr int64_t kLineBytes = 64, kPrefetchBytes = 8192;
 
 // Calls f(T()) with the unsigned integer type of `size` bytes.
 template <class F>
@@ -148,7 +147,7 @@ void TilePacker::copy_elements(const char* from, char* to) const {
   // No prefetch if adjacent rows are closer together than adjacent elements: their lines are already cached.
   if (std::abs(prefetch.row) < std::abs(prefetch.step)) prefetch.lines = 0;
   const ptrdiff_t distance =
-      prefetch.lines == 0 ? 0 : prefetch.row * (kPrefetchBytes / (kLineBytes * prefetch.lines) + 1);
+      prefetch.lines == 0 ? 0 : prefetch.row * (kPackPrefetchBytes / (kLineBytes * prefetch.lines) + 1);
   with_element(size_, [&](auto element) {
     segments_.for_each([&](ptrdiff_t source, ptrdiff_t sink) {
       const char* later = (direction_ == Direction::kPack ? from + source : to + sink) + distance;

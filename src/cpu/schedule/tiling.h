@@ -2,8 +2,6 @@
 // own contiguous dimension.
 #pragma once
 
-#include <string>
-
 #include "plan/plan.h"
 
 namespace mseloss::cpu {
@@ -39,13 +37,5 @@ void add_unit_dimension(Plan* plan);
 
 // The plan's rank is at least 1.
 Tiling make_tiling(const Plan& plan, bool non_temporal);
-
-// The number of threads that are worth starting, at most as many as the options allow.
-int thread_count(const Plan& plan, const Options& options);
-
-// Whether the output uses non-temporal stores.
-bool uses_non_temporal_stores(const Plan& plan, const Options& options);
-
-std::string explain(const Plan& plan, const Options& options);
 
 }  // namespace mseloss::cpu
