@@ -12,7 +12,7 @@ using Mode = PartialSum::Mode;
 static_assert(std::is_trivially_copyable_v<PartialSum>);
 // Without padding, equal values have equal bytes.
 static_assert(std::has_unique_object_representations_v<std::array<uint64_t, PartialSum::kLimbs>> &&
-              sizeof(PartialSum) == 8 * (6 + PartialSum::kLimbs));
+              sizeof(PartialSum) == 8 * (11 + 2 * PartialSum::kLimbs));
 
 bool same_bytes(const PartialSum& a, const PartialSum& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 

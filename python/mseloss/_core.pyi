@@ -45,6 +45,9 @@ def loss(
     target: Array,
     reduction: Reduction = "mean",
     *,
+    weight: Array | None = None,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
     out: Array | None = None,
     dtype: Any = None,
 ) -> Array: ...
@@ -53,6 +56,8 @@ def loss_and_grad(
     target: Array,
     reduction: Reduction = "mean",
     *,
+    weight: Array | None = None,
+    axis: int | Sequence[int] | None = None,
     grad_output: Array | float = 1.0,
     out: Array | None = None,
 ) -> tuple[Array, Array]: ...
@@ -70,17 +75,20 @@ def grad_part(
     `count` is the element count of the whole `input` for reduction "mean", and 0 for "none" and "sum".
     """
 
-def asnumpy(array: Array, name: str = "array") -> Any:
+def asnumpy(array: Array, name: str = "array", weight: bool = False) -> Any:
     """A read-only NumPy array on the memory of `array`, which it keeps alive.
 
-    A NumPy array is returned as it is. `name` is the parameter's name in error messages.
+    A NumPy array is returned as it is. `name` is the parameter's name in error messages. `weight` also
+    accepts bool.
     """
 
 class PartialSum:
     """A partial sum of squared differences over a chunk of the data; partial sums merge in any order."""
 
     def __init__(self) -> None: ...
-    def add(self, input: Array, target: Array, *, exact: bool = False) -> None: ...
+    def add(
+        self, input: Array, target: Array, *, weight: Array | None = None, exact: bool = False
+    ) -> None: ...
     def merge(self, other: PartialSum) -> None: ...
     def finish(self, reduction: Literal["mean", "sum"], dtype: Any) -> Any | None: ...
     @property

@@ -7,6 +7,7 @@ It is simple rather than fast: the gradient is three NumPy operations, sums are 
 from __future__ import annotations
 
 import math
+import operator
 from fractions import Fraction
 
 import numpy as np
@@ -52,60 +53,171 @@ def grad(grad_output, input, target, reduction="mean", *, dtype=None):
     return convert(scaled_grad(g, x, y, scale, x.dtype), dtype)
 
 
-def loss(input, target, reduction="mean", *, dtype=None):
-    """The squared differences, their exact sum, or that sum divided by the element count; rounded once.
+def loss(input, target, reduction="mean", *, weight=None, axis=None, keepdims=False, dtype=None):
+    """The squared differences times their weights, their exact sum, or that sum divided by the exact sum of the
+    weights; rounded once.
 
     Args:
         input, target: arrays whose shapes broadcast together; different dtypes are promoted.
         reduction: "none", "mean" or "sum".
+        weight: an array that broadcasts with both, of a dtype that the promoted dtype represents or bool; a
+            bool weight leaves out the elements where it is False. By default every weight is 1.
+        axis: the dimension, or a tuple of dimensions, to sum over; by default all.
+        keepdims: whether these dimensions stay in the result, with extent 1.
         dtype: the result's dtype; by default the promoted dtype.
 
-    Returns a NumPy array for "none", else a NumPy scalar. For empty input the sum is 0 and the mean is NaN.
-    Raises ValueError and TypeError like `mseloss.loss`.
+    Returns a NumPy array, or a NumPy scalar if no dimension is left. For empty input the sum is 0 and the mean
+    is NaN. Raises ValueError and TypeError like `mseloss.loss`.
 
     >>> reference.loss(np.float32([1, 3]), np.float32([1, 1]))
     np.float32(2.0)
     """
     _check_reduction(reduction)
-    x, y = _array(input, "input"), _array(target, "target")
-    result = promote(x.dtype, y.dtype) if dtype is None else numpy_dtype(dtype)
-    compute = _compute_dtype(promote(x.dtype, y.dtype))
+    x, y, w = _array(input, "input"), _array(target, "target"), _weight(weight)
+    promoted = promote(x.dtype, y.dtype)
+    _check_weight_dtype(w, promoted)
+    result = promoted if dtype is None else numpy_dtype(dtype)
     if reduction == "none":
-        with np.errstate(all="ignore"):
-            d = x.astype(compute) - y.astype(compute)
-            return convert(np.asarray(d * d), result)
-    total = ExactSum()
-    total.add(x, y)
-    return total.finish(reduction, result)
+        _check_elementwise(axis, keepdims)
+        return convert(_elementwise(x, y, w, _compute_dtype(promoted)), result)
+    if w is None and axis is None and not keepdims:
+        total = ExactSum()
+        total.add(x, y)
+        return total.finish(reduction, result)
+    sums = _Slices(x, y, w, axis)
+    value = sums.finish(reduction, result)
+    return value[()] if keepdims else np.squeeze(value, sums.axes)[()]
 
 
-def loss_and_grad(input, target, reduction="mean", *, grad_output=1.0):
+def loss_and_grad(input, target, reduction="mean", *, weight=None, axis=None, grad_output=1.0):
     """The loss, and its derivative with respect to `input` in the broadcast shape, times `grad_output`.
 
-    Unlike `grad`, "mean" divides by the element count of the broadcast shape. Returns (loss, gradient): the
-    loss in the promoted dtype, the gradient in the dtype of `input`. Raises ValueError and TypeError like
+    Unlike `grad`, "mean" divides by the element count of the broadcast shape, or by the sum of the weights; with
+    `axis`, by those of each slice. `grad_output` broadcasts to the loss. Returns (loss, gradient): the loss in
+    the promoted dtype, the gradient in the dtype of `input`. Raises ValueError and TypeError like
     `mseloss.loss_and_grad`.
     """
     _check_reduction(reduction)
-    x, y = _array(input, "input"), _array(target, "target")
+    x, y, w = _array(input, "input"), _array(target, "target"), _weight(weight)
     g = _array_or_number(grad_output, "grad_output", x.dtype)
     promoted = promote(x.dtype, y.dtype)
+    _check_weight_dtype(w, promoted)
     if promote(promoted, g.dtype) != promoted:
         raise TypeError(f"grad_output: expected a dtype no wider than {promoted}, got {g.dtype}")
+    shapes = [x.shape, y.shape] + ([] if w is None else [w.shape])
     if reduction == "none":
-        shape = np.broadcast_shapes(x.shape, y.shape, g.shape)
-        value = np.broadcast_to(loss(x, y, "none"), shape).copy()
-    elif g.size != 1:
-        raise ValueError(
-            f"grad_output: expected one element for reduction mean or sum, got shape {g.shape}"
-        )
+        _check_elementwise(axis, False)
+        shape = np.broadcast_shapes(*shapes, g.shape)
+        value = np.broadcast_to(loss(x, y, "none", weight=w), shape).copy()
     else:
-        shape = np.broadcast_shapes(x.shape, y.shape)
-        value = loss(x, y, reduction)
-        g = g.reshape(())
-    scale = grad_scale(reduction, math.prod(shape), promoted)
-    gradient = scaled_grad(g, x, y, scale, promoted)
-    return value, convert(np.broadcast_to(gradient, shape).copy(), x.dtype)
+        shape = np.broadcast_shapes(*shapes)
+        value = loss(x, y, reduction, weight=w, axis=axis)
+        g = _expand(g, value.shape, _axes(axis, len(shape)), axis is None)
+    if w is None and axis is None:
+        scale = grad_scale(reduction, math.prod(shape), promoted)
+        gradient = scaled_grad(g, x, y, scale, promoted)
+        return value, convert(np.broadcast_to(gradient, shape).copy(), x.dtype)
+    compute = _compute_dtype(promoted)
+    scale = compute.type(2)
+    if reduction == "mean":
+        scale = _Slices(x, y, w, axis).scale(compute)
+    gradient = _weighted_grad(g, x, y, w, scale, compute)
+    return value, convert(convert(np.broadcast_to(gradient, shape).copy(), promoted), x.dtype)
+
+
+def _elementwise(x, y, w, compute):
+    with np.errstate(all="ignore"):
+        d = x.astype(compute) - y.astype(compute)
+        if w is None:
+            return np.asarray(d * d)
+        value = np.asarray((d * d) * w.astype(compute))
+        return np.where(w, value, 0) if w.dtype == bool else value
+
+
+def _weighted_grad(g, x, y, w, scale, compute):
+    with np.errstate(all="ignore"):
+        scaled = (x.astype(compute) - y.astype(compute)) * scale
+        weight = g.astype(compute) if w is None else w.astype(compute) * g.astype(compute)
+        value = np.asarray(scaled * weight)
+        return value if w is None or w.dtype != bool else np.where(w, value, compute.type(0))
+
+
+class _Slices:
+    """The exact sums of w * d**2 and of w over some axes, as integers in NumPy arrays of objects."""
+
+    def __init__(self, x, y, w, axis):
+        compute = _compute_dtype(promote(x.dtype, y.dtype))
+        with np.errstate(all="ignore"):
+            d = np.asarray(x.astype(compute) - y.astype(compute)).astype(np.float64)
+            w = np.float64(1) if w is None else w
+            shape = np.broadcast_shapes(d.shape, w.shape)
+            d, used = np.broadcast_to(d, shape), np.broadcast_to(w, shape)
+            if used.dtype == bool:
+                d = np.where(used, d, 0)
+            used = used.astype(np.float64)
+            finite = np.isfinite(d) & np.isfinite(used)
+            special = np.where(finite, 0, used * np.abs(d))
+            weight_special = np.where(np.isfinite(used), 0, used)
+        self.axes = _axes(axis, len(shape))
+        self._special = self._sum(special)
+        self._weight_special = self._sum(weight_special)
+        self._squares, self._unit = self._exact(np.where(finite, used, 0), np.where(finite, d, 0))
+        self._weights, self._weight_unit = self._exact(np.where(np.isfinite(used), used, 0))
+
+    def _sum(self, values):
+        with np.errstate(all="ignore"):
+            return np.asarray(values.sum(axis=self.axes, keepdims=True))
+
+    def _exact(self, w, d=None):
+        """The sums of w * d**2, or of w, in units of 2**unit; and that unit."""
+
+        def integers(values):  # values = mantissa * 2**(exponent - 53)
+            fraction, exponent = np.frexp(values)
+            return np.ldexp(fraction, 53).astype(np.int64).astype(object), exponent - 53
+
+        mantissa, exponent = integers(w)
+        if d is not None:
+            factor, own = integers(d)
+            mantissa, exponent = mantissa * factor * factor, exponent + 2 * own
+        used = np.asarray(mantissa, object) != 0
+        unit = int(np.min(exponent, where=used, initial=0))
+        shift = np.where(used, exponent - unit, 0).astype(object)
+        terms = np.asarray(mantissa << shift, object)
+        return np.asarray(terms.sum(axis=self.axes, keepdims=True), object), unit
+
+    def _divisor(self, i):
+        return Fraction(int(self._weights[i])) * Fraction(2) ** self._weight_unit
+
+    def finish(self, reduction, dtype):
+        result = np.empty(self._special.shape, np.float64)
+        for i in np.ndindex(result.shape):
+            result[i] = self._finish(i, reduction == "mean", dtype)
+        with np.errstate(all="ignore"):
+            return result.astype(dtype)
+
+    def _finish(self, i, mean, dtype):
+        special, divisor = float(self._special[i]), self._divisor(i) if mean else 1
+        if math.isnan(special) or (mean and self._weight_special[i] != 0):
+            return math.nan
+        if special != 0:
+            return -special if divisor < 0 else special
+        value = Fraction(int(self._squares[i])) * Fraction(2) ** self._unit
+        if divisor == 0:
+            return math.nan if value == 0 else math.copysign(math.inf, value)
+        return round_fraction(value / divisor, dtype)
+
+    def scale(self, compute):
+        """2 / sum(w) of each slice, rounded once to the compute dtype."""
+        result = np.empty(self._special.shape, compute)
+        for i in np.ndindex(result.shape):
+            divisor, special = self._divisor(i), float(self._weight_special[i])
+            if special != 0:
+                result[i] = 2 / special
+            elif divisor == 0:
+                result[i] = math.inf
+            else:
+                result[i] = round_fraction(2 / divisor, compute)
+        return result
 
 
 def grad_scale(reduction, count, dtype):
@@ -271,6 +383,66 @@ def round_number(value, dtype):
     if value == 0 or not math.isfinite(value):
         return value
     return round_fraction(Fraction(value), dtype)
+
+
+def _weight(value):
+    if value is None:
+        return None
+    if isinstance(value, (bool, int, float)) and not isinstance(value, np.generic):
+        raise TypeError(f"weight: expected an array, got {type(value).__name__}")
+    return asnumpy(value, "weight", weight=True)
+
+
+def _check_weight_dtype(weight, promoted):
+    if weight is None or weight.dtype == bool:
+        return
+    if promote(promoted, weight.dtype) != promoted:
+        raise TypeError(
+            f"weight: expected bool or a dtype no wider than {promoted}, got {weight.dtype}"
+        )
+
+
+def _check_elementwise(axis, keepdims):
+    if axis is not None:
+        raise ValueError(f"axis: expected None for reduction 'none', got {axis!r}")
+    if keepdims:
+        raise ValueError("keepdims: expected False for reduction 'none', got True")
+
+
+def _axes(axis, rank):
+    """`axis` as a tuple of dimensions from 0 on."""
+    if axis is None:
+        return tuple(range(rank))
+    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    try:
+        found = [operator.index(one) for one in given]
+    except TypeError:
+        raise TypeError(
+            f"axis: expected None, an integer or a tuple of integers, got {axis!r}"
+        ) from None
+    if any(not -rank <= one < rank for one in found):
+        raise ValueError(f"axis: expected dimensions of an array of rank {rank}, got {axis!r}")
+    found = [one % rank for one in found]
+    if len(set(found)) != len(found):
+        raise ValueError(f"axis: expected each dimension at most once, got {axis!r}")
+    return tuple(found)
+
+
+def _expand(grad_output, shape, axes, whole):
+    """A grad_output that broadcasts to a loss of `shape`, with extents of 1 at `axes`."""
+    if whole:
+        if grad_output.size != 1:
+            raise ValueError(
+                "grad_output: expected one element for reduction mean or sum, "
+                f"got shape {grad_output.shape}"
+            )
+        return grad_output.reshape(())
+    try:
+        return np.expand_dims(np.broadcast_to(grad_output, shape), axes)
+    except ValueError:
+        raise ValueError(
+            f"grad_output: expected a shape that broadcasts to {shape}, got {grad_output.shape}"
+        ) from None
 
 
 def _check_reduction(reduction):

@@ -141,9 +141,9 @@ struct Interval {
 // A fast sum and an exact one (null: 0).
 Interval add_exact_part(const FastSum& fast, const uint64_t* limbs) {
   Interval sum;
-  double exact_high = 0, exact_low = 0, residual;
+  double exact_high = 0, exact_low = 0;
   if (limbs != nullptr) FixedPoint(const_cast<uint64_t*>(limbs)).to_double_double(&exact_high, &exact_low);
-  two_sum(fast.high, exact_high, &sum.high, &residual);
+  const double residual = two_sum(fast.high, exact_high, &sum.high);
   sum.low = fast.low + (residual + exact_low);
   sum.error =
       (fast.error + 8 * kUnit * (std::fabs(fast.low) + std::fabs(residual) + std::fabs(exact_low))) * kSlack;

@@ -42,7 +42,7 @@ constexpr Format format_of(DType dtype) {
   }
 }
 
-inline int bytes_of(DType dtype) { return oracle::format_of(dtype).bytes; }
+inline int bytes_of(DType dtype) { return dtype == DType::kBool ? 1 : oracle::format_of(dtype).bytes; }
 
 // The value of `format` nearest to v, ties to even.
 inline double round_to(const Format& format, double v) {

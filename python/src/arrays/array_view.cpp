@@ -4,6 +4,7 @@
 #include <bit>
 #include <utility>
 
+#include "arrays/dtypes.h"
 #include "arrays/foreign_array.h"
 #include "arrays/numbers.h"
 #include "arrays/numpy_bridge.h"
@@ -59,6 +60,13 @@ void ArrayView::read_or_scalar(PyObject* object, const char* name, DType dtype) 
   dtype_ = dtype;
   rank_ = 0;
 }
+
+void ArrayView::read_weight(PyObject* object, const char* name) {
+  weight_ = true;
+  read(object, name);
+}
+
+const char* ArrayView::dtype_names() const { return weight_ ? kWeightDTypeNames : kDTypeNames; }
 
 void ArrayView::read_writable(PyObject* object, const char* name) {
   writable_ = true;
@@ -120,10 +128,10 @@ bool ArrayView::read_numpy(PyObject* object) {
     object = owner_;
   }
   const NumpyView array = numpy_view(object);
-  if (!array.supported) raise_dtype(name_, array.dtype);
+  if (!array.supported || !accepts(array.dtype)) raise_dtype(name_, array.descr, dtype_names());
   if (!array.exact) reject_mask(object, name_);
   data_ = array.data;
-  dtype_ = array.element;
+  dtype_ = array.dtype;
   kind_ = ArrayKind::kNumpy;
   read_only_ = !array.writable || owner_ != nullptr;
   set_rank(array.rank);

@@ -39,6 +39,8 @@ class ArrayView {
   void read(PyObject* object, const char* name);
   // A Python number or a NumPy integer becomes one element of `dtype`, rounded once. Anything else is read().
   void read_or_scalar(PyObject* object, const char* name, DType dtype);
+  // A weight: the dtype may also be bool.
+  void read_weight(PyObject* object, const char* name);
   // An output: an array that only gives copies raises TypeError, read-only memory ValueError.
   void read_writable(PyObject* object, const char* name);
 
@@ -77,6 +79,9 @@ class ArrayView {
   // A copy of a list, a tuple or an object with __array__, made by NumPy.
   bool read_copy(PyObject* object, Ref* refusal);
 
+  // Whether an operand may have this dtype, and the names of those that it may have.
+  bool accepts(DType dtype) const { return dtype != DType::kBool || weight_; }
+  const char* dtype_names() const;
   void set_rank(int64_t rank);
   void set_extents(const Py_ssize_t* shape, const Py_ssize_t* byte_strides);
 
@@ -88,6 +93,7 @@ class ArrayView {
   // Bit fields, and a union below, keep the object small, which speeds up small calls.
   bool writable_ : 1 = false;  // the caller wants to write
   bool read_only_ : 1 = false;
+  bool weight_ : 1 = false;
   bool has_buffer_ : 1 = false;
   int rank_ = 0;
   PyObject* owner_ = nullptr;  // owned reference

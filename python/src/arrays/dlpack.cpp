@@ -28,7 +28,8 @@ PyObject* new_capsule(Managed* managed) {
 }  // namespace
 
 DLDataType dlpack_dtype(DType dtype) {
-  return {dtype == DType::kBFloat16 ? kDLBfloat : kDLFloat, static_cast<uint8_t>(8 * size_of(dtype)), 1};
+  const uint8_t code = dtype == DType::kBFloat16 ? kDLBfloat : dtype == DType::kBool ? kDLBool : kDLFloat;
+  return {code, static_cast<uint8_t>(8 * size_of(dtype)), 1};
 }
 
 const DLPackExchangeAPI* exchange_api(PyTypeObject* type, const char* name) {

@@ -22,7 +22,7 @@ struct DLDataType {
   uint16_t lanes;
   bool operator==(const DLDataType&) const = default;
 };
-inline constexpr uint8_t kDLFloat = 2, kDLBfloat = 4;
+inline constexpr uint8_t kDLFloat = 2, kDLBfloat = 4, kDLBool = 6;
 
 struct DLTensor {
   void* data;

@@ -8,7 +8,9 @@
 namespace mseloss::python {
 
 inline constexpr DType kDTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat64};
-inline constexpr const char* kDTypeNames = "float32, float16, bfloat16 or float64";  // for error messages
+// For error messages.
+inline constexpr const char* kDTypeNames = "float32, float16, bfloat16 or float64";
+inline constexpr const char* kWeightDTypeNames = "float32, float16, bfloat16, float64 or bool";
 
 // The default grad_output, as a 0-dimensional tensor in static memory.
 inline ConstTensor one_of(DType dtype) {

@@ -7,13 +7,13 @@
 
 namespace mseloss::python {
 
-void raise_dtype(const char* name, PyObject* dtype) {
+void raise_dtype(const char* name, PyObject* dtype, const char* expected) {
   Ref text(PyObject_Str(dtype));
   if (!text) {
     take_refusal();
-    raise(PyExc_TypeError, "%s: expected %s, got another dtype", name, kDTypeNames);
+    raise(PyExc_TypeError, "%s: expected %s, got another dtype", name, expected);
   }
-  raise(PyExc_TypeError, "%s: expected %s, got %U", name, kDTypeNames, text.get());
+  raise(PyExc_TypeError, "%s: expected %s, got %U", name, expected, text.get());
 }
 
 void raise_refused(const char* name, PyObject* object, Ref refusal) {

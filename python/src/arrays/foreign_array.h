@@ -30,7 +30,7 @@ struct ForeignArray {
 
 // Raise TypeError for a dtype that is not supported, and for an object that raised `refusal` when it was
 // read.
-[[noreturn]] void raise_dtype(const char* name, PyObject* dtype);
+[[noreturn]] void raise_dtype(const char* name, PyObject* dtype, const char* expected);
 [[noreturn]] void raise_refused(const char* name, PyObject* object, Ref refusal);
 
 }  // namespace mseloss::python

@@ -57,6 +57,8 @@ bool is_bfloat16(PyArray_Descr* descr) {
 std::optional<DType> element_of(PyArray_Descr* descr) {
   if (descr->byteorder == NPY_OPPBYTE) return {};
   switch (descr->type_num) {
+    case NPY_BOOL:
+      return DType::kBool;
     case NPY_FLOAT:
       return DType::kFloat32;
     case NPY_HALF:
@@ -76,6 +78,8 @@ PyArray_Descr* descr_of(DType dtype) {
       return PyArray_DescrFromType(NPY_HALF);
     case DType::kFloat32:
       return PyArray_DescrFromType(NPY_FLOAT);
+    case DType::kBool:
+      return PyArray_DescrFromType(NPY_BOOL);
     case DType::kBFloat16:
       break;
   }
@@ -141,7 +145,8 @@ std::optional<DType> numpy_find_dtype(PyObject* object) {
     return {};
   }
   const Ref owned(reinterpret_cast<PyObject*>(descr));
-  return element_of(descr);
+  const std::optional<DType> dtype = element_of(descr);
+  return dtype == DType::kBool ? std::nullopt : dtype;
 }
 
 PyObject* numpy_scalar_to_array(PyObject* scalar) {
@@ -159,11 +164,11 @@ NumpyView numpy_view(PyObject* object) {
   view.strides = PyArray_STRIDES(array);
   view.rank = PyArray_NDIM(array);
   view.writable = PyArray_ISWRITEABLE(array);
-  view.dtype = reinterpret_cast<PyObject*>(descr);
+  view.descr = reinterpret_cast<PyObject*>(descr);
   view.exact = PyArray_CheckExact(object);
   const std::optional<DType> element = element_of(descr);
   view.supported = element.has_value();
-  view.element = element.value_or(DType::kFloat32);
+  view.dtype = element.value_or(DType::kFloat32);
   return view;
 }
 

@@ -20,7 +20,8 @@ const DType* dtype_of_format(const char* format, Py_ssize_t itemsize) {
   static constexpr struct {
     char letter;
     DType dtype;
-  } kFormats[] = {{'f', DType::kFloat32}, {'e', DType::kFloat16}, {'d', DType::kFloat64}};
+  } kFormats[] = {
+      {'f', DType::kFloat32}, {'e', DType::kFloat16}, {'d', DType::kFloat64}, {'?', DType::kBool}};
   for (const auto& format : kFormats) {
     if (*letter == format.letter && itemsize == size_of(format.dtype)) return &format.dtype;
   }
@@ -29,6 +30,8 @@ const DType* dtype_of_format(const char* format, Py_ssize_t itemsize) {
 
 // The DType of an __array_interface__ typestr such as "<f4"; null for others.
 const DType* dtype_of_typestr(const char* typestr) {
+  static constexpr DType kBool = DType::kBool;
+  if (std::strcmp(typestr, "|b1") == 0) return &kBool;
   if (!is_native(*typestr)) return nullptr;
   static constexpr struct {
     const char* text;
@@ -83,9 +86,9 @@ bool ArrayView::read_buffer(PyObject* object, Ref* refusal) {
   }
   const char* format = buffer_.format == nullptr ? "B" : buffer_.format;  // null: bytes
   const DType* dtype = dtype_of_format(format, buffer_.itemsize);
-  if (dtype == nullptr) {
+  if (dtype == nullptr || !accepts(*dtype)) {
     raise(PyExc_TypeError, "%s: expected %s, got a buffer of format '%s' and item size %zd", name_,
-          kDTypeNames, format, buffer_.itemsize);
+          dtype_names(), format, buffer_.itemsize);
   }
   dtype_ = *dtype;
   set_rank(buffer_.ndim);
@@ -127,9 +130,9 @@ bool ArrayView::read_interface(PyObject* object, Ref* refusal) {
   const char* text = typestr != nullptr && PyUnicode_Check(typestr) ? PyUnicode_AsUTF8(typestr) : "";
   if (text == nullptr) PyErr_Clear();
   const DType* dtype = text == nullptr ? nullptr : dtype_of_typestr(text);
-  if (dtype == nullptr) {
+  if (dtype == nullptr || !accepts(*dtype)) {
     const bool readable = typestr != nullptr && PyUnicode_CheckExact(typestr);
-    raise(PyExc_TypeError, "%s: expected %s, got __array_interface__['typestr'] %V", name_, kDTypeNames,
+    raise(PyExc_TypeError, "%s: expected %s, got __array_interface__['typestr'] %V", name_, dtype_names(),
           readable ? typestr : nullptr, "of another type");
   }
   if (field("mask") != nullptr) {

@@ -49,13 +49,15 @@ void ArrayView::read_dltensor(const DLTensor& tensor, ForeignArray array) {
     raise(PyExc_TypeError, "%s: expected memory of this processor, got a tensor on DLPack device type %d",
           name_, device);
   }
+  static constexpr DType kBool = DType::kBool;
   const DType* dtype = std::ranges::find(kDTypes, tensor.dtype, dlpack_dtype);
+  if (weight_ && tensor.dtype == dlpack_dtype(kBool)) dtype = &kBool;
   if (dtype == std::end(kDTypes)) {
     Ref refusal;
     const Ref given = find_attribute(object_, "dtype", &refusal);
-    if (given) raise_dtype(name_, given.get());
+    if (given) raise_dtype(name_, given.get(), dtype_names());
     raise(PyExc_TypeError, "%s: expected %s, got DLPack type code %d of %d bits and %d lanes", name_,
-          kDTypeNames, tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes);
+          dtype_names(), tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes);
   }
   dtype_ = *dtype;
   array.data = tensor.data;

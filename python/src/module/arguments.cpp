@@ -63,4 +63,46 @@ DType parse_dtype(nb::handle given) {
   raise(PyExc_TypeError, "dtype: expected %s, got %R", kDTypeNames, object);
 }
 
+namespace {
+
+// One of -rank..rank-1, as 0..rank-1; raises for anything else.
+int parse_axis(nb::handle given, nb::handle axis, int rank) {
+  const Ref index(PyNumber_Index(axis.ptr()));
+  if (!index) {
+    PyErr_Clear();
+    raise(PyExc_TypeError, "axis: expected None, an integer or a tuple of integers, got %R", given.ptr());
+  }
+  const long long value = PyLong_AsLongLong(index.get());
+  if (value == -1 && PyErr_Occurred()) PyErr_Clear();
+  if (value < -rank || value >= rank || (value == -1 && rank == 0)) {
+    raise(PyExc_ValueError, "axis: expected dimensions of an array of rank %d, got %R", rank, given.ptr());
+  }
+  return static_cast<int>(value < 0 ? value + rank : value);
+}
+
+}  // namespace
+
+Axes::Axes(nb::handle axis, bool keepdims, std::span<const int64_t> shape) : keepdims_(keepdims) {
+  const int rank = static_cast<int>(shape.size());
+  if (axis.is_none()) {
+    reduced_ = (1u << rank) - 1;
+  } else if (PyTuple_Check(axis.ptr()) || PyList_Check(axis.ptr())) {
+    for (const nb::handle one : axis) {
+      const unsigned bit = 1u << parse_axis(axis, one, rank);
+      if ((reduced_ & bit) != 0) {
+        raise(PyExc_ValueError, "axis: expected each dimension at most once, got %R", axis.ptr());
+      }
+      reduced_ |= bit;
+    }
+  } else {
+    reduced_ = 1u << parse_axis(axis, axis, rank);
+  }
+  const bool all = reduced_ == (1u << rank) - 1 && !keepdims;
+  for (int i = 0; i < rank; ++i) {
+    const bool reduced = reduced_ >> i & 1;
+    if (!all) core_[core_rank_++] = reduced ? 1 : shape[i];
+    if (!reduced || keepdims) shape_[rank_++] = reduced ? 1 : shape[i];
+  }
+}
+
 }  // namespace mseloss::python

@@ -40,20 +40,30 @@ Example:
 )";
 
 inline constexpr const char* kLossSignature =
-    "def loss(input, target, reduction='mean', *, out=None, dtype=None)";
+    "def loss(input, target, reduction='mean', *, weight=None, axis=None, keepdims=False, out=None, "
+    "dtype=None)";
 inline constexpr const char* kLossDoc = R"(The mean-squared-error loss, correctly rounded.
 
 ``"none"`` gives ``(input - target) ** 2`` elementwise in the broadcast shape; ``"sum"`` the exact sum of
 those squares, rounded once; ``"mean"`` the exact sum divided by the element count of the broadcast shape,
 rounded once. The result has the same bits for any layout, thread count and processor.
 
+With ``weight`` each square is multiplied by its weight: ``"mean"`` is ``sum(w * d ** 2) / sum(w)``, both sums
+exact, the quotient rounded once. A bool weight is a mask: elements where it is False are left out, even if
+they are NaN.
+
 Args:
     input, target: arrays of float32, float16, bfloat16 or float64 with any strides and at most 8
         dimensions, whose shapes broadcast together; the same kinds as for ``grad``. Different dtypes are
         promoted (float16 and bfloat16 to float32).
     reduction: ``"none"``, ``"mean"`` or ``"sum"``.
-    out: a writable array: for ``"mean"`` and ``"sum"`` 0-dimensional and outside the inputs' memory; for
-        ``"none"`` of the broadcast shape, possibly one of the inputs (same memory and strides).
+    weight: an array that broadcasts with both, of bool or of a dtype that the promoted dtype represents.
+        Weights may be negative. A mean whose weights add up to 0 is NaN or infinite.
+    axis: the dimension, or a tuple of dimensions, of the broadcast shape to sum over; by default all. Each
+        result is the sum or mean of its own slice.
+    keepdims: whether the dimensions of ``axis`` stay in the result, with extent 1.
+    out: a writable array: for ``"mean"`` and ``"sum"`` of the result's shape and outside the inputs' memory;
+        for ``"none"`` of the broadcast shape, possibly one of the inputs (same memory and strides).
     dtype: the result's dtype; by default the promoted dtype. If ``out`` is given, it must have this dtype.
 
 Returns:
@@ -72,7 +82,8 @@ Example:
 )";
 
 inline constexpr const char* kLossAndGradSignature =
-    "def loss_and_grad(input, target, reduction='mean', *, grad_output=1.0, out=None)";
+    "def loss_and_grad(input, target, reduction='mean', *, weight=None, axis=None, grad_output=1.0, "
+    "out=None)";
 inline constexpr const char* kLossAndGradDoc = R"(The loss and its gradient in one sweep over the inputs.
 
 The loss equals that of ``loss``. The gradient is its derivative with respect to ``input``, in the broadcast
@@ -80,9 +91,9 @@ shape, times ``grad_output``. For ``"mean"`` it divides by the element count of 
 ``grad`` divides by that of ``input``.
 
 Args:
-    input, target, reduction: as for ``loss``.
-    grad_output: a Python number or an array of one element; for ``"none"`` an array that broadcasts with
-        the others.
+    input, target, reduction, weight, axis: as for ``loss``. With a mask the gradient is 0 where it is False.
+    grad_output: a Python number or an array that broadcasts to the loss; for ``"none"`` one that broadcasts
+        with the others.
     out: the gradient's array: writable, of the broadcast shape. Unless reduction is ``"none"`` it may be
         one of the inputs (same memory and strides).
 

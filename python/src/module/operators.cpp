@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <string>
 
 #include "arrays/array_view.h"
@@ -76,38 +77,96 @@ nb::object grad(nb::handle grad_output, nb::handle input, nb::handle target, nb:
   return grad_input.finish();
 }
 
-nb::object loss(nb::handle input, nb::handle target, nb::handle reduction_name, nb::handle out,
-                nb::handle dtype) {
+// A weight, or None.
+class Weight {
+ public:
+  explicit Weight(nb::handle weight) : given_(!weight.is_none()) {
+    if (given_) view_.read_weight(weight.ptr(), "weight");
+  }
+  bool given() const { return given_; }
+  ConstTensor view() const { return view_.view(); }
+  std::span<const int64_t> shape() const { return given_ ? view_.shape() : std::span<const int64_t>{}; }
+
+ private:
+  bool given_;
+  ArrayView view_;
+};
+
+void check_elementwise(nb::handle axis, bool keepdims) {
+  if (!axis.is_none()) {
+    raise(PyExc_ValueError, "axis: expected None for reduction 'none', got %R", axis.ptr());
+  }
+  if (keepdims) raise(PyExc_ValueError, "keepdims: expected False for reduction 'none', got True");
+}
+
+// `given` is the caller's `out`.
+void check_result_shape(nb::handle given, const Tensor& out, const Axes& axes) {
+  if (given.is_none() || std::ranges::equal(out.shape, axes.shape())) return;
+  // As the core reports it for a reduction to one element.
+  if (axes.shape().empty()) return;
+  nb::list expected;
+  for (const int64_t extent : axes.shape()) expected.append(extent);
+  nb::list actual;
+  for (const int64_t extent : out.shape) actual.append(extent);
+  raise(PyExc_ValueError, "out: expected shape %R, got %R", nb::tuple(expected).ptr(),
+        nb::tuple(actual).ptr());
+}
+
+nb::object loss(nb::handle input, nb::handle target, nb::handle reduction_name, nb::handle weight,
+                nb::handle axis, bool keepdims, nb::handle out, nb::handle dtype) {
   Operands in(input, target);
+  const Weight w(weight);
   const Reduction reduction = parse_reduction(reduction_name);
-  const BroadcastShape shape(in.x, in.y);
-  const bool scalar = reduction != Reduction::kNone;
-  Output value(out, scalar ? std::span<const int64_t>{} : shape.extents(),
+  const BroadcastShape shape(in.x, in.y, w);
+  const bool sums = reduction != Reduction::kNone;
+  if (!sums) check_elementwise(axis, keepdims);
+  const Axes axes(sums ? axis : nb::handle(nb::none()), sums && keepdims, shape.extents());
+  Output value(out, sums ? axes.shape() : shape.extents(),
                dtype.is_none() || !out.is_none() ? promote(in.x.dtype(), in.y.dtype()) : parse_dtype(dtype),
                in.x);
   if (!dtype.is_none() && !out.is_none() && parse_dtype(dtype) != value.view().dtype) {
     raise(PyExc_TypeError, "dtype: expected the dtype of out, %s, got %s", name_of(value.view().dtype),
           name_of(parse_dtype(dtype)));
   }
-  run(shape, [&] { return mseloss::loss(in.x.view(), in.y.view(), reduction, value.view()); });
-  return value.finish(scalar);
+  int64_t extents[kMaxRank], strides[kMaxRank];
+  Tensor result = value.view();
+  if (sums) {
+    check_result_shape(out, result, axes);
+    result = axes.expand(result, extents, strides);
+  }
+  run(shape, [&] {
+    return w.given() ? mseloss::loss(in.x.view(), in.y.view(), w.view(), reduction, result)
+                     : mseloss::loss(in.x.view(), in.y.view(), reduction, result);
+  });
+  return value.finish(sums);
 }
 
-nb::object loss_and_grad(nb::handle input, nb::handle target, nb::handle reduction_name,
-                         nb::handle grad_output, nb::handle out) {
+nb::object loss_and_grad(nb::handle input, nb::handle target, nb::handle reduction_name, nb::handle weight,
+                         nb::handle axis, nb::handle grad_output, nb::handle out) {
   Operands in(grad_output, input, target);
+  const Weight w(weight);
   const Reduction reduction = parse_reduction(reduction_name);
-  const bool scalar = reduction != Reduction::kNone;
-  const BroadcastShape shape = scalar ? BroadcastShape(in.x, in.y) : BroadcastShape(in.x, in.y, in.g);
-  Output value(nb::none(), scalar ? std::span<const int64_t>{} : shape.extents(),
-               promote(in.x.dtype(), in.y.dtype()), in.x);
+  const bool sums = reduction != Reduction::kNone;
+  if (!sums) check_elementwise(axis, false);
+  const BroadcastShape shape = sums ? BroadcastShape(in.x, in.y, w) : BroadcastShape(in.x, in.y, w, in.g);
+  const Axes axes(sums ? axis : nb::handle(nb::none()), false, shape.extents());
+  Output value(nb::none(), sums ? axes.shape() : shape.extents(), promote(in.x.dtype(), in.y.dtype()), in.x);
   Output grad_input(out, shape.extents(), in.x.dtype(), in.x);
+  int64_t extents[2][kMaxRank], strides[2][kMaxRank];
+  Tensor result = value.view();
+  ConstTensor g = in.g.view();
+  if (sums) {
+    result = axes.expand(result, extents[0], strides[0]);
+    g = axes.expand(g, extents[1], strides[1]);
+  }
   run(shape, [&] {
-    return mseloss::loss_and_grad(in.x.view(), in.y.view(), reduction, in.g.view(), value.view(),
-                                  grad_input.view());
+    return w.given()
+               ? mseloss::loss_and_grad(in.x.view(), in.y.view(), w.view(), reduction, g, result,
+                                        grad_input.view())
+               : mseloss::loss_and_grad(in.x.view(), in.y.view(), reduction, g, result, grad_input.view());
   });
   nb::object gradient = grad_input.finish();
-  return nb::make_tuple(value.finish(scalar), gradient);
+  return nb::make_tuple(value.finish(sums), gradient);
 }
 
 nb::object empty(nb::handle shape, nb::handle dtype, nb::handle like) {
@@ -146,9 +205,9 @@ nb::object part_grad(nb::handle grad_output, nb::handle input, nb::handle target
   return grad_input.finish();
 }
 
-nb::object as_numpy(nb::handle array, const char* name) {
+nb::object as_numpy(nb::handle array, const char* name, bool weight) {
   ArrayView view;
-  view.read(array.ptr(), name);
+  weight ? view.read_weight(array.ptr(), name) : view.read(array.ptr(), name);
   return nb::steal(view.to_numpy());
 }
 
@@ -167,16 +226,17 @@ void add_operators(nb::module_& m) {
         "reduction"_a.none() = "mean", nb::kw_only(), "out"_a = nb::none(), nb::sig(kGradSignature),
         kGradDoc);
   m.def("loss", &loss, "input"_a.none(), "target"_a.none(), "reduction"_a.none() = "mean", nb::kw_only(),
-        "out"_a = nb::none(), "dtype"_a = nb::none(), nb::sig(kLossSignature), kLossDoc);
+        "weight"_a = nb::none(), "axis"_a = nb::none(), "keepdims"_a = false, "out"_a = nb::none(),
+        "dtype"_a = nb::none(), nb::sig(kLossSignature), kLossDoc);
   m.def("loss_and_grad", &loss_and_grad, "input"_a.none(), "target"_a.none(), "reduction"_a.none() = "mean",
-        nb::kw_only(), "grad_output"_a.none() = 1.0, "out"_a = nb::none(), nb::sig(kLossAndGradSignature),
-        kLossAndGradDoc);
+        nb::kw_only(), "weight"_a = nb::none(), "axis"_a = nb::none(), "grad_output"_a.none() = 1.0,
+        "out"_a = nb::none(), nb::sig(kLossAndGradSignature), kLossAndGradDoc);
   m.def("grad_part", &part_grad, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(), "count"_a,
         "out"_a, kGradPartDoc);
   m.def("explain", &explain, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(),
         "reduction"_a.none() = "mean", nb::kw_only(), "out"_a = nb::none(), kExplainDoc);
   m.def("empty", &empty, "shape"_a, "dtype"_a, "like"_a = nb::none(), kEmptyDoc);
-  m.def("asnumpy", &as_numpy, "array"_a.none(), "name"_a = "array", kAsNumpyDoc);
+  m.def("asnumpy", &as_numpy, "array"_a.none(), "name"_a = "array", "weight"_a = false, kAsNumpyDoc);
 }
 
 }  // namespace mseloss::python

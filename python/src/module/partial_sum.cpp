@@ -18,13 +18,16 @@ using namespace nb::literals;
 
 namespace {
 
-void add(PartialSum& sum, nb::handle input, nb::handle target, bool exact) {
+void add(PartialSum& sum, nb::handle input, nb::handle target, nb::handle weight, bool exact) {
   ArrayView x, y;
   x.read(input.ptr(), "input");
   y.read(target.ptr(), "target");
+  ArrayView w;
+  if (!weight.is_none()) w.read_weight(weight.ptr(), "weight");
   const auto mode = exact ? PartialSum::Mode::kExact : PartialSum::Mode::kFast;
-  check(call_core<nb::gil_scoped_release>(BroadcastShape(x, y).count(),
-                                          [&] { return sum.add(x.view(), y.view(), mode); }));
+  check(call_core<nb::gil_scoped_release>(BroadcastShape(x, y, w).count(), [&] {
+    return weight.is_none() ? sum.add(x.view(), y.view(), mode) : sum.add(x.view(), y.view(), w.view(), mode);
+  }));
 }
 
 nb::object finish(const PartialSum& sum, nb::handle reduction_name, nb::handle dtype) {
@@ -45,7 +48,7 @@ struct State {
   PartialSum sum;
 };
 static_assert(std::is_trivially_copyable_v<State> && sizeof(State) == sizeof(uint64_t) + sizeof(PartialSum));
-constexpr uint64_t kStateTag = 0x4d53'4553'554d'0001;  // "MSESUM", 1
+constexpr uint64_t kStateTag = 0x4d53'4553'554d'0002;  // "MSESUM", 2
 
 nb::bytes get_state(const PartialSum& sum) {
   const State state{kStateTag, sum};
@@ -76,7 +79,8 @@ void set_state(PartialSum& sum, nb::handle given) {
 void add_partial_sum(nb::module_& m) {
   nb::class_<PartialSum>(m, "PartialSum", kPartialSumDoc)
       .def(nb::init<>())
-      .def("add", &add, "input"_a.none(), "target"_a.none(), nb::kw_only(), "exact"_a = false)
+      .def("add", &add, "input"_a.none(), "target"_a.none(), nb::kw_only(), "weight"_a = nb::none(),
+           "exact"_a = false)
       .def("merge", &PartialSum::merge, "other"_a)
       .def("finish", &finish, "reduction"_a.none(), "dtype"_a)
       .def_prop_ro("count", &PartialSum::count)

@@ -1,0 +1,459 @@
+// Weights, masks and sums over some of the axes, compared bit by bit with exact integers.
+#include "tests/support/weighted.h"
+
+#include <array>
+
+namespace {
+
+using namespace weighted;
+using mseloss::Code;
+using mseloss::PartialSum;
+
+enum class Weights { kPositive, kBinary, kSigned, kHuge, kSubnormal, kSpecial, kMask };
+constexpr Weights kWeights[] = {Weights::kPositive,  Weights::kBinary,  Weights::kSigned, Weights::kHuge,
+                                Weights::kSubnormal, Weights::kSpecial, Weights::kMask};
+
+DType weight_dtype(Random& random, DType promoted, Weights kind) {
+  if (kind == Weights::kMask) return DType::kBool;
+  for (;;) {
+    const DType dtype = random.pick(kDTypes);
+    if (oracle::promote(promoted, dtype) == promoted) return dtype;
+  }
+}
+
+uint64_t random_weight(Random& random, DType dtype, Weights kind) {
+  const auto format = oracle::format_of(dtype);
+  switch (kind) {
+    case Weights::kPositive:
+      return oracle::encode(dtype, random.unit());
+    case Weights::kBinary:
+      return oracle::encode(dtype, random.chance(50));
+    case Weights::kSigned:
+      return oracle::encode(dtype, random.chance(40) ? random.range(-3, 3) : 2 * random.unit() - 1);
+    case Weights::kHuge:
+      return random_finite(random, dtype);
+    case Weights::kSubnormal:
+      return oracle::encode(dtype,
+                            std::ldexp(static_cast<double>(random.range(-9, 9)), format.lowest_exponent));
+    case Weights::kSpecial:
+      return random.chance(70) ? oracle::encode(dtype, random.unit())
+                               : random_value(random, dtype, Values::kSpecial);
+    case Weights::kMask:
+      break;
+  }
+  // Any byte but 0 is true.
+  return random.chance(60) ? static_cast<uint64_t>(random.pick({1, 1, 1, 2, 128, 255})) : 0;
+}
+
+void fill_weights(Random& random, Operand& w, Weights kind) {
+  for (int64_t i = 0, n = w.count(); i < n; ++i) {
+    const uint64_t bits = random_weight(random, w.dtype(), kind);
+    if (w.dtype() == DType::kBool)
+      *w.at(i) = static_cast<std::byte>(bits);
+    else
+      oracle::store(w.dtype(), w.at(i), bits);
+  }
+}
+
+// The shape of a loss over random axes; 0-dimensional for all of them, sometimes.
+Shape reduced(Random& random, Shape all) {
+  if (random.chance(35)) return {};
+  for (int64_t& extent : all)
+    if (random.chance(50)) extent = 1;
+  return all;
+}
+
+std::string describe(const ConstTensor& x, const ConstTensor& y, const ConstTensor* w,
+                     const ConstTensor& loss, Reduction reduction, const Options& options) {
+  std::ostringstream what;
+  what << "\n  " << mseloss::name_of(reduction) << ", target " << mseloss::target() << ", threads "
+       << options.threads << ", exact " << options.exact;
+  print_to(what, "input", x);
+  print_to(what, "target", y);
+  if (w != nullptr) print_to(what, "weight", *w);
+  print_to(what, "loss", loss);
+  return what.str();
+}
+
+// Calls loss() and loss_and_grad() and compares both with the reference. `w` may be null, `g` too (no
+// gradient).
+testing::AssertionResult is_right(Random& random, Operand& x, Operand& y, Operand* w, Operand* g,
+                                  Reduction reduction, Operand& loss, Operand* grad) {
+  Options options = random_options(random);
+  options.exact = random.chance(25);
+  const ConstTensor weight = w == nullptr ? ConstTensor() : w->view();
+  const ConstTensor* weight_or_null = w == nullptr ? nullptr : &weight;
+  const ConstTensor g_view = g == nullptr ? ConstTensor() : g->view();
+  const Reference expected =
+      reference(x.view(), y.view(), weight_or_null, g == nullptr ? nullptr : &g_view, reduction, loss.shape(),
+                loss.dtype(), grad == nullptr ? DType::kFloat32 : grad->dtype());
+  const auto what = describe(x.view(), y.view(), weight_or_null, loss.view(), reduction, options);
+  const Bytes before = loss.storage();
+  Status status;
+  if (g == nullptr) {
+    status = w == nullptr ? mseloss::loss(x.view(), y.view(), reduction, loss.tensor(), options)
+                          : mseloss::loss(x.view(), y.view(), weight, reduction, loss.tensor(), options);
+  } else {
+    const Bytes grad_before = grad->storage();
+    status = w == nullptr ? mseloss::loss_and_grad(x.view(), y.view(), reduction, g->view(), loss.tensor(),
+                                                   grad->tensor(), options)
+                          : mseloss::loss_and_grad(x.view(), y.view(), weight, reduction, g->view(),
+                                                   loss.tensor(), grad->tensor(), options);
+    if (!status.ok()) return testing::AssertionFailure() << status.message() << what;
+    if (const auto result = holds(*grad, expected.grad, grad_before); !result)
+      return testing::AssertionFailure() << "gradient: " << result.message() << what;
+  }
+  if (!status.ok()) return testing::AssertionFailure() << status.message() << what;
+  if (const auto result = holds(loss, expected.loss, before); !result)
+    return testing::AssertionFailure() << "loss: " << result.message() << what;
+  return testing::AssertionSuccess();
+}
+
+void random_case(Random& random, bool weights, bool slices) {
+  const DType x_dtype = random.pick(kDTypes), y_dtype = random.chance(75) ? x_dtype : random.pick(kDTypes);
+  const DType promoted = oracle::promote(x_dtype, y_dtype);
+  const Shape all = random_shape(random, random.chance(3) ? 20000 : 300);
+  Operand x(random, x_dtype, narrowed(random, all), random.pick(kLayouts));
+  Operand y(random, y_dtype, narrowed(random, all), random.pick(kLayouts));
+  const Values values = random.pick(kValues);
+  x.fill(random, values);
+  y.fill(random, values);
+  const Weights kind = random.pick(kWeights);
+  Operand w(random, weight_dtype(random, promoted, kind), weights ? narrowed(random, all) : Shape(),
+            random.pick(kLayouts));
+  if (weights) fill_weights(random, w, kind);
+  Shape broadcast = oracle::broadcast({x.shape(), y.shape()});
+  if (weights) broadcast = oracle::broadcast({broadcast, w.shape()});
+  const Reduction reduction =
+      slices ? random.pick({Reduction::kMean, Reduction::kSum}) : random.pick(kReductions);
+  const Shape loss_shape = reduction == Reduction::kNone ? broadcast
+                           : slices                      ? reduced(random, broadcast)
+                                                         : Shape();
+  Operand loss(random, random.pick(kDTypes), loss_shape, random.pick(kLayouts), true);
+  if (random.chance(50)) {
+    ASSERT_TRUE(is_right(random, x, y, weights ? &w : nullptr, nullptr, reduction, loss, nullptr));
+    return;
+  }
+  DType g_dtype = random.pick(kDTypes);
+  if (oracle::promote(g_dtype, promoted) != promoted) g_dtype = promoted;
+  const Shape g_shape = reduction == Reduction::kNone ? narrowed(random, broadcast)
+                        : loss_shape.empty()          ? Shape(static_cast<size_t>(random.range(0, 2)), 1)
+                                                      : narrowed(random, loss_shape);
+  Operand g(random, g_dtype, g_shape, random.pick(kLayouts));
+  g.fill(random, random.pick(kValues));
+  Operand grad(random, random.pick(kDTypes), broadcast, random.pick(kLayouts), true);
+  ASSERT_TRUE(is_right(random, x, y, weights ? &w : nullptr, &g, reduction, loss, &grad));
+}
+
+TEST(WeightedProperty, RandomShapesLayoutsDTypesAndWeights_HaveTheExactBits) {
+  const auto names = targets();
+  for_each_case(14000, [&](Random& random) {
+    ASSERT_TRUE(mseloss::set_target(random.pick(names).c_str()).ok());
+    random_case(random, true, false);
+  });
+  ASSERT_TRUE(mseloss::set_target(nullptr).ok());
+}
+
+TEST(SlicesProperty, RandomAxesWithoutWeights_HaveTheExactBits) {
+  const auto names = targets();
+  for_each_case(10000, [&](Random& random) {
+    ASSERT_TRUE(mseloss::set_target(random.pick(names).c_str()).ok());
+    random_case(random, false, true);
+  });
+  ASSERT_TRUE(mseloss::set_target(nullptr).ok());
+}
+
+TEST(SlicesProperty, RandomAxesWithWeights_HaveTheExactBits) {
+  const auto names = targets();
+  for_each_case(10000, [&](Random& random) {
+    ASSERT_TRUE(mseloss::set_target(random.pick(names).c_str()).ok());
+    random_case(random, true, true);
+  });
+  ASSERT_TRUE(mseloss::set_target(nullptr).ok());
+}
+
+// Every subset of the axes of a tensor of rank 5, with and without weights, in every dtype.
+TEST(Slices, EverySubsetOfAxesUpToRank5_IsExact) {
+  Random random(31);
+  for (const Shape& all :
+       {Shape{}, Shape{7}, Shape{3, 70}, Shape{4, 3, 9}, Shape{2, 3, 4, 17}, Shape{3, 2, 4, 3, 5}})
+    for (unsigned axes = 0; axes < 1u << all.size(); ++axes)
+      for (DType dtype : kDTypes)
+        for (const Weights kind : {Weights::kPositive, Weights::kSigned, Weights::kMask}) {
+          Shape loss_shape = all;
+          for (size_t k = 0; k < all.size(); ++k)
+            if (axes >> k & 1) loss_shape[k] = 1;
+          Operand x(random, dtype, all, random.pick(kLayouts)), y(random, dtype, all, random.pick(kLayouts));
+          Operand w(random, weight_dtype(random, dtype, kind), narrowed(random, all), random.pick(kLayouts));
+          x.fill(random, Values::kUnit);
+          y.fill(random, Values::kUnit);
+          fill_weights(random, w, kind);
+          Operand g(random, dtype, loss_shape, random.pick(kLayouts));
+          g.fill(random, Values::kUnit);
+          Operand loss(random, dtype, loss_shape, Layout::kAny, true),
+              grad(random, dtype, all, Layout::kAny, true);
+          const Reduction reduction = random.pick({Reduction::kMean, Reduction::kSum});
+          for (Operand* weight : {static_cast<Operand*>(nullptr), &w}) {
+            ASSERT_TRUE(is_right(random, x, y, weight, nullptr, reduction, loss, nullptr)) << axes;
+            ASSERT_TRUE(is_right(random, x, y, weight, &g, reduction, loss, &grad)) << axes;
+          }
+        }
+}
+
+TEST(Weighted, SizesAroundVectorsBlocksAndThreads_AreRightOnEveryTarget) {
+  Random random(32);
+  std::vector<int64_t> sizes{40000, 300007};
+  for (int64_t n = 0; n <= 70; ++n) sizes.push_back(n);
+  for (int64_t n = 512; n <= 16384; n *= 2) sizes.insert(sizes.end(), {n - 1, n, n + 1});
+  for_each_target([&] {
+    for (DType dtype : kDTypes)
+      for (int64_t n : sizes)
+        for (const Weights kind : {Weights::kSigned, Weights::kMask}) {
+          if (too_large(n / 10)) continue;
+          Operand x(random, dtype, {n}, Layout::kDense), y(random, dtype, {n}, Layout::kDense);
+          Operand w(random, weight_dtype(random, dtype, kind), {n}, Layout::kDense);
+          x.fill(random, n < 1000 ? random.pick(kValues) : Values::kUnit);
+          y.fill(random, Values::kUnit);
+          fill_weights(random, w, kind);
+          Operand g(random, dtype, {}, Layout::kDense);
+          g.fill(random, Values::kUnit);
+          Operand loss(random, random.pick(kDTypes), {}, Layout::kDense, true);
+          Operand grad(random, dtype, {n}, Layout::kDense, true);
+          ASSERT_TRUE(
+              is_right(random, x, y, &w, &g, random.pick({Reduction::kMean, Reduction::kSum}), loss, &grad))
+              << n;
+        }
+  });
+}
+
+// Terms and weights that cancel, so that numerator or divisor is 0 or almost 0.
+TEST(WeightedProperty, WeightsThatCancel_GiveTheExactQuotient) {
+  for_each_case(4000, [&](Random& random) {
+    const DType dtype = random.pick(kDTypes);
+    const int64_t n = 2 * random.range(1, 40);
+    Operand x(random, dtype, {n}, Layout::kDense), y(random, dtype, {n}, Layout::kDense);
+    Operand w(random, dtype, {n}, Layout::kDense);
+    const Values values = random.pick({Values::kIntegers, Values::kUnit, Values::kWide});
+    x.fill(random, values);
+    y.fill(random, Values::kIntegers);
+    fill_weights(random, w, random.pick({Weights::kSigned, Weights::kHuge, Weights::kSubnormal}));
+    for (int64_t i = 0; i < n; i += 2) {
+      if (random.chance(10)) continue;
+      oracle::store(dtype, w.at(i + 1), oracle::encode(dtype, -oracle::decode(dtype, w.bits(i))));
+      if (random.chance(60)) {
+        oracle::store(dtype, x.at(i + 1), x.bits(i));
+        oracle::store(dtype, y.at(i + 1), y.bits(i));
+      }
+    }
+    Operand loss(random, random.pick(kDTypes), {}, Layout::kDense, true);
+    ASSERT_TRUE(
+        is_right(random, x, y, &w, nullptr, random.pick({Reduction::kMean, Reduction::kSum}), loss, nullptr));
+  });
+}
+
+// Integers with few bits: their quotients are often ties of the half types.
+TEST(WeightedProperty, TiesAndNearTies_AreRoundedOnce) {
+  for_each_case(6000, [&](Random& random) {
+    const DType dtype = random.pick(kDTypes),
+                to = random.pick({DType::kFloat16, DType::kBFloat16, DType::kFloat32});
+    const int64_t n = random.range(1, 9);
+    const double unit = std::ldexp(1, static_cast<int>(random.range(-8, 8)));
+    Operand x(random, dtype, {n}, Layout::kDense), y(random, dtype, {n}, Layout::kDense);
+    Operand w(random, dtype, {n}, Layout::kDense);
+    for (int64_t i = 0; i < n; ++i) {
+      oracle::store(dtype, x.at(i), oracle::encode(dtype, static_cast<double>(random.range(0, 200))));
+      oracle::store(dtype, y.at(i), oracle::encode(dtype, 0));
+      oracle::store(dtype, w.at(i), oracle::encode(dtype, unit * static_cast<double>(random.range(1, 3))));
+    }
+    Operand loss(random, to, {}, Layout::kDense, true);
+    ASSERT_TRUE(
+        is_right(random, x, y, &w, nullptr, random.pick({Reduction::kMean, Reduction::kSum}), loss, nullptr));
+  });
+}
+
+TEST(Masked, NaNAndInfinityBehindAMask_DoNoHarm) {
+  Random random(33);
+  for (DType dtype : kDTypes)
+    for (Reduction reduction : kReductions) {
+      Operand x(random, dtype, {100}, Layout::kDense), y(random, dtype, {100}, Layout::kDense);
+      x.fill(random, Values::kSpecial);
+      y.fill(random, Values::kSpecial);
+      std::array<bool, 100> mask{};
+      for (int64_t i = 0; i < 100; ++i) {
+        const double d = oracle::decode(dtype, x.bits(i)) - oracle::decode(dtype, y.bits(i));
+        mask[static_cast<size_t>(i)] = std::isfinite(d) && std::fabs(d) < 1e4;
+      }
+      const Shape shape{100};
+      const double infinity = std::numeric_limits<double>::infinity();
+      Operand g(random, dtype, {}, Layout::kDense);
+      oracle::store(dtype, g.at(0), oracle::encode(dtype, infinity));
+      Operand loss(random, dtype, reduction == Reduction::kNone ? shape : Shape(), Layout::kDense, true);
+      Operand grad(random, dtype, shape, Layout::kDense, true);
+      ASSERT_TRUE(mseloss::loss_and_grad(x.view(), y.view(), {mask.data(), shape}, reduction, g.view(),
+                                         loss.tensor(), grad.tensor())
+                      .ok());
+      for (int64_t i = 0; i < loss.count(); ++i)
+        EXPECT_TRUE(std::isfinite(oracle::decode(dtype, loss.bits(i)))) << i;
+      for (int64_t i = 0; i < 100; ++i) {
+        if (!mask[static_cast<size_t>(i)]) EXPECT_EQ(grad.bits(i), 0u) << i;
+      }
+    }
+}
+
+// grad() with kNone and kSum is the gradient of loss_and_grad(), and a weight of 1 changes no bit.
+TEST(WeightedProperty, GradAgreesWithLossAndGrad) {
+  for_each_case(2000, [&](Random& random) {
+    const DType dtype = random.pick(kDTypes);
+    const Shape all = random_shape(random, 300);
+    Operand x(random, dtype, all, random.pick(kLayouts)),
+        y(random, dtype, narrowed(random, all), Layout::kAny);
+    const Weights kind = random.pick(kWeights);
+    Operand w(random, weight_dtype(random, dtype, kind), narrowed(random, all), random.pick(kLayouts));
+    x.fill(random, random.pick(kValues));
+    y.fill(random, random.pick(kValues));
+    fill_weights(random, w, kind);
+    const Reduction reduction = random.pick(kReductions);
+    Operand g(random, dtype, {}, Layout::kDense);
+    g.fill(random, Values::kUnit);
+    Operand a(random, dtype, all, Layout::kAny, true), b(random, dtype, all, Layout::kAny, true);
+    Operand loss(random, dtype, reduction == Reduction::kNone ? all : Shape(), Layout::kDense, true);
+    ASSERT_TRUE(mseloss::grad(g.view(), x.view(), y.view(), w.view(), reduction, a.tensor()).ok());
+    ASSERT_TRUE(
+        mseloss::loss_and_grad(x.view(), y.view(), w.view(), reduction, g.view(), loss.tensor(), b.tensor())
+            .ok());
+    for (int64_t i = 0; i < a.count(); ++i) ASSERT_TRUE(oracle::same(dtype, a.bits(i), b.bits(i))) << i;
+    // sum and g = 1: the bits of grad(w, input, target, sum)
+    if (kind == Weights::kMask) return;
+    Operand one(random, dtype, {}, Layout::kDense), wide(random, dtype, w.shape(), Layout::kDense);
+    oracle::store(dtype, one.at(0), oracle::encode(dtype, 1));
+    for (int64_t i = 0; i < w.count(); ++i)
+      oracle::store(dtype, wide.at(i), oracle::encode(dtype, oracle::decode(w.dtype(), w.bits(i))));
+    ASSERT_TRUE(mseloss::grad(one.view(), x.view(), y.view(), w.view(), Reduction::kSum, a.tensor()).ok());
+    ASSERT_TRUE(mseloss::grad(wide.view(), x.view(), y.view(), Reduction::kSum, b.tensor()).ok());
+    for (int64_t i = 0; i < a.count(); ++i) ASSERT_TRUE(oracle::same(dtype, a.bits(i), b.bits(i))) << i;
+  });
+}
+
+TEST(WeightedPartialSum, AnyPartitionOrderAndMixture_FinishesAsTheWhole) {
+  for_each_case(3000, [&](Random& random) {
+    const DType dtype = random.pick(kDTypes), to = random.pick(kDTypes);
+    const Reduction reduction = random.pick({Reduction::kMean, Reduction::kSum});
+    Slice all;
+    std::vector<PartialSum> parts;
+    for (int64_t part = random.range(1, 5); part > 0; --part) {
+      const int64_t n = random.range(0, 60);
+      const Weights kind =
+          random.pick({Weights::kPositive, Weights::kSigned, Weights::kHuge, Weights::kMask});
+      const bool plain = random.chance(30);
+      Operand x(random, dtype, {n}, Layout::kAny), y(random, dtype, {n}, Layout::kAny);
+      Operand w(random, weight_dtype(random, dtype, kind), {n}, Layout::kAny);
+      const Values values = random.pick(kValues);
+      x.fill(random, values);
+      y.fill(random, values);
+      fill_weights(random, w, kind);
+      const ConstTensor weight = w.view();
+      const auto d = oracle::differences(x.view(), y.view());
+      for (int64_t i = 0; i < n; ++i) {
+        const double wi = plain ? 1 : weight_at(&weight, x.shape(), i);
+        if (plain || kind != Weights::kMask || wi != 0) all.add(d[static_cast<size_t>(i)], wi);
+      }
+      const auto mode = random.chance(50) ? PartialSum::Mode::kFast : PartialSum::Mode::kExact;
+      PartialSum sum;
+      ASSERT_TRUE(
+          (plain ? sum.add(x.view(), y.view(), mode) : sum.add(x.view(), y.view(), weight, mode)).ok());
+      parts.push_back(sum);
+    }
+    PartialSum total;
+    for (const PartialSum& part : parts) total.merge(part);
+    double out = 0;
+    if (!total.finish(reduction, to, &out)) {
+      ASSERT_FALSE(total.exact());
+      return;
+    }
+    const uint64_t expected = oracle::encode(to, all.rounded(reduction, oracle::format_of(to)));
+    ASSERT_TRUE(oracle::same(to, oracle::load(to, &out), expected))
+        << mseloss::name_of(reduction) << " to " << mseloss::name_of(to) << ": "
+        << text_of(to, oracle::load(to, &out)) << ", not " << text_of(to, expected);
+  });
+}
+
+TEST(Weighted, OrdinaryData_IsAlmostAlwaysDecidedByTheFastSweep) {
+  int64_t sums = 0, undecided = 0;
+  for_each_case(2000, [&](Random& random) {
+    const DType dtype = random.pick(kDTypes);
+    const int64_t n = random.range(2, 2000);
+    const Weights kind = random.pick({Weights::kPositive, Weights::kMask});
+    Operand x(random, dtype, {n}, Layout::kDense), y(random, dtype, {n}, Layout::kDense);
+    Operand w(random, weight_dtype(random, dtype, kind), {n}, Layout::kDense);
+    x.fill(random, Values::kUnit);
+    y.fill(random, Values::kUnit);
+    fill_weights(random, w, kind);
+    PartialSum sum;
+    ASSERT_TRUE(sum.add(x.view(), y.view(), w.view(), PartialSum::Mode::kFast).ok());
+    double out;
+    ++sums;
+    const DType to = dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+    undecided += !sum.finish(random.pick({Reduction::kMean, Reduction::kSum}), to, &out);
+  });
+  EXPECT_LE(undecided, 2 + sums / 50);
+}
+
+TEST(WeightedRefusal, ArgumentsThatDoNotFit_AreNamed) {
+  const Shape two{2}, three{3}, matrix{2, 3}, wrong{1, 2}, rows{2, 1};
+  const float x[6] = {}, w[6] = {};
+  float out[6] = {};
+  const double wide[6] = {};
+  const auto message = [](const Status& status, Code code) {
+    EXPECT_EQ(status.code(), code) << status.message();
+    return std::string(status.message());
+  };
+  EXPECT_EQ(
+      message(mseloss::loss({x, matrix}, {x, matrix}, {wide, matrix}, Reduction::kSum, {out}), Code::kDType),
+      "weight: expected bool or a dtype no wider than float32, to which input and target promote, got "
+      "float64");
+  EXPECT_EQ(message(mseloss::loss({x, matrix}, {x, matrix}, {w, static_cast<DType>(7), matrix},
+                                  Reduction::kSum, {out}),
+                    Code::kDType),
+            "weight: expected float32, float16, bfloat16, float64 or bool, got dtype code 7");
+  EXPECT_EQ(message(mseloss::loss({x, matrix}, {x, matrix}, {w, two}, Reduction::kSum, {out}), Code::kShape),
+            "weight: expected a shape that broadcasts with (2, 3), got (2)");
+  EXPECT_EQ(message(mseloss::loss({x, matrix}, {x, matrix}, {nullptr, DType::kFloat32, matrix},
+                                  Reduction::kSum, {out}),
+                    Code::kNullPointer),
+            "weight: expected the address of its elements (6 in the broadcast shape), got a null pointer");
+  EXPECT_EQ(
+      message(mseloss::loss({x, matrix}, {x, matrix}, Reduction::kMean, {out, wrong}), Code::kShape),
+      "out: expected a 0-dimensional tensor, or the broadcast shape (2, 3) with extents of 1 for the reduced "
+      "dimensions, for reduction mean or sum, got (1, 2)");
+  EXPECT_EQ(message(mseloss::loss_and_grad({x, matrix}, {x, matrix}, Reduction::kMean, {w, three},
+                                           {out, rows}, {out, matrix}),
+                    Code::kShape),
+            "grad_output: expected a shape that broadcasts to (2, 1), the shape of loss, got (3)");
+  EXPECT_EQ(
+      message(mseloss::loss({x, DType::kBool, matrix}, {x, matrix}, Reduction::kMean, {out}), Code::kDType),
+      "input: expected float32, float16, bfloat16 or float64, got dtype code 4");
+  const Shape still{0, 0};
+  EXPECT_EQ(mseloss::loss({x, matrix}, {x, matrix}, Reduction::kSum, {out, rows, still}).code(),
+            Code::kOverlap);
+  float* inside = const_cast<float*>(x);
+  EXPECT_EQ(mseloss::loss({x, matrix}, {x, matrix}, Reduction::kSum, {inside, rows}).code(), Code::kOverlap);
+  for (const float value : out) EXPECT_EQ(value, 0);
+}
+
+TEST(Slices, EmptySlices_SumToZeroAndHaveNoMean) {
+  const Shape empty{3, 0}, rows{3, 1}, columns{1, 0};
+  float out[3] = {5, 5, 5};
+  ASSERT_TRUE(mseloss::loss({nullptr, DType::kFloat32, empty}, {nullptr, DType::kFloat32, empty},
+                            Reduction::kSum, {out, rows})
+                  .ok());
+  for (const float value : out) EXPECT_EQ(std::bit_cast<uint32_t>(value), 0u);
+  ASSERT_TRUE(mseloss::loss({nullptr, DType::kFloat32, empty}, {nullptr, DType::kFloat32, empty},
+                            Reduction::kMean, {out, rows})
+                  .ok());
+  for (const float value : out) EXPECT_TRUE(std::isnan(value));
+  EXPECT_TRUE(mseloss::loss({nullptr, DType::kFloat32, empty}, {nullptr, DType::kFloat32, empty},
+                            Reduction::kMean, {nullptr, DType::kFloat32, columns})
+                  .ok());
+}
+
+}  // namespace
