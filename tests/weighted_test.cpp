@@ -17,7 +17,7 @@ DType weight_dtype(Random& random, DType promoted, Weights kind) {
   if (kind == Weights::kMask) return DType::kBool;
   for (;;) {
     const DType dtype = random.pick(kDTypes);
-    if (oracle::promote(promoted, dtype) == promoted) return dtype;
+    if (oracle::promoted_dtype(promoted, dtype) == promoted) return dtype;
   }
 }
 
@@ -61,6 +61,13 @@ Shape reduced(Random& random, Shape all) {
   for (int64_t& extent : all)
     if (random.chance(50)) extent = 1;
   return all;
+}
+
+// narrowed(), of the rank of `all` at most.
+Shape narrowed_to(Random& random, const Shape& all) {
+  Shape shape = narrowed(random, all);
+  if (shape.size() > all.size()) shape.resize(all.size());
+  return shape;
 }
 
 std::string describe(const ConstTensor& x, const ConstTensor& y, const ConstTensor* w,
@@ -111,7 +118,7 @@ testing::AssertionResult is_right(Random& random, Operand& x, Operand& y, Operan
 
 void random_case(Random& random, bool weights, bool slices) {
   const DType x_dtype = random.pick(kDTypes), y_dtype = random.chance(75) ? x_dtype : random.pick(kDTypes);
-  const DType promoted = oracle::promote(x_dtype, y_dtype);
+  const DType promoted = oracle::promoted_dtype(x_dtype, y_dtype);
   const Shape all = random_shape(random, random.chance(3) ? 20000 : 300);
   Operand x(random, x_dtype, narrowed(random, all), random.pick(kLayouts));
   Operand y(random, y_dtype, narrowed(random, all), random.pick(kLayouts));
@@ -135,10 +142,10 @@ void random_case(Random& random, bool weights, bool slices) {
     return;
   }
   DType g_dtype = random.pick(kDTypes);
-  if (oracle::promote(g_dtype, promoted) != promoted) g_dtype = promoted;
+  if (oracle::promoted_dtype(g_dtype, promoted) != promoted) g_dtype = promoted;
   const Shape g_shape = reduction == Reduction::kNone ? narrowed(random, broadcast)
                         : loss_shape.empty()          ? Shape(static_cast<size_t>(random.range(0, 2)), 1)
-                                                      : narrowed(random, loss_shape);
+                                                      : narrowed_to(random, loss_shape);
   Operand g(random, g_dtype, g_shape, random.pick(kLayouts));
   g.fill(random, random.pick(kValues));
   Operand grad(random, random.pick(kDTypes), broadcast, random.pick(kLayouts), true);
@@ -281,7 +288,7 @@ TEST(Masked, NaNAndInfinityBehindAMask_DoNoHarm) {
       std::array<bool, 100> mask{};
       for (int64_t i = 0; i < 100; ++i) {
         const double d = oracle::decode(dtype, x.bits(i)) - oracle::decode(dtype, y.bits(i));
-        mask[static_cast<size_t>(i)] = std::isfinite(d) && std::fabs(d) < 1e4;
+        mask[static_cast<size_t>(i)] = std::isfinite(d) && std::fabs(d) < 16;
       }
       const Shape shape{100};
       const double infinity = std::numeric_limits<double>::infinity();
@@ -295,7 +302,7 @@ TEST(Masked, NaNAndInfinityBehindAMask_DoNoHarm) {
       for (int64_t i = 0; i < loss.count(); ++i)
         EXPECT_TRUE(std::isfinite(oracle::decode(dtype, loss.bits(i)))) << i;
       for (int64_t i = 0; i < 100; ++i) {
-        if (!mask[static_cast<size_t>(i)]) EXPECT_EQ(grad.bits(i), 0u) << i;
+        EXPECT_TRUE(mask[static_cast<size_t>(i)] || grad.bits(i) == 0) << i;
       }
     }
 }
@@ -306,9 +313,9 @@ TEST(WeightedProperty, GradAgreesWithLossAndGrad) {
     const DType dtype = random.pick(kDTypes);
     const Shape all = random_shape(random, 300);
     Operand x(random, dtype, all, random.pick(kLayouts)),
-        y(random, dtype, narrowed(random, all), Layout::kAny);
+        y(random, dtype, narrowed_to(random, all), Layout::kAny);
     const Weights kind = random.pick(kWeights);
-    Operand w(random, weight_dtype(random, dtype, kind), narrowed(random, all), random.pick(kLayouts));
+    Operand w(random, weight_dtype(random, dtype, kind), narrowed_to(random, all), random.pick(kLayouts));
     x.fill(random, random.pick(kValues));
     y.fill(random, random.pick(kValues));
     fill_weights(random, w, kind);

@@ -128,7 +128,7 @@ inline double round_quotient(const Integer& a, const Integer& b, const oracle::F
   }
   const Integer twice = rest.shifted(1);
   if (!(twice <= unit) || (unit <= twice && (kept & 1))) ++kept;
-  if (std::bit_width(kept) + last > format.max_exponent + 1) return std::numeric_limits<double>::infinity();
+  if (static_cast<int>(std::bit_width(kept)) + last > format.max_exponent + 1) return std::numeric_limits<double>::infinity();
   return std::ldexp(static_cast<double>(kept), last);
 }
 
@@ -189,7 +189,7 @@ inline Reference reference(const ConstTensor& x, const ConstTensor& y, const Con
   Shape all = oracle::broadcast({x.shape, y.shape});
   if (w != nullptr) all = oracle::broadcast({all, w->shape});
   if (reduction == Reduction::kNone && g != nullptr) all = oracle::broadcast({all, g->shape});
-  const DType promoted = oracle::promote(x.dtype, y.dtype);
+  const DType promoted = oracle::promoted_dtype(x.dtype, y.dtype);
   const bool wide = promoted == DType::kFloat64, masked = w != nullptr && w->dtype == DType::kBool;
   const auto multiply = [&](double a, double b) {
     return wide ? a * b : static_cast<double>(static_cast<float>(a) * static_cast<float>(b));

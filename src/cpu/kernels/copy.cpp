@@ -58,6 +58,8 @@ void copy_segments(const Segment* segments, size_t count, const void* from_bytes
                    size_t bytes, Direction direction) {
   const char* from = static_cast<const char*>(from_bytes);
   char* to = static_cast<char*>(to_bytes);
+  if (bytes == 1) return copy_elements<1>(segments, count, from, to, direction);
+  if (bytes == 3) return copy_two_parts<2>(segments, count, from, to, bytes, direction);
   if (bytes == 2) return copy_elements<2>(segments, count, from, to, direction);
   if (bytes == 4) return copy_elements<4>(segments, count, from, to, direction);
   if (bytes == 8) return copy_elements<8>(segments, count, from, to, direction);
