@@ -15,12 +15,16 @@ enum class Sweep : uint8_t {
   kFastSum,
   kExactSum,
   kGradAndSum,  // the gradient and the fast sum
+  kSliceSums,   // of a sliced plan: the fast sums of all slices, rounded
+  kGradAndSliceSums,
 };
 
 struct Backend {
   const char* name;
-  // Runs the sweep of a plan that is not sliced to completion; sums are added to `sum`, which other sweeps
-  // ignore. On an error nothing is written.
+  // Runs the sweep to completion; sums are added to `sum`, which other sweeps ignore. The sums of slices are
+  // written to kLossOut and added to nothing; where a fast sum cannot decide the rounding, the element
+  // becomes store_pending(), and sum.state->count is the number of these elements. On an error nothing is
+  // written.
   Status (*run)(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
                 const SumTarget& sum);
 };

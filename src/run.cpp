@@ -170,6 +170,50 @@ Status for_each_slice(const Plan& plan, F f) {
   }
 }
 
+// Runs the slices for which wanted(buffers of the slice) is true one after the other.
+template <class F>
+Status run_each_slice(const Plan& plan, const Buffers& buffers, const Options& options, F wanted) {
+  const Plan slice = slice_plan(plan);
+  return for_each_slice(plan, [&](const int64_t* offset) {
+    Buffers part;
+    for_each_operand(plan, [&](int o) {
+      part.data[o] = static_cast<char*>(buffers[o]) + offset[o] * size_of(plan.dtypes[o]);
+    });
+    if (plan.op == Op::kLoss) part.data[kOut] = part.data[kLossOut];
+    return wanted(part) ? run_one(slice, part, options) : Status();
+  });
+}
+
+// All slices in one sweep; then those that the fast sums leave undecided.
+Status run_slice_sums(const Plan& plan, const Buffers& buffers, const Options& options) {
+  const Backend& backend = backend_for(plan, buffers);
+  const bool in_place = buffers[kOut] == buffers[kInput] || buffers[kOut] == buffers[kTarget] ||
+                        buffers[kOut] == buffers[kWeight];
+  const bool grad = plan.op == Op::kLossAndGrad, fused = grad && !in_place;
+  SumState pending;
+  const Sweep sweep = fused ? Sweep::kGradAndSliceSums : Sweep::kSliceSums;
+  if (Status status = backend.run(plan, buffers, sweep, options, {&pending, nullptr}); !status.ok())
+    return status;
+  if (pending.count != 0) {
+    Plan loss = plan;
+    loss.op = Op::kLoss;
+    loss.operands &= ~(1 << kOut | 1 << kGradOutput);
+    Options exact = options;
+    exact.exact = true;
+    const Status status = run_each_slice(loss, buffers, exact, [&](const Buffers& slice) {
+      return is_pending(plan.loss_dtype, slice[kLossOut]);
+    });
+    if (!status.ok()) return status;
+  }
+  if (!grad || fused) return {};
+  Plan gradient = plan;
+  gradient.op = Op::kGrad;
+  gradient.sliced = false;
+  gradient.operands &= ~(1 << kLossOut);
+  gradient.layout = classify(gradient);
+  return backend.run(gradient, buffers, Sweep::kGrad, options, {});
+}
+
 Status run_slices(const Plan& plan, const Buffers& buffers, const Options& options) {
   if (plan.slices == 0) return {};
   if (plan.numel == 0) {
@@ -179,15 +223,9 @@ Status run_slices(const Plan& plan, const Buffers& buffers, const Options& optio
       return Status();
     });
   }
-  const Plan slice = slice_plan(plan);
-  return for_each_slice(plan, [&](const int64_t* offset) {
-    Buffers part;
-    for_each_operand(plan, [&](int o) {
-      part.data[o] = static_cast<char*>(buffers[o]) + offset[o] * size_of(plan.dtypes[o]);
-    });
-    if (plan.op == Op::kLoss) part.data[kOut] = part.data[kLossOut];
-    return run_one(slice, part, options);
-  });
+  const bool scaled = has(plan, kWeight) && plan.reduction == Reduction::kMean && plan.op != Op::kLoss;
+  if (!options.exact && !scaled && plan.rank > 0) return run_slice_sums(plan, buffers, options);
+  return run_each_slice(plan, buffers, options, [](const Buffers&) { return true; });
 }
 
 }  // namespace

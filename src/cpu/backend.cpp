@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <new>
 
@@ -78,6 +79,12 @@ struct Job {
   WorkShares shares;
   char* scratch = nullptr;
   size_t scratch_each = 0;
+  // Of a sliced plan: how many parts the tiles of the same slices are divided into, and the accumulators, one
+  // per unit if there are several parts, else one per participant.
+  int64_t slice_parts = 1;
+  char* slice_sums = nullptr;
+  size_t slice_each = 0;
+  std::atomic<int64_t> pending{0};
   std::mutex mutex;
 
   void dense(int64_t first, int64_t last, SweepRunner* runner) const {
@@ -92,8 +99,32 @@ struct Job {
     (*runner)(block);
   }
 
-  void run_units(int index, int64_t first, int64_t last, SweepRunner* runner) const {
-    if (plan.layout == Layout::kDense) {
+  double* slice_sums_at(int64_t i) const {
+    return reinterpret_cast<double*>(slice_sums + static_cast<size_t>(i) * slice_each);
+  }
+
+  void run_slice_units(int index, int64_t first, int64_t last, SweepRunner* runner) {
+    for (int64_t unit = first; unit < last; ++unit) {
+      double* sums = slice_sums_at(slice_parts == 1 ? index : unit);
+      run_slice_tiles(plan, tiling, data, unit / slice_parts, unit % slice_parts, slice_parts,
+                      scratch + index * scratch_each, runner, sums);
+      if (slice_parts == 1) pending += finish_slice_tile(plan, tiling, data[kLossOut], unit, 1, sums);
+    }
+  }
+
+  // The slices whose sums are in several parts.
+  void finish_slices() {
+    const FloatEnvironment environment;
+    for (int64_t unit = 0; slice_parts > 1 && unit < units; unit += slice_parts) {
+      pending += finish_slice_tile(plan, tiling, data[kLossOut], unit / slice_parts, slice_parts,
+                                   slice_sums_at(unit));
+    }
+  }
+
+  void run_units(int index, int64_t first, int64_t last, SweepRunner* runner) {
+    if (plan.sliced) {
+      run_slice_units(index, first, last, runner);
+    } else if (plan.layout == Layout::kDense) {
       const int64_t unit = kUnitBytes / size_of(plan.dtype);
       dense(first * unit, std::min(last * unit, plan.numel), runner);
     } else {
@@ -123,7 +154,7 @@ struct Job {
       run_units(index, first, last, &runner);
     } while (shares.take(index, &first, &last));
     if (non_temporal) hwy::FlushStream();
-    if (sum.state == nullptr) return;
+    if (sum.state == nullptr || plan.sliced) return;
     const std::lock_guard lock(mutex);
     SumAccess::merge(sum, piece, limbs);
   }
@@ -151,14 +182,28 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
     job.units = job.tiling.num_tiles;
     job.scratch_each = scratch_bytes(plan, job.tiling);
   }
+  if (plan.sliced) {
+    constexpr int64_t kUnitsPerThread = 4;  // enough for an even distribution
+    const int64_t tiles = job.tiling.num_tiles / job.tiling.slice_tiles,
+                  wanted = kUnitsPerThread * job.threads;
+    if (job.threads > 1 && tiles < wanted) {
+      job.slice_parts = std::min(job.tiling.slice_tiles, (wanted + tiles - 1) / tiles);
+    }
+    job.units = tiles * job.slice_parts;
+    job.slice_each = slice_bytes(plan, job.tiling);
+    job.data[kLossOut] =
+        static_cast<char*>(buffers[kLossOut]) + plan.offset[kLossOut] * size_of(plan.loss_dtype);
+  }
   job.threads = static_cast<int>(std::min<int64_t>(job.threads, job.units));
   const size_t shares = job.threads > 1 ? job.threads * sizeof(WorkShares::Share) : 0;
-  if (const size_t bytes = shares + job.scratch_each * job.threads; bytes != 0) {
+  const size_t slices = job.slice_each * static_cast<size_t>(job.slice_parts == 1 ? job.threads : job.units);
+  if (const size_t bytes = shares + job.scratch_each * job.threads + slices; bytes != 0) {
     char* const memory = scratch_memory(bytes);
     if (memory == nullptr) {
       return Status::error(Code::kOutOfMemory, "scratch: expected %zu bytes of memory, got none", bytes);
     }
     job.scratch = memory + shares;
+    job.slice_sums = job.scratch + job.scratch_each * job.threads;
     if (shares != 0)
       job.shares = WorkShares(reinterpret_cast<WorkShares::Share*>(memory), job.threads, job.units);
   }
@@ -168,6 +213,10 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
     fork_join(
         job.threads, [](void* context, int index) { static_cast<Job*>(context)->participate(index); }, &job);
   }
+  if (plan.sliced) {
+    job.finish_slices();
+    sum.state->count = static_cast<uint64_t>(job.pending);
+  }
   return {};
 }
 
@@ -175,8 +224,9 @@ Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opti
                const SumTarget& sum) {
   if (plan.numel == 0) return {};
   // A sum writes no elementwise output and needs only the inputs.
-  const bool writes = sweep != Sweep::kFastSum && sweep != Sweep::kExactSum;
-  const int operands = plan.operands & (writes ? ~0 : 1 << kInput | 1 << kTarget | 1 << kWeight);
+  const bool writes = sweep != Sweep::kFastSum && sweep != Sweep::kExactSum && sweep != Sweep::kSliceSums;
+  int operands = plan.operands & (writes ? ~0 : 1 << kInput | 1 << kTarget | 1 << kWeight);
+  if (plan.sliced) operands &= ~(1 << kLossOut);
   if (operands == plan.operands && !needs_dimension(plan)) return start(plan, buffers, sweep, options, sum);
   Plan part = plan;
   part.operands = static_cast<uint8_t>(operands);

@@ -32,6 +32,7 @@ template <DType kDType>
 void fill_dtype_kernels(Kernels* kernels, size_t target, bool native_bfloat16) {
   fill_elementwise_kernels<kDType>(kernels, target, native_bfloat16);
   fill_sum_kernels<kDType>(kernels, target, native_bfloat16);
+  fill_slice_kernels<kDType>(kernels, target, native_bfloat16);
   fill_weighted_kernels<kDType>(kernels, target, native_bfloat16);
 }
 

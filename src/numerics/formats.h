@@ -88,6 +88,28 @@ inline void store_exact(double value, DType dtype, void* out) {
   }
 }
 
+// A NaN that no result has, for elements of an output that are still to be computed.
+inline void store_pending(DType dtype, void* out) {
+  switch (dtype) {
+    case DType::kFloat64:
+      return write_unaligned(uint64_t{0x7ff8'0000'7065'6e64}, out);
+    case DType::kFloat32:
+      return write_unaligned(uint32_t{0x7fc0'7065}, out);
+    case DType::kFloat16:
+      return write_unaligned(uint16_t{0x7e70}, out);
+    case DType::kBFloat16:
+      return write_unaligned(uint16_t{0x7fd0}, out);
+    case DType::kBool:
+      return;
+  }
+}
+
+inline bool is_pending(DType dtype, const void* in) {
+  char pending[8];
+  store_pending(dtype, pending);
+  return std::memcmp(in, pending, static_cast<size_t>(size_of(dtype))) == 0;
+}
+
 inline void store_rounded(double value, DType dtype, void* out) {
   store_exact(round_to(format_of(dtype), value), dtype, out);
 }

@@ -23,8 +23,15 @@ struct RowBlock {
   size_t n;
   size_t rows;
   double scale;
+  // at[kLossOut] of sums of slices: the accumulators of the slices, planes of float64 that are `plane`
+  // elements apart: high, low and error of the sum of squares, then of the weights (kSlicePlanes,
+  // kWeightedSlicePlanes).
+  ptrdiff_t plane;
   bool masked;  // the weight is 0 or 1, and elements of weight 0 are left out
 };
+
+inline constexpr int kSlicePlanes = 3, kWeightedSlicePlanes = 6;
+inline constexpr int kSlicePadding = 16;  // elements past the last slice that the kernels access
 
 // What an exact sum with weights adds to.
 struct ExactSums {
@@ -78,6 +85,9 @@ struct Kernels {
   void (*weighted_sum[kDTypes])(const RowBlock&, WeightedRowSum*);
   void (*weighted_grad_and_sum[kDTypes][2])(const RowBlock&, WeightedRowSum*);
   void (*weighted_exact_sum[kDTypes])(const RowBlock&, ExactSums*);
+  // Adds the fast sums to the accumulators of slices; if strided[kLossOut], each column belongs to another
+  // slice, else each row is a part of one; [dtype][weighted].
+  void (*slice_sums[kDTypes][2])(const RowBlock&);
   // to[i] = from[i] ? 1 : 0; `from` has bytes.
   void (*convert_mask[kDTypes])(const void* from, void* to, size_t n);
   // to[i] = from[i], rounded once; [from][to].
@@ -118,11 +128,13 @@ inline constexpr size_t kSumBlock = 16384;
 
 const Kernels& kernels();  // of the target in use
 
-// Each fills its part of the table for one target. The first three are compiled once per dtype.
+// Each fills its part of the table for one target. The first four are compiled once per dtype.
 template <DType kDType>
 void fill_elementwise_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
 template <DType kDType>
 void fill_sum_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
+template <DType kDType>
+void fill_slice_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
 template <DType kDType>
 void fill_weighted_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
 void fill_copy_kernels(Kernels* kernels, size_t target);

@@ -14,99 +14,10 @@
 #include "cpu/kernels/exact_block-inl.h"
 #include "cpu/kernels/lanes-inl.h"
 #include "cpu/kernels/row_loop-inl.h"
+#include "cpu/kernels/squares-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
-
-template <class T>
-class Squares;
-
-// Squares of float32 are exact in float64: plain sums, in enough accumulators to hide the latency of an
-// addition.
-template <>
-class Squares<float> {
- public:
-  using D = hn::ScalableTag<float>;
-  static constexpr int kAccumulators = kSumUnroll;  // each for one float32 vector, two of float64
-
-  HWY_INLINE Squares() {
-    unrolled<2 * kAccumulators>([&](auto k) MSELOSS_INLINE { sum_[k] = hn::Zero(Wide()); });
-  }
-
-  template <int k>
-  HWY_INLINE void add(Index<k>, hn::Vec<D> difference) {
-#if HWY_TARGET == HWY_SCALAR
-    add_wide<2 * k>(hn::PromoteTo(Wide(), difference));
-#else
-    const hn::Half<D> half;
-    add_wide<2 * k>(hn::PromoteTo(Wide(), hn::LowerHalf(half, difference)));
-    add_wide<2 * k + 1>(hn::PromoteTo(Wide(), hn::UpperHalf(half, difference)));
-#endif
-  }
-  HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
-    WideV pair[kAccumulators];
-    unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { pair[k] = hn::Add(sum_[2 * k], sum_[2 * k + 1]); });
-    row->high = sum_of_lanes(hn::Add(hn::Add(pair[0], pair[1]), hn::Add(pair[2], pair[3])));
-    row->low = 0;
-    // The largest number of additions that affect one term. Per row: one per unrolled iteration, up to
-    // kAccumulators - 1 single vectors, head and tail. Then 3 in the tree of accumulators and one per lane.
-    const size_t in_row = n / (kAccumulators * hn::Lanes(D())) + kAccumulators - 1 + 2;
-    const size_t additions = rows * in_row + 3 + hn::Lanes(Wide());
-    row->error = kUnit * static_cast<double>(additions) * row->high * kSlack;
-    row->squares_fit = true;
-  }
-
- private:
-  template <int k>
-  HWY_INLINE void add_wide(WideV d) {
-    sum_[k] = hn::MulAdd(d, d, sum_[k]);  // the product is exact, so fused or not is the same
-  }
-
-  WideV sum_[2 * kAccumulators];
-};
-
-// Squares of float64 are two doubles each, summed in double-double.
-template <>
-class Squares<double> {
- public:
-  using D = Wide;
-  static constexpr int kAccumulators = kSumUnroll;
-
-  HWY_INLINE Squares() {
-    unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { high_[k] = low_[k] = hn::Zero(Wide()); });
-  }
-
-  template <int k>
-  HWY_INLINE void add(Index<k>, WideV d) {
-    const auto square = hn::Mul(d, d);
-    const auto residual = two_sum(high_[k], square, &high_[k]);
-    low_[k] = hn::Add(low_[k], hn::Add(residual, product_error(d, d, square)));
-  }
-  HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
-    unrolled<kAccumulators - 1>([&](auto k) MSELOSS_INLINE {
-      const auto residual = two_sum(high_[0], high_[k + 1], &high_[0]);
-      low_[0] = hn::Add(low_[0], hn::Add(low_[k + 1], residual));
-    });
-    HWY_ALIGN double high[hn::MaxLanes(Wide())], low[hn::MaxLanes(Wide())];
-    hn::Store(high_[0], Wide(), high);
-    hn::Store(low_[0], Wide(), low);
-    const size_t lanes = hn::Lanes(Wide());
-    double sum = 0, rest = 0;
-    for (size_t i = 0; i < lanes; ++i) rest += mseloss::two_sum(sum, high[i], &sum) + low[i];
-    row->high = sum;
-    row->low = rest;
-    const size_t in_row = n / (kAccumulators * lanes) + kAccumulators - 1 + 2;
-    const auto additions = static_cast<double>(rows * in_row + kAccumulators + lanes);
-    // Rounding of the low parts, quadratic in the unit roundoff, and what squares lose to underflow.
-    row->error =
-        (4 * additions * additions * kUnit * kUnit * sum + static_cast<double>(n * rows) * 0x1p-1072) *
-        kSlack;
-    row->squares_fit = false;
-  }
-
- private:
-  WideV high_[kAccumulators], low_[kAccumulators];
-};
 
 template <class S>
 void sum(const RowBlock& block, RowSum* out) {

@@ -12,137 +12,14 @@
 #include <hwy/highway.h>
 
 #include <cmath>
-#include <limits>
 
 #include "cpu/kernels/exact_block-inl.h"
 #include "cpu/kernels/lanes-inl.h"
 #include "cpu/kernels/row_loop-inl.h"
+#include "cpu/kernels/squares-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
-
-// Sets the elements that a mask leaves out to +0. Without a mask no weight equals the dropped value, NaN.
-template <class D>
-class Drop {
- public:
-  using V = hn::Vec<D>;
-  HWY_INLINE explicit Drop(bool masked)
-      : dropped_(hn::Set(D(), masked ? 0 : std::numeric_limits<hn::TFromD<D>>::quiet_NaN())) {}
-  HWY_INLINE V operator()(V weight, V value) const {
-    return hn::IfThenZeroElse(hn::Eq(weight, dropped_), value);
-  }
-
- private:
-  V dropped_;
-};
-
-template <class T>
-class WeightedSquares;
-
-// w * d^2 and w in float64, added with plain sums of the terms and of their magnitudes.
-template <>
-class WeightedSquares<float> {
- public:
-  using D = hn::ScalableTag<float>;
-  static constexpr int kHalves = HWY_TARGET == HWY_SCALAR ? 1 : 2;
-
-  HWY_INLINE WeightedSquares() {
-    unrolled<kHalves>([&](auto k) MSELOSS_INLINE {
-      sum_[k] = magnitude_[k] = weight_[k] = weight_magnitude_[k] = hn::Zero(Wide());
-    });
-  }
-
-  HWY_INLINE void add(hn::Vec<D> difference, hn::Vec<D> weight) {
-#if HWY_TARGET == HWY_SCALAR
-    add_wide<0>(hn::PromoteTo(Wide(), difference), hn::PromoteTo(Wide(), weight));
-#else
-    const hn::Half<D> half;
-    add_wide<0>(hn::PromoteTo(Wide(), hn::LowerHalf(half, difference)),
-                hn::PromoteTo(Wide(), hn::LowerHalf(half, weight)));
-    add_wide<1>(hn::PromoteTo(Wide(), hn::UpperHalf(half, difference)),
-                hn::PromoteTo(Wide(), hn::UpperHalf(half, weight)));
-#endif
-  }
-  HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) {
-    const auto total = [](const WideV* halves) MSELOSS_INLINE {
-      return sum_of_lanes(kHalves == 1 ? halves[0] : hn::Add(halves[0], halves[kHalves - 1]));
-    };
-    // The largest number of roundings that affect one term: one per vector of a row, head and tail, the sum
-    // of the halves and of the lanes, and one for the product where it is not fused with the addition.
-    const size_t in_row = n / hn::Lanes(D()) + 2;
-    const auto roundings = static_cast<double>(rows * in_row + 2 + hn::Lanes(Wide()));
-    const auto error = [&](double magnitude) { return kUnit * roundings * magnitude * kSlack; };
-    row->squares = {total(sum_), 0, error(total(magnitude_)), true};
-    row->weights = {total(weight_), 0, error(total(weight_magnitude_)), true};
-  }
-
- private:
-  template <int k>
-  HWY_INLINE void add_wide(WideV d, WideV w) {
-    const auto square = hn::Mul(d, d);  // exact
-    sum_[k] = hn::MulAdd(square, w, sum_[k]);
-    magnitude_[k] = hn::MulAdd(square, hn::Abs(w), magnitude_[k]);
-    weight_[k] = hn::Add(weight_[k], w);
-    weight_magnitude_[k] = hn::Add(weight_magnitude_[k], hn::Abs(w));
-  }
-
-  WideV sum_[kHalves], magnitude_[kHalves], weight_[kHalves], weight_magnitude_[kHalves];
-};
-
-// In double-double; the magnitudes in plain sums.
-template <>
-class WeightedSquares<double> {
- public:
-  using D = Wide;
-
-  HWY_INLINE WeightedSquares()
-      : high_(hn::Zero(Wide())),
-        low_(high_),
-        magnitude_(high_),
-        weight_high_(high_),
-        weight_low_(high_),
-        weight_magnitude_(high_) {}
-
-  HWY_INLINE void add(WideV d, WideV w) {
-    const auto square = hn::Mul(d, d), term = hn::Mul(square, w);
-    const auto term_low = hn::MulAdd(product_error(d, d, square), w, product_error(square, w, term));
-    const auto residual = two_sum(high_, term, &high_);
-    low_ = hn::Add(low_, hn::Add(residual, term_low));
-    magnitude_ = hn::Add(magnitude_, hn::Abs(term));
-    weight_low_ = hn::Add(weight_low_, two_sum(weight_high_, w, &weight_high_));
-    weight_magnitude_ = hn::Add(weight_magnitude_, hn::Abs(w));
-  }
-  HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) {
-    const size_t lanes = hn::Lanes(Wide());
-    const auto roundings = static_cast<double>(rows * (n / lanes + 2) + lanes + 4);
-    const double relative = 8 * roundings * roundings * kUnit * kUnit;
-    const double weight_magnitude = sum_of_lanes(weight_magnitude_);
-    sum_lanes(high_, low_, &row->squares);
-    sum_lanes(weight_high_, weight_low_, &row->weights);
-    // Products that underflow lose less than 2^-1070, the first of them before it is multiplied by a weight.
-    const double underflow = (weight_magnitude + static_cast<double>(n * rows)) * 0x1p-1070;
-    row->squares.error = (relative * sum_of_lanes(magnitude_) + underflow) * kSlack;
-    row->weights.error = relative * weight_magnitude * kSlack;
-  }
-
- private:
-  static HWY_INLINE void sum_lanes(WideV high_lanes, WideV low_lanes, RowSum* row) {
-    HWY_ALIGN double high[hn::MaxLanes(Wide())], low[hn::MaxLanes(Wide())];
-    hn::Store(high_lanes, Wide(), high);
-    hn::Store(low_lanes, Wide(), low);
-    double sum = 0, rest = 0;
-    for (size_t i = 0; i < hn::Lanes(Wide()); ++i) {
-      const double s = sum + high[i], bb = s - sum;
-      rest += ((sum - (s - bb)) + (high[i] - bb)) + low[i];
-      sum = s;
-    }
-    row->high = sum;
-    row->low = rest;
-    row->squares_fit = false;
-  }
-
-  WideV high_, low_, magnitude_, weight_high_, weight_low_, weight_magnitude_;
-};
 
 template <class S, Store kStore>
 void weighted_grad(const RowBlock& block) {

@@ -28,8 +28,24 @@ constexpr size_t kL1Elements = 2048;  // stay in L1 between the two kernels that
 
 }  // namespace
 
+// The gradient and the sums read each part while it is in the caches.
+void SweepRunner::run_slices(const RowBlock& block) {
+  kernels_.slice_sums[dtype_][weighted_](block);
+  if (sweep_ == Sweep::kSliceSums) return;
+  if (weighted_) {
+    kernels_.weighted_grad[dtype_][non_temporal_](block);
+  } else {
+    (non_temporal_ ? kernels_.grad_non_temporal[dtype_]
+                   : kernels_.grad[dtype_][width_of(block.n * size_)])(block);
+  }
+}
+
 void SweepRunner::run(const RowBlock& block) {
   switch (sweep_) {
+    case Sweep::kSliceSums:
+    case Sweep::kGradAndSliceSums:
+      run_slices(block);
+      return;
     case Sweep::kGrad:
       (non_temporal_ ? kernels_.grad_non_temporal[dtype_]
                      : kernels_.grad[dtype_][width_of(block.n * size_)])(block);
@@ -69,6 +85,10 @@ void SweepRunner::run(const RowBlock& block) {
 
 void SweepRunner::run_weighted(const RowBlock& block) {
   switch (sweep_) {
+    case Sweep::kSliceSums:
+    case Sweep::kGradAndSliceSums:
+      run_slices(block);
+      return;
     case Sweep::kGrad:
       kernels_.weighted_grad[dtype_][non_temporal_](block);
       return;

@@ -23,6 +23,7 @@ class SweepRunner {
  private:
   void run(const RowBlock& block);
   void run_weighted(const RowBlock& block);
+  void run_slices(const RowBlock& block);
   // Calls f(part) for parts of at most `length` elements: several rows, or a part of one.
   template <class F>
   void in_parts(const RowBlock& block, size_t length, F f);

@@ -1,10 +1,12 @@
 #include "cpu/schedule/tile_loop.h"
 
 #include <algorithm>
+#include <cstring>
 #include <new>
 #include <type_traits>
 
 #include "cpu/pack/tile_packer.h"
+#include "numerics/formats.h"
 
 namespace mseloss::cpu {
 namespace {
@@ -14,6 +16,32 @@ size_t packed_bytes(const Plan& plan, const Tiling& tiling, DType dtype) {
   const int64_t elements = tiling.tile_numel / row * (row + tiling.row_padding);
   return (static_cast<size_t>(elements) * size_of(dtype) + 63) / 64 * 64 + kPackedTileSlack;
 }
+
+// The first element and the extents of a tile.
+void locate_tile(const Plan& plan, const Tiling& tiling, int64_t index, int64_t* first, int64_t* extent) {
+  for (int i = plan.rank; i-- > 0;) {
+    const int d = tiling.order[i];
+    first[d] = index % tiling.tile_counts[d] * tiling.tile_extent[d];
+    index /= tiling.tile_counts[d];
+    extent[d] = std::min(tiling.tile_extent[d], plan.extent[d] - first[d]);
+  }
+}
+
+// The strides of a tile's slices in their accumulators, 0 in the reduced dimensions. Returns the distance of
+// the accumulators' planes.
+int64_t slice_strides(const Plan& plan, const Tiling& tiling, const int64_t* extent, int64_t* strides) {
+  int64_t stride = 1, plane = 1;
+  for (int d = plan.rank; d-- > 0;) {
+    const bool reduced = is_reduced(plan, d);
+    strides[d] = reduced ? 0 : stride;
+    if (reduced) continue;
+    stride *= extent[d];
+    plane *= tiling.tile_extent[d];
+  }
+  return plane + kSlicePadding;
+}
+
+int slice_planes(const Plan& plan) { return has(plan, kWeight) ? kWeightedSlicePlanes : kSlicePlanes; }
 
 class TileLoop {
  public:
@@ -29,6 +57,8 @@ class TileLoop {
       scratch += packed_bytes(plan, tiling, plan.dtypes[o]);
     }
   }
+
+  void set_slice_sums(double* sums) { slice_sums_ = sums; }
 
   void run(int64_t index) {
     locate(index);
@@ -46,10 +76,8 @@ class TileLoop {
   void locate(int64_t index) {
     int64_t stride = 1;
     int64_t first[kMaxRank];
+    locate_tile(plan_, tiling_, index, first, extent_);
     for (int d = plan_.rank; d-- > 0;) {
-      first[d] = index % tiling_.tile_counts[d] * tiling_.tile_extent[d];
-      index /= tiling_.tile_counts[d];
-      extent_[d] = std::min(tiling_.tile_extent[d], plan_.extent[d] - first[d]);
       packed_stride_[d] = stride;
       stride *= extent_[d];
       if (d == plan_.rank - 1) stride += tiling_.row_padding;
@@ -121,6 +149,14 @@ class TileLoop {
       if (row_dim >= 0) block.pitch[o] = strides[row_dim];
       for (int d = 0; d < row_dim; ++d) step[d][o] = strides[d] * size;
     });
+    if (slice_sums_ != nullptr) {
+      int64_t strides[kMaxRank];
+      block.plane = slice_strides(plan_, tiling_, extent_, strides);
+      block.at[kLossOut] = slice_sums_;
+      block.strided[kLossOut] = strides[inner] != 0;
+      if (row_dim >= 0) block.pitch[kLossOut] = strides[row_dim];
+      for (int d = 0; d < row_dim; ++d) step[d][kLossOut] = strides[d] * static_cast<int64_t>(sizeof(double));
+    }
     int64_t index[kMaxRank] = {};
     for (;;) {
       runner_(block);
@@ -140,6 +176,7 @@ class TileLoop {
   const Plan& plan_;
   const Tiling& tiling_;
   SweepRunner& runner_;
+  double* slice_sums_ = nullptr;
   char* data_[kOperands];
   char* packed_[kOperands] = {};
   char* unconverted_[kOperands] = {};  // packed tile in the operand's own dtype; null if that is the plan's
@@ -175,6 +212,74 @@ void run_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_
                char* scratch, SweepRunner* runner) {
   auto* const loop = new (scratch) TileLoop(plan, tiling, data, scratch + kLoopBytes, runner);
   for (int64_t index = first; index < last; ++index) loop->run(index);
+}
+
+size_t slice_bytes(const Plan& plan, const Tiling& tiling) {
+  int64_t strides[kMaxRank];
+  const int64_t plane = slice_strides(plan, tiling, tiling.tile_extent, strides);
+  return (static_cast<size_t>(plane * slice_planes(plan)) * sizeof(double) + 63) / 64 * 64;
+}
+
+void run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t slice_tile,
+                     int64_t part, int64_t parts, char* scratch, SweepRunner* runner, double* sums) {
+  std::memset(sums, 0, slice_bytes(plan, tiling));
+  auto* const loop = new (scratch) TileLoop(plan, tiling, data, scratch + kLoopBytes, runner);
+  loop->set_slice_sums(sums);
+  const int64_t tiles = tiling.slice_tiles, first = slice_tile * tiles;
+  for (int64_t index = first + tiles * part / parts; index < first + tiles * (part + 1) / parts; ++index) {
+    loop->run(index);
+  }
+}
+
+namespace {
+
+// The sum of one slice in one accumulator.
+RowSum slice_sum(const double* at, int64_t plane, bool fits) {
+  return {at[0], at[plane], at[2 * plane], fits};
+}
+
+}  // namespace
+
+int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, int64_t slice_tile,
+                          int64_t parts, double* sums) {
+  int64_t first[kMaxRank], extent[kMaxRank], strides[kMaxRank], index[kMaxRank] = {};
+  locate_tile(plan, tiling, slice_tile * tiling.slice_tiles, first, extent);
+  const int64_t plane = slice_strides(plan, tiling, extent, strides);
+  const int64_t each = static_cast<int64_t>(slice_bytes(plan, tiling) / sizeof(double));
+  const bool fits = plan.dtype != DType::kFloat64, weighted = has(plan, kWeight), masked = is_masked(plan);
+  const auto terms = static_cast<uint64_t>(plan.numel / plan.slices);
+  const int size = size_of(plan.loss_dtype);
+  int64_t pending = 0;
+  for (int d = 0; d < plan.rank; ++d) loss += first[d] * plan.stride[kLossOut][d] * size;
+  const double* at = sums;
+  for (;;) {
+    SumState state;
+    for (int64_t part = 0; part < parts; ++part) {
+      const double* own = at + part * each;
+      const RowSum squares = slice_sum(own, plane, fits);
+      if (weighted) {
+        // Parts have different counts; only their sum is used.
+        SumAccess::add_fast(&state, {squares, slice_sum(own + 3 * plane, plane, fits)}, part == 0 ? terms : 0,
+                            masked);
+      } else {
+        SumAccess::add_fast(&state, squares, part == 0 ? terms : 0);
+      }
+    }
+    if (!SumAccess::finish(state, nullptr, plan.reduction, plan.loss_dtype, loss)) {
+      store_pending(plan.loss_dtype, loss);
+      ++pending;
+    }
+    int d = plan.rank - 1;
+    for (; d >= 0; --d) {
+      if (strides[d] == 0) continue;
+      const int64_t steps = ++index[d] < extent[d] ? 1 : 1 - extent[d];
+      loss += steps * plan.stride[kLossOut][d] * size;
+      at += steps * strides[d];
+      if (steps == 1) break;
+      index[d] = 0;
+    }
+    if (d < 0) return pending;
+  }
 }
 
 }  // namespace mseloss::cpu

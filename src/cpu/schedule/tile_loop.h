@@ -15,4 +15,17 @@ size_t scratch_bytes(const Plan& plan, const Tiling& tiling);
 void run_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first, int64_t last,
                char* scratch, SweepRunner* runner);
 
+// The accumulators of the slices of one tile, in bytes.
+size_t slice_bytes(const Plan& plan, const Tiling& tiling);
+
+// Part `part` of `parts` of the tiles of a sliced plan that contribute to the same slices: adds them to the
+// accumulators of these slices, `sums`, after setting these to zero.
+void run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t slice_tile,
+                     int64_t part, int64_t parts, char* scratch, SweepRunner* runner, double* sums);
+
+// Rounds the sums of one tile's slices, which `parts` accumulators behind each other have in parts, and
+// writes them. Returns the number of elements that became store_pending().
+int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, int64_t slice_tile,
+                          int64_t parts, double* sums);
+
 }  // namespace mseloss::cpu

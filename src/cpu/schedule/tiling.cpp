@@ -77,6 +77,26 @@ void choose_tile(const Plan& plan, Tiling* tiling) {
   }
 }
 
+// Kernels that sum columns keep their sums in registers for the rows of a block: of a sliced plan whose
+// innermost dimension is not reduced, a tile has several rows of the same slices.
+void add_slice_rows(const Plan& plan, int64_t* tile) {
+  constexpr int64_t kRows = 8;
+  if (is_reduced(plan, plan.rank - 1)) return;
+  for (int d = plan.rank - 1; d-- > 0;) {
+    if (!is_reduced(plan, d)) continue;
+    tile[d] = std::max(tile[d], std::min(plan.extent[d], kRows));
+    return;
+  }
+}
+
+// The outermost dimension that a row may begin with: a row is reduced as a whole or not at all.
+int first_row_dimension(const Plan& plan) {
+  if (!plan.sliced) return 0;
+  int d = plan.rank - 1;
+  while (d > 0 && is_reduced(plan, d - 1) == is_reduced(plan, plan.rank - 1)) --d;
+  return d;
+}
+
 // The outermost dimension d such that dimensions d..rank-1 of a tile are contiguous (stride 1) or broadcast
 // (stride 0) in the operand; rank if there is none.
 int first_contiguous_dimension(const Plan& plan, const Tiling& tiling, int operand) {
@@ -95,11 +115,12 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
   constexpr int64_t kRowCost = 200, kBroadcastCost = 80, kSegmentCost = 40;
   constexpr int64_t kNearBytes = 256;  // the largest distance between short rows that are accessed directly
   const int64_t size = size_of(plan.dtype);
+  const int outermost = first_row_dimension(plan);
   int first[kOperands];
   std::fill_n(first, kOperands, plan.rank);
   const auto row_bytes = [&](int d) { return product(tiling->tile_extent, d, plan.rank) * size; };
   for_each_operand(plan, [&](int o) {
-    first[o] = first_contiguous_dimension(plan, *tiling, o);
+    first[o] = std::max(outermost, first_contiguous_dimension(plan, *tiling, o));
     // Packing reads the cache lines in the operand's order; direct access reads them in the order of the
     // rows.
     if (first[o] == 0 || first[o] == plan.rank || row_bytes(first[o]) >= kLineBytes) return;
@@ -123,7 +144,8 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
   const int64_t min_bytes = tiling->non_temporal_rows ? kNonTemporalRowBytes
                             : has_sum(plan)           ? kDirectSumRowBytes
                                                       : kDirectRowBytes;
-  int64_t least = cost(0);
+  tiling->row_dim = outermost;
+  int64_t least = cost(outermost);
   for_each_operand(plan, [&](int o) {
     if (first[o] == 0 || first[o] == plan.rank || row_bytes(first[o]) < min_bytes) return;
     if (const int64_t own = cost(first[o]); own < least) {
@@ -152,11 +174,24 @@ void add_unit_dimension(Plan* plan) {
 Tiling make_tiling(const Plan& plan, bool non_temporal) {
   Tiling tiling{};
   choose_tile(plan, &tiling);
+  if (plan.sliced) add_slice_rows(plan, tiling.tile_extent);
   tiling.tile_numel = product(tiling.tile_extent, 0, plan.rank);
   tiling.num_tiles = 1;
   for (int d = 0; d < plan.rank; ++d) {
     tiling.tile_counts[d] = (plan.extent[d] + tiling.tile_extent[d] - 1) / tiling.tile_extent[d];
     tiling.num_tiles *= tiling.tile_counts[d];
+  }
+  int kept = 0;
+  tiling.slice_tiles = 1;
+  for (int d = 0; d < plan.rank; ++d) {
+    if (plan.sliced && is_reduced(plan, d)) {
+      tiling.slice_tiles *= tiling.tile_counts[d];
+    } else {
+      tiling.order[kept++] = d;
+    }
+  }
+  for (int d = 0; kept < plan.rank; ++d) {
+    if (is_reduced(plan, d)) tiling.order[kept++] = d;
   }
   tiling.non_temporal = non_temporal;
   choose_rows(plan, &tiling);

@@ -28,6 +28,9 @@ struct Tiling {
   bool direct[kOperands];  // the kernels access the operand itself, not a packed tile
   bool non_temporal;       // the output uses non-temporal stores, in the kernels or while it is unpacked
   bool non_temporal_rows;  // the kernels write the output directly, with non-temporal stores
+  int order[kMaxRank];     // dimensions of the tile loop, outermost first; of a sliced plan, the reduced ones
+                           // last
+  int64_t slice_tiles;     // of a sliced plan: tiles that contribute to the same slices
   int64_t row_padding;     // elements between rows of a packed tile, against cache set conflicts
 };
 
@@ -35,7 +38,7 @@ struct Tiling {
 inline bool needs_dimension(const Plan& plan) { return plan.rank == 0 && plan.layout != Layout::kDense; }
 void add_unit_dimension(Plan* plan);
 
-// The plan's rank is at least 1.
+// The plan's rank is at least 1. The loss of a sliced plan is no operand here.
 Tiling make_tiling(const Plan& plan, bool non_temporal);
 
 }  // namespace mseloss::cpu

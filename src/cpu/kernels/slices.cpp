@@ -1,0 +1,172 @@
+// Fast sums of many slices at once, added to the accumulators of each slice. One object per dtype, like
+// elementwise.cpp.
+#include "cpu/kernels/highway_targets.h"  // before Highway
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/kernels/slices.cpp"
+#include <hwy/foreach_target.h>
+
+#include <hwy/highway.h>
+
+#include <cmath>
+
+#include "cpu/kernels/lanes-inl.h"
+#include "cpu/kernels/row_loop-inl.h"
+#include "cpu/kernels/squares-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mseloss::cpu::HWY_NAMESPACE {
+
+// Adds a row's sum to the planes of one slice: high, low, error.
+HWY_INLINE void add_to_slice(const RowSum& row, double* at, ptrdiff_t plane) {
+  const double residual = mseloss::two_sum(at[0], row.high, &at[0]);
+  const double low = at[plane] + (residual + row.low);
+  at[2 * plane] +=
+      (row.error + 2 * kUnit * (std::fabs(low) + std::fabs(residual) + std::fabs(row.low))) * kSlack;
+  at[plane] = low;
+}
+
+// The same for the sums of a vector of slices.
+HWY_INLINE void add_to_slices(WideV high, WideV low, WideV error, double* at, ptrdiff_t plane) {
+  const Wide d;
+  auto total = hn::LoadU(d, at);
+  const auto residual = two_sum(total, high, &total);
+  const auto total_low = hn::Add(hn::LoadU(d, at + plane), hn::Add(residual, low));
+  const auto magnitudes = hn::Add(hn::Add(hn::Abs(total_low), hn::Abs(residual)), hn::Abs(low));
+  const auto more = hn::Mul(hn::MulAdd(magnitudes, hn::Set(d, 2 * kUnit), error), hn::Set(d, kSlack));
+  hn::StoreU(total, d, at);
+  hn::StoreU(total_low, d, at + plane);
+  hn::StoreU(hn::Add(hn::LoadU(d, at + 2 * plane), more), d, at + 2 * plane);
+}
+
+// `count` elements of row r from column j on, padded with zeros.
+template <class S, class D>
+HWY_INLINE hn::Vec<D> load_columns(D d, const RowBlock& block, int operand, size_t r, size_t j,
+                                   size_t count) {
+  using Memory = typename S::Memory;
+  const Memory* row =
+      static_cast<const Memory*>(block.at[operand]) + static_cast<ptrdiff_t>(r) * block.pitch[operand];
+  if (HWY_LIKELY(block.strided[operand] && count == hn::Lanes(d))) return S::load(d, row + j);
+  HWY_ALIGN Memory elements[kMaxVector<S>] = {};
+  for (size_t i = 0; i < count; ++i) elements[i] = row[block.strided[operand] ? j + i : 0];
+  return S::load(d, elements);
+}
+
+// Each row is a part of one slice.
+template <class S>
+void add_rows(const RowBlock& block) {
+  using T = typename S::Compute;
+  auto* planes = static_cast<double*>(block.at[kLossOut]);
+  BroadcastVector<S> x_copies, y_copies;
+  for (size_t r = 0; r < block.rows; ++r, planes += block.pitch[kLossOut]) {
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
+    Squares<T> squares;
+    transform_row<S, Store::kNone, Loop::kSum>(hn::ScalableTag<T>(), nullptr, block.n,
+                                               [&, x, y](auto k, auto load) MSELOSS_INLINE {
+                                                 const auto difference = hn::Sub(load(x), load(y));
+                                                 squares.add(k, difference);
+                                                 return difference;
+                                               });
+    RowSum row;
+    squares.finish(block.n, 1, &row);
+    add_to_slice(row, planes, block.plane);
+  }
+}
+
+template <class S>
+void add_weighted_rows(const RowBlock& block) {
+  using T = typename S::Compute;
+  const hn::ScalableTag<T> d;
+  const Drop<decltype(d)> drop(block.masked);
+  auto* planes = static_cast<double*>(block.at[kLossOut]);
+  BroadcastVector<S> x_copies, y_copies, w_copies;
+  for (size_t r = 0; r < block.rows; ++r, planes += block.pitch[kLossOut]) {
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
+    const auto w = row_input<S>(block, kWeight, r, &w_copies);
+    WeightedSquares<T> squares;
+    transform_row<S, Store::kNone, Loop::kSum>(
+        d, nullptr, block.n, [&, x, y, w](auto, auto load) MSELOSS_INLINE {
+          const auto weight = load(w), difference = drop(weight, hn::Sub(load(x), load(y)));
+          squares.add(difference, weight);
+          return difference;
+        });
+    WeightedRowSum row;
+    squares.finish(block.n, 1, &row);
+    add_to_slice(row.squares, planes, block.plane);
+    add_to_slice(row.weights, planes + 3 * block.plane, block.plane);
+  }
+}
+
+// Each column is a part of one slice. The sums of one vector of columns stay in registers.
+template <class S, bool kWeighted>
+void add_columns(const RowBlock& block) {
+  using T = typename S::Compute;
+  const hn::ScalableTag<T> d;
+  const Drop<decltype(d)> drop(block.masked);
+  const size_t lanes = hn::Lanes(d), wide_lanes = hn::Lanes(Wide());
+  // Rows of other slices are blocks of their own.
+  const size_t together = block.pitch[kLossOut] == 0 ? block.rows : 1;
+  for (size_t first = 0; first < block.rows; first += together) {
+    double* planes =
+        static_cast<double*>(block.at[kLossOut]) + static_cast<ptrdiff_t>(first) * block.pitch[kLossOut];
+    for (size_t j = 0; j < block.n; j += lanes) {
+      const size_t count = HWY_MIN(lanes, block.n - j);
+      const auto load = [&](int operand, size_t r)
+                            MSELOSS_INLINE { return load_columns<S>(d, block, operand, r, j, count); };
+      if constexpr (kWeighted) {
+        WeightedSquares<T> squares;
+        for (size_t r = first; r < first + together; ++r) {
+          const auto weight = load(kWeight, r);
+          squares.add(drop(weight, hn::Sub(load(kInput, r), load(kTarget, r))), weight);
+        }
+        squares.columns(together, [&](auto part, auto high, auto low, auto error, auto w_high, auto w_low,
+                                      auto w_error) MSELOSS_INLINE {
+          double* at = planes + j + part() * wide_lanes;
+          add_to_slices(high, low, error, at, block.plane);
+          add_to_slices(w_high, w_low, w_error, at + 3 * block.plane, block.plane);
+        });
+      } else {
+        Squares<T> squares;
+        for (size_t r = first; r < first + together; ++r) {
+          squares.add(Index<0>(), hn::Sub(load(kInput, r), load(kTarget, r)));
+        }
+        squares.columns(together, [&](auto part, auto high, auto low, auto error) MSELOSS_INLINE {
+          add_to_slices(high, low, error, planes + j + part() * wide_lanes, block.plane);
+        });
+      }
+    }
+  }
+}
+
+template <class S>
+void slice_sums(const RowBlock& block) {
+  block.strided[kLossOut] ? add_columns<S, false>(block) : add_rows<S>(block);
+}
+
+template <class S>
+void weighted_slice_sums(const RowBlock& block) {
+  block.strided[kLossOut] ? add_columns<S, true>(block) : add_weighted_rows<S>(block);
+}
+
+static void fill_slices(Kernels* kernels, bool native_bfloat16) {
+  constexpr DType kDType = DType::MSELOSS_KERNEL_DTYPE;
+  with_storage<kDType>(native_bfloat16, [&](auto storage) {
+    using S = decltype(storage);
+    constexpr int i = static_cast<int>(kDType);
+    kernels->slice_sums[i][0] = &slice_sums<S>;
+    kernels->slice_sums[i][1] = &weighted_slice_sums<S>;
+  });
+}
+
+}  // namespace mseloss::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mseloss::cpu {
+HWY_EXPORT(fill_slices);
+template <>
+void fill_slice_kernels<DType::MSELOSS_KERNEL_DTYPE>(Kernels* kernels, size_t target, bool native_bfloat16) {
+  HWY_DISPATCH_TABLE(fill_slices)[target](kernels, native_bfloat16);
+}
+}  // namespace mseloss::cpu
+#endif

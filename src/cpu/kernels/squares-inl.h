@@ -1,0 +1,269 @@
+// Accumulators of squared differences and of weighted ones, with error bounds; docs/numerics.md has the
+// proofs. Re-included per target.
+#if defined(MSELOSS_SQUARES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MSELOSS_SQUARES_INL_H_
+#undef MSELOSS_SQUARES_INL_H_
+#else
+#define MSELOSS_SQUARES_INL_H_
+#endif
+
+#include <limits>
+
+#include "cpu/kernels/exact_block-inl.h"
+#include "cpu/kernels/row_loop-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mseloss::cpu::HWY_NAMESPACE {
+
+template <class T>
+class Squares;
+
+// Squares of float32 are exact in float64: plain sums, in enough accumulators to hide the latency of an
+// addition.
+template <>
+class Squares<float> {
+ public:
+  using D = hn::ScalableTag<float>;
+  static constexpr int kAccumulators = kSumUnroll;  // each for one float32 vector, two of float64
+  static constexpr int kColumnParts = HWY_TARGET == HWY_SCALAR ? 1 : 2;
+
+  HWY_INLINE Squares() {
+    unrolled<2 * kAccumulators>([&](auto k) MSELOSS_INLINE { sum_[k] = hn::Zero(Wide()); });
+  }
+
+  template <int k>
+  HWY_INLINE void add(Index<k>, hn::Vec<D> difference) {
+#if HWY_TARGET == HWY_SCALAR
+    add_wide<2 * k>(hn::PromoteTo(Wide(), difference));
+#else
+    const hn::Half<D> half;
+    add_wide<2 * k>(hn::PromoteTo(Wide(), hn::LowerHalf(half, difference)));
+    add_wide<2 * k + 1>(hn::PromoteTo(Wide(), hn::UpperHalf(half, difference)));
+#endif
+  }
+  HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
+    WideV pair[kAccumulators];
+    unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { pair[k] = hn::Add(sum_[2 * k], sum_[2 * k + 1]); });
+    row->high = sum_of_lanes(hn::Add(hn::Add(pair[0], pair[1]), hn::Add(pair[2], pair[3])));
+    row->low = 0;
+    // The largest number of additions that affect one term. Per row: one per unrolled iteration, up to
+    // kAccumulators - 1 single vectors, head and tail. Then 3 in the tree of accumulators and one per lane.
+    const size_t in_row = n / (kAccumulators * hn::Lanes(D())) + kAccumulators - 1 + 2;
+    const size_t additions = rows * in_row + 3 + hn::Lanes(Wide());
+    row->error = kUnit * static_cast<double>(additions) * row->high * kSlack;
+    row->squares_fit = true;
+  }
+  // For terms added as Index<0>: calls f(part, high, low, error) for the sums of the lanes, each of `rows`
+  // terms; part 0 has those of the lower half of the vectors.
+  template <class F>
+  HWY_INLINE void columns(size_t rows, const F& f) const {
+    const auto relative = hn::Set(Wide(), kUnit * static_cast<double>(rows) * kSlack);
+    unrolled<kColumnParts>(
+        [&](auto k) MSELOSS_INLINE { f(k, sum_[k], hn::Zero(Wide()), hn::Mul(sum_[k], relative)); });
+  }
+
+ private:
+  template <int k>
+  HWY_INLINE void add_wide(WideV d) {
+    sum_[k] = hn::MulAdd(d, d, sum_[k]);  // the product is exact, so fused or not is the same
+  }
+
+  WideV sum_[2 * kAccumulators];
+};
+
+// Squares of float64 are two doubles each, summed in double-double.
+template <>
+class Squares<double> {
+ public:
+  using D = Wide;
+  static constexpr int kAccumulators = kSumUnroll;
+  static constexpr int kColumnParts = 1;
+
+  HWY_INLINE Squares() {
+    unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { high_[k] = low_[k] = hn::Zero(Wide()); });
+  }
+
+  template <int k>
+  HWY_INLINE void add(Index<k>, WideV d) {
+    const auto square = hn::Mul(d, d);
+    const auto residual = two_sum(high_[k], square, &high_[k]);
+    low_[k] = hn::Add(low_[k], hn::Add(residual, product_error(d, d, square)));
+  }
+  HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
+    unrolled<kAccumulators - 1>([&](auto k) MSELOSS_INLINE {
+      const auto residual = two_sum(high_[0], high_[k + 1], &high_[0]);
+      low_[0] = hn::Add(low_[0], hn::Add(low_[k + 1], residual));
+    });
+    HWY_ALIGN double high[hn::MaxLanes(Wide())], low[hn::MaxLanes(Wide())];
+    hn::Store(high_[0], Wide(), high);
+    hn::Store(low_[0], Wide(), low);
+    const size_t lanes = hn::Lanes(Wide());
+    double sum = 0, rest = 0;
+    for (size_t i = 0; i < lanes; ++i) rest += mseloss::two_sum(sum, high[i], &sum) + low[i];
+    row->high = sum;
+    row->low = rest;
+    const size_t in_row = n / (kAccumulators * lanes) + kAccumulators - 1 + 2;
+    const auto additions = static_cast<double>(rows * in_row + kAccumulators + lanes);
+    // Rounding of the low parts, quadratic in the unit roundoff, and what squares lose to underflow.
+    row->error =
+        (4 * additions * additions * kUnit * kUnit * sum + static_cast<double>(n * rows) * 0x1p-1072) *
+        kSlack;
+    row->squares_fit = false;
+  }
+  template <class F>
+  HWY_INLINE void columns(size_t rows, const F& f) const {
+    const double additions = static_cast<double>(rows) + 4;
+    const auto relative = hn::Set(Wide(), 4 * additions * additions * kUnit * kUnit * kSlack);
+    const auto underflow = hn::Set(Wide(), static_cast<double>(rows) * 0x1p-1072);
+    f(Index<0>(), high_[0], low_[0], hn::MulAdd(high_[0], relative, underflow));
+  }
+
+ private:
+  WideV high_[kAccumulators], low_[kAccumulators];
+};
+
+// Sets the elements that a mask leaves out to +0. Without a mask no weight equals the dropped value, NaN.
+template <class D>
+class Drop {
+ public:
+  using V = hn::Vec<D>;
+  HWY_INLINE explicit Drop(bool masked)
+      : dropped_(hn::Set(D(), masked ? 0 : std::numeric_limits<hn::TFromD<D>>::quiet_NaN())) {}
+  HWY_INLINE V operator()(V weight, V value) const {
+    return hn::IfThenZeroElse(hn::Eq(weight, dropped_), value);
+  }
+
+ private:
+  V dropped_;
+};
+
+template <class T>
+class WeightedSquares;
+
+// w * d^2 and w in float64, added with plain sums of the terms and of their magnitudes.
+template <>
+class WeightedSquares<float> {
+ public:
+  using D = hn::ScalableTag<float>;
+  static constexpr int kHalves = HWY_TARGET == HWY_SCALAR ? 1 : 2;
+
+  HWY_INLINE WeightedSquares() {
+    unrolled<kHalves>([&](auto k) MSELOSS_INLINE {
+      sum_[k] = magnitude_[k] = weight_[k] = weight_magnitude_[k] = hn::Zero(Wide());
+    });
+  }
+
+  HWY_INLINE void add(hn::Vec<D> difference, hn::Vec<D> weight) {
+#if HWY_TARGET == HWY_SCALAR
+    add_wide<0>(hn::PromoteTo(Wide(), difference), hn::PromoteTo(Wide(), weight));
+#else
+    const hn::Half<D> half;
+    add_wide<0>(hn::PromoteTo(Wide(), hn::LowerHalf(half, difference)),
+                hn::PromoteTo(Wide(), hn::LowerHalf(half, weight)));
+    add_wide<1>(hn::PromoteTo(Wide(), hn::UpperHalf(half, difference)),
+                hn::PromoteTo(Wide(), hn::UpperHalf(half, weight)));
+#endif
+  }
+  HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) {
+    const auto total = [](const WideV* halves) MSELOSS_INLINE {
+      return sum_of_lanes(kHalves == 1 ? halves[0] : hn::Add(halves[0], halves[kHalves - 1]));
+    };
+    // The largest number of roundings that affect one term: one per vector of a row, head and tail, the sum
+    // of the halves and of the lanes, and one for the product where it is not fused with the addition.
+    const size_t in_row = n / hn::Lanes(D()) + 2;
+    const auto roundings = static_cast<double>(rows * in_row + 2 + hn::Lanes(Wide()));
+    const auto error = [&](double magnitude) { return kUnit * roundings * magnitude * kSlack; };
+    row->squares = {total(sum_), 0, error(total(magnitude_)), true};
+    row->weights = {total(weight_), 0, error(total(weight_magnitude_)), true};
+  }
+  // Calls f(part, high, low, error, w_high, w_low, w_error) for the sums of the lanes, each of `rows` terms.
+  template <class F>
+  HWY_INLINE void columns(size_t rows, const F& f) const {
+    const auto relative = hn::Set(Wide(), kUnit * static_cast<double>(rows + 1) * kSlack);
+    unrolled<kHalves>([&](auto k) MSELOSS_INLINE {
+      f(k, sum_[k], hn::Zero(Wide()), hn::Mul(magnitude_[k], relative), weight_[k], hn::Zero(Wide()),
+        hn::Mul(weight_magnitude_[k], relative));
+    });
+  }
+
+ private:
+  template <int k>
+  HWY_INLINE void add_wide(WideV d, WideV w) {
+    const auto square = hn::Mul(d, d);  // exact
+    sum_[k] = hn::MulAdd(square, w, sum_[k]);
+    magnitude_[k] = hn::MulAdd(square, hn::Abs(w), magnitude_[k]);
+    weight_[k] = hn::Add(weight_[k], w);
+    weight_magnitude_[k] = hn::Add(weight_magnitude_[k], hn::Abs(w));
+  }
+
+  WideV sum_[kHalves], magnitude_[kHalves], weight_[kHalves], weight_magnitude_[kHalves];
+};
+
+// In double-double; the magnitudes in plain sums.
+template <>
+class WeightedSquares<double> {
+ public:
+  using D = Wide;
+
+  HWY_INLINE WeightedSquares()
+      : high_(hn::Zero(Wide())),
+        low_(high_),
+        magnitude_(high_),
+        weight_high_(high_),
+        weight_low_(high_),
+        weight_magnitude_(high_) {}
+
+  HWY_INLINE void add(WideV d, WideV w) {
+    const auto square = hn::Mul(d, d), term = hn::Mul(square, w);
+    const auto term_low = hn::MulAdd(product_error(d, d, square), w, product_error(square, w, term));
+    const auto residual = two_sum(high_, term, &high_);
+    low_ = hn::Add(low_, hn::Add(residual, term_low));
+    magnitude_ = hn::Add(magnitude_, hn::Abs(term));
+    weight_low_ = hn::Add(weight_low_, two_sum(weight_high_, w, &weight_high_));
+    weight_magnitude_ = hn::Add(weight_magnitude_, hn::Abs(w));
+  }
+  HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) {
+    const size_t lanes = hn::Lanes(Wide());
+    const auto roundings = static_cast<double>(rows * (n / lanes + 2) + lanes + 4);
+    const double relative = 8 * roundings * roundings * kUnit * kUnit;
+    const double weight_magnitude = sum_of_lanes(weight_magnitude_);
+    sum_lanes(high_, low_, &row->squares);
+    sum_lanes(weight_high_, weight_low_, &row->weights);
+    // Products that underflow lose less than 2^-1070, the first of them before it is multiplied by a weight.
+    const double underflow = (weight_magnitude + static_cast<double>(n * rows)) * 0x1p-1070;
+    row->squares.error = (relative * sum_of_lanes(magnitude_) + underflow) * kSlack;
+    row->weights.error = relative * weight_magnitude * kSlack;
+  }
+  template <class F>
+  HWY_INLINE void columns(size_t rows, const F& f) const {
+    const double roundings = static_cast<double>(rows) + 4;
+    const auto relative = hn::Set(Wide(), 8 * roundings * roundings * kUnit * kUnit * kSlack);
+    const auto underflow = hn::Mul(hn::Add(weight_magnitude_, hn::Set(Wide(), static_cast<double>(rows))),
+                                   hn::Set(Wide(), 0x1p-1070));
+    f(Index<0>(), high_, low_, hn::MulAdd(magnitude_, relative, underflow), weight_high_, weight_low_,
+      hn::Mul(weight_magnitude_, relative));
+  }
+
+ private:
+  static HWY_INLINE void sum_lanes(WideV high_lanes, WideV low_lanes, RowSum* row) {
+    HWY_ALIGN double high[hn::MaxLanes(Wide())], low[hn::MaxLanes(Wide())];
+    hn::Store(high_lanes, Wide(), high);
+    hn::Store(low_lanes, Wide(), low);
+    double sum = 0, rest = 0;
+    for (size_t i = 0; i < hn::Lanes(Wide()); ++i) {
+      const double s = sum + high[i], bb = s - sum;
+      rest += ((sum - (s - bb)) + (high[i] - bb)) + low[i];
+      sum = s;
+    }
+    row->high = sum;
+    row->low = rest;
+    row->squares_fit = false;
+  }
+
+  WideV high_, low_, magnitude_, weight_high_, weight_low_, weight_magnitude_;
+};
+
+}  // namespace mseloss::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // MSELOSS_SQUARES_INL_H_
