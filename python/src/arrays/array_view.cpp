@@ -120,10 +120,10 @@ bool ArrayView::read_numpy(PyObject* object) {
     object = owner_;
   }
   const NumpyView array = numpy_view(object);
-  if (!array.supported) raise_dtype(name_, array.dtype);
+  if (!array.supported) raise_dtype(name_, array.descr);
   if (!array.exact) reject_mask(object, name_);
   data_ = array.data;
-  dtype_ = array.element;
+  dtype_ = array.dtype;
   kind_ = ArrayKind::kNumpy;
   read_only_ = !array.writable || owner_ != nullptr;
   set_rank(array.rank);
