@@ -230,7 +230,7 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
   const DType promoted = promote(input.dtype, target.dtype);
   if (promote(promoted, grad_output.dtype) != promoted) {
     return Status::error(
-        Code::kDType, "%s: expected a dtype no wider than %s, to which %s and %s promote, got %s",
+        Code::kDType, "%s: expected a dtype that converts exactly to %s, to which %s and %s promote, got %s",
         names.grad_output, name_of(promoted), names.input, names.target, name_of(grad_output.dtype));
   }
   if (Status status = check_reduction(reduction); !status.ok()) return status;
