@@ -416,7 +416,7 @@ TEST(WeightedRefusal, ArgumentsThatDoNotFit_AreNamed) {
   };
   EXPECT_EQ(
       message(mseloss::loss({x, matrix}, {x, matrix}, {wide, matrix}, Reduction::kSum, {out}), Code::kDType),
-      "weight: expected bool or a dtype no wider than float32, to which input and target promote, got "
+      "weight: expected bool or a dtype that converts exactly to float32, to which input and target promote, got "
       "float64");
   EXPECT_EQ(message(mseloss::loss({x, matrix}, {x, matrix}, {w, static_cast<DType>(7), matrix},
                                   Reduction::kSum, {out}),

@@ -103,7 +103,9 @@ def loss_and_grad(input, target, reduction="mean", *, weight=None, axis=None, gr
     promoted = promote(x.dtype, y.dtype)
     _check_weight_dtype(w, promoted)
     if promote(promoted, g.dtype) != promoted:
-        raise TypeError(f"grad_output: expected a dtype no wider than {promoted}, got {g.dtype}")
+        raise TypeError(
+            f"grad_output: expected a dtype that converts exactly to {promoted}, got {g.dtype}"
+        )
     shapes = [x.shape, y.shape] + ([] if w is None else [w.shape])
     if reduction == "none":
         _check_elementwise(axis, False)
@@ -398,7 +400,7 @@ def _check_weight_dtype(weight, promoted):
         return
     if promote(promoted, weight.dtype) != promoted:
         raise TypeError(
-            f"weight: expected bool or a dtype no wider than {promoted}, got {weight.dtype}"
+            f"weight: expected bool or a dtype that converts exactly to {promoted}, got {weight.dtype}"
         )
 
 

@@ -253,7 +253,7 @@ Status check_weight_dtype(const Argument& weight, DType promoted, const Names& n
                          weight.name, static_cast<int>(dtype));
   }
   return Status::error(Code::kDType,
-                       "%s: expected bool or a dtype no wider than %s, to which %s and %s promote, got %s",
+                       "%s: expected bool or a dtype that converts exactly to %s, to which %s and %s promote, got %s",
                        weight.name, name_of(promoted), names.input, names.target, name_of(dtype));
 }
 
@@ -335,7 +335,7 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
   const DType promoted = promote(input.dtype, target.dtype);
   if (promote(promoted, grad_output.dtype) != promoted) {
     return Status::error(
-        Code::kDType, "%s: expected a dtype no wider than %s, to which %s and %s promote, got %s",
+        Code::kDType, "%s: expected a dtype that converts exactly to %s, to which %s and %s promote, got %s",
         names.grad_output, name_of(promoted), names.input, names.target, name_of(grad_output.dtype));
   }
   if (weight != nullptr) {

@@ -11,8 +11,11 @@
 namespace mseloss::python {
 
 struct CoreApi {
-  decltype(&mseloss::loss) loss;
-  decltype(&mseloss::loss_and_grad) loss_and_grad;
+  Status (*loss)(const ConstTensor& input, const ConstTensor& target, Reduction reduction, const Tensor& out,
+                 const Options& options);
+  Status (*loss_and_grad)(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
+                          const ConstTensor& grad_output, const Tensor& loss, const Tensor& grad_input,
+                          const Options& options);
   decltype(&python::acquire) acquire;
   decltype(&python::release) release;
   // See arrays/result_array.h.
