@@ -28,7 +28,7 @@ from mseloss._core import (
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from mseloss import memory, reference
+    from mseloss import memory, metrics, reference
     from mseloss.report import Report, compare
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "loss",
     "loss_and_grad",
     "memory",
+    "metrics",
     "reference",
     "set_target",
     "torch",
@@ -56,7 +57,7 @@ for _sentence in check_environment():
 del check_environment
 
 # Imported on first use: they need NumPy, PyTorch or JAX, whose imports take much longer than that of mseloss.
-_MODULES = ("jax", "memory", "reference", "torch")
+_MODULES = ("jax", "memory", "metrics", "reference", "torch")
 _FROM_REPORT = ("Report", "compare")
 
 

@@ -54,8 +54,8 @@ def grad(grad_output, input, target, reduction="mean", *, dtype=None):
 
 
 def loss(input, target, reduction="mean", *, weight=None, axis=None, keepdims=False, dtype=None):
-    """The squared differences times their weights, their exact sum, or that sum divided by the exact sum of the
-    weights; rounded once.
+    """The squared differences times their weights, their exact sum, or that sum divided by the exact
+    sum of the weights; rounded once.
 
     Args:
         input, target: arrays whose shapes broadcast together; different dtypes are promoted.
@@ -66,8 +66,8 @@ def loss(input, target, reduction="mean", *, weight=None, axis=None, keepdims=Fa
         keepdims: whether these dimensions stay in the result, with extent 1.
         dtype: the result's dtype; by default the promoted dtype.
 
-    Returns a NumPy array, or a NumPy scalar if no dimension is left. For empty input the sum is 0 and the mean
-    is NaN. Raises ValueError and TypeError like `mseloss.loss`.
+    Returns a NumPy array, or a NumPy scalar if no dimension is left. For empty input the sum is 0 and
+    the mean is NaN. Raises ValueError and TypeError like `mseloss.loss`.
 
     >>> reference.loss(np.float32([1, 3]), np.float32([1, 1]))
     np.float32(2.0)

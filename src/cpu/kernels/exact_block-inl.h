@@ -52,7 +52,7 @@ constexpr size_t kExactBlock = 512;
 // Adds the values exactly. Each pass splits every value at a common bit, at least 41 below the largest value.
 // The upper parts are multiples of that bit and their sum is below 2^53 times it, so any order adds them
 // exactly.
-static void add_block(double* values, size_t count, FixedPoint limbs) {
+[[maybe_unused]] static void add_block(double* values, size_t count, FixedPoint limbs) {
   const Wide d;
   const size_t lanes = hn::Lanes(d);
   auto largest = hn::Zero(d);
