@@ -25,9 +25,9 @@ def mean_squared_error(y_true, y_pred, *, sample_weight=None, multioutput="unifo
         multioutput: "raw_values" returns an array with the error of each output; "uniform_average"
             their mean; an array of n_outputs weights their weighted mean.
 
-    Returns a float, or for "raw_values" an array of n_outputs. Raises ValueError for shapes that do not fit, an
-    unknown `multioutput`, no samples, or values that are not finite, TypeError for other types, and
-    ZeroDivisionError if the weights add up to 0.
+    Returns a float, or for "raw_values" an array of n_outputs. Raises ValueError for shapes that do not
+    fit, an unknown `multioutput`, no samples, or values that are not finite, TypeError for other types,
+    and ZeroDivisionError if the weights add up to 0.
 
     >>> mseloss.metrics.mean_squared_error([3, -0.5, 2, 7], [2.5, 0.0, 2, 8])
     0.375

@@ -90,10 +90,11 @@ def loss(input, target, reduction="mean", *, weight=None, axis=None, keepdims=Fa
 
 
 def loss_and_grad(input, target, reduction="mean", *, weight=None, axis=None, grad_output=1.0):
-    """The loss, and its derivative with respect to `input` in the broadcast shape, times `grad_output`.
+    """The loss, and its derivative with respect to `input` in the broadcast shape, times
+    `grad_output`.
 
-    Unlike `grad`, "mean" divides by the element count of the broadcast shape, or by the sum of the weights; with
-    `axis`, by those of each slice. `grad_output` broadcasts to the loss. Returns (loss, gradient): the loss in
+    Unlike `grad`, "mean" divides by the element count of the broadcast shape, or by the sum of the
+    weights; with `axis`, by those of each slice. `grad_output` broadcasts to the loss. Returns (loss, gradient): the loss in
     the promoted dtype, the gradient in the dtype of `input`. Raises ValueError and TypeError like
     `mseloss.loss_and_grad`.
     """
