@@ -94,8 +94,9 @@ def loss_and_grad(input, target, reduction="mean", *, weight=None, axis=None, gr
     `grad_output`.
 
     Unlike `grad`, "mean" divides by the element count of the broadcast shape, or by the sum of the
-    weights; with `axis`, by those of each slice. `grad_output` broadcasts to the loss. Returns (loss, gradient): the loss in
-    the promoted dtype, the gradient in the dtype of `input`. Raises ValueError and TypeError like
+    weights; with `axis`, by those of each slice. `grad_output` broadcasts to the loss. Returns (loss,
+    gradient): the loss in the promoted dtype, the gradient in the dtype of `input`. Raises ValueError and
+    TypeError like
     `mseloss.loss_and_grad`.
     """
     _check_reduction(reduction)

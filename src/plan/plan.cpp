@@ -233,6 +233,7 @@ Status set_shape(Arguments inputs, Arguments outs, const Argument* loss, Plan* p
   }
   if (loss != nullptr) plan->loss_dtype = loss->view->dtype;
   plan->layout = classify(*plan);
+  if (plan->sliced && plan->layout == Layout::kDense) plan->layout = Layout::kGeneral;  // in tiles
   return {};
 }
 
@@ -252,9 +253,10 @@ Status check_weight_dtype(const Argument& weight, DType promoted, const Names& n
                          "%s: expected float32, float16, bfloat16, float64 or bool, got dtype code %d",
                          weight.name, static_cast<int>(dtype));
   }
-  return Status::error(Code::kDType,
-                       "%s: expected bool or a dtype that converts exactly to %s, to which %s and %s promote, got %s",
-                       weight.name, name_of(promoted), names.input, names.target, name_of(dtype));
+  return Status::error(
+      Code::kDType,
+      "%s: expected bool or a dtype that converts exactly to %s, to which %s and %s promote, got %s",
+      weight.name, name_of(promoted), names.input, names.target, name_of(dtype));
 }
 
 // A mean's 2 / count, or NaN if its divisor depends on the weights.

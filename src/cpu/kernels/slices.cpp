@@ -9,6 +9,7 @@
 #include <hwy/highway.h>
 
 #include <cmath>
+#include <limits>
 
 #include "cpu/kernels/lanes-inl.h"
 #include "cpu/kernels/row_loop-inl.h"
@@ -148,6 +149,42 @@ void weighted_slice_sums(const RowBlock& block) {
   block.strided[kLossOut] ? add_columns<S, true>(block) : add_weighted_rows<S>(block);
 }
 
+// result[i] = the sum of slice i divided by the divisor, rounded to To, or NaN if the ends of its interval
+// round to different values. The same interval as in PartialSum::finish(), widened by a few units in its last
+// place.
+template <class To>
+void round_slices(const double* planes, ptrdiff_t plane, size_t count, double divisor, double* result) {
+  const Wide d;
+  const auto unit = hn::Set(d, kUnit), slack = hn::Set(d, kSlack), tiny = hn::Set(d, 0x1p-1070);
+  const auto zero = hn::Zero(d), nan = hn::Set(d, std::numeric_limits<double>::quiet_NaN());
+  for (size_t i = 0; i < count; i += hn::Lanes(d)) {
+    const double* at = planes + i;
+    const auto n = divisor != 0 ? hn::Set(d, divisor) : hn::LoadU(d, at + 3 * plane);
+    const auto high = hn::LoadU(d, at), low = hn::LoadU(d, at + plane), error = hn::LoadU(d, at + 2 * plane);
+    const auto quotient = hn::Div(high, n), product = hn::Mul(quotient, n);
+    const auto remainder = hn::Sub(hn::Sub(high, product), product_error(quotient, n, product));
+    const auto correction = hn::Div(hn::Add(remainder, low), n);
+    const auto magnitude =
+        hn::Div(hn::Add(hn::Add(hn::Abs(remainder), hn::Abs(low)), hn::Mul(error, slack)), n);
+    // error / n exceeds its rounding by the slack; the other terms are roundings of 8 units at most.
+    const auto rounding = hn::Mul(hn::Mul(unit, hn::Set(d, 8.0)), hn::Add(hn::Abs(correction), magnitude));
+    const auto half_width = hn::Add(hn::Add(hn::Div(hn::Mul(error, slack), n), rounding), tiny);
+    auto first = hn::Add(quotient, hn::Sub(correction, half_width));
+    auto last = hn::Add(quotient, hn::Add(correction, half_width));
+    if constexpr (std::is_same_v<To, float>) {  // the ends are rounded already
+      const auto widen_by = hn::MulAdd(hn::Mul(unit, hn::Set(d, 4.0)), hn::Abs(last), tiny);
+      const hn::Rebind<float, Wide> narrow;
+      const auto fits = hn::Lt(last, hn::Set(d, 0x1p127));  // no conversion overflows
+      first = hn::PromoteTo(d, hn::DemoteTo(narrow, hn::Max(hn::Sub(first, widen_by), zero)));
+      last = hn::IfThenElse(fits, hn::PromoteTo(d, hn::DemoteTo(narrow, hn::Add(last, widen_by))), nan);
+    } else {
+      first = hn::Max(first, zero);
+      last = hn::IfThenElse(hn::Lt(last, hn::Set(d, 0x1p1023)), last, nan);
+    }
+    hn::StoreU(hn::IfThenElse(hn::Eq(first, last), last, nan), d, result + i);
+  }
+}
+
 static void fill_slices(Kernels* kernels, bool native_bfloat16) {
   constexpr DType kDType = DType::MSELOSS_KERNEL_DTYPE;
   with_storage<kDType>(native_bfloat16, [&](auto storage) {
@@ -155,6 +192,9 @@ static void fill_slices(Kernels* kernels, bool native_bfloat16) {
     constexpr int i = static_cast<int>(kDType);
     kernels->slice_sums[i][0] = &slice_sums<S>;
     kernels->slice_sums[i][1] = &weighted_slice_sums<S>;
+    if constexpr (kDType == DType::kFloat32 || kDType == DType::kFloat64) {
+      kernels->round_slices[i] = &round_slices<typename S::Compute>;
+    }
   });
 }
 

@@ -217,7 +217,7 @@ void run_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_
 size_t slice_bytes(const Plan& plan, const Tiling& tiling) {
   int64_t strides[kMaxRank];
   const int64_t plane = slice_strides(plan, tiling, tiling.tile_extent, strides);
-  return (static_cast<size_t>(plane * slice_planes(plan)) * sizeof(double) + 63) / 64 * 64;
+  return (static_cast<size_t>(plane * (slice_planes(plan) + 1)) * sizeof(double) + 63) / 64 * 64;
 }
 
 void run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t slice_tile,
@@ -249,26 +249,41 @@ int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, in
   const bool fits = plan.dtype != DType::kFloat64, weighted = has(plan, kWeight), masked = is_masked(plan);
   const auto terms = static_cast<uint64_t>(plan.numel / plan.slices);
   const int size = size_of(plan.loss_dtype);
-  int64_t pending = 0;
   for (int d = 0; d < plan.rank; ++d) loss += first[d] * plan.stride[kLossOut][d] * size;
+  // Most slices are rounded many at a time, the others one by one.
+  const bool single = plan.loss_dtype == DType::kFloat32 || plan.loss_dtype == DType::kFloat64;
+  const bool rounds = single && parts == 1 && (!weighted || masked) && terms < uint64_t{1} << 53;
+  double* const results = sums + slice_planes(plan) * plane;
+  if (rounds) {
+    int64_t count = 1;
+    for (int d = 0; d < plan.rank; ++d) count *= strides[d] == 0 ? 1 : extent[d];
+    const double divisor = plan.reduction == Reduction::kSum ? 1 : masked ? 0 : static_cast<double>(terms);
+    kernels().round_slices[static_cast<int>(plan.loss_dtype)](sums, plane, static_cast<size_t>(count),
+                                                              divisor, results);
+  }
+  int64_t pending = 0;
   const double* at = sums;
-  for (;;) {
+  const auto finish = [&] {
+    if (const double result = results[at - sums]; rounds && result == result) {
+      return store_exact(result, plan.loss_dtype, loss);
+    }
     SumState state;
     for (int64_t part = 0; part < parts; ++part) {
       const double* own = at + part * each;
       const RowSum squares = slice_sum(own, plane, fits);
+      const uint64_t own_terms = part == 0 ? terms : 0;
       if (weighted) {
-        // Parts have different counts; only their sum is used.
-        SumAccess::add_fast(&state, {squares, slice_sum(own + 3 * plane, plane, fits)}, part == 0 ? terms : 0,
-                            masked);
+        SumAccess::add_fast(&state, {squares, slice_sum(own + 3 * plane, plane, fits)}, own_terms, masked);
       } else {
-        SumAccess::add_fast(&state, squares, part == 0 ? terms : 0);
+        SumAccess::add_fast(&state, squares, own_terms);
       }
     }
-    if (!SumAccess::finish(state, nullptr, plan.reduction, plan.loss_dtype, loss)) {
-      store_pending(plan.loss_dtype, loss);
-      ++pending;
-    }
+    if (SumAccess::finish(state, nullptr, plan.reduction, plan.loss_dtype, loss)) return;
+    store_pending(plan.loss_dtype, loss);
+    ++pending;
+  };
+  for (;;) {
+    finish();
     int d = plan.rank - 1;
     for (; d >= 0; --d) {
       if (strides[d] == 0) continue;
