@@ -93,6 +93,15 @@ void add_weighted_rows(const RowBlock& block) {
         });
     WeightedRowSum row;
     squares.finish(block.n, 1, &row);
+    if (squares.any_negative()) {
+      RowBlock one = block;
+      one.rows = 1;
+      for (const int o : {kInput, kTarget, kWeight}) {
+        one.at[o] =
+            static_cast<typename S::Memory*>(block.at[o]) + static_cast<ptrdiff_t>(r) * block.pitch[o];
+      }
+      bound_signed_sums<S>(one, &row);
+    }
     add_to_slice(row.squares, planes, block.plane);
     add_to_slice(row.weights, planes + 3 * block.plane, block.plane);
   }
@@ -115,17 +124,24 @@ void add_columns(const RowBlock& block) {
       const auto load = [&](int operand, size_t r)
                             MSELOSS_INLINE { return load_columns<S>(d, block, operand, r, j, count); };
       if constexpr (kWeighted) {
-        WeightedSquares<T> squares;
-        for (size_t r = first; r < first + together; ++r) {
-          const auto weight = load(kWeight, r);
-          squares.add(drop(weight, hn::Sub(load(kInput, r), load(kTarget, r))), weight);
-        }
-        squares.columns(together, [&](auto part, auto high, auto low, auto error, auto w_high, auto w_low,
-                                      auto w_error) MSELOSS_INLINE {
-          double* at = planes + j + part() * wide_lanes;
-          add_to_slices(high, low, error, at, block.plane);
-          add_to_slices(w_high, w_low, w_error, at + 3 * block.plane, block.plane);
-        });
+        const auto add = [&](WeightedSquares<T>* squares, auto magnitude) MSELOSS_INLINE {
+          for (size_t r = first; r < first + together; ++r) {
+            const auto weight = load(kWeight, r);
+            const auto difference = drop(weight, hn::Sub(load(kInput, r), load(kTarget, r)));
+            squares->add(difference, magnitude() ? hn::Abs(weight) : weight);
+          }
+        };
+        WeightedSquares<T> squares, magnitudes;
+        add(&squares, std::false_type());
+        const bool negative = squares.any_negative();
+        if (HWY_UNLIKELY(negative)) add(&magnitudes, std::true_type());
+        squares.columns(together, negative ? magnitudes : squares,
+                        [&](auto part, auto high, auto low, auto error, auto w_high, auto w_low, auto w_error)
+                            MSELOSS_INLINE {
+                              double* at = planes + j + part() * wide_lanes;
+                              add_to_slices(high, low, error, at, block.plane);
+                              add_to_slices(w_high, w_low, w_error, at + 3 * block.plane, block.plane);
+                            });
       } else {
         Squares<T> squares;
         for (size_t r = first; r < first + together; ++r) {

@@ -107,9 +107,23 @@ class TileLoop {
     if (held_[o] == address_[o] && std::equal(extent_, extent_ + plan_.rank, held_extent_[o])) return;
     held_[o] = address_[o];
     std::copy_n(extent_, plan_.rank, held_extent_[o]);
+    if (unconverted_[o] != nullptr && lies_as_packed(o)) {
+      return convert(plan_.dtypes[o], address_[o], plan_.dtype, packed_[o]);
+    }
     char* to = unconverted_[o] != nullptr ? unconverted_[o] : packed_[o];
     copy(o, Direction::kPack, address_[o], to);
     if (to != packed_[o]) convert(plan_.dtypes[o], to, plan_.dtype, packed_[o]);
+  }
+
+  // Whether the operand's part of the tile has the packed tile's strides, without padding.
+  bool lies_as_packed(int o) const {
+    int64_t count = 1;
+    for (int d = 0; d < plan_.rank; ++d) count *= extent_[d];
+    if (packed_numel_ != count) return false;
+    for (int d = 0; d < plan_.rank; ++d) {
+      if (extent_[d] > 1 && plan_.stride[o][d] != packed_stride_[d]) return false;
+    }
+    return true;
   }
 
   void unpack(int o) {
