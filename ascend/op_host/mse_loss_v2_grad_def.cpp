@@ -40,7 +40,8 @@ class MseLossV2Grad : public OpDef {
     this->AICore().AddConfig("ascend910_93");  // Atlas A3
     // Never run on the chips below.
     this->AICore().AddConfig("ascend950");
-    this->AICore().AddConfig("ascend310p", WithoutBfloat16());  // Atlas inference products
+    OpAICoreConfig without_bfloat16 = WithoutBfloat16();
+    this->AICore().AddConfig("ascend310p", without_bfloat16);  // Atlas inference products
   }
 
  private:
