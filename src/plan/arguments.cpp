@@ -103,4 +103,17 @@ Status check_scalar_output(const Argument& out) {
                        out.name, ShapeText(*out.view).text);
 }
 
+Status self_overlap_error(const Argument& out) {
+  return Status::error(Code::kOverlap,
+                       "%s: expected strides that give every element memory of its own, got elements that "
+                       "share memory in shape %s",
+                       out.name, ShapeText(*out.view).text);
+}
+
+Status overlap_error(const char* out, const char* other, bool exact_allowed) {
+  return Status::error(Code::kOverlap, "%s: expected memory apart from %s%s, got memory that overlaps it",
+                       out, other,
+                       exact_allowed ? " or exactly its view (same address, strides and dtype)" : "");
+}
+
 }  // namespace mseloss

@@ -55,12 +55,6 @@ const char* name_of(const Names& names, int operand) {
   return all[operand];
 }
 
-Status overlap_error(const char* out, const char* other, bool exact_allowed) {
-  return Status::error(Code::kOverlap, "%s: expected memory apart from %s%s, got memory that overlaps it",
-                       out, other,
-                       exact_allowed ? " or exactly its view (same address, strides and dtype)" : "");
-}
-
 }  // namespace
 
 Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& names) {
