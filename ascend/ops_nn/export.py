@@ -10,7 +10,9 @@ import sys
 
 ASCEND = pathlib.Path(__file__).resolve().parents[1]
 NAME = "mse_loss_v2_grad"
-DEFINE = "#define MSE_LOSS_V2_GRAD_SEPARATE_LIBRARIES  // tiling and inference register themselves\n\n"
+DEFINE = (
+    "#define MSE_LOSS_V2_GRAD_SEPARATE_LIBRARIES  // tiling and inference register themselves\n\n"
+)
 
 
 def main():
