@@ -132,12 +132,7 @@ Status set_general_shape(Arguments inputs, Arguments outs, Plan* plan) {
   }
   coalesce(plan);
   for (const Argument& out : outs) {
-    if (!may_overlap_itself(byte_view(*plan, out.operand, nullptr))) continue;
-    return Status::error(
-        Code::kOverlap,
-        "%s: expected strides that map every index to its own memory, got a view of shape %s "
-        "whose elements overlap",
-        out.name, ShapeText(*out.view).text);
+    if (may_overlap_itself(byte_view(*plan, out.operand, nullptr))) return self_overlap_error(out);
   }
   return {};
 }

@@ -11,6 +11,7 @@ struct Operator {
   const char* name;
   decltype(&aclnnMseLossGetWorkspaceSize) prepare;
 };
+void PrintTo(const Operator& op, std::ostream* stream) { *stream << op.name; }
 constexpr Operator kMseLoss{"aclnnMseLoss", aclnnMseLossGetWorkspaceSize};
 constexpr Operator kMseLossOut{"aclnnMseLossOut", aclnnMseLossOutGetWorkspaceSize};
 
