@@ -125,8 +125,8 @@ aclError aclrtSubscribeReport(uint64_t threadId, aclrtStream stream) {
   const std::lock_guard lock(event_monitor().mutex);
   if (on->subscriber != nullptr) {
     return fail(ACL_ERROR_RT_STREAM_SUBSCRIBE,
-                "%s: stream: expected one without a thread, got one with thread %llu", __func__,
-                static_cast<unsigned long long>(on->subscriber->thread));
+                "%s: stream: expected a stream without a subscribed thread, got one with thread %llu",
+                __func__, static_cast<unsigned long long>(on->subscriber->thread));
   }
   Subscriber* subscriber = find_subscriber(threadId);
   if (subscriber == nullptr) {

@@ -93,7 +93,8 @@ using namespace mseloss::acl;
 aclError aclInit(const char*) {
   const std::lock_guard lock(g_process.mutex);
   if (g_process.initialised) {
-    return fail(ACL_ERROR_REPEAT_INITIALIZE, "aclInit: expected one call until aclFinalize, got a second");
+    return fail(ACL_ERROR_REPEAT_INITIALIZE,
+                "aclInit: expected aclFinalize() before another aclInit(), got a second call");
   }
   g_process.initialised = true;
   return ACL_SUCCESS;
@@ -191,11 +192,11 @@ aclError aclrtDestroyContext(aclrtContext context) {
   {
     const std::lock_guard lock(g_process.mutex);
     if (context == g_process.device_context) {
-      return fail(ACL_ERROR_RT_CONTEXT_NULL,
-                  "aclrtDestroyContext: context: expected one of aclrtCreateContext, got the device's "
-                  "default context "
-                  "%p, which aclrtResetDevice ends",
-                  context);
+      return fail(
+          ACL_ERROR_RT_CONTEXT_NULL,
+          "aclrtDestroyContext: context: expected a context from aclrtCreateContext, got the device's "
+          "default context %p, which aclrtResetDevice destroys",
+          context);
     }
   }
   if (!destroy_context(context)) {

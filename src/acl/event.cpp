@@ -36,7 +36,7 @@ struct RecordTask final : Task {
     complete_record(*recorded, record);
     return ACL_SUCCESS;
   }
-  // Completes the record all the same, so that its waiters return.
+  // Marks the record as complete, so that its waiters return.
   void abandon() noexcept override { complete_record(*recorded, record); }
   const Events::Pin recorded;
   uint64_t record = 0;

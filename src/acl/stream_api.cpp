@@ -31,7 +31,7 @@ aclError out_of_memory(const char* function) noexcept {
 aclError report_wait(const char* function, int32_t timeout, bool in_time, aclError failure) noexcept {
   if (!in_time) {
     return fail(ACL_ERROR_RT_STREAM_SYNC_TIMEOUT,
-                "%s: expected work on a stream to finish within %d ms, got no end", function, timeout);
+                "%s: expected work on a stream to finish within %d ms, got a timeout", function, timeout);
   }
   if (failure == ACL_SUCCESS) return failure;
   return fail(failure, "%s: work on a stream failed with %d%s", function, failure,

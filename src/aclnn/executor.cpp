@@ -57,9 +57,10 @@ aclnnStatus invalid_executor(const char* function, const void* executor, aclnnSt
   if (executor == nullptr) {
     return fail(null_code, "%s: executor: expected an executor, got null", function);
   }
-  return fail(ACLNN_ERR_PARAM_INVALID,
-              "%s: executor: expected one that a first phase made and nothing has consumed yet, got %p",
-              function, executor);
+  return fail(
+      ACLNN_ERR_PARAM_INVALID,
+      "%s: executor: expected a live executor from a first phase, got a consumed or invalid handle %p",
+      function, executor);
 }
 
 namespace {

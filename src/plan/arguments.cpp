@@ -105,15 +105,15 @@ Status check_scalar_output(const Argument& out) {
 
 Status self_overlap_error(const Argument& out) {
   return Status::error(Code::kOverlap,
-                       "%s: expected strides that give every element memory of its own, got elements that "
-                       "share memory in shape %s",
+                       "%s: expected strides that map every index to its own memory, got a view of shape %s "
+                       "whose elements overlap",
                        out.name, ShapeText(*out.view).text);
 }
 
 Status overlap_error(const char* out, const char* other, bool exact_allowed) {
-  return Status::error(Code::kOverlap, "%s: expected memory apart from %s%s, got memory that overlaps it",
-                       out, other,
-                       exact_allowed ? " or exactly its view (same address, strides and dtype)" : "");
+  return Status::error(Code::kOverlap, "%s: expected memory that does not overlap %s%s, got %s overlap", out,
+                       other, exact_allowed ? " or is identical to it (same address, strides and dtype)" : "",
+                       exact_allowed ? "a partial" : "an");
 }
 
 }  // namespace mseloss

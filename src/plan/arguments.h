@@ -11,7 +11,8 @@ namespace mseloss {
 
 using View = BasicTensor<const void>;
 
-// "(2, 3)". A fixed buffer, so that an error text needs no allocation: extents that do not fit are counted.
+// A shape as text, for example "(2, 3)". The buffer is fixed, so that error texts need no allocation; extents
+// that do not fit are replaced by their number.
 struct ShapeText {
   char text[128];
   ShapeText(const int64_t* extents, int rank) {

@@ -12,6 +12,7 @@
 #include "module/gil.h"
 #include "module/grad_part.h"
 #include "module/module.h"
+#include "plan/plan.h"
 
 namespace mseloss::python {
 
