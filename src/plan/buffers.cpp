@@ -56,12 +56,6 @@ const char* name_of(const Names& names, int operand) {
   return all[operand];
 }
 
-Status overlap_error(const char* out, const char* other, bool exact_allowed) {
-  return Status::error(Code::kOverlap,
-                       "%s: expected memory that does not overlap %s%s, got a partial overlap", out, other,
-                       exact_allowed ? " or is identical to it (same address, strides and dtype)" : "");
-}
-
 }  // namespace
 
 Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& names) {

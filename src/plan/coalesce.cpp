@@ -28,7 +28,7 @@ void swap_dimensions(Plan* plan, int a, int b) {
 // A sum along a short innermost dimension costs more than transposing the operands and summing columns:
 // returns the longest dimension that is not reduced, if `inner` is that short, else `inner`.
 int columns_for_short_slices(const Plan& plan, int inner) {
-  constexpr int64_t kShort = 16, kColumns = 32;  // elements
+  constexpr int64_t kShort = 4, kColumns = 32;  // elements
   if (plan.extent[inner] > kShort) return inner;
   int longest = inner;
   for (int d = 0; d < plan.rank; ++d) {
