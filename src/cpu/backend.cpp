@@ -103,15 +103,6 @@ struct Job {
     return reinterpret_cast<double*>(slice_sums + static_cast<size_t>(i) * slice_each);
   }
 
-  void run_slice_units(int index, int64_t first, int64_t last, SweepRunner* runner) {
-    for (int64_t unit = first; unit < last; ++unit) {
-      double* sums = slice_sums_at(slice_parts == 1 ? index : unit);
-      run_slice_tiles(plan, tiling, data, unit / slice_parts, unit % slice_parts, slice_parts,
-                      scratch + index * scratch_each, runner, sums);
-      if (slice_parts == 1) pending += finish_slice_tile(plan, tiling, data[kLossOut], unit, 1, sums);
-    }
-  }
-
   // The slices whose sums are in several parts.
   void finish_slices() {
     const FloatEnvironment environment;
@@ -123,7 +114,9 @@ struct Job {
 
   void run_units(int index, int64_t first, int64_t last, SweepRunner* runner) {
     if (plan.sliced) {
-      run_slice_units(index, first, last, runner);
+      double* sums = slice_sums_at(slice_parts == 1 ? index : 0);
+      pending += run_slice_tiles(plan, tiling, data, first, last, slice_parts, scratch + index * scratch_each,
+                                 runner, sums);
     } else if (plan.layout == Layout::kDense) {
       const int64_t unit = kUnitBytes / size_of(plan.dtype);
       dense(first * unit, std::min(last * unit, plan.numel), runner);
