@@ -189,7 +189,8 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
   }
   job.threads = static_cast<int>(std::min<int64_t>(job.threads, job.units));
   const size_t shares = job.threads > 1 ? job.threads * sizeof(WorkShares::Share) : 0;
-  const size_t slices = job.slice_each * static_cast<size_t>(job.slice_parts == 1 ? job.threads : job.units);
+  const size_t slices =
+      plan.sliced ? job.slice_each * static_cast<size_t>(job.slice_parts == 1 ? job.threads : job.units) : 0;
   if (const size_t bytes = shares + job.scratch_each * job.threads + slices; bytes != 0) {
     char* const memory = scratch_memory(bytes);
     if (memory == nullptr) {

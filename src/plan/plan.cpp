@@ -251,7 +251,7 @@ Status check_weight_dtype(const Argument& weight, DType promoted, const Names& n
 }
 
 // A mean's 2 / count, or NaN if its divisor depends on the weights.
-double scale_for(Reduction reduction, const ConstTensor* weight, DType dtype, int64_t count) {
+inline double scale_for(Reduction reduction, const ConstTensor* weight, DType dtype, int64_t count) {
   if (reduction != Reduction::kMean) return 2;
   return weight != nullptr ? std::numeric_limits<double>::quiet_NaN() : mean_scale(dtype, count);
 }
