@@ -97,7 +97,7 @@ TEST(LossErrors, EveryFault_HasItsCodeAndNamesItsParameter) {
   refused(Code::kRank, "target|8|9", at(0), at(10, nine), mean, out_at(100, none));
   refused(Code::kShape, "target|(2, 3)|(3, 2)", at(0), at(10, wrong), mean, out_at(100, none));
   refused(Code::kShape, "out|0-dimensional", at(0), at(10), mean, out_at(100, {1}));
-  refused(Code::kShape, "out|0-dimensional", at(0), at(10), sum, out_at(100));
+  refused(Code::kShape, "out|0-dimensional", at(0), at(10), sum, out_at(100, wrong));
   refused(Code::kShape, "out|(2, 3)|(3, 2)", at(0), at(10), each, out_at(100, wrong));
   refused(Code::kShape, "out|(2, 3)", at(0), at(10), each, out_at(100, none));
   refused(Code::kNullPointer, "input|null", {nullptr, DType::kFloat32, kShape}, at(10), sum,
