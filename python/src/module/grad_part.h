@@ -11,6 +11,6 @@ namespace mseloss::python {
 // means scale = 2. `count` is that of the whole tensor, which the part's shape does not give. Otherwise as
 // mseloss::grad.
 Status grad_part(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
-                 int64_t count, const Tensor& out);
+                 int64_t count, const Tensor& out, const Options& options = {});
 
 }  // namespace mseloss::python

@@ -79,6 +79,8 @@ void add_settings(nb::module_& m) {
   m.def("info", &info, kInfoDoc);
   m.def("check_environment", &check_environment);
   m.def("set_target", &set_target, "name"_a.none(), kSetTargetDoc);
+  m.def("use_torch_threads", &use_torch_threads, "use"_a, kUseTorchThreadsDoc);
+  m.def("uses_torch_threads", [] { return torch_threads() != nullptr; });
   m.def("memory_usage", &memory_usage);
   m.def("memory_limit", &pool_limit);
   m.def("memory_set_limit", &memory_set_limit, "bytes"_a);
@@ -97,7 +99,8 @@ void add_dlpack_export(nb::module_& m) {
 }
 
 void add_core_api(nb::module_& m) {
-  static constexpr CoreApi api{mseloss::loss, mseloss::loss_and_grad, acquire, release, dense_strides};
+  static constexpr CoreApi api{mseloss::grad, mseloss::loss, mseloss::loss_and_grad, acquire,
+                               release,       torch_options, dense_strides};
   m.attr("_native") = nb::capsule(&api, kCoreApiCapsule);
 }
 

@@ -95,7 +95,8 @@ void run(int64_t count, Call call) {
 
 at::Tensor loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
   at::Tensor value = empty_scalar(x, y);
-  run(x.numel(), [&] { return core->loss(view(x), view(y), reduction, mutable_view(value), {}); });
+  run(x.numel(),
+      [&] { return core->loss(view(x), view(y), reduction, mutable_view(value), core->torch_options()); });
   return value;
 }
 
@@ -134,7 +135,7 @@ struct MseLoss : torch::autograd::Function<MseLoss> {
     at::Tensor value = empty_scalar(x, y), gradient = empty_gradient(x);
     run(x.numel(), [&] {
       return core->loss_and_grad(view(x), view(y), reduction, one_of(*dtype_of(x)), mutable_view(value),
-                                 mutable_view(gradient), {});
+                                 mutable_view(gradient), core->torch_options());
     });
     context->saved_data["gradient"] = std::move(gradient);
     return value;
