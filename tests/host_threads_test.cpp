@@ -1,4 +1,7 @@
 // Calls on the threads of a host: same bits, its limits are respected, and late threads are avoided.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -188,6 +191,20 @@ TEST(HostThreads, AvoidedThreads_AreTriedAgain) {
     call.run(options_with(threads));
     EXPECT_EQ(host.loops, 3);  // trusted again
   });
+}
+
+TEST(HostThreads, ForkedChild_WorksAlone) {
+  Call call;
+  Host host;
+  const HostThreads threads = host.table();
+  const pid_t child = fork();
+  if (child == 0) {
+    call.run(options_with(threads));
+    _exit(host.loops == 0 ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
 }
 
 TEST(HostThreads, ProcessDefault_HoldsForCallsThatNameNone) {

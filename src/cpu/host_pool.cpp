@@ -4,6 +4,8 @@
 #include <atomic>
 #include <chrono>
 
+#include "cpu/thread_pool.h"
+
 namespace mseloss {
 namespace {
 
@@ -55,7 +57,7 @@ struct HostJob {
 
 const HostThreads* select_host_threads(const HostThreads* threads, int* count) noexcept {
   if (threads == nullptr) threads = default_threads.load(std::memory_order_acquire);
-  if (threads == nullptr) return nullptr;
+  if (threads == nullptr || is_forked_child()) return nullptr;
   *count = std::clamp(threads->num_threads(threads->context), 1, *count);
   return *count > 1 && now() >= record.avoid_until ? threads : nullptr;
 }

@@ -19,7 +19,7 @@
 namespace mseloss {
 namespace {
 
-// A forked child has none of its parent's helper threads and TBB does not notice: the child works alone.
+// TBB does not notice that its threads are gone, and OpenMP waits for them.
 std::atomic<bool> forked{false};
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
@@ -96,8 +96,10 @@ bool tbb_works() noexcept {
 
 }  // namespace
 
+bool is_forked_child() { return forked.load(std::memory_order_relaxed); }
+
 void fork_join(int count, void (*task)(void* context, int index), void* context) {
-  if (count == 1 || forked.load(std::memory_order_relaxed) || !this_thread_has_reserve() || !tbb_works()) {
+  if (count == 1 || is_forked_child() || !this_thread_has_reserve() || !tbb_works()) {
     return task(context, 0);
   }
   bool done = false;

@@ -10,6 +10,10 @@ namespace mseloss::cpu {
 inline constexpr int kMaxThreads = 1024;
 bool read_thread_variable(int* count);
 
+// Whether this process was forked from one that had loaded the library: its parent's helpers do not exist
+// here, neither the own pool's nor a host's, so it works alone.
+bool is_forked_child();
+
 // Calls task(context, 0) on this thread and task(context, index) for other indices in [1, count) on helpers
 // that start in time, each index at most once; returns when all calls have returned. The work must not depend
 // on helpers: WorkShares hands it to whoever participates.

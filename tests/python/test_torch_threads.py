@@ -112,6 +112,7 @@ def test_without_pytorch_there_are_none():
 def test_a_forked_child_works_alone():
     # It has none of its parent's threads, and OpenMP would wait for them.
     x, y = torch.arange(1 << 20, dtype=torch.float64), torch.zeros(1 << 20, dtype=torch.float64)
+    assert (torch.ones(1 << 20) + 1).sum() == 1 << 21  # starts PyTorch's threads
     expected = face.mse_loss(x, y, reduction="sum")
     read, write = os.pipe()
     child = os.fork()
