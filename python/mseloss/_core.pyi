@@ -20,6 +20,8 @@ class Info(TypedDict):
     target: str
     supported_targets: list[str]
     threads: int
+    torch_step: Literal["compiled", "python"] | None  # None until mseloss.torch is imported
+    torch_threads: bool  # whether calls on PyTorch's tensors use PyTorch's threads
     memory_limit: int
     environment: list[str]  # one sentence for each environment variable whose value cannot be used
 
@@ -106,8 +108,8 @@ def use_torch_threads(use: bool) -> None:
     Results do not depend on it. Without effect on PyTorch before 2.10, whose C interface has no threads.
     """
 
-def uses_torch_threads() -> bool:
-    """Whether PyTorch is loaded, has a C interface for its threads, and they are not switched off."""
+def set_torch_step(compiled: bool) -> None:
+    """What info() says about mseloss.torch."""
 
 def memory_usage() -> Usage: ...
 def memory_limit() -> int: ...

@@ -8,10 +8,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 import mseloss.torch as face  # noqa: E402
-from mseloss import _core  # noqa: E402
+from mseloss import info  # noqa: E402
 
 needs_interface = pytest.mark.skipif(
-    not _core.uses_torch_threads(), reason="this PyTorch's C interface has no threads"
+    not info()["torch_threads"], reason="this PyTorch's C interface has no threads"
 )
 
 
@@ -99,9 +99,7 @@ def test_switched_off_and_for_other_arrays_the_own_threads_are_used():
 
 
 def test_without_pytorch_there_are_none():
-    program = (
-        "import sys, mseloss._core as c; print(c.uses_torch_threads(), 'torch' in sys.modules)"
-    )
+    program = "import sys, mseloss; print(mseloss.info()['torch_threads'], 'torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=100
     )
