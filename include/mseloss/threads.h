@@ -28,7 +28,7 @@ namespace mseloss {
 // finds nothing left to do. A loop that only returns after each of its threads has participated, as OpenMP's
 // does, still waits for that thread. The library measures this wait: after a call that waited for more than
 // 20 us and a quarter of its working time, the calling thread uses the library's own threads for 64 times as
-// long, and after consecutive ones for up to 1024 times as long.
+// long and for at least 8 calls; if the next attempts are late as well, for up to 16 times that.
 struct HostThreads {
   // Calls task(data, index) once for each index in [0, count), in any order, on any threads, and returns when
   // all calls have returned. It may make all calls on the calling thread. Returns false if it has made none;

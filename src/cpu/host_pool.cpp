@@ -28,6 +28,7 @@ int64_t now() noexcept {
 // among them, have a separate team for each thread that calls them.
 struct Record {
   int64_t avoid_until;  // in terms of now()
+  int avoid_calls;      // as well
   int factor;           // the host's threads are avoided for this many times the last wait
 };
 thread_local constinit Record record{};
@@ -38,6 +39,7 @@ void learn(int64_t start, int64_t first_end, int64_t end) noexcept {
   // two processes without sharing is a quarter of the work.
   constexpr int64_t kTolerated = 20'000;  // ns; waking a thread costs 30 to 50 us
   constexpr int kMinFactor = 64, kMaxFactor = 1024;
+  constexpr int kFactorPerCall = 8;  // 8 to 128 calls, for calls that are far apart
   const int64_t wait = end - first_end;
   if (wait <= kTolerated + (first_end - start) / 4) {
     record.factor = 0;
@@ -45,6 +47,7 @@ void learn(int64_t start, int64_t first_end, int64_t end) noexcept {
   }
   record.factor = std::clamp(record.factor * 2, kMinFactor, kMaxFactor);
   record.avoid_until = end + wait * record.factor;
+  record.avoid_calls = record.factor / kFactorPerCall;
 }
 
 struct HostJob {
@@ -59,7 +62,9 @@ const HostThreads* select_host_threads(const HostThreads* threads, int* count) n
   if (threads == nullptr) threads = default_threads.load(std::memory_order_acquire);
   if (threads == nullptr || is_forked_child()) return nullptr;
   *count = std::clamp(threads->num_threads(threads->context), 1, *count);
-  return *count > 1 && now() >= record.avoid_until ? threads : nullptr;
+  if (*count == 1) return nullptr;
+  if (record.avoid_calls > 0) return --record.avoid_calls, nullptr;
+  return now() >= record.avoid_until ? threads : nullptr;
 }
 
 void host_fork_join(const HostThreads& threads, int count, void (*task)(void* context, int index),

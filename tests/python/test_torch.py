@@ -502,3 +502,15 @@ def test_elementwise_step_has_the_bits_of_the_reference(dtype):
     loss.sum().backward()  # an expanded upstream gradient
     one = to_numpy(torch.ones((), dtype=dtype))
     assert same_bits(to_numpy(x.grad), reference.grad(one, *arrays[1:], "none"))
+
+
+def test_an_exception_in_the_backward_pass_reaches_the_caller(monkeypatch):
+    def fail(*arguments):
+        raise LookupError("no gradients today")
+
+    monkeypatch.setattr("mseloss.torch.step.gradients", fail)
+    x, y = leaves((5,), (5,))
+    for _ in range(3):
+        loss = face.mse_loss(x, y)
+        with pytest.raises(LookupError, match="no gradients today"):
+            torch.autograd.grad(loss, x, create_graph=True)

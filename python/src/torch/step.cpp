@@ -143,17 +143,25 @@ variable_list gradients_from_python(const at::Tensor& grad_output, const variabl
                                     const char* reduction, bool of_input, bool of_target,
                                     const at::Tensor& gradient) {
   const pybind11::gil_scoped_acquire held;
-  const auto step = pybind11::module_::import("mseloss.torch.step");
-  const auto wrap = [](const at::Tensor& tensor) {
-    return pybind11::reinterpret_steal<pybind11::object>(THPVariable_Wrap(tensor));
-  };
-  const pybind11::tuple results =
-      step.attr("gradients")(wrap(grad_output), wrap(saved[0]), wrap(saved[1]), reduction,
-                             pybind11::make_tuple(of_input, of_target), wrap(gradient));
-  const auto unwrap = [](pybind11::handle object) {
-    return object.is_none() ? at::Tensor() : THPVariable_Unpack(object.ptr());
-  };
-  return {unwrap(results[0]), unwrap(results[1]), {}};
+  try {
+    const auto step = pybind11::module_::import("mseloss.torch.step");
+    const auto wrap = [](const at::Tensor& tensor) {
+      return pybind11::reinterpret_steal<pybind11::object>(THPVariable_Wrap(tensor));
+    };
+    const pybind11::tuple results =
+        step.attr("gradients")(wrap(grad_output), wrap(saved[0]), wrap(saved[1]), reduction,
+                               pybind11::make_tuple(of_input, of_target), wrap(gradient));
+    const auto unwrap = [](pybind11::handle object) {
+      return object.is_none() ? at::Tensor() : THPVariable_Unpack(object.ptr());
+    };
+    return {unwrap(results[0]), unwrap(results[1]), {}};
+  } catch (pybind11::error_already_set& error) {
+    // As PyTorch's own exception, which crosses the autograd engine without the GIL.
+    error.restore();
+    python_error raised;
+    raised.persist();
+    throw raised;
+  }
 }
 
 struct MseLoss : torch::autograd::Function<MseLoss> {
