@@ -166,7 +166,7 @@ TEST(HostThreads, LateThreads_AreAvoidedForAWhile) {
   const HostThreads threads = host.table();
   in_new_thread([&] {
     for (int i = 0; i < 5; ++i) call.run(options_with(threads));
-    EXPECT_EQ(host.loops, 1);  // then avoided for at least 64 x 40 ms
+    EXPECT_EQ(host.loops, 1);  // then avoided for at least 8 x 40 ms
   });
   in_new_thread([&] {  // each thread has experience of its own
     call.run(options_with(threads));

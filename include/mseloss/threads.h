@@ -27,8 +27,8 @@ namespace mseloss {
 // The library divides its work at run time between the tasks that have started, so a task that starts late
 // finds nothing left to do. A loop that only returns after each of its threads has participated, as OpenMP's
 // does, still waits for that thread. The library measures this wait: after a call that waited for more than
-// 20 us and a quarter of its working time, the calling thread uses the library's own threads for 64 times as
-// long and for at least 8 calls; if the next attempts are late as well, for up to 16 times that.
+// 20 us and a quarter of its working time, the calling thread uses the library's own threads for 8 times as
+// long, and for up to 1024 times as long while further attempts are late as well.
 struct HostThreads {
   // Calls task(data, index) once for each index in [0, count), in any order, on any threads, and returns when
   // all calls have returned. It may make all calls on the calling thread. Returns false if it has made none;

@@ -33,19 +33,21 @@ struct Record {
 };
 thread_local constinit Record record{};
 
-// Records how long a call that began at `start` waited for threads that had no work.
+// Records how long a call that began at `start` waited for threads that had no work. A single late thread on
+// a quiet machine costs little, so it has few consequences; where more than a third of the attempts are late,
+// `factor` grows to its maximum and attempts become rare.
 void learn(int64_t start, int64_t first_end, int64_t end) noexcept {
   // Participants that share work dynamically end at about the same time: the largest part that a thread of
   // two processes without sharing is a quarter of the work.
   constexpr int64_t kTolerated = 20'000;  // ns; waking a thread costs 30 to 50 us
-  constexpr int kMinFactor = 64, kMaxFactor = 1024;
-  constexpr int kFactorPerCall = 8;  // 8 to 128 calls, for calls that are far apart
+  constexpr int kMinFactor = 8, kMaxFactor = 1024, kGrowth = 4;
+  constexpr int kFactorPerCall = 8;  // 1 to 128 calls, for calls that are far apart
   const int64_t wait = end - first_end;
   if (wait <= kTolerated + (first_end - start) / 4) {
-    record.factor = 0;
+    record.factor /= 2;
     return;
   }
-  record.factor = std::clamp(record.factor * 2, kMinFactor, kMaxFactor);
+  record.factor = std::clamp(record.factor * kGrowth, kMinFactor, kMaxFactor);
   record.avoid_until = end + wait * record.factor;
   record.avoid_calls = record.factor / kFactorPerCall;
 }
