@@ -59,6 +59,21 @@ bool is_intercepted() {
          torch::autograd::ForwardADLevel::try_get_by_idx(0) != nullptr;
 }
 
+// The element of a plain 0-dimensional tensor; item() goes through the dispatcher and takes a microsecond.
+double value_of(const at::Tensor& scalar) {
+  const void* const data = scalar.const_data_ptr();
+  switch (scalar.scalar_type()) {
+    case at::kFloat:
+      return *static_cast<const float*>(data);
+    case at::kHalf:
+      return static_cast<float>(*static_cast<const at::Half*>(data));
+    case at::kBFloat16:
+      return static_cast<float>(*static_cast<const at::BFloat16*>(data));
+    default:
+      return *static_cast<const double*>(data);
+  }
+}
+
 ConstTensor view(const at::Tensor& tensor) {
   return {tensor.const_data_ptr(), *dtype_of(tensor), tensor.sizes(), tensor.strides()};
 }
@@ -126,7 +141,7 @@ at::Tensor gradient_of(at::Tensor grad_output, const at::Tensor& x, const at::Te
   if (x.scalar_type() != y.scalar_type()) return {};
   if (grad_output.scalar_type() != x.scalar_type()) {  // under autocast
     if (grad_output.dim() != 0 || x.element_size() != 2 || grad_output.scalar_type() != at::kFloat ||
-        !is_exact(grad_output.item().toDouble(), x.scalar_type())) {
+        !is_exact(value_of(grad_output), x.scalar_type())) {
       return {};
     }
     grad_output = grad_output.to(x.scalar_type());
@@ -222,7 +237,7 @@ struct MseLoss : torch::autograd::Function<MseLoss> {
   // exact result: a gradient in a half type has been rounded, possibly to zero.
   static bool scale(at::Tensor& gradient, const at::Tensor& grad_output) {
     if (!is_plain(grad_output) || is_intercepted()) return false;
-    if (grad_output.item().toDouble() == 1) return true;
+    if (value_of(grad_output) == 1) return true;
     if (gradient.scalar_type() != grad_output.scalar_type() || gradient.element_size() < 4) return false;
     gradient.mul_(grad_output);
     return true;
