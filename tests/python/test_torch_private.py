@@ -16,6 +16,7 @@ NAMES = {
     "backward": "_get_current_graph_task_keep_graph _top_saved_tensors_default_hooks DisableTorchFunction",
     "autograd": "_is_fwd_grad_enabled _set_fwd_grad_enabled _AutoDispatchBelowAutograd"
     " _after_autograd_keyset",
+    "functions": "_SingleLevelFunction",
 }
 PROGRAM = """
 import builtins, sys

@@ -93,7 +93,7 @@ def _forward_mode(jvp):
     return enabled
 
 
-class Loss(torch.autograd.Function):
+class Loss(private.SingleLevelFunction):
     """(run, input, target, reduction) -> run(input, target, reduction), the loss."""
 
     @staticmethod
@@ -132,7 +132,7 @@ class Loss(torch.autograd.Function):
         return (result.mean() if empty_mean else result.sum()).to(dtype)
 
 
-class LossBackward(torch.autograd.Function):
+class LossBackward(private.SingleLevelFunction):
     """(run, grad_output, input, target, count) -> run(grad_output, input, target, count), the gradient."""
 
     @staticmethod
@@ -180,7 +180,6 @@ def _register(name, operator, function):
     torch.func's transforms run these implementations level by level. PyTorch's own operators keep the grad
     modes on the way to the next level; an autograd.Function changes them, so `run` restores them.
     """
-    apply = super(torch.autograd.Function, function).apply  # Function.apply rejects the transforms
 
     def differentiable(keyset, *arguments):
         grad_enabled, forward_enabled = torch.is_grad_enabled(), private.is_forward_mode_enabled()
@@ -194,7 +193,7 @@ def _register(name, operator, function):
                 return operator.redispatch(keyset & private.after_autograd_keyset, *arguments)
 
         with private.enable_single_level_autograd_function():
-            return apply(run, *arguments)
+            return function.apply(run, *arguments)
 
     operators.LIBRARY.impl(name, differentiable, "Autograd", with_keyset=True)
 

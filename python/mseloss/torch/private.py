@@ -63,8 +63,13 @@ saved_tensors_hooks = _find(
 
 DisableTorchFunction = _find("torch._C.DisableTorchFunction", contextlib.nullcontext)
 
-# Without these the operators' derivatives are registered with torch.library, which knows fewer transforms.
+# A Function for one level of torch.func. torch.autograd.Function.apply rejects calls under transforms, and
+# tests for them, which takes a microsecond.
 _before = len(MISSING)
+SingleLevelFunction = _find("torch.autograd.function._SingleLevelFunction", torch.autograd.Function)
+
+# Without these, or that, the operators' derivatives are registered with torch.library, which knows fewer
+# transforms.
 is_forward_mode_enabled = _find("torch._C._is_fwd_grad_enabled", None)
 set_forward_mode_enabled = _find("torch.autograd.forward_ad._set_fwd_grad_enabled", None)
 AutoDispatchBelowAutograd = _find("torch._C._AutoDispatchBelowAutograd", None)

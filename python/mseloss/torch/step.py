@@ -9,7 +9,12 @@ import torch
 from mseloss import _core
 from mseloss.torch import derivatives
 from mseloss.torch.build_step import module_name
-from mseloss.torch.private import DisableTorchFunction, keeps_graph, saved_tensors_hooks
+from mseloss.torch.private import (
+    DisableTorchFunction,
+    SingleLevelFunction,
+    keeps_graph,
+    saved_tensors_hooks,
+)
 from mseloss.torch.readable import kernel_reads
 
 try:  # the C++ step, if it was built for this version of PyTorch
@@ -26,7 +31,7 @@ else:
 _core.set_torch_step(STEP_IS_COMPILED)
 
 
-class EagerStep(torch.autograd.Function):
+class EagerStep(SingleLevelFunction):
     """The loss of tensors that the kernels read, in `dtype`, or in the promoted dtype for None.
 
     For a sum over operands of the same shape, one sweep computes the loss and the gradient with respect to
@@ -64,9 +69,7 @@ class EagerStep(torch.autograd.Function):
             return *gradients(grad_output, *operands, ctx.reduction, needs, gradient), None, None
 
 
-step = super(
-    torch.autograd.Function, EagerStep
-).apply  # without Function.apply's test for transforms
+step = EagerStep.apply
 
 
 def _scaled(gradient, grad_output):
