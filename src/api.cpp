@@ -1,6 +1,6 @@
 // The public C++ API: each function makes a plan, checks the buffers and runs it.
 #include "backend.h"
-#include "cpu/schedule/tiling.h"
+#include "cpu/explain.h"
 #include "mseloss/mseloss.h"
 #include "plan/plan.h"
 
@@ -43,7 +43,7 @@ Status loss_and_grad(const ConstTensor& input, const ConstTensor& target, Reduct
 
 Status PartialSum::add(const ConstTensor& input, const ConstTensor& target, Mode mode,
                        const Options& options) {
-  double unused = 0;
+  double unused = 0;  // make_loss_plan() and check_buffers() need an output; a sweep does not write it
   const Tensor out(&unused, input.dtype);
   Plan plan;
   if (Status status = make_loss_plan(input, target, Reduction::kSum, out, &plan, kLossNames); !status.ok()) {
@@ -53,7 +53,8 @@ Status PartialSum::add(const ConstTensor& input, const ConstTensor& target, Mode
   if (Status status = check_buffers(plan, buffers, kLossNames); !status.ok()) return status;
   PartialSum part;
   const Sweep sweep = mode == Mode::kExact ? Sweep::kExactSum : Sweep::kFastSum;
-  if (Status status = cpu::kBackend.run(plan, buffers, sweep, options, &part); !status.ok()) return status;
+  const Backend& backend = backend_for(plan, buffers);
+  if (Status status = backend.run(plan, buffers, sweep, options, &part); !status.ok()) return status;
   merge(part);
   return {};
 }

@@ -1,5 +1,5 @@
-// The interface between plans and devices. A backend partitions the work and owns threads, launches and
-// streams.
+// The interface of a backend, which runs the sweeps of a plan on one kind of device: it divides the work and
+// owns threads, launches and streams.
 #pragma once
 
 #include "mseloss/partial_sum.h"
@@ -10,11 +10,11 @@ namespace mseloss {
 // The results of one sweep over the elements.
 enum class Sweep : uint8_t {
   kGrad,
-  kLoss,      // elementwise
-  kGradLoss,  // the gradient and the elementwise loss
+  kLoss,         // elementwise
+  kGradAndLoss,  // the gradient and the elementwise loss
   kFastSum,
   kExactSum,
-  kGradSum,  // the gradient and the fast sum
+  kGradAndSum,  // the gradient and the fast sum
 };
 
 struct Backend {
@@ -27,5 +27,10 @@ struct Backend {
 namespace cpu {
 extern const Backend kBackend;
 }
+
+// The backend that runs a plan.
+inline const Backend& backend_for(const Plan&, const Buffers&) {
+  return cpu::kBackend;
+}  // the only one so far
 
 }  // namespace mseloss

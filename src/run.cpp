@@ -7,10 +7,8 @@
 namespace mseloss {
 namespace {
 
-const Backend& backend_for(const Plan&, const Buffers&) { return cpu::kBackend; }  // the only one so far
-
-// The elementwise loss of a fused plan as a separate plan in the compute dtype, because a loss of another
-// dtype than the gradient's must not be rounded to the gradient's dtype first.
+// The elementwise loss of a loss_and_grad plan as a separate plan in the compute dtype: if loss and gradient
+// have different dtypes, the loss must not be rounded to the gradient's dtype first.
 Plan loss_plan(const Plan& fused) {
   Plan plan = fused;
   plan.op = Op::kLoss;
@@ -33,7 +31,7 @@ Plan grad_plan(const Plan& fused) {
 
 // Runs a sweep that sums the loss; repeats it as an exact sum if the fast one leaves the rounding undecided.
 Status run_loss(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options) {
-  void* out = buffers[plan.op == Op::kLoss ? kOut : kLossOut];
+  void* out = buffers[loss_operand(plan)];
   const Backend& backend = backend_for(plan, buffers);
   PartialSum sum;
   if (Status status = backend.run(plan, buffers, sweep, options, &sum); !status.ok()) return status;
@@ -49,11 +47,11 @@ Status run_loss(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opt
 
 Status run(const Plan& plan, const Buffers& buffers, const Options& options) {
   const Backend& backend = backend_for(plan, buffers);
-  if (plan.reduction == Reduction::kNone || plan.op == Op::kGrad) {
+  if (!has_sum(plan)) {
     const Sweep sweep = plan.op == Op::kGrad   ? Sweep::kGrad
                         : plan.op == Op::kLoss ? Sweep::kLoss
-                                               : Sweep::kGradLoss;
-    if (sweep == Sweep::kGradLoss && plan.dtypes[kLossOut] != plan.dtype) {
+                                               : Sweep::kGradAndLoss;
+    if (sweep == Sweep::kGradAndLoss && plan.dtypes[kLossOut] != plan.dtype) {
       const Buffers loss{nullptr, buffers[kInput], buffers[kTarget], buffers[kLossOut], nullptr};
       if (Status status = backend.run(loss_plan(plan), loss, Sweep::kLoss, options, nullptr); !status.ok()) {
         return status;
@@ -64,9 +62,9 @@ Status run(const Plan& plan, const Buffers& buffers, const Options& options) {
   }
   const Sweep sum = options.exact ? Sweep::kExactSum : Sweep::kFastSum;
   if (plan.op == Op::kLoss) return run_loss(plan, buffers, sum, options);
-  // The exact sweep needs unmodified inputs, so in place the loss is computed before the gradient.
+  // An exact sweep needs unmodified inputs, so the loss is computed before a gradient that overwrites one.
   const bool in_place = buffers[kOut] == buffers[kInput] || buffers[kOut] == buffers[kTarget];
-  if (!in_place && !options.exact) return run_loss(plan, buffers, Sweep::kGradSum, options);
+  if (!in_place && !options.exact) return run_loss(plan, buffers, Sweep::kGradAndSum, options);
   if (Status status = run_loss(plan, buffers, sum, options); !status.ok()) return status;
   return backend.run(plan, buffers, Sweep::kGrad, options, nullptr);
 }

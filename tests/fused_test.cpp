@@ -43,8 +43,8 @@ TEST(FusedProperty, RandomOperands_EqualTheExactLossAndTheOraclesGradient) {
     const Shape g_shape = reduction != Reduction::kNone ? Shape(static_cast<size_t>(random.range(0, 3)), 1)
                           : random.chance(50)           ? Shape{}
                                                         : pair;
-    const DType promoted = oracle::promote(dtype, other), narrow = random.pick(kDTypes);
-    const bool widens = oracle::promote(promoted, narrow) == promoted && random.chance(30);
+    const DType promoted = oracle::promoted_dtype(dtype, other), narrow = random.pick(kDTypes);
+    const bool widens = oracle::promoted_dtype(promoted, narrow) == promoted && random.chance(30);
     Operand g(random, widens ? narrow : promoted, g_shape, random.pick(kLayouts));
     const Values values = random.pick(kValues);
     for (Operand* operand : {&g, &x, &y}) operand->fill(random, values);

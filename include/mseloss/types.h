@@ -73,7 +73,7 @@ struct HostThreads;  // mseloss/threads.h
 struct Options {
   int threads = 0;  // at most this many; 0: max_threads()
   // How the output is written: through the caches, or with non-temporal stores, which bypass them. kAuto uses
-  // non-temporal stores from a measured output size upwards.
+  // non-temporal stores for outputs that are too large for the caches.
   enum class Store : uint8_t { kAuto, kCached, kNonTemporal } store = Store::kAuto;
   bool exact = false;  // sums: start with the exact sweep. The result has the same bits either way.
   const HostThreads* host_threads = nullptr;  // where the threads run; null: as set_host_threads() says

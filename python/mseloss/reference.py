@@ -91,7 +91,9 @@ def loss_and_grad(input, target, reduction="mean", *, grad_output=1.0):
     g = _array_or_number(grad_output, "grad_output", x.dtype)
     promoted = promote(x.dtype, y.dtype)
     if promote(promoted, g.dtype) != promoted:
-        raise TypeError(f"grad_output: expected a dtype that {promoted} holds, got {g.dtype}")
+        raise TypeError(
+            f"grad_output: expected a dtype that converts exactly to {promoted}, got {g.dtype}"
+        )
     if reduction == "none":
         shape = np.broadcast_shapes(x.shape, y.shape, g.shape)
         value = np.broadcast_to(loss(x, y, "none"), shape).copy()

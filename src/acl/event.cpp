@@ -36,7 +36,7 @@ struct RecordTask final : Task {
     complete_record(*recorded, record);
     return ACL_SUCCESS;
   }
-  // Completes the record all the same, so that its waiters return.
+  // Marks the record as complete, so that its waiters return.
   void abandon() noexcept override { complete_record(*recorded, record); }
   const Events::Pin recorded;
   uint64_t record = 0;
@@ -64,10 +64,6 @@ aclError find_both(const char* function, aclrtEvent event_handle, aclrtStream st
                    Events::Pin* event, Streams::Pin* stream) noexcept {
   if (const aclError code = find_event(function, "event", event_handle, event)) return code;
   return find_stream(function, stream_handle, stream);
-}
-
-aclError out_of_memory(const char* function) noexcept {
-  return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "%s: out of memory", function);
 }
 
 // `timeout` in milliseconds; -1 waits without limit.

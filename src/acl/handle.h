@@ -11,10 +11,10 @@
 
 namespace mseloss::acl {
 
-// A handle is tag:4 | generation:36 | slot:24; a slot's state is generation:36 | pins:28. A generation is odd
-// while the slot's object has a handle, and is incremented when the handle is published and when it is
-// retired. Slots are reused and never freed. Operations are lock-free except draft() and the destruction of
-// an object, which take the free list's lock.
+// A handle is tag:4 | generation:36 | slot:24; a slot's state is generation:36 | pins:28. The generation is
+// incremented when a handle is published and when it is retired, so it is odd while the handle is valid.
+// Slots are reused and never freed. Operations are lock-free except draft() and the destruction of an object,
+// which take the free list's lock.
 template <class T, unsigned kTag>
 class HandleTable {
   struct Slot {

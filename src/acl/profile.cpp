@@ -1,4 +1,4 @@
-// The profiler's marks, which frameworks set whether or not a profiler runs. There is none here.
+// Profiler ranges, which frameworks push and pop even if no profiler runs. There is no profiler here.
 #include "acl/acl_prof.h"
 #include "acl/error.h"
 

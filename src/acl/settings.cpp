@@ -1,4 +1,4 @@
-// Versions and modes of the device: what is fixed here, and settings without effect.
+// Version and modes of the device: queries with fixed answers, and settings without effect.
 #include "acl/runtime.h"
 
 using namespace mseloss::acl;

@@ -66,8 +66,8 @@ void join_worker(const Stream& stream) noexcept {
   if (stream.worker_process != 0) pthread_join(stream.worker, nullptr);
 }
 
-// A forked child inherits the streams but not their worker threads. `changed` is constructed anew because its
-// destructor would wait for waiters that exist only in the parent.
+// A forked child inherits the streams but not their worker threads. `changed` is constructed again without
+// being destroyed, because its destructor would wait for waiters that exist only in the parent.
 void reset_after_fork(Stream& stream) noexcept {
   if (stream.worker_process == 0 || stream.worker_process == getpid()) return;
   new (&stream.changed) std::condition_variable;

@@ -42,8 +42,8 @@ aclnnStatus launch(const OperatorInfo& info, Workspace workspace, aclOpExecutor*
   if (const aclnnStatus code = check_addresses(*executor, buffers)) return code;
   const Device* selected = device();
   if (selected == nullptr) {
-    return fail(ACLNN_ERR_RUNTIME_ERROR, "%s: MSELOSS_DEVICE: expected the name of a device of this program",
-                info.name);
+    return fail(ACLNN_ERR_RUNTIME_ERROR, "%s: MSELOSS_DEVICE: expected a registered device, got \"%.64s\"",
+                info.name, std::getenv("MSELOSS_DEVICE"));
   }
   acl::Streams::Pin stream;
   if (acl::find_stream(info.name, stream_handle, &stream) != ACL_SUCCESS) return ACLNN_ERR_RUNTIME_ERROR;

@@ -1,5 +1,5 @@
 // The objects behind aclScalar, the arrays and the lists: values that operators of other libraries take. The
-// operators here use none of them, but callers' helper templates create, measure and destroy them.
+// operators here use none of them, but helper templates of callers create, query and destroy them.
 #pragma once
 
 #include <cstddef>

@@ -5,9 +5,9 @@
 
 namespace mseloss::aclnn {
 
-// Fills call->plan, which describes the sum over all elements, and sets call->first_dimension unless that sum
-// is already the result, as it is for at most one dimension. Same errors as make_loss_plan(); `out` has the
-// broadcast shape without its first dimension. The caller fills call->views.
+// Fills call->plan, the plan of the sum over all elements. Sets call->first_dimension if the broadcast shape
+// has more than one dimension; otherwise that sum is the result. Errors: as make_loss_plan(), but `out` must
+// have the broadcast shape without its first dimension. The caller fills call->views.
 Status make_loss_out_call(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
                           const mseloss::Tensor& out, Call* call, const Names& names);
 

@@ -118,8 +118,8 @@ aclnnStatus check_storage(const Operands& operands) noexcept {
   for (int i = 0; i < info.operands; ++i) {
     if (operands[i].inside_storage) continue;
     return fail(ACLNN_ERR_PARAM_INVALID,
-                "%s: %s: expected a view inside its storage, got one that leaves it (offset %lld)", info.name,
-                info.names[i], static_cast<long long>(operands[i].offset));
+                "%s: %s: expected a view inside its storage, got one that exceeds it (offset %lld)",
+                info.name, info.names[i], static_cast<long long>(operands[i].offset));
   }
   return ACLNN_SUCCESS;
 }
@@ -172,7 +172,7 @@ aclnnStatus prepare(const OperatorInfo& info, const aclTensor* const* handles, i
   if (const aclnnStatus code = check_dtypes(operands, dtypes)) return code;
   if (const aclnnStatus code = check_reduction(info, reduction)) return code;
   auto created = executors.draft(info);
-  if (!created) return fail(ACLNN_ERR_INNER_CREATE_EXECUTOR, "%s: executor: out of memory for it", info.name);
+  if (!created) return fail(ACLNN_ERR_INNER_CREATE_EXECUTOR, "%s: executor: out of memory", info.name);
   if (const aclnnStatus code =
           fill_executor(operands, dtypes, static_cast<Reduction>(reduction), &*created)) {
     return code;

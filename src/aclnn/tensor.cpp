@@ -85,7 +85,8 @@ aclnnStatus fill_descriptor(const char* function, const int64_t* shape, uint64_t
   return ACLNN_SUCCESS;
 }
 
-// `result` is where the caller wants the answer, or the handle itself for calls without one.
+// Pins the tensor. `result` is the caller's output pointer, checked for null; functions without one pass the
+// handle.
 aclnnStatus acquire_tensor(const char* function, const aclTensor* handle, const void* result,
                            Tensors::Pin* tensor) noexcept {
   if (handle == nullptr) return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: tensor: got null", function);

@@ -9,6 +9,7 @@
 #include <new>
 
 #include "cpu/host_pool.h"
+#include "cpu/schedule/policy.h"
 #include "cpu/schedule/tile_loop.h"
 #include "cpu/thread_pool.h"
 #include "numerics/float_environment.h"
@@ -34,7 +35,8 @@ void free_scratch() noexcept {
 class ThreadEnd {
  public:
   ThreadEnd() noexcept : made_(pthread_key_create(&key_, [](void*) { free_scratch(); }) == 0) {}
-  // False if memory runs out. Without a key, of which a process has about 1000, scratch memory leaks.
+  // Returns false if memory runs out. If the process had no key left (it has about 1000), the scratch memory
+  // of threads that end is leaked.
   bool watch_this_thread() const noexcept {
     return !made_ || pthread_setspecific(key_, &thread_scratch) == 0;
   }
@@ -60,7 +62,7 @@ char* scratch_memory(size_t bytes) noexcept {
 // and each first touches its own pages.
 constexpr int64_t kUnitBytes = 4096;
 
-// From this many elements on, waking sleeping helpers pays.
+// Below this size, a call on sleeping helpers runs faster on one thread.
 constexpr int64_t kWakeElements = 128 * 1024;
 
 struct Job {
@@ -80,21 +82,14 @@ struct Job {
   std::mutex mutex;
 
   void dense(int64_t first, int64_t last, SweepRunner* runner) const {
-    const int size = size_of(plan.dtype);
-    const auto at = [&](int o) {
-      const bool strided = plan.rank != 0 && plan.stride[o][0] != 0;
-      return data[o] == nullptr ? nullptr : data[o] + (strided ? first * size : 0);
-    };
     RowBlock block{};
     block.scale = plan.scale;
     block.n = last - first;
     block.rows = 1;
-    for (const int o : {kGradOutput, kInput, kTarget}) {
-      block.in[o] = at(o);
-      block.strided[o] = has(plan, o) && plan.rank != 0 && plan.stride[o][0] != 0;
-    }
-    block.out = data[kOut] == nullptr ? nullptr : data[kOut] + first * size;
-    block.loss = data[kLossOut] == nullptr ? nullptr : data[kLossOut] + first * size;
+    for_each_operand(plan, [&](int o) {
+      block.strided[o] = plan.rank != 0 && plan.stride[o][0] != 0;
+      block.at[o] = data[o] + (block.strided[o] ? first * size_of(plan.dtype) : 0);
+    });
     (*runner)(block);
   }
 
@@ -183,7 +178,7 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
 Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
                PartialSum* sum) {
   if (plan.numel == 0) return {};
-  // A sweep may use fewer operands than its plan has: a sum alone writes nothing.
+  // A sum writes no elementwise output and needs only the inputs.
   const bool writes = sweep != Sweep::kFastSum && sweep != Sweep::kExactSum;
   const int operands = plan.operands & (writes ? ~0 : 1 << kInput | 1 << kTarget);
   if (operands == plan.operands && !needs_dimension(plan)) return start(plan, buffers, sweep, options, sum);

@@ -1,5 +1,4 @@
 // Selects the instruction-set target: the best one, or the one that MSELOSS_TARGET or set_target() names.
-// Checks the environment variables.
 #include "cpu/kernels/highway_targets.h"  // before Highway
 
 #include <hwy/highway.h>

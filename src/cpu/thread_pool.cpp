@@ -19,7 +19,8 @@
 namespace mseloss {
 namespace {
 
-// TBB does not notice that its threads are gone, and OpenMP waits for them.
+// A forked child does not inherit the helper threads. TBB does not detect this and OpenMP waits for them, so
+// the child runs without helpers.
 std::atomic<bool> forked{false};
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
@@ -52,7 +53,8 @@ bool read_thread_variable(int* count) {
 
 namespace {
 
-// Freed blocks stay with the allocator, which then needs no memory of the system for small ones.
+// Allocates and frees a few blocks: malloc() keeps them, so later small allocations need no memory from the
+// system.
 bool reserve_small_blocks() noexcept {
   constexpr size_t kBytes = 64 << 10;  // below the size from which malloc() maps memory
   void* blocks[4];
@@ -68,9 +70,9 @@ bool this_thread_has_reserve() noexcept {
   return reserved || (reserved = reserve_small_blocks());
 }
 
-// TBB's first use in a process allocates and takes milliseconds; if it fails, TBB's initialisation stays half
-// made and every later use waits for it without end. So the first use happens here, once, under a lock; after
-// a failure this process works without helpers.
+// TBB's first use in a process allocates and takes milliseconds. If it fails, TBB's initialisation remains
+// incomplete and every later use hangs. The first use therefore happens here, once, under a lock; after a
+// failure this process runs without helpers.
 bool tbb_works() noexcept {
   enum class State { kUnused, kWorks, kFailed };
   static std::atomic<State> state{State::kUnused};
@@ -78,7 +80,8 @@ bool tbb_works() noexcept {
   if (state.load(std::memory_order_acquire) == State::kUnused) {
     const std::lock_guard lock(mutex);
     if (state.load(std::memory_order_relaxed) == State::kUnused) {
-      // TBB now loads libraries, and glibc 2.36 crashes if it has no memory to report a failure in there.
+      // TBB loads libraries here. glibc 2.36 crashes if that fails and it cannot allocate the error message,
+      // so this_thread_has_reserve() must have succeeded before.
       try {
         tbb::this_task_arena::isolate([] {
           tbb::task_group group;

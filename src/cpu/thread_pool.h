@@ -6,8 +6,8 @@
 
 namespace mseloss::cpu {
 
-// Whether MSELOSS_NUM_THREADS is unset, empty or a number from 1 to kMaxThreads. *count is that number, or 0.
 inline constexpr int kMaxThreads = 1024;
+// Whether MSELOSS_NUM_THREADS is unset, empty or a number from 1 to kMaxThreads. *count is that number, or 0.
 bool read_thread_variable(int* count);
 
 // Whether this process was forked from one that had loaded the library: its parent's helpers do not exist
@@ -15,18 +15,18 @@ bool read_thread_variable(int* count);
 bool is_forked_child();
 
 // Calls task(context, 0) on this thread and task(context, index) for other indices in [1, count) on helpers
-// that start in time, each index at most once; returns when all calls have returned. The work must not depend
-// on helpers: WorkShares hands it to whoever participates.
+// that start in time, each index at most once; returns when all calls have returned. Task 0 must be able to
+// do all the work alone; WorkShares distributes it between the participants.
 void fork_join(int count, void (*task)(void* context, int index), void* context);
 
-// Whether helpers are likely to be awake, so that they pay for a job of some microseconds: waking one costs
-// this thread 10 us, and it starts after 30. Helpers stay awake while calls follow one another closely.
+// Whether helpers are probably awake because the previous call was less than 100 us ago; records this call.
+// A sleeping helper costs the caller 10 us to wake and starts after 30 us, too late for a short job.
 bool helpers_are_awake();
 
-// Units of work, split into one contiguous share per participant, so that each meets in its caches what it
-// left there in the previous call. A participant takes half of the rest of its share at a time, from the
-// front; when that is empty it steals from the back of another's. Nobody waits for a helper that is late or
-// slow.
+// Units of work, divided into one contiguous share per participant, so that each finds the data of its
+// previous call in its caches. A participant takes half of the remaining share at a time, from the front;
+// when its share is empty it steals from the back of another's. No participant waits for a late or slow
+// helper.
 class WorkShares {
  public:
   struct alignas(64) Share {

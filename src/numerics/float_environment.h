@@ -1,4 +1,4 @@
-// Sets rounding to nearest even without flushing subnormals for the scope, and restores the caller's
+// For the duration of a scope: rounding to nearest even, subnormals not flushed. Restores the caller's
 // settings.
 #pragma once
 
@@ -22,8 +22,9 @@ class FloatEnvironment {
   }
 
  private:
-  // Flush-to-zero, rounding, exception masks, denormals-are-zero; all exceptions masked.
-  static constexpr unsigned kControl = 0xffc0, kDefault = 0x1f80;
+  // MXCSR without the exception flags: flush-to-zero, rounding, exception masks, denormals-are-zero.
+  static constexpr unsigned kControl = 0xffc0;
+  static constexpr unsigned kDefault = 0x1f80;  // all exceptions masked, everything else off
   unsigned saved_;
 #else
   FloatEnvironment() {

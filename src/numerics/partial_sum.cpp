@@ -14,13 +14,6 @@
 namespace mseloss {
 namespace {
 
-// Knuth's TwoSum: a + b == *sum + *residual exactly, barring overflow.
-void two_sum(double a, double b, double* sum, double* residual) {
-  const double s = a + b, bb = s - a;
-  *sum = s;
-  *residual = (a - (s - bb)) + (b - bb);
-}
-
 // The next larger (smaller) double of a finite value. std::nextafter costs some 70 instructions a call.
 double above(double value) {
   if (value == 0) return std::numeric_limits<double>::denorm_min();
@@ -43,8 +36,7 @@ void SumAccess::add_fast(PartialSum* total, const RowSum& row, uint64_t terms) {
     }
     return;
   }
-  double residual;
-  two_sum(total->high_, row.high, &total->high_, &residual);
+  const double residual = two_sum(total->high_, row.high, &total->high_);
   if (!std::isfinite(total->high_)) {
     total->high_ = 0;
     total->error_ = INFINITY;
@@ -119,9 +111,9 @@ bool PartialSum::finish(Reduction reduction, DType dtype, void* out) const noexc
     store_exact(exact_part.divide_and_round(divisor, dtype), dtype, out);
     return true;
   }
-  double high, low, exact_high = 0, exact_low = 0, residual;
+  double high, low, exact_high = 0, exact_low = 0;
   if (count_ != fast_terms_) exact_part.to_double_double(&exact_high, &exact_low);
-  two_sum(high_, exact_high, &high, &residual);
+  const double residual = two_sum(high_, exact_high, &high);
   low = low_ + (residual + exact_low);
   double error =
       (error_ + 8 * kUnit * (std::fabs(low_) + std::fabs(residual) + std::fabs(exact_low))) * kSlack;

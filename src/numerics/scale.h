@@ -4,6 +4,10 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
+
+#include "mseloss/types.h"
+#include "numerics/float_environment.h"
 
 namespace mseloss {
 
@@ -21,6 +25,12 @@ T mean_scale(uint64_t count) {
   uint64_t quotient = static_cast<uint64_t>(numerator / count);
   if (numerator % count != 0) quotient |= 1;
   return std::ldexp(static_cast<T>(quotient), -(bits + kPrecision));
+}
+
+// The same for a mean of this compute dtype, independent of the caller's rounding mode.
+inline double mean_scale(DType dtype, int64_t count) {
+  const FloatEnvironment environment;
+  return dtype == DType::kFloat64 ? mean_scale<double>(count) : double{mean_scale<float>(count)};
 }
 
 }  // namespace mseloss

@@ -11,7 +11,8 @@ namespace mseloss {
 
 using View = BasicTensor<const void>;
 
-// "(2, 3)". A fixed buffer, so that an error text needs no allocation: extents that do not fit are counted.
+// A shape as text, for example "(2, 3)". The buffer is fixed, so that error texts need no allocation; extents
+// that do not fit are replaced by their number.
 struct ShapeText {
   char text[128];
   ShapeText(const int64_t* extents, int rank) {
@@ -50,6 +51,8 @@ Status check_extents(const Argument& argument);
 Status broadcast(Arguments arguments, BroadcastShape* shape);
 Status check_output_shape(const Argument& out, const BroadcastShape& shape);
 Status check_scalar_output(const Argument& out);
+Status self_overlap_error(const Argument& out);
+Status overlap_error(const char* out, const char* other, bool exact_allowed);
 
 // The memory that the plan accesses for an operand at `data`.
 ByteView byte_view(const Plan& plan, int operand, const void* data);

@@ -55,17 +55,11 @@ const char* name_of(const Names& names, int operand) {
   return all[operand];
 }
 
-Status overlap_error(const char* out, const char* other, bool exact_allowed) {
-  return Status::error(Code::kOverlap, "%s: expected memory apart from %s%s, got memory that overlaps it",
-                       out, other,
-                       exact_allowed ? " or exactly its view (same address, strides and dtype)" : "");
-}
-
 }  // namespace
 
 Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& names) {
-  const bool sums = plan.op != Op::kGrad && plan.reduction != Reduction::kNone;
-  const Operand scalar = plan.op == Op::kLoss ? kOut : kLossOut;  // holds the 0-dimensional loss
+  const bool sums = has_sum(plan);
+  const Operand scalar = loss_operand(plan);
   if (sums && buffers[scalar] == nullptr) {
     return Status::error(Code::kNullPointer, "%s: expected the address of one element, got a null pointer",
                          name_of(names, scalar));
@@ -78,9 +72,10 @@ Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& name
     ranges[o] = byte_range(plan, o, buffers[o]);
   });
   if (null >= 0) {
-    return Status::error(Code::kNullPointer,
-                         "%s: expected the address of %lld broadcast elements, got a null pointer",
-                         name_of(names, null), static_cast<long long>(plan.numel));
+    return Status::error(
+        Code::kNullPointer,
+        "%s: expected the address of its elements (%lld in the broadcast shape), got a null pointer",
+        name_of(names, null), static_cast<long long>(plan.numel));
   }
   const bool fused_none = plan.op == Op::kLossAndGrad && plan.reduction == Reduction::kNone;
   for (int out = kOut; out < kOperands && has(plan, out); ++out) {  // kLossOut implies kOut

@@ -30,7 +30,7 @@ void choose_innermost(Plan* plan) {
   const int rank = plan->rank;
   int votes[kMaxRank] = {};
   for (int o = 0; o < kOperands; ++o) {
-    // An operand that is broadcast along the output's inner dimension is read in place either way.
+    // An operand that is broadcast along the output's inner dimension is accessed directly either way.
     if (has(*plan, o) && plan->stride[o][rank - 1] != 0) ++votes[contiguous_dimension(*plan, o)];
   }
   int best = rank - 1;

@@ -58,7 +58,7 @@ class DiophantineEquation {
     return false;
   }
 
-  Term terms_[20];
+  Term terms_[20];  // at least 2 + 2 * kMaxRank
   int count_ = 0;
   Wide total_ = 0;
   Wide max_sum_[21];

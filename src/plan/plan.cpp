@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "numerics/float_environment.h"
 #include "numerics/scale.h"
 #include "plan/arguments.h"
 
@@ -133,11 +132,7 @@ Status set_general_shape(Arguments inputs, Arguments outs, Plan* plan) {
   }
   coalesce(plan);
   for (const Argument& out : outs) {
-    if (!may_overlap_itself(byte_view(*plan, out.operand, nullptr))) continue;
-    return Status::error(Code::kOverlap,
-                         "%s: expected strides that give every element memory of its own, got elements that "
-                         "share memory in shape %s",
-                         out.name, ShapeText(*out.view).text);
+    if (may_overlap_itself(byte_view(*plan, out.operand, nullptr))) return self_overlap_error(out);
   }
   return {};
 }
@@ -164,17 +159,6 @@ Status set_shape(Arguments inputs, Arguments outs, const Argument* scalar_out, P
   return {};
 }
 
-double scale_for(Reduction reduction, DType dtype, int64_t count) {
-  if (reduction != Reduction::kMean) return 2;
-  const FloatEnvironment environment;
-  return dtype == DType::kFloat64 ? mean_scale<double>(count) : double{mean_scale<float>(count)};
-}
-
-DType promote(DType a, DType b) {
-  if (a == b) return a;
-  return a == DType::kFloat64 || b == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
-}
-
 Status check_dtypes(std::initializer_list<const Argument*> arguments) {
   for (const Argument* argument : arguments) {
     if (argument->view->dtype > DType::kFloat64) return dtype_error(*argument);
@@ -195,15 +179,15 @@ Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, 
     return status;
   for (const Argument* argument : {&inputs[2], &inputs[1]}) {
     if (argument->view->dtype == input.dtype) continue;
-    return Status::error(Code::kDType, "%s: expected the dtype of %s, %s, got %s", argument->name,
-                         names.input, name_of(input.dtype), name_of(argument->view->dtype));
+    return Status::error(Code::kDType, "%s: expected %s, the dtype of %s, got %s", argument->name,
+                         name_of(input.dtype), names.input, name_of(argument->view->dtype));
   }
   if (Status status = check_reduction(reduction); !status.ok()) return status;
   plan->op = Op::kGrad;
   plan->reduction = reduction;
   plan->dtype = input.dtype;
   if (Status status = set_shape(inputs, {&output, 1}, nullptr, plan); !status.ok()) return status;
-  plan->scale = scale_for(reduction, input.dtype, numel_of(input));
+  plan->scale = reduction == Reduction::kMean ? mean_scale(input.dtype, numel_of(input)) : 2;
   return {};
 }
 
@@ -241,7 +225,7 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
   const DType promoted = promote(input.dtype, target.dtype);
   if (promote(promoted, grad_output.dtype) != promoted) {
     return Status::error(
-        Code::kDType, "%s: expected a dtype that %s, which %s and %s promote to, holds, got %s",
+        Code::kDType, "%s: expected a dtype that converts exactly to %s, to which %s and %s promote, got %s",
         names.grad_output, name_of(promoted), names.input, names.target, name_of(grad_output.dtype));
   }
   if (Status status = check_reduction(reduction); !status.ok()) return status;
@@ -262,7 +246,7 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
     plan->dtypes[kGradOutput] = grad_output.dtype;
     plan->layout = classify(*plan);
   }
-  plan->scale = scale_for(reduction, plan->dtype, plan->numel);
+  plan->scale = reduction == Reduction::kMean ? mean_scale(plan->dtype, plan->numel) : 2;
   return {};
 }
 

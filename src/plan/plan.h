@@ -18,19 +18,20 @@ enum class Layout : uint8_t {
   kEmpty,    // no elements
   kDense,    // one dimension, stride 0 or 1 for every operand
   kRows,     // inner stride 0 or 1 for every operand, inner extent of at least a cache line
-  kGeneral,  // tiled: operands that cannot be accessed in place are packed
+  kGeneral,  // tiled: operands that the kernels cannot access directly are packed
 };
 
-// Invariants: 0 <= rank <= 8; extents >= 2 unless empty (rank 0 is one element); dimensions are ordered by
-// descending stride of kOut, whose strides are >= 0; adjacent dimensions that form one stride for every
-// operand are merged. Strides count elements; offset is the distance from an operand's element (0, ..., 0) to
-// the first element of the loop nest.
+// Invariants unless empty: 0 <= rank <= 8, where rank 0 is one element; extents >= 2; strides of kOut
+// (without an output, of kInput) >= 0. The innermost dimension is the one in which most operands are
+// contiguous; the others are in descending order of kOut's strides. Adjacent dimensions that form one stride
+// for every operand are merged. Strides count elements; offset is the distance from an operand's element (0,
+// ..., 0) to the first element of the loop nest.
 struct Plan {
   Op op;
   Reduction reduction;
   Layout layout;
-  DType dtype;              // the inputs' promoted dtype
-  DType dtypes[kOperands];  // as given
+  DType dtype;              // of the kernels; operands of another dtype are converted while they are packed
+  DType dtypes[kOperands];  // of each operand, as given
   uint8_t operands;         // one bit per operand present
   int rank;
   int64_t extent[kMaxRank];
@@ -48,6 +49,16 @@ template <class F>
 inline void for_each_operand(const Plan& plan, F f) {
   for (unsigned bits = plan.operands; bits != 0; bits &= bits - 1) f(std::countr_zero(bits));
 }
+
+// The dtype that holds every value of both.
+inline DType promote(DType a, DType b) {
+  if (a == b) return a;
+  return a == DType::kFloat64 || b == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+}
+
+// Whether the loss is a sum, and the buffer that receives it.
+inline bool has_sum(const Plan& plan) { return plan.op != Op::kGrad && plan.reduction != Reduction::kNone; }
+inline Operand loss_operand(const Plan& plan) { return plan.op == Op::kLoss ? kOut : kLossOut; }
 
 // The dimension of the operand's smallest non-zero stride; -1 if the operand is broadcast in all dimensions.
 int contiguous_dimension(const Plan& plan, int operand);
@@ -73,8 +84,8 @@ struct Buffers {
   void* data[kOperands] = {};
 };
 
-// What an elementwise loss is rounded to after the compute dtype: only the output's dtype, or the inputs'
-// promoted dtype first, as CANN does.
+// The rounding of an elementwise loss: from the compute dtype to the output's dtype (kOnce), or to the
+// inputs' promoted dtype first, as in CANN (kInputsFirst).
 enum class LossRounding : uint8_t { kOnce, kInputsFirst };
 
 // Check, in this order, dtypes, reduction, ranks, shapes, and whether an output overlaps itself; then fill

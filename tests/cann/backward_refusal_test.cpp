@@ -144,7 +144,7 @@ TEST_F(BackwardRefusal, ViewThatLeavesItsStorage_Is161002) {
                                 {.storage = {}}};
   for (const auto& view : leaving) {
     Tensor y(more, {4}, ACL_FLOAT, view);
-    expect_refused(x, x, y, 0, out, "target", "leaves");
+    expect_refused(x, x, y, 0, out, "target", "exceeds");
   }
   const cann::View inside[] = {{.offset = 4, .storage = {2, 4}},
                                {.strides = {2}, .offset = 1, .storage = {8}},
@@ -161,8 +161,8 @@ TEST_F(BackwardRefusal, ViewThatLeavesItsStorage_Is161002) {
 TEST_F(BackwardRefusal, OutThatOverlapsItself_Is161002) {
   Tensor x(memory, {2, 4}), out(result, {2, 4}, ACL_FLOAT, {.strides = {1, 1}, .storage = {64}});
   Tensor expanded(result, {2, 4}, ACL_FLOAT, {.strides = {0, 1}, .storage = {64}});
-  expect_refused(x, x, x, 0, out, "out", "share");
-  expect_refused(x, x, x, 0, expanded, "out", "share");
+  expect_refused(x, x, x, 0, out, "out", "overlap");
+  expect_refused(x, x, x, 0, expanded, "out", "overlap");
 }
 
 TEST_F(BackwardRefusal, OutThatPartlyOverlapsAnInput_Is161002) {

@@ -21,7 +21,7 @@ class LossOut : public cann::OperatorTest {
   static std::vector<uint64_t> expected(const ConstTensor& x, const ConstTensor& y, Reduction reduction,
                                         DType out) {
     const Dims all = oracle::broadcast({x.shape, y.shape});
-    const DType inputs = oracle::promote(x.dtype, y.dtype);
+    const DType inputs = oracle::promoted_dtype(x.dtype, y.dtype);
     const int64_t rows = all.empty() ? 1 : all[0];
     const int64_t columns = oracle::count_of(Dims(all.empty() ? all.end() : all.begin() + 1, all.end()));
     const auto differences = oracle::differences(x, y);

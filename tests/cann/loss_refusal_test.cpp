@@ -11,6 +11,7 @@ struct Operator {
   const char* name;
   decltype(&aclnnMseLossGetWorkspaceSize) prepare;
 };
+void PrintTo(const Operator& op, std::ostream* stream) { *stream << op.name; }
 constexpr Operator kMseLoss{"aclnnMseLoss", aclnnMseLossGetWorkspaceSize};
 constexpr Operator kMseLossOut{"aclnnMseLossOut", aclnnMseLossOutGetWorkspaceSize};
 
@@ -78,10 +79,10 @@ TEST_P(LossRefusal, FormatStorageAndOverlap_Are161002) {
   Tensor leaving(more, {4}, ACL_FLOAT, {.offset = 1, .storage = {4}});
   Tensor inside_x(memory + 2, {}), shifted(memory + 1, {4}), folded(result, {4}, ACL_FLOAT, {.strides = {0}});
   expect_refused(x, blocked, 0, out, ACLNN_ERR_PARAM_INVALID, "target", "3");
-  expect_refused(x, leaving, 0, out, ACLNN_ERR_PARAM_INVALID, "target", "leaves");
+  expect_refused(x, leaving, 0, out, ACLNN_ERR_PARAM_INVALID, "target", "exceeds");
   expect_refused(x, x, 2, inside_x, ACLNN_ERR_PARAM_INVALID, "out", "self");
   expect_refused(x, x, 0, shifted, ACLNN_ERR_PARAM_INVALID, "out", "self");
-  expect_refused(x, x, 0, folded, ACLNN_ERR_PARAM_INVALID, "out", "share");
+  expect_refused(x, x, 0, folded, ACLNN_ERR_PARAM_INVALID, "out", "overlap");
 }
 
 class LossOutRefusal : public LossRefusal {};
@@ -107,7 +108,7 @@ TEST_P(LossOutRefusal, OutInsideAnInputOrItself_Is161002) {
   Tensor folded(result, {3}, ACL_FLOAT, {.strides = {0}});
   expect_refused(x, y, 2, inside, ACLNN_ERR_PARAM_INVALID, "out", "self");
   expect_refused(y, x, 2, inside, ACLNN_ERR_PARAM_INVALID, "out", "target");
-  expect_refused(x, y, 2, folded, ACLNN_ERR_PARAM_INVALID, "out", "share");
+  expect_refused(x, y, 2, folded, ACLNN_ERR_PARAM_INVALID, "out", "overlap");
   ASSERT_EQ(aclnnMseLossOutGetWorkspaceSize(x, y, 2, after, &workspace, &executor), ACLNN_SUCCESS);
   EXPECT_EQ(aclSetRawTensorAddr(after, memory), ACLNN_SUCCESS);
   EXPECT_EQ(aclnnMseLossOut(nullptr, 0, executor, stream), ACLNN_ERR_PARAM_INVALID);

@@ -123,7 +123,7 @@ TEST_F(Operators, LossWithoutReduction_IsTheOraclesBitsForEveryMixOfDtypes) {
         Operand out(random, {5, 7}, out_dtype);
         const auto before = out.bytes;
         run_loss(x, y, 0, out);
-        const DType inputs = oracle::promote(core(dtype), core(target_dtype));
+        const DType inputs = oracle::promoted_dtype(core(dtype), core(target_dtype));
         auto expected = oracle::loss(x.core_view(), y.core_view(), inputs);
         for (uint64_t& bits : expected) bits = convert(inputs, bits, core(out_dtype));
         expect_bits(out, before, expected);
@@ -139,7 +139,7 @@ TEST_F(Operators, ReducedLoss_IsTheExactBitsForEveryMixOfDtypes) {
         for (const int64_t reduction : {1, 2}) {
           const Operand x(random, {5, 1}, dtype), y(random, {1, 7}, target_dtype);
           Operand out(random, {}, out_dtype);
-          const DType inputs = oracle::promote(core(dtype), core(target_dtype));
+          const DType inputs = oracle::promoted_dtype(core(dtype), core(target_dtype));
           const uint64_t expected =
               exact::loss(x.core_view(), y.core_view(), static_cast<Reduction>(reduction), inputs);
           run_loss(x, y, reduction, out);

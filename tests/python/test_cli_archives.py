@@ -206,7 +206,7 @@ def test_an_archive_that_changes_meanwhile_is_not_overwritten(here, suffix, exis
             add(f"a{suffix}:y", X + 1)
             put(X + 2)
 
-    with pytest.raises(files.FileError, match=rf"^a{suffix}: changed by another program"):
+    with pytest.raises(files.FileError, match=rf"^a{suffix}: another program changed the file"):
         other()
     assert same_bits(files.read(f"a{suffix}:y"), X + 1)
     assert os.listdir() == [f"a{suffix}"]

@@ -97,8 +97,8 @@ def test_null_shape_and_strides_mean_one_contiguous_dimension(dtype):
         ({"strides": (16, 3)}, ValueError, "strides of whole elements"),
         ({"suboffsets": (-1, 0)}, TypeError, "got a buffer of pointers"),
         ({"buf": None}, ValueError, "got a null pointer"),
-        ({"len": 47}, ValueError, "a buffer of 48 bytes, as its shape says, got one of 47"),
-        ({"len": -1}, ValueError, "got one of -1|as its shape says"),
+        ({"len": 47}, ValueError, "a buffer of 48 bytes for its shape, got 47 bytes"),
+        ({"len": -1}, ValueError, "got -1 bytes|for its shape"),
     ],
     ids=str,
 )
@@ -401,7 +401,9 @@ def test_objects_with_only_an_array_method(dtype):
 @pytest.mark.parametrize("out", [[0.0], (0.0,), WithArray(np.zeros(1))], ids=["list", "tuple", ""])
 def test_copies_are_no_outputs(out):
     x = np.ones(1)
-    refusal(TypeError, "out: expected an array to write to", mseloss.grad, 1.0, x, x, out=out)
+    refusal(
+        TypeError, "out: expected an array that can be written", mseloss.grad, 1.0, x, x, out=out
+    )
 
 
 def test_pandas():

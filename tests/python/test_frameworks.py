@@ -245,7 +245,7 @@ def test_lazily_negated_tensor_is_refused_where_the_bit_would_be_lost():
         lambda: mseloss.loss(zeros, zeros, "none", out=negated),
         lambda: mseloss.loss_and_grad(negated, zeros),
     ):
-        with pytest.raises(TypeError, match="lazily negated tensor: call resolve_neg"):
+        with pytest.raises(TypeError, match="lazily negated one: call resolve_neg"):
             call()
     resolved = mseloss.grad(1.0, negated.resolve_neg(), zeros, "sum")
     assert resolved.tolist() == [-4, 8]

@@ -124,7 +124,7 @@ inline bool same(DType dtype, uint64_t a, uint64_t b) {
   return a == b || (std::isnan(decode(dtype, a)) && std::isnan(decode(dtype, b)));
 }
 
-inline DType promote(DType a, DType b) {
+inline DType promoted_dtype(DType a, DType b) {
   if (a == b) return a;
   return a == DType::kFloat64 || b == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
 }
@@ -212,7 +212,7 @@ Bits each(Extents all, F element) {
 inline Bits grad(const ConstTensor& g, const ConstTensor& x, const ConstTensor& y, Reduction reduction,
                  DType out, int64_t mean_count) {
   const Shape all = broadcast({g.shape, x.shape, y.shape});
-  const DType dtype = promote(g.dtype, promote(x.dtype, y.dtype));
+  const DType dtype = promoted_dtype(g.dtype, promoted_dtype(x.dtype, y.dtype));
   const bool wide = dtype == DType::kFloat64;
   const double scale = reduction == Reduction::kMean ? two_over(mean_count, wide ? 53 : 24) : 2;
   return each(all, [&](int64_t i) {
@@ -230,7 +230,7 @@ inline Bits grad(const ConstTensor& g, const ConstTensor& x, const ConstTensor& 
 // input - target for every element, rounded to the compute dtype.
 inline std::vector<double> differences(const ConstTensor& x, const ConstTensor& y) {
   const Shape all = broadcast({x.shape, y.shape});
-  const bool wide = promote(x.dtype, y.dtype) == DType::kFloat64;
+  const bool wide = promoted_dtype(x.dtype, y.dtype) == DType::kFloat64;
   std::vector<double> d(static_cast<size_t>(count_of(all)));
   for (size_t i = 0; i < d.size(); ++i) {
     const double xi = value_at(x, all, i), yi = value_at(y, all, i);
@@ -241,7 +241,7 @@ inline std::vector<double> differences(const ConstTensor& x, const ConstTensor& 
 
 // The loss with Reduction::kNone.
 inline Bits loss(const ConstTensor& x, const ConstTensor& y, DType out) {
-  const bool wide = promote(x.dtype, y.dtype) == DType::kFloat64;
+  const bool wide = promoted_dtype(x.dtype, y.dtype) == DType::kFloat64;
   Bits result;
   for (double d : differences(x, y)) {
     const float narrow = static_cast<float>(d);

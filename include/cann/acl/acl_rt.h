@@ -105,7 +105,7 @@ ACL_FUNC_VISIBILITY aclError aclrtGetRunMode(aclrtRunMode* runMode);
 /* The device keeps infinities and NaN: ACL_RT_OVERFLOW_MODE_INFNAN is accepted, saturation is 207000. */
 ACL_FUNC_VISIBILITY aclError aclrtSetDeviceSatMode(aclrtFloatOverflowMode mode);
 ACL_FUNC_VISIBILITY aclError aclrtGetDeviceSatMode(aclrtFloatOverflowMode* mode);
-/* Without effect: no task and no wait is ended for taking too long. The units are seconds, seconds,
+/* Without effect: no task or wait times out. The units are seconds, seconds,
    milliseconds and microseconds; *actualTimeout receives `timeout`, *interval receives 1. */
 ACL_FUNC_VISIBILITY aclError aclrtSetOpWaitTimeout(uint32_t timeout);
 ACL_FUNC_VISIBILITY aclError aclrtSetOpExecuteTimeOut(uint32_t timeout);

@@ -55,7 +55,9 @@ class Operator(StrEnum):
 
 Input = Annotated[str, typer.Argument(help="array file with the predictions", metavar="INPUT")]
 Target = Annotated[str, typer.Argument(help="array file with the targets", metavar="TARGET")]
-How = Annotated[Reduction, typer.Option("--reduction", "-r", help="reduction of the loss")]
+ReductionOption = Annotated[
+    Reduction, typer.Option("--reduction", "-r", help="reduction of the loss")
+]
 GradOutput = Annotated[
     str,
     typer.Option("--grad-output", "-g", help="incoming gradient: a number or an array file"),
@@ -72,7 +74,7 @@ def grad(
     target: Target,
     out: Annotated[str, typer.Option("--out", "-o", help="array file for the gradient")],
     grad_output: GradOutput = "1",
-    reduction: How = Reduction.mean,
+    reduction: ReductionOption = Reduction.mean,
     dtype: Converted = None,
     as_json: Json = False,
 ):
@@ -95,7 +97,7 @@ def grad(
 def loss(
     input: Input,
     target: Target,
-    reduction: How = Reduction.mean,
+    reduction: ReductionOption = Reduction.mean,
     out: Annotated[
         str | None,
         typer.Option(
@@ -144,7 +146,7 @@ def check(
         str | None, typer.Option("--target", "-y", help="target of the operator")
     ] = None,
     grad_output: GradOutput = "1",
-    reduction: How = Reduction.mean,
+    reduction: ReductionOption = Reduction.mean,
     operator: Annotated[
         Operator, typer.Option("--operator", help="operator that computed ACTUAL")
     ] = Operator.grad,
@@ -226,7 +228,7 @@ def bench(
     torch: Annotated[bool, typer.Option("--torch", help="time PyTorch too")] = False,
     as_json: Json = False,
 ):
-    """Time gradient and loss beside NumPy's expressions in the same run, after checking the results.
+    """Check gradient and loss, then time them and the equivalent NumPy expressions in the same run.
 
     GB/s counts the bytes that must be moved: each input read once and each result written once.
     """

@@ -60,7 +60,7 @@ def run(size, dtype, repeat, with_torch):
         )
     own = {row["case"]: row["median_ms"] for row in rows if row["who"] == "mseloss"}
     for row in rows:
-        row["mseloss_is_faster_by"] = row["median_ms"] / own[row["case"]]
+        row["time_relative_to_mseloss"] = row["median_ms"] / own[row["case"]]
     return {
         "size": size,
         "dtype": dtype,
@@ -81,7 +81,7 @@ def title(result):
 
 def row(case):
     low, high = case["quartiles_ms"]
-    factor = case["mseloss_is_faster_by"]
+    factor = case["time_relative_to_mseloss"]
     return (
         f"{case['case']}: {case['who']}",
         f"{case['median_ms']:.3f}",

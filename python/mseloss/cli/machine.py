@@ -12,10 +12,9 @@ import mseloss
 def facts():
     """A dict from a label to a string, a number or a list of strings."""
     result = dict(mseloss.info())
-    limit = result.pop("memory_limit")
+    result["memory_limit_bytes"] = result.pop("memory_limit")
     if not result["environment"]:
         del result["environment"]
-    result["result memory kept"] = f"at most {limit / 2**20:,.0f} MiB"
     result["processor"] = processor()
     result["python"] = platform.python_version()
     for name in ("numpy", "ml_dtypes", "torch", "jax"):

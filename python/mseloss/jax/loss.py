@@ -13,8 +13,8 @@ from mseloss.jax.ffi import REDUCTIONS, call, varying_axes
 def with_derivative(value, forward, backward, options):
     """The function `value` of two arrays and `options` further arguments, with a derivative.
 
-    Through symbolic zeros, the rules know which operands need a gradient. JAX's eager shard_map does not
-    support them: inside shard_map both gradients are computed, and a compiler drops the unused one.
+    Symbolic zeros tell the rules which operands need a gradient. JAX's eager shard_map does not support them,
+    so inside shard_map both gradients are computed; under jit XLA removes an unused one.
     """
     static = tuple(range(2, 2 + options))
     outside, inside = (jax.custom_vjp(value, nondiff_argnums=static) for _ in range(2))
@@ -80,7 +80,8 @@ def _shape(input, target):
 
 
 def needs_gradients(*primals):
-    """() for each operand that needs a gradient, else None. Neither has leaves, which must be arrays."""
+    """() for each operand that needs a gradient, else None: pytrees without leaves, because residuals must be
+    arrays."""
     return tuple(() if primal.perturbed else None for primal in primals)
 
 

@@ -69,5 +69,5 @@ def _sharded_backward(reduction, axes, saved, cotangent):
     return gradients(input, target, None, needs, cotangent, reduction, parts)
 
 
-# The loss of arrays whose shards the devices along `axes` hold: (input, target, reduction, axes).
+# sharded_loss(input, target, reduction, axes): the loss of arrays that are sharded over the mesh axes `axes`.
 sharded_loss = with_derivative(_sharded_loss, _sharded_forward, _sharded_backward, options=2)

@@ -14,7 +14,7 @@ _PERIOD = 256  # indices are counted modulo this, along each axis
 
 
 class ErrorMap:
-    """The places of the wrong elements of an array seen as `rows` of `columns`.
+    """The positions of the wrong elements in the array viewed as a matrix of `rows` x `columns`.
 
     Attributes:
         counts: wrong elements per cell of row_step x column_step elements.

@@ -164,10 +164,12 @@ class Report:
             f"{'ok' if self.ok else 'NOT OK'}: {self.wrong:,} of {self.count:,} elements "
             f"({percent(self.wrong, self.count)}) are off by more than {unit}",
             f"  largest error {self.max_ulp:,} ULP, relative {self.max_relative:.3g}, "
-            f"absolute {self.max_absolute:.3g}; {self.different:,} elements differ at all",
+            f"absolute {self.max_absolute:.3g}; {self.different:,} elements differ",
         ]
         if self.not_finite:
-            lines.append(f"  {self.not_finite:,} elements are NaN or infinite on one side only")
+            lines.append(
+                f"  {self.not_finite:,} elements differ and are NaN or infinite on at least one side"
+            )
         if self.wrong:
             lines.append(f"  where: {self.pattern()}")
         if not self.ok:

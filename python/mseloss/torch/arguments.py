@@ -1,4 +1,4 @@
-"""PyTorch's warnings and errors for the arguments of mse_loss that are not a plain call."""
+"""Issues PyTorch's warnings and errors for deprecated arguments, unknown reductions and different sizes."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def _pytorch_gradients(grad_output, input, target, reduction, needs, wide):
 
 
 def _scaled_difference(grad_output, a, b, count):
-    """((a - b) * scale) * grad_output, where None stands for zero; by mse_loss_backward, rounded once.
+    """((a - b) * scale) * grad_output, computed by mse_loss_backward and rounded once. None means zero.
 
     A Python number as factor would lose its weak type under nested transforms of 0-dimensional tensors.
     """
@@ -79,10 +79,11 @@ def _scaled_difference(grad_output, a, b, count):
 
 
 def _forward_mode(jvp):
-    """For a static method jvp of an autograd.Function.
+    """A decorator for the jvp method of an autograd.Function.
 
-    PyTorch disables forward mode while it runs one, which would lose the tangents of enclosing levels.
-    Enabled again, the operands must not bring their tangent of this level (0: PyTorch does not nest levels).
+    PyTorch disables forward mode while it runs one, which would lose the tangents of enclosing
+    levels. With forward mode enabled again, the tangents of this level are removed from the
+    operands (level 0, because PyTorch does not nest levels).
     """
 
     def enabled(ctx, *tangents):

@@ -1,7 +1,8 @@
-"""Which tensors the kernels read, which the custom operators accept; all others are left to PyTorch.
+"""Tests for tensors that the kernels can read and that the custom operators accept; PyTorch handles others.
 
 The forward pass asks about its operands, the backward pass about `grad_output` and the saved operands. The
-compiled step (src/torch/step.cpp) has the same two tests as `kernel_reads`: is_plain and is_intercepted.
+compiled step (python/src/torch/step.cpp) has the same two tests as `kernel_reads`: is_plain and
+is_intercepted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ MAX_RANK = 8  # of the kernels
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _PLAIN_TYPES = frozenset((torch.Tensor, torch.nn.Parameter))
-# The second two trace any operator. Other subclasses may define what operators do, or know PyTorch's only.
+# FakeTensor and FunctionalTensor trace any operator. Other subclasses may override operators or support only
+# PyTorch's own.
 _ACCEPTED_TYPES = _PLAIN_TYPES | private.TRACING_TYPES
 
 
@@ -27,10 +29,10 @@ def _other_keys(*usual):
     return ~keys
 
 
-# Batched, lazily negated or conjugated, zero, sparse, quantised, nested, fake and foreign tensors each have
-# a key that is not among the first.
+# Batched, lazily negated or conjugated, zero, sparse, quantised, nested, fake and foreign tensors each have a
+# dispatch key other than these four.
 _SPECIAL_TENSOR = _other_keys("CPU", "AutogradCPU", "AutocastCPU", "ADInplaceOrView")
-# So do transforms, dispatch modes and tracers, in the thread's state.
+# Transforms, dispatch modes and tracers add other keys than these two to the thread's include set.
 _INTERCEPTION = _other_keys("BackendSelect", "ADInplaceOrView")
 _keys_of, _included_keys = private.dispatch_keys, private.included_keys
 _keys_are_known = private.KEYS_ARE_KNOWN

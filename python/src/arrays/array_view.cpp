@@ -78,8 +78,8 @@ bool ArrayView::read_copy(PyObject* object, Ref* refusal) {
     if (!method && !structure) return false;
   }
   if (writable_) {
-    raise(PyExc_TypeError, "%s: expected an array to write to, got %s, which only gives a copy", name_,
-          Py_TYPE(object)->tp_name);
+    raise(PyExc_TypeError, "%s: expected an array that can be written, got %s, which can only be copied",
+          name_, Py_TYPE(object)->tp_name);
   }
   Ref copy(numpy_asarray(object));
   if (!copy) {
@@ -120,10 +120,10 @@ bool ArrayView::read_numpy(PyObject* object) {
     object = owner_;
   }
   const NumpyView array = numpy_view(object);
-  if (!array.supported) raise_dtype(name_, array.dtype);
+  if (!array.supported) raise_dtype(name_, array.descr);
   if (!array.exact) reject_mask(object, name_);
   data_ = array.data;
-  dtype_ = array.element;
+  dtype_ = array.dtype;
   kind_ = ArrayKind::kNumpy;
   read_only_ = !array.writable || owner_ != nullptr;
   set_rank(array.rank);

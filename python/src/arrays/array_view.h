@@ -16,8 +16,8 @@ namespace mseloss::python {
 // NumPy's own limit. The core rejects more than kMaxRank dimensions with its own message.
 inline constexpr int kMaxReadRank = 64;
 
-// How a result becomes the same kind of object as an operand: as a NumPy array (where there is no other way),
-// through DLPack's C exchange API, or through the library's `from_dlpack`.
+// How a result of the same kind as an operand is created: as a NumPy array (also the fallback), through
+// DLPack's C exchange API, or through the library's `from_dlpack`.
 enum class ArrayKind : uint8_t { kNumpy, kExchange, kDLPack };
 
 struct ForeignArray;
@@ -66,10 +66,10 @@ class ArrayView {
   bool read_dlpack(PyObject* object, Ref* refusal);
   bool read_buffer(PyObject* object, Ref* refusal);
   bool read_interface(PyObject* object, Ref* refusal);
-  void read_interface_memory(PyObject* object, PyObject* interface, ForeignArray* array);
+  void read_interface_memory(PyObject* source, PyObject* offset, ForeignArray* array);
   bool get_buffer(PyObject* object, int flags, Ref* refusal);
   void read_dltensor(const DLTensor& tensor, ForeignArray array);
-  // foreign_array.cpp: the one check of what a protocol says; dtype_ is known already.
+  // foreign_array.cpp: validates what a protocol reports. dtype_ must be set.
   void accept(const ForeignArray& array);
   void accept_layout(const ForeignArray& array);
   void accept_memory(const ForeignArray& array);
@@ -85,7 +85,7 @@ class ArrayView {
   void* data_ = nullptr;
   DType dtype_ = DType::kFloat32;
   ArrayKind kind_ = ArrayKind::kNumpy;
-  // Bits, and a union below: small calls take longer the larger this object is.
+  // Bit fields, and a union below, keep the object small, which speeds up small calls.
   bool writable_ : 1 = false;  // the caller wants to write
   bool read_only_ : 1 = false;
   bool has_buffer_ : 1 = false;

@@ -72,7 +72,7 @@ DLPackExport::~DLPackExport() {
 }
 
 PyObject* DLPackExport::capsule(bool versioned) {
-  if (managed_ == nullptr) raise(PyExc_BufferError, "this memory has been handed over already");
+  if (managed_ == nullptr) raise(PyExc_BufferError, "this memory has already been exported");
   PyObject* result;
   if (versioned) {
     result = new_capsule(managed_);

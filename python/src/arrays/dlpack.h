@@ -54,7 +54,7 @@ struct DLManagedTensorVersioned {
   DLTensor dl_tensor;
 };
 
-// The target of type(tensor).__dlpack_c_exchange_api__: conversions that run no Python code.
+// What the capsule type(tensor).__dlpack_c_exchange_api__ contains: conversions that run no Python code.
 struct DLPackExchangeAPI {
   DLPackVersion version;
   DLPackExchangeAPI* previous;
@@ -67,8 +67,8 @@ struct DLPackExchangeAPI {
 
 DLDataType dlpack_dtype(DType dtype);
 
-// The type's exchange API of DLPack 1, or null. Cached for each type. Needs the GIL. `name` is that of the
-// parameter, for error messages.
+// The type's exchange API of DLPack 1, or null; cached per type. Needs the GIL. `name` is the parameter's
+// name in error messages.
 const DLPackExchangeAPI* exchange_api(PyTypeObject* type, const char* name);
 
 // Passes a managed tensor to a library's `from_dlpack`, which calls `__dlpack__` on it.

@@ -32,8 +32,8 @@ class Ref {
 // Sets `exception` with a message in the format of PyErr_Format, and throws it.
 [[noreturn]] void raise(PyObject* exception, const char* format, ...);
 
-// Takes the error that foreign code has raised. Throws it on, unchanged, if it does not concern the object
-// that was read: KeyboardInterrupt, SystemExit and all others that are not an Exception, and MemoryError.
+// Takes the error that foreign code has raised. Rethrows it unchanged if it is not about the object that was
+// read: MemoryError, and everything that is not an Exception, such as KeyboardInterrupt and SystemExit.
 Ref take_refusal();
 // The first line of the refusal's message, or its type; PyTorch appends a stack trace in further lines.
 Ref reason_of(const Ref& refusal);

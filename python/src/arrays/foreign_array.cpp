@@ -85,7 +85,7 @@ void ArrayView::accept_memory(const ForeignArray& array) {
           name_);
   }
   if (array.bytes != ForeignArray::kUnknown && array.bytes < bytes) {
-    raise(PyExc_ValueError, "%s: expected a buffer of %lld bytes, as its shape says, got one of %lld", name_,
+    raise(PyExc_ValueError, "%s: expected a buffer of %lld bytes for its shape, got %lld bytes", name_,
           static_cast<long long>(bytes), static_cast<long long>(array.bytes));
   }
   const auto memory = reinterpret_cast<uintptr_t>(array.memory.begin);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "arrays/errors.h"
+#include "numerics/float_environment.h"
 #include "numerics/formats.h"
 
 namespace mseloss::python {
@@ -20,8 +21,8 @@ double round_to_odd(int64_t integer, int exponent) {
   return std::ldexp(static_cast<double>(kept | int64_t{inexact}), exponent + kExtraBits);
 }
 
-// An int of more than 63 bits whose nearest double is `nearest`. int's own operators: a subclass may have
-// others.
+// Rounds an int of more than 63 bits, whose nearest double is `nearest`. Uses the operators of int itself,
+// because a subclass may override them.
 double round_large_to_odd(PyObject* integer, double nearest) {
   int bits;
   std::frexp(nearest, &bits);
@@ -35,7 +36,7 @@ double round_large_to_odd(PyObject* integer, double nearest) {
   return round_to_odd(PyLong_AsLongLong(leading.get()) | int64_t{inexact}, bits - 61);
 }
 
-// An int as a double whose rounding to `dtype` equals that of the int.
+// Converts an int to a double that rounds to the same value of `dtype` as the int itself.
 double to_double(PyObject* number, DType dtype) {
   int overflow;
   const long long integer = PyLong_AsLongLongAndOverflow(number, &overflow);
@@ -53,6 +54,7 @@ double to_double(PyObject* number, DType dtype) {
 }  // namespace
 
 void store_number(PyObject* number, DType dtype, void* out) {
+  const FloatEnvironment environment;  // the caller may flush subnormals or round in another direction
   const double value = PyFloat_Check(number) ? PyFloat_AS_DOUBLE(number) : to_double(number, dtype);
   store_rounded(value, dtype, out);
 }

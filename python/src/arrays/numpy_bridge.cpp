@@ -54,7 +54,7 @@ bool is_bfloat16(PyArray_Descr* descr) {
   return same;
 }
 
-std::optional<DType> element_of(PyArray_Descr* descr) {
+std::optional<DType> dtype_of(PyArray_Descr* descr) {
   if (descr->byteorder == NPY_OPPBYTE) return {};
   switch (descr->type_num) {
     case NPY_FLOAT:
@@ -141,7 +141,7 @@ std::optional<DType> numpy_find_dtype(PyObject* object) {
     return {};
   }
   const Ref owned(reinterpret_cast<PyObject*>(descr));
-  return element_of(descr);
+  return dtype_of(descr);
 }
 
 PyObject* numpy_scalar_to_array(PyObject* scalar) {
@@ -159,11 +159,11 @@ NumpyView numpy_view(PyObject* object) {
   view.strides = PyArray_STRIDES(array);
   view.rank = PyArray_NDIM(array);
   view.writable = PyArray_ISWRITEABLE(array);
-  view.dtype = reinterpret_cast<PyObject*>(descr);
+  view.descr = reinterpret_cast<PyObject*>(descr);
   view.exact = PyArray_CheckExact(object);
-  const std::optional<DType> element = element_of(descr);
-  view.supported = element.has_value();
-  view.element = element.value_or(DType::kFloat32);
+  const std::optional<DType> dtype = dtype_of(descr);
+  view.supported = dtype.has_value();
+  view.dtype = dtype.value_or(DType::kFloat32);
   return view;
 }
 

@@ -20,7 +20,7 @@ PyObject* numpy_scalar_to_array(PyObject* scalar);  // a new 0-dimensional array
 // numpy.asarray(object) as a new reference, or null with an error set. Imports NumPy. A list or tuple of
 // Python ints becomes an array of float64.
 PyObject* numpy_asarray(PyObject* object);
-// Whether an array is a numpy.ma.MaskedArray with a masked element. Null-like: -1 with an error set.
+// 1 if the array is a numpy.ma.MaskedArray with a masked element, else 0; -1 with an error set on failure.
 int numpy_has_mask(PyObject* array);
 // The DType that numpy.dtype(object) names. Imports NumPy.
 std::optional<DType> numpy_find_dtype(PyObject* object);
@@ -32,8 +32,8 @@ struct NumpyView {
   int rank;
   bool writable, supported;
   bool exact;       // not an instance of a subclass of numpy.ndarray
-  DType element;    // valid if `supported`
-  PyObject* dtype;  // borrowed
+  DType dtype;      // valid if `supported`
+  PyObject* descr;  // numpy.dtype, borrowed
 };
 NumpyView numpy_view(PyObject* array);
 

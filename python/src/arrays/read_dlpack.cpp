@@ -18,13 +18,13 @@ void reject_lazy_negation(PyObject* object, const char* name) {
   if (method && !answer) note_refusal(&refusal);
   if (refusal) raise_refused(name, object, std::move(refusal));
   if (answer.get() == Py_True) {
-    raise(PyExc_TypeError,
-          "%s: expected values as they lie in memory, got a lazily negated tensor: call resolve_neg()", name);
+    raise(PyExc_TypeError, "%s: expected a materialised tensor, got a lazily negated one: call resolve_neg()",
+          name);
   }
 }
 
-// The kind of results for an object without an exchange API: the array API standard has a way to a library's
-// `from_dlpack`. Objects that do not follow it give NumPy arrays.
+// The kind of results for an object without an exchange API. Objects that follow the array API standard lead
+// to their library's `from_dlpack` by __array_namespace__; for others the result is a NumPy array.
 ArrayKind library_kind(PyObject* object, const char* name) {
   Ref refusal;
   const Ref library = find_attribute(object, "__array_namespace__", &refusal);

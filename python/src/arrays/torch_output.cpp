@@ -9,7 +9,7 @@ namespace {
 
 namespace nb = nanobind;
 
-// What this file needs of PyTorch: references that are kept for the rest of the process.
+// The parts of PyTorch that this file uses; the references are never released.
 struct Torch {
   explicit Torch(nb::handle torch)
       : tensor_type(torch.attr("Tensor").inc_ref()),
@@ -43,8 +43,8 @@ void check_torch_output(PyObject* object, const char* name) {
           name);
   }
   if (tensor.attr(torch->is_inference)().is(Py_True) && torch->is_inference_mode_enabled().is(Py_False)) {
-    raise(PyExc_RuntimeError, "%s: expected an inference tensor only inside inference mode, got one outside",
-          name);
+    raise(PyExc_RuntimeError,
+          "%s: expected a normal tensor, because inference mode is disabled, got an inference tensor", name);
   }
 }
 

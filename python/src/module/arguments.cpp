@@ -63,9 +63,4 @@ DType parse_dtype(nb::handle given) {
   raise(PyExc_TypeError, "dtype: expected %s, got %R", kDTypeNames, object);
 }
 
-DType promote(DType a, DType b) {
-  if (a == b) return a;
-  return a == DType::kFloat64 || b == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
-}
-
 }  // namespace mseloss::python

@@ -27,9 +27,6 @@ Reduction parse_reduction(nanobind::handle name);
 // numpy.dtype accepts. Raises TypeError.
 DType parse_dtype(nanobind::handle given);
 
-// The dtype of a loss of operands of dtypes `a` and `b`.
-DType promote(DType a, DType b);
-
 // The shape that operands broadcast to, for allocating a result before the core checks the call. If the
 // shapes do not broadcast, it has rank 0 and the core rejects the call with its own message.
 class BroadcastShape {

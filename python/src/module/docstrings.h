@@ -10,8 +10,7 @@ inline constexpr const char* kGradDoc =
 
 Computes ``((input - target) * scale) * grad_output``: each of the three operations is rounded to nearest
 even in float32 (float64 for float64 inputs), and the result is rounded once to its dtype. ``scale`` is 2
-for ``"none"`` and ``"sum"``; for ``"mean"`` it is ``2 / input.size``, correctly rounded, where the size is
-that before broadcasting.
+for ``"none"`` and ``"sum"``; for ``"mean"`` it is ``2 / input.size`` (before broadcasting), correctly rounded.
 
 Args:
     grad_output, input, target: arrays of the same dtype (float32, float16, bfloat16 or float64) with any

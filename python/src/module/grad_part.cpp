@@ -12,7 +12,7 @@ Status grad_part(const ConstTensor& grad_output, const ConstTensor& input, const
   if (!status.ok()) return status;
   if (count > 0) {
     plan.reduction = Reduction::kMean;
-    plan.scale = plan.dtype == DType::kFloat64 ? mean_scale<double>(count) : double{mean_scale<float>(count)};
+    plan.scale = mean_scale(plan.dtype, count);
   }
   const Buffers buffers{grad_output.data, input.data, target.data, out.data, nullptr};
   status = check_buffers(plan, buffers);

@@ -12,6 +12,7 @@
 #include "module/gil.h"
 #include "module/grad_part.h"
 #include "module/module.h"
+#include "plan/plan.h"
 #include "torch/threads.h"
 
 namespace mseloss::python {

@@ -66,7 +66,7 @@ void set_state(PartialSum& sum, nb::handle given) {
     raise(PyExc_ValueError, "state: expected a PartialSum of this version and byte order, got other bytes");
   }
   if (!SumAccess::is_valid(state.sum)) {
-    raise(PyExc_ValueError, "state: expected the state of a sum of squares, got values that no sum has");
+    raise(PyExc_ValueError, "state: expected the state of a sum of squares, got inconsistent values");
   }
   new (&sum) PartialSum(state.sum);
 }

@@ -8,6 +8,7 @@
 
 #include "aclnn/device.h"
 #include "ascend/model/run.h"
+#include "numerics/float_environment.h"
 #include "numerics/formats.h"
 
 namespace mseloss::aclnn {
@@ -83,6 +84,7 @@ Status run_on_model(const Call& call, const Buffers& buffers) {
   if (const std::string error = ascend_model::Run(request); !error.empty()) {
     return Status::error(Code::kTarget, "ascend-model: %s", error.c_str());
   }
+  const FloatEnvironment environment;
   for_each_element(out, [&](int64_t element, int64_t offset) {
     const double value = load(dtype, &result[element * size_of(dtype)]);
     store_rounded(value, out.dtype, static_cast<unsigned char*>(buffers[kOut]) + offset * size_of(out.dtype));

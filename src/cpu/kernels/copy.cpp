@@ -16,8 +16,6 @@ HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
 // Prefetch distance in bytes: reaches into the next tile, where a copy resumes.
-constexpr ptrdiff_t kPrefetchBytes = 8192;
-
 // Segments of kPart to 2 * kPart bytes: two copies that may overlap.
 template <size_t kPart>
 HWY_INLINE void copy_two_parts(const Segment* segments, size_t count, const char* from, char* to,
@@ -26,7 +24,7 @@ HWY_INLINE void copy_two_parts(const Segment* segments, size_t count, const char
   for (const Segment* p = segments; p != segments + count; ++p) {
     const char* a = from + p->from;
     char* b = to + p->to;
-    __builtin_prefetch((direction == Direction::kPack ? a : b) + kPrefetchBytes);
+    __builtin_prefetch((direction == Direction::kPack ? a : b) + kPackPrefetchBytes);
     Part head, tail;
     std::memcpy(&head, a, kPart);
     std::memcpy(&tail, a + bytes - kPart, kPart);
@@ -41,7 +39,7 @@ HWY_INLINE void copy_long_segment(const char* from, char* to, size_t bytes, Dire
   std::memcpy(&tail, from + bytes - sizeof(tail), sizeof(tail));
   for (size_t i = 0; i + sizeof(tail) < bytes; i += sizeof(tail)) {
     // The hardware prefetchers restart with each segment.
-    __builtin_prefetch((direction == Direction::kPack ? from : to) + i + kPrefetchBytes);
+    __builtin_prefetch((direction == Direction::kPack ? from : to) + i + kPackPrefetchBytes);
     std::memcpy(to + i, from + i, sizeof(tail));
   }
   std::memcpy(to + bytes - sizeof(tail), &tail, sizeof(tail));
@@ -51,7 +49,7 @@ template <size_t kSize>
 HWY_INLINE void copy_elements(const Segment* segments, size_t count, const char* from, char* to,
                               Direction direction) {
   for (const Segment* p = segments; p != segments + count; ++p) {
-    __builtin_prefetch((direction == Direction::kPack ? from + p->from : to + p->to) + kPrefetchBytes);
+    __builtin_prefetch((direction == Direction::kPack ? from + p->from : to + p->to) + kPackPrefetchBytes);
     std::memcpy(to + p->to, from + p->from, kSize);
   }
 }

@@ -22,16 +22,16 @@ void grad(const RowBlock& block) {
   const auto scale = hn::Set(d, static_cast<hn::TFromD<D>>(block.scale));
   BroadcastVector<S> x_copies, y_copies;
   for (size_t r = 0; r < block.rows; ++r) {
-    const auto x = row_input<S>(block, 1, r, &x_copies), y = row_input<S>(block, 2, r, &y_copies);
-    void* out = static_cast<typename S::Memory*>(block.out) + static_cast<ptrdiff_t>(r) * block.out_pitch;
-    if (block.strided[0]) {
-      const auto g = row_input<S>(block, 0, r, nullptr);
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
+    void* out = output_row<S>(block, r);
+    if (block.strided[kGradOutput]) {
+      const auto g = row_input<S>(block, kGradOutput, r, nullptr);
       transform_row<S, kStore, kLoop>(d, out, block.n, [=](auto, auto load) MSELOSS_INLINE {
         return hn::Mul(hn::Mul(hn::Sub(load(x), load(y)), scale), load(g));
       });
     } else {  // the usual case: widened once, not in every iteration
       BroadcastVector<S> g_copies;
-      const auto g = row_input<S>(block, 0, r, &g_copies).load(d, 0);
+      const auto g = row_input<S>(block, kGradOutput, r, &g_copies).load(d, 0);
       transform_row<S, kStore, kLoop>(d, out, block.n, [=](auto, auto load) MSELOSS_INLINE {
         return hn::Mul(hn::Mul(hn::Sub(load(x), load(y)), scale), g);
       });
@@ -43,8 +43,8 @@ template <class S, Loop kLoop, class D>
 void loss(const RowBlock& block) {
   BroadcastVector<S> x_copies, y_copies;
   for (size_t r = 0; r < block.rows; ++r) {
-    const auto x = row_input<S>(block, 1, r, &x_copies), y = row_input<S>(block, 2, r, &y_copies);
-    void* out = static_cast<typename S::Memory*>(block.out) + static_cast<ptrdiff_t>(r) * block.out_pitch;
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
+    void* out = output_row<S>(block, r);
     transform_row<S, Store::kCached, kLoop>(D(), out, block.n, [=](auto, auto load) MSELOSS_INLINE {
       const auto difference = hn::Sub(load(x), load(y));
       return hn::Mul(difference, difference);

@@ -22,12 +22,12 @@ namespace mseloss::cpu {
 template <class T>
 struct StridedLanes {
   static constexpr size_t kLanes = 64 / sizeof(T);
-  static constexpr size_t kMaxStride = kLanes / 4;  // with fewer elements per vector, masks do not pay
+  static constexpr size_t kMaxStride = kLanes / 4;  // masks are slower with fewer than 4 elements per vector
 
   size_t count = 0;                     // elements
   uint8_t mask[8] = {};                 // the lanes that hold them, as bits
-  alignas(64) T compress[kLanes] = {};  // source lane of each lane: from strided to the first lanes
-  alignas(64) T expand[kLanes] = {};    // and back
+  alignas(64) T compress[kLanes] = {};  // source lane of each lane, to gather the elements in the first lanes
+  alignas(64) T expand[kLanes] = {};    // source lane of each lane, for the inverse
 };
 
 template <class T>
@@ -62,19 +62,16 @@ namespace hn = hwy::HWY_NAMESPACE;
 #define MSELOSS_MASKS 0
 #endif
 
-constexpr size_t kPrefetchBytes = 8192;
-
-// Prefetch distance in bytes for a row of `bytes`. Past the end of a long row lies, usually, the next tile's
-// data.
+// Prefetch distance in bytes for a row of `bytes`. The data of the next tile usually follows a long row.
 constexpr size_t prefetch_distance(size_t bytes) {
-  return bytes < kPrefetchBytes ? kPrefetchBytes / 4 : kPrefetchBytes;
+  return bytes < kPackPrefetchBytes ? kPackPrefetchBytes / 4 : kPackPrefetchBytes;
 }
 
 // Where to prefetch while a segment of `bytes` is copied: in a later segment, or past the end of this one.
 class Prefetcher {
  public:
   explicit Prefetcher(size_t bytes)
-      : segments_(static_cast<ptrdiff_t>(kPrefetchBytes / bytes) + 1),
+      : segments_(static_cast<ptrdiff_t>(kPackPrefetchBytes / bytes) + 1),
         bytes_(static_cast<ptrdiff_t>(prefetch_distance(bytes))) {}
   HWY_INLINE ptrdiff_t offset(const Segment* p, const Segment* end, ptrdiff_t Segment::*side) const {
     return end - p > segments_ ? p[segments_].*side : p->*side + bytes_;
@@ -86,8 +83,8 @@ class Prefetcher {
 
 // to[i * to_stride] = from[i * from_stride], first <= i < n.
 template <class T>
-HWY_INLINE void move_elements(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, size_t first,
-                              size_t n) {
+HWY_INLINE void copy_strided_elements(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride,
+                                      size_t first, size_t n) {
   for (size_t i = first; i < n; ++i) {
     // No alignment is assumed.
     std::memcpy(to + static_cast<ptrdiff_t>(i) * to_stride, from + static_cast<ptrdiff_t>(i) * from_stride,
@@ -190,7 +187,8 @@ HWY_INLINE void deinterleave_rows([[maybe_unused]] D d, const hn::TFromD<D>* fro
   }
 #endif
   for (size_t i = 0; i < rows; ++i) {
-    move_elements(from + i, from_stride, to + static_cast<ptrdiff_t>(i) * to_stride, 1, done, columns);
+    copy_strided_elements(from + i, from_stride, to + static_cast<ptrdiff_t>(i) * to_stride, 1, done,
+                          columns);
   }
 }
 
@@ -215,7 +213,7 @@ void interleave(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, s
     hn::Vec<decltype(d)> v[kMaxInterleave];
     for (size_t j = 0; j < columns; ++j) {
       const T* at = from + static_cast<ptrdiff_t>(j) * from_stride + i;
-      hwy::Prefetch(at + kPrefetchBytes / sizeof(T));
+      hwy::Prefetch(at + kPackPrefetchBytes / sizeof(T));
       v[j] = hn::LoadU(d, at);
     }
     T* sink = to + i * columns;
@@ -229,8 +227,8 @@ void interleave(const void* from_bytes, ptrdiff_t from_stride, void* to_bytes, s
   }
 #endif
   for (size_t j = 0; j < columns; ++j) {
-    move_elements(from + static_cast<ptrdiff_t>(j) * from_stride, 1, to + j, static_cast<ptrdiff_t>(columns),
-                  i, rows);
+    copy_strided_elements(from + static_cast<ptrdiff_t>(j) * from_stride, 1, to + j,
+                          static_cast<ptrdiff_t>(columns), i, rows);
   }
 }
 
@@ -262,8 +260,8 @@ void store_strided(const Segment* segments, size_t count, const void* from_bytes
   }
 #endif
   for (const Segment* p = segments; p != segments + count; ++p) {
-    move_elements(reinterpret_cast<const T*>(from + p->from), 1, reinterpret_cast<T*>(to + p->to), stride, 0,
-                  n);
+    copy_strided_elements(reinterpret_cast<const T*>(from + p->from), 1, reinterpret_cast<T*>(to + p->to),
+                          stride, 0, n);
   }
 }
 

@@ -7,31 +7,31 @@
 
 #include "mseloss/types.h"
 #include "numerics/sum_access.h"
+#include "plan/plan.h"
 
 namespace mseloss::cpu {
 
-// A 2-D block: rows of n elements. The plan guarantees, and the kernels assume:
-// - every input pointer leads to n elements of the kernel's dtype, or, if strided[i] is false, to the one
-//   element that is broadcast along its row; pitches count elements from row to row;
-// - the output's rows are contiguous; out is exactly one of the inputs or overlaps none of them;
+// Rows of n elements each. The plan guarantees, and the kernels assume:
+// - each operand's row is n contiguous elements of the kernel's dtype or, if strided[o] is false, one element
+//   that is broadcast along the row; pitches are distances between rows in elements;
+// - an output is exactly one of the inputs or overlaps none of them;
 // - scale is exact in the compute dtype. No alignment is assumed.
 struct RowBlock {
-  const void* in[3];  // grad_output, input, target; the loss ignores grad_output
-  bool strided[3];
-  ptrdiff_t in_pitch[3];
-  void* out;  // grad_input or the elementwise loss; unused by sums
-  ptrdiff_t out_pitch;
-  void* loss;  // the elementwise loss beside grad_input
-  ptrdiff_t loss_pitch;
+  void* at[kOperands];  // null for operands that the sweep does not use
+  ptrdiff_t pitch[kOperands];
+  bool strided[kOperands];
   size_t n;
   size_t rows;
   double scale;
 };
 
+inline constexpr ptrdiff_t kLineBytes = 64;            // a cache line
+inline constexpr ptrdiff_t kPackPrefetchBytes = 8192;  // how far ahead of a copy its source is prefetched
+
 inline constexpr int kDTypes = 4;  // indexed by DType
 
-// Kernels exist for vectors of 16 bytes, of 32 bytes and of the target's full width: a row shorter than the
-// vector goes through a buffer, which costs as much as several vectors.
+// Kernels exist for vectors of 16 bytes, 32 bytes and the target's full width, because a row shorter than a
+// vector passes through a buffer, which costs as much as several vectors.
 inline constexpr int kWidths = 3;
 inline int width_of(size_t row_bytes) { return row_bytes < 32 ? 0 : row_bytes < 64 ? 1 : 2; }
 
@@ -41,7 +41,7 @@ struct Segment {
 };
 
 // Pack: from an operand, which may lie in any level of the memory hierarchy, to a packed tile. Unpack: from a
-// packed tile to an operand, with ordinary or (where that pays) non-temporal stores.
+// packed tile to an operand, with cached stores or, where they are faster, non-temporal stores.
 enum class Direction : uint8_t { kPack, kUnpack, kUnpackNonTemporal };
 
 // Sizes of elements are indexed by log2(bytes) - 1: 2, 4, 8 bytes.
@@ -57,8 +57,8 @@ struct Kernels {
   void (*loss[kDTypes][kWidths])(const RowBlock&);
   // The fast sum of (input - target)^2 over at most kSumBlock elements.
   void (*sum[kDTypes])(const RowBlock&, RowSum*);
-  // grad and sum in one sweep, with one grad_output for all elements; [dtype][non-temporal].
-  void (*grad_sum[kDTypes][2])(const RowBlock&, RowSum*);
+  // Both in one sweep, with one grad_output for all elements; [dtype][non-temporal].
+  void (*grad_and_sum[kDTypes][2])(const RowBlock&, RowSum*);
   // The exact sum into limbs; squares of non-finite differences are added to *special instead.
   void (*exact_sum[kDTypes])(const RowBlock&, uint64_t* limbs, double* special);
   // to[i] = from[i], rounded once; [from][to].
@@ -82,12 +82,12 @@ struct Kernels {
   // For each segment, to[i * stride] = from[i].
   void (*store_strided[kElementSizes])(const Segment* segments, size_t count, const void* from, void* to,
                                        ptrdiff_t stride, size_t n);
-  ptrdiff_t max_stride[kElementSizes];
+  ptrdiff_t max_stride[kElementSizes];  // of load_strided and store_strided
   // Copies `bytes` bytes for each segment.
   void (*copy_segments)(const Segment* segments, size_t count, const void* from, void* to, size_t bytes,
                         Direction direction);
-  // to[i * pitch + j] = from[i], i < rows, j < n, n >= 2. `from` may be the last elements of those
-  // rows * pitch. May write up to kReplicateOverrun bytes past the end.
+  // to[i * pitch + j] = from[i], i < rows, j < n, n >= 2. `from` may be the last `rows` elements of the
+  // rows * pitch destination elements. May write up to kReplicateOverrun bytes past the end.
   void (*replicate[kElementSizes])(const void* from, void* to, size_t rows, size_t n, size_t pitch);
 };
 

@@ -1,5 +1,8 @@
-// Conversions between storage formats and compute vectors. Half types are storage formats: widened to float32
-// on load, rounded once on store, with the same results on every target. Re-included per target.
+// Loads and stores compute vectors in each storage format. Half types are storage formats: widened to float32
+// on load, rounded once on store. Re-included per target.
+//
+// One vector of a storage format holds the elements of kParts compute vectors, its parts. How elements are
+// distributed over the parts depends on the format, so load_part() pairs with store_parts().
 #if defined(MSELOSS_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MSELOSS_LANES_INL_H_
 #undef MSELOSS_LANES_INL_H_
@@ -12,35 +15,17 @@
 #include <type_traits>
 #include <utility>
 
+#include "cpu/kernels/half_bits-inl.h"
 #include "cpu/kernels/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
-
-// Whether the target has IEEE float16 conversions (Highway 1.0.3 truncates where it emulates them) and a
-// fused multiply-add that rounds once.
-#undef MSELOSS_NATIVE_FLOAT16
-#undef MSELOSS_NATIVE_FMA
-#if (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2) || HWY_ARCH_ARM_A64
-#define MSELOSS_NATIVE_FLOAT16 1
-#define MSELOSS_NATIVE_FMA 1
-#else
-#define MSELOSS_NATIVE_FLOAT16 0
-#define MSELOSS_NATIVE_FMA 0
-#endif
-
-// One vector of the storage format holds the elements of kParts compute vectors, its parts. How elements are
-// distributed over the parts depends on the format, so load_part() pairs with store_parts().
-template <int kPart>
-using Part = std::integral_constant<int, kPart>;
-
-// Calls f(Part<0>()), ..., f(Part<kCount - 1>()). Arrays of vectors stay in registers only if every index is
-// a constant before the compiler unrolls loops.
+// Calls f(Index<0>()), ..., f(Index<kCount - 1>()). Arrays of vectors stay in registers only if every index
+// is a constant before the compiler unrolls loops.
 template <int kCount, class F>
 HWY_INLINE void unrolled(const F& f) {
-  const auto each = [&]<int... k>(std::integer_sequence<int, k...>) MSELOSS_INLINE { (f(Part<k>()), ...); };
+  const auto each = [&]<int... k>(std::integer_sequence<int, k...>) MSELOSS_INLINE { (f(Index<k>()), ...); };
   each(std::make_integer_sequence<int, kCount>());
 }
 
@@ -60,7 +45,7 @@ struct SameStorage {
     hn::StoreU(v, d, to);
   }
   template <class D>
-  static HWY_INLINE hn::Vec<D> load_part(Part<0>, D d, const Memory* from) {
+  static HWY_INLINE hn::Vec<D> load_part(Index<0>, D d, const Memory* from) {
     return hn::LoadU(d, from);
   }
   template <bool kNonTemporal, class D>
@@ -91,7 +76,7 @@ struct HalfStorage {
     hn::StoreU(Bits::narrow(d, v), d16, to);
   }
   template <int kPart, class D>
-  static HWY_INLINE hn::Vec<D> load_part(Part<kPart> part, D d, const Memory* from) {
+  static HWY_INLINE hn::Vec<D> load_part(Index<kPart> part, D d, const Memory* from) {
 #if HWY_TARGET == HWY_SCALAR
     (void)part;
     return load(d, from);
@@ -123,7 +108,7 @@ struct SinglePart : S {
   static constexpr int kParts = 1;
 
   template <class D>
-  static HWY_INLINE hn::Vec<D> load_part(Part<0>, D d, const typename S::Memory* from) {
+  static HWY_INLINE hn::Vec<D> load_part(Index<0>, D d, const typename S::Memory* from) {
     return S::load(d, from);
   }
   template <bool kNonTemporal, class D>
@@ -132,153 +117,6 @@ struct SinglePart : S {
     S::store(d, v[0], to);
   }
 };
-
-// Lanes are below 2^16, so saturation has no effect.
-template <class D>
-HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> low_halves(D, hn::Vec<hn::RebindToUnsigned<D>> bits) {
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
-  return hn::TruncateTo(hn::Rebind<uint16_t, D>(), bits);  // one instruction here
-#else
-  return hn::DemoteTo(hn::Rebind<uint16_t, D>(), hn::BitCast(hn::RebindToSigned<D>(), bits));
-#endif
-}
-
-struct BFloat16Bits {
-  static constexpr bool kInterleaved = true;  // the parts hold the elements of even and of odd index
-
-  template <class D>
-  static HWY_INLINE hn::Vec<D> widen(D d, hn::Vec<hn::Rebind<uint16_t, D>> half) {
-    const hn::RebindToUnsigned<D> du;
-    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, half)));
-  }
-  template <class D>
-  static HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> narrow(D d, hn::Vec<D> v) {
-    const hn::RebindToUnsigned<D> du;
-    const auto quiet = hn::Or(hn::BitCast(du, v), hn::Set(du, 0x400000u));
-    const auto all = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), quiet, rounded(d, v));
-    return low_halves(d, hn::ShiftRight<16>(all));
-  }
-
-#if HWY_TARGET != HWY_SCALAR
-  // One operation moves each element to the upper half of its lane.
-  template <int kPart, class D>
-  static HWY_INLINE hn::Vec<D> load_part(Part<kPart>, D d, const uint16_t* from) {
-    const hn::RebindToUnsigned<D> du;
-    const auto both = hn::BitCast(du, hn::LoadU(hn::Repartition<uint16_t, D>(), from));
-    return hn::BitCast(d, kPart == 0 ? hn::ShiftLeft<16>(both) : hn::And(both, hn::Set(du, 0xffff0000u)));
-  }
-  // For results of arithmetic on widened elements only: there, a NaN is quiet and its lower half zero.
-  template <class D>
-  static HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> narrow_parts(D d, const hn::Vec<D>* v) {
-    const hn::Repartition<uint16_t, D> d16;
-    const auto even = hn::ShiftRight<16>(rounded(d, v[0])), odd = rounded(d, v[1]);
-    return hn::OddEven(hn::BitCast(d16, odd), hn::BitCast(d16, even));
-  }
-#endif
-
- private:
-  // Rounds to the upper half of each lane; the caller drops the lower half. Not for arbitrary NaNs: one whose
-  // lower half is all ones could become an infinity.
-  template <class D>
-  static HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> rounded(D, hn::Vec<D> v) {
-    const hn::RebindToUnsigned<D> du;
-    const auto bits = hn::BitCast(du, v);
-    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
-    return hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), odd);
-  }
-};
-
-struct Float16Bits {
-  static constexpr bool kInterleaved = false;  // the parts hold the lower and the upper half
-
-#if MSELOSS_NATIVE_FLOAT16
-  template <class D>
-  static HWY_INLINE hn::Vec<D> widen(D d, hn::Vec<hn::Rebind<uint16_t, D>> half) {
-    return hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, D>(), half));
-  }
-  template <class D>
-  static HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> narrow(D d, hn::Vec<D> v) {
-    (void)d;
-    return hn::BitCast(hn::Rebind<uint16_t, D>(), hn::DemoteTo(hn::Rebind<hwy::float16_t, D>(), v));
-  }
-#else
-  template <class D>
-  static HWY_INLINE hn::Vec<D> widen(D d, hn::Vec<hn::Rebind<uint16_t, D>> half) {
-    const hn::RebindToUnsigned<D> du;
-    const auto bits = hn::PromoteTo(du, half);
-    const auto magnitude = hn::And(bits, hn::Set(du, 0x7fffu));
-    const auto sign = hn::ShiftLeft<16>(hn::Xor(bits, magnitude));
-    // Exponent and fraction move to float32's positions with the exponent 112 too low; the product is exact
-    // and also normalises subnormals.
-    const auto placed = hn::BitCast(d, hn::ShiftLeft<13>(magnitude));
-    const auto finite = hn::BitCast(du, hn::Mul(placed, hn::Set(d, 0x1p112f)));
-    const auto special = hn::Or(hn::ShiftLeft<13>(magnitude), hn::Set(du, 0x7f800000u));
-    const hn::RebindToSigned<D> di;
-    const auto is_special = hn::RebindMask(du, hn::Gt(hn::BitCast(di, magnitude), hn::Set(di, 0x7bff)));
-    return hn::BitCast(d, hn::Or(sign, hn::IfThenElse(is_special, special, finite)));
-  }
-  template <class D>
-  static HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> narrow(D d, hn::Vec<D> v) {
-    const hn::RebindToUnsigned<D> du;
-    const hn::RebindToSigned<D> di;
-    const auto bits = hn::BitCast(du, v);
-    const auto magnitude = hn::And(bits, hn::Set(du, 0x7fffffffu));
-    const auto sign = hn::ShiftRight<16>(hn::Xor(bits, magnitude));
-    // Normal results: rebias and round in one addition; a carry out of the fraction increments the exponent.
-    const auto odd = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(du, 1u));
-    const auto rebiased = hn::Add(hn::Add(magnitude, hn::Set(du, 0xc8000fffu)), odd);
-    const auto normal = hn::ShiftRight<13>(rebiased);
-    // Subnormal results: their last bit weighs 2^-24, as that of 0.5f does, so the addition rounds.
-    const auto half = hn::Set(d, 0.5f);
-    const auto subnormal =
-        hn::Sub(hn::BitCast(du, hn::Add(hn::BitCast(d, magnitude), half)), hn::BitCast(du, half));
-    const auto signed_magnitude = hn::BitCast(di, magnitude);
-    const auto above = [&](int32_t limit) {
-      return hn::RebindMask(du, hn::Gt(signed_magnitude, hn::Set(di, limit)));
-    };
-    auto result = hn::IfThenElse(above(0x387fffff), normal, subnormal);
-    result = hn::IfThenElse(above(0x477fffff), hn::Set(du, 0x7c00u), result);
-    result = hn::IfThenElse(above(0x7f800000), hn::Set(du, 0x7e00u), result);
-    return low_halves(d, hn::Or(result, sign));
-  }
-#endif
-
-#if HWY_TARGET != HWY_SCALAR
-  template <int kPart, class D>
-  static HWY_INLINE hn::Vec<D> load_part(Part<kPart>, D d, const uint16_t* from) {
-    return widen(d, hn::LoadU(hn::Rebind<uint16_t, D>(), from + kPart * hn::Lanes(d)));
-  }
-  template <class D>
-  static HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> narrow_parts(D d, const hn::Vec<D>* v) {
-    return hn::Combine(hn::Repartition<uint16_t, D>(), narrow(d, v[1]), narrow(d, v[0]));
-  }
-#endif
-};
-
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
-// For processors with an instruction that rounds two vectors. It flushes subnormals to zero; vectors that
-// hold any use the integer conversion.
-struct NativeBFloat16Bits : BFloat16Bits {
-  template <class D>
-  static HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> narrow_parts(D d, const hn::Vec<D>* v) {
-    if constexpr (hn::MaxLanes(d) == 16) {
-      constexpr int kSubnormal = 0x20;
-      const bool none = _kortestz_mask16_u8(_mm512_fpclass_ps_mask(v[0].raw, kSubnormal),
-                                            _mm512_fpclass_ps_mask(v[1].raw, kSubnormal));
-      if (HWY_LIKELY(none)) {
-        alignas(64) static constexpr uint16_t kEvenOdd[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
-                                                              21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
-                                                              11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-        __m512i halves;
-        asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(halves) : "v"(v[1].raw), "v"(v[0].raw));
-        return hn::Vec<hn::Repartition<uint16_t, D>>{
-            _mm512_permutexvar_epi16(_mm512_load_si512(kEvenOdd), halves)};
-      }
-    }
-    return BFloat16Bits::narrow_parts(d, v);
-  }
-};
-#endif
 
 template <DType kDType>
 using DTypeConstant = std::integral_constant<DType, kDType>;

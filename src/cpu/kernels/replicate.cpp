@@ -17,11 +17,11 @@
 #define MSELOSS_REPLICATE_CPP_
 namespace mseloss::cpu {
 
-constexpr size_t kBlockBytes = 16;                 // of a byte shuffle: every target has it for 16 bytes
-constexpr size_t kShuffleBytes = 2 * kBlockBytes;  // shorter rows are shuffled, others are stored as vectors
+constexpr size_t kBlockBytes = 16;                 // every target has byte shuffles of 16 bytes
+constexpr size_t kShuffleBytes = 2 * kBlockBytes;  // rows below this are made by shuffles, others by Set()
 
-// Byte shuffles that replicate each kSize-byte element of one block n times: n output blocks, as the source
-// byte of each of their bytes. The tables of all n follow each other.
+// Shuffle indices that replicate each kSize-byte element of one block n times: for each of the n output
+// blocks, the source byte of each of its bytes. The tables for n = 2, 3, ... are stored consecutively.
 template <size_t kSize>
 struct ReplicateTables {
   static constexpr size_t kMaxRow = kShuffleBytes / kSize - 1;
@@ -47,8 +47,6 @@ HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
-
-constexpr size_t kPrefetchBytes = 8192;
 
 // Rows of at least one vector; without kLong, of at most two.
 template <bool kLong, class D>
@@ -99,7 +97,7 @@ void replicate(const void* from_bytes, void* to_bytes, size_t rows, size_t n, si
     size_t r = 0;
     const auto full_blocks = [&](auto blocks) MSELOSS_INLINE {
       for (; r + kBlock <= rows; r += kBlock) {
-        __builtin_prefetch(from + r + kPrefetchBytes / sizeof(T));
+        __builtin_prefetch(from + r + kPackPrefetchBytes / sizeof(T));
         shuffle(from + r, r, blocks);
       }
     };

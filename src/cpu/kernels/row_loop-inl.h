@@ -26,10 +26,10 @@ inline constexpr size_t kMaxVector = S::kParts* hn::MaxLanes(hn::ScalableTag<typ
 template <class S>
 inline constexpr size_t kMaxUnrolled = kUnroll* kMaxVector<S>;
 
-// Prefetch distances. Half types and shorter rows prefetch: on a Xeon, the hardware prefetchers alone left a
-// fifth of half types' bandwidth unused, and they restart with each row. Long rows of float32 and float64 do
-// not: with it, float32 from L3 takes a Zen 5 a fifth longer. Half types prefetch further ahead unless they
-// store to the caches: their sums from L3 are 1.3 times as fast for it.
+// Prefetch distances. Half types and rows below kLongRowBytes are prefetched: hardware prefetchers restart
+// with each row and, on a Xeon, left a fifth of the bandwidth of half types unused. Long rows of float32 and
+// float64 are not: prefetching slows float32 in L3 by a fifth (Zen 5). Half types use the far distance unless
+// they store to the caches; it makes their sums from L3 1.3 times as fast.
 inline constexpr size_t kPrefetchBytes = 2048, kFarPrefetchBytes = 8192, kLongRowBytes = 16384;
 
 // One unrolled iteration's worth of copies of a broadcast element.
@@ -49,8 +49,8 @@ class BroadcastVector {
   HWY_ALIGN Memory copies_[kMaxUnrolled<S>];
 };
 
-// One row of an input. A broadcast element is read from its copies again and again: a load that hits L1 costs
-// less than a second version of every kernel.
+// One row of an input. A broadcast element is loaded repeatedly from its copies in L1, which avoids a second
+// version of every kernel.
 template <class S>
 class RowInput {
  public:
@@ -67,25 +67,26 @@ class RowInput {
   template <size_t kPrefetch, class P, class D>
   HWY_INLINE hn::Vec<D> load_part(P part, D d, size_t i, size_t k) const {
     const Memory* at = from_ + (i & mask_) + k * S::kParts * hn::Lanes(d);
-    const bool new_line = k * S::kParts * hn::Lanes(d) * sizeof(Memory) % 64 == 0;
+    const bool new_line = k * S::kParts * hn::Lanes(d) * sizeof(Memory) % kLineBytes == 0;
     if (kPrefetch != 0 && P::value == 0 && new_line) hwy::Prefetch(at + kPrefetch / sizeof(Memory));
     return S::load_part(part, d, at);
   }
   // The tail: `count` elements from element i, padded with zeros.
   template <class D>
   HWY_INLINE hn::Vec<D> load_tail(D d, size_t i, size_t count) const {
-    HWY_ALIGN Memory tail[kMaxVector<S>] = {};
-    std::memcpy(tail, from_ + (i & mask_), count * sizeof(Memory));
-    return S::load(d, tail);
+    return S::load(d, Tail(from_ + (i & mask_), count).elements);
   }
   template <class P, class D>
   HWY_INLINE hn::Vec<D> load_tail_part(P part, D d, size_t i, size_t count) const {
-    HWY_ALIGN Memory tail[kMaxVector<S>] = {};
-    std::memcpy(tail, from_ + (i & mask_), count * sizeof(Memory));
-    return S::load_part(part, d, tail);
+    return S::load_part(part, d, Tail(from_ + (i & mask_), count).elements);
   }
 
  private:
+  struct Tail {
+    HWY_INLINE Tail(const Memory* from, size_t count) { std::memcpy(elements, from, count * sizeof(Memory)); }
+    HWY_ALIGN Memory elements[kMaxVector<S>] = {};
+  };
+
   const Memory* from_;
   size_t mask_;
 };
@@ -93,16 +94,22 @@ class RowInput {
 // Row `r` of an input.
 template <class S>
 HWY_INLINE RowInput<S> row_input(const RowBlock& block, int input, size_t r, BroadcastVector<S>* copies) {
-  const auto* first = static_cast<const typename S::Memory*>(block.in[input]);
-  return RowInput<S>(first + static_cast<ptrdiff_t>(r) * block.in_pitch[input], block.strided[input], copies);
+  const auto* first = static_cast<const typename S::Memory*>(block.at[input]);
+  return RowInput<S>(first + static_cast<ptrdiff_t>(r) * block.pitch[input], block.strided[input], copies);
+}
+
+// Row `r` of the output.
+template <class S>
+HWY_INLINE void* output_row(const RowBlock& block, size_t r) {
+  return static_cast<typename S::Memory*>(block.at[kOut]) + static_cast<ptrdiff_t>(r) * block.pitch[kOut];
 }
 
 enum class Store { kNone, kCached, kNonTemporal };
 
 // What a loop over a row does.
-// kRow: the last full vector, and before aligned stores the first, may overlap others, except that nothing is
-// stored over what a non-temporal store wrote. kShortRow: the same for rows of a few vectors, without
-// unrolling. kSum: every element is visited once; head and tail go through buffers padded with zeros.
+// kRow: the last vector, and with aligned stores also the first, may overlap its neighbour, but no element
+// written by a non-temporal store is written again. kShortRow: the same without unrolling, for rows of a few
+// vectors. kSum: every element is visited once; head and tail pass through zero-padded buffers.
 enum class Loop { kRow, kShortRow, kSum };
 
 // Calls f(k, load) for each compute vector of a row, where load(input) returns the vector of that RowInput
@@ -115,28 +122,28 @@ HWY_INLINE void transform_row(D d, void* to, size_t n, const F& f) {
   Memory* out = static_cast<Memory*>(to);
 
   // The parts of one storage vector; k is the index of the first.
-  const auto compute = [&]<int k>(Part<k>, V* v, const auto& load) MSELOSS_INLINE {
-    unrolled<S::kParts>([&]<int part>(Part<part>) MSELOSS_INLINE {
+  const auto compute = [&]<int k>(Index<k>, V* v, const auto& load) MSELOSS_INLINE {
+    unrolled<S::kParts>([&]<int part>(Index<part>) MSELOSS_INLINE {
       v[part] =
-          f(Part<k + part>(), [&](const auto& input) MSELOSS_INLINE { return load(Part<part>(), input); });
+          f(Index<k + part>(), [&](const auto& input) MSELOSS_INLINE { return load(Index<part>(), input); });
     });
   };
   const auto one = [&](V* v, size_t i) MSELOSS_INLINE {
-    compute(Part<0>(), v, [&](auto part, const auto& input) MSELOSS_INLINE {
+    compute(Index<0>(), v, [&](auto part, const auto& input) MSELOSS_INLINE {
       return input.template load_part<0>(part, d, i, 0);
     });
   };
-  const auto vectors = [&]<int kPrefetch, int kCount, bool kNonTemporal>(Part<kPrefetch>, Part<kCount>,
+  const auto vectors = [&]<int kPrefetch, int kCount, bool kNonTemporal>(Index<kPrefetch>, Index<kCount>,
                                                                          std::bool_constant<kNonTemporal>,
                                                                          size_t i) MSELOSS_INLINE {
     V v[kCount * S::kParts];
-    unrolled<kCount>([&]<int k>(Part<k>) MSELOSS_INLINE {
-      compute(Part<k * S::kParts>(), v + k * S::kParts, [&](auto part, const auto& input) MSELOSS_INLINE {
+    unrolled<kCount>([&]<int k>(Index<k>) MSELOSS_INLINE {
+      compute(Index<k * S::kParts>(), v + k * S::kParts, [&](auto part, const auto& input) MSELOSS_INLINE {
         return input.template load_part<kPrefetch>(part, d, i, k);
       });
     });
     if constexpr (kStore == Store::kNone) return;
-    unrolled<kCount>([&]<int k>(Part<k>) MSELOSS_INLINE {
+    unrolled<kCount>([&]<int k>(Index<k>) MSELOSS_INLINE {
       S::template store_parts<kNonTemporal>(d, v + k * S::kParts, out + i + k * vector);
     });
   };
@@ -148,7 +155,7 @@ HWY_INLINE void transform_row(D d, void* to, size_t n, const F& f) {
   };
   const auto tail = [&](size_t i, size_t count) MSELOSS_INLINE {
     V v[S::kParts];
-    compute(Part<0>(), v, [&](auto part, const auto& input) MSELOSS_INLINE {
+    compute(Index<0>(), v, [&](auto part, const auto& input) MSELOSS_INLINE {
       return input.load_tail_part(part, d, i, count);
     });
     if constexpr (kStore != Store::kNone) store_some(v, i, 0, count);
@@ -162,7 +169,7 @@ HWY_INLINE void transform_row(D d, void* to, size_t n, const F& f) {
     const size_t past = reinterpret_cast<uintptr_t>(out) / sizeof(Memory) % vector;
     head = HWY_MIN(n, (vector - past) % vector);
   }
-  constexpr Part<kLoop == Loop::kSum ? kSumUnroll / S::kParts : kUnroll> kIteration;
+  constexpr Index<kLoop == Loop::kSum ? kSumUnroll / S::kParts : kUnroll> kIteration;
   const bool overlap = kLoop != Loop::kSum && n >= vector;
   // Head and tail are computed before anything is stored: the stores may overwrite their inputs.
   V first[S::kParts] = {}, last[S::kParts] = {};
@@ -181,26 +188,26 @@ HWY_INLINE void transform_row(D d, void* to, size_t n, const F& f) {
     if constexpr (kNonTemporal) {
       // Only full cache lines get non-temporal stores: a line written half by them and half through the
       // caches costs half a microsecond.
-      constexpr size_t kLine = 64 / sizeof(Memory);
+      constexpr size_t kLine = kLineBytes / sizeof(Memory);
       const size_t past = reinterpret_cast<uintptr_t>(out) / sizeof(Memory) % kLine;
       const size_t lines_begin = (kLine - past) % kLine;
       lines_end = n - HWY_MIN(n, (past + n) % kLine);
-      for (; i < lines_begin && i + vector <= n; i += vector) vectors(prefetch, Part<1>(), kCached, i);
+      for (; i < lines_begin && i + vector <= n; i += vector) vectors(prefetch, Index<1>(), kCached, i);
     }
     if constexpr (kLoop != Loop::kShortRow) {
       for (; i + kIteration * vector <= lines_end; i += kIteration * vector) {
         vectors(prefetch, kIteration, kNonTemporal, i);
       }
     }
-    for (; i + vector <= lines_end; i += vector) vectors(prefetch, Part<1>(), kNonTemporal, i);
+    for (; i + vector <= lines_end; i += vector) vectors(prefetch, Index<1>(), kNonTemporal, i);
     if constexpr (kNonTemporal) {
-      for (; i + vector <= n; i += vector) vectors(prefetch, Part<1>(), kCached, i);
+      for (; i + vector <= n; i += vector) vectors(prefetch, Index<1>(), kCached, i);
     }
   };
   constexpr bool kHalf = sizeof(Memory) < sizeof(typename S::Compute);
-  constexpr Part<kHalf && kStore != Store::kCached ? kFarPrefetchBytes : kPrefetchBytes> kPrefetch;
+  constexpr Index<kHalf && kStore != Store::kCached ? kFarPrefetchBytes : kPrefetchBytes> kPrefetch;
   if (!kHalf && kLoop != Loop::kShortRow && n * sizeof(Memory) >= kLongRowBytes) {
-    full_vectors(Part<0>());
+    full_vectors(Index<0>());
   } else {
     full_vectors(kPrefetch);
   }

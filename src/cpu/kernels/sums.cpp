@@ -33,8 +33,9 @@ HWY_INLINE WideV square_error(WideV d, WideV square) {
 #if MSELOSS_NATIVE_FMA
   return hn::MulSub(d, d, square);
 #else
-  const auto replicate = hn::Mul(d, hn::Set(Wide(), 134217729.0));  // 2^27 + 1
-  const auto high = hn::Sub(replicate, hn::Sub(replicate, d)), low = hn::Sub(d, high);
+  // Veltkamp's splitting, Dekker's product.
+  const auto scaled = hn::Mul(d, hn::Set(Wide(), 134217729.0));  // 2^27 + 1
+  const auto high = hn::Sub(scaled, hn::Sub(scaled, d)), low = hn::Sub(d, high);
   const auto cross = hn::Mul(high, low);
   return hn::Add(hn::Add(hn::Add(hn::Sub(hn::Mul(high, high), square), cross), cross), hn::Mul(low, low));
 #endif
@@ -61,7 +62,7 @@ class Squares<float> {
   }
 
   template <int k>
-  HWY_INLINE void add(Part<k>, hn::Vec<D> difference) {
+  HWY_INLINE void add(Index<k>, hn::Vec<D> difference) {
 #if HWY_TARGET == HWY_SCALAR
     add_wide<2 * k>(hn::PromoteTo(Wide(), difference));
 #else
@@ -75,8 +76,8 @@ class Squares<float> {
     unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { pair[k] = hn::Add(sum_[2 * k], sum_[2 * k + 1]); });
     row->high = sum_of_lanes(hn::Add(hn::Add(pair[0], pair[1]), hn::Add(pair[2], pair[3])));
     row->low = 0;
-    // Additions that a term passes through: in a row one per unrolled iteration, the single vectors, head and
-    // tail; then the accumulators' tree (3) and the lanes.
+    // The largest number of additions that affect one term. Per row: one per unrolled iteration, up to
+    // kAccumulators - 1 single vectors, head and tail. Then 3 in the tree of accumulators and one per lane.
     const size_t in_row = n / (kAccumulators * hn::Lanes(D())) + kAccumulators - 1 + 2;
     const size_t additions = rows * in_row + 3 + hn::Lanes(Wide());
     row->error = kUnit * static_cast<double>(additions) * row->high * kSlack;
@@ -104,26 +105,22 @@ class Squares<double> {
   }
 
   template <int k>
-  HWY_INLINE void add(Part<k>, WideV d) {
+  HWY_INLINE void add(Index<k>, WideV d) {
     const auto square = hn::Mul(d, d);
-    const auto rest = two_sum(high_[k], square, &high_[k]);
-    low_[k] = hn::Add(low_[k], hn::Add(rest, square_error(d, square)));
+    const auto residual = two_sum(high_[k], square, &high_[k]);
+    low_[k] = hn::Add(low_[k], hn::Add(residual, square_error(d, square)));
   }
   HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
     unrolled<kAccumulators - 1>([&](auto k) MSELOSS_INLINE {
-      const auto rest = two_sum(high_[0], high_[k + 1], &high_[0]);
-      low_[0] = hn::Add(low_[0], hn::Add(low_[k + 1], rest));
+      const auto residual = two_sum(high_[0], high_[k + 1], &high_[0]);
+      low_[0] = hn::Add(low_[0], hn::Add(low_[k + 1], residual));
     });
     HWY_ALIGN double high[hn::MaxLanes(Wide())], low[hn::MaxLanes(Wide())];
     hn::Store(high_[0], Wide(), high);
     hn::Store(low_[0], Wide(), low);
     const size_t lanes = hn::Lanes(Wide());
     double sum = 0, rest = 0;
-    for (size_t i = 0; i < lanes; ++i) {
-      const double s = sum + high[i], bb = s - sum;
-      rest += ((sum - (s - bb)) + (high[i] - bb)) + low[i];
-      sum = s;
-    }
+    for (size_t i = 0; i < lanes; ++i) rest += mseloss::two_sum(sum, high[i], &sum) + low[i];
     row->high = sum;
     row->low = rest;
     const size_t in_row = n / (kAccumulators * lanes) + kAccumulators - 1 + 2;
@@ -144,7 +141,7 @@ void sum(const RowBlock& block, RowSum* out) {
   BroadcastVector<S> x_copies, y_copies;
   Squares<typename S::Compute> squares;
   for (size_t r = 0; r < block.rows; ++r) {
-    const auto x = row_input<S>(block, 1, r, &x_copies), y = row_input<S>(block, 2, r, &y_copies);
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
     transform_row<S, Store::kNone, Loop::kSum>(hn::ScalableTag<typename S::Compute>(), nullptr, block.n,
                                                [&, x, y](auto k, auto load) MSELOSS_INLINE {
                                                  const auto difference = hn::Sub(load(x), load(y));
@@ -156,16 +153,16 @@ void sum(const RowBlock& block, RowSum* out) {
 }
 
 template <class S, Store kStore>
-void grad_sum(const RowBlock& block, RowSum* out) {
+void grad_and_sum(const RowBlock& block, RowSum* out) {
   using T = typename S::Compute;
   const hn::ScalableTag<T> d;
   const auto scale = hn::Set(d, static_cast<T>(block.scale));
   BroadcastVector<S> g_copies, x_copies, y_copies;
-  const auto g = RowInput<S>(block.in[0], false, &g_copies).load(d, 0);
+  const auto g = RowInput<S>(block.at[kGradOutput], false, &g_copies).load(d, 0);
   Squares<T> squares;
   for (size_t r = 0; r < block.rows; ++r) {
-    const auto x = row_input<S>(block, 1, r, &x_copies), y = row_input<S>(block, 2, r, &y_copies);
-    void* to = static_cast<typename S::Memory*>(block.out) + static_cast<ptrdiff_t>(r) * block.out_pitch;
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
+    void* to = output_row<S>(block, r);
     transform_row<S, kStore, Loop::kSum>(d, to, block.n, [&, x, y](auto k, auto load) MSELOSS_INLINE {
       const auto difference = hn::Sub(load(x), load(y));
       squares.add(k, difference);
@@ -216,7 +213,7 @@ void exact_sum(const RowBlock& block, uint64_t* limb_array, double* special) {
   const size_t parts = (block.n + kExactBlock - 1) / kExactBlock;
   for (size_t part = 0; part < block.rows * parts; ++part) {
     const size_t r = part / parts, first = part % parts * kExactBlock;
-    const auto x = row_input<S>(block, 1, r, &x_copies), y = row_input<S>(block, 2, r, &y_copies);
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
     const size_t n = HWY_MIN(kExactBlock, block.n - first);
     auto largest = hn::Zero(wide), smallest = hn::Set(wide, 1.0), total = hn::Zero(wide);
     for (size_t i = 0; i < n; i += lanes) {
@@ -262,8 +259,8 @@ static void fill_sums(Kernels* kernels, bool native_bfloat16) {
     using S = decltype(storage);
     constexpr int i = static_cast<int>(kDType);
     kernels->sum[i] = &sum<S>;
-    kernels->grad_sum[i][0] = &grad_sum<S, Store::kCached>;
-    kernels->grad_sum[i][1] = &grad_sum<S, Store::kNonTemporal>;
+    kernels->grad_and_sum[i][0] = &grad_and_sum<S, Store::kCached>;
+    kernels->grad_and_sum[i][1] = &grad_and_sum<S, Store::kNonTemporal>;
     kernels->exact_sum[i] = &exact_sum<S>;
   });
 }

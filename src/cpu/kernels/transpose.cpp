@@ -87,7 +87,7 @@ template <class D>
 HWY_INLINE void stage_and_transpose(D d, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,
                                     ptrdiff_t to_stride, size_t rows) {
   using T = hn::TFromD<D>;
-  constexpr size_t kBlock = 16 / sizeof(T), kPitch = kStage<T> + 64 / sizeof(T);
+  constexpr size_t kBlock = 16 / sizeof(T), kPitch = kStage<T> + kLineBytes / sizeof(T);
   HWY_ALIGN T stage[hn::MaxLanes(D()) * kPitch];
   const hn::CappedTag<T, kStage<T>> wide;
   for (size_t first = 0, last = rows - kStage<T>;; first = HWY_MIN(first + kStage<T>, last)) {
@@ -112,9 +112,9 @@ HWY_INLINE void with_lanes(D d, size_t lanes, const F& f) {
   f(d);
 }
 
-// Calls f(part, j) for panels that cover all columns, at least a 16-byte block of them: panels of part's
-// lanes from column j, where part is d or a narrower tag. The last panel is as narrow as possible and may
-// overlap the one before.
+// Divides the columns (at least a 16-byte block of them) into panels and calls f(tag, j) for each: a panel
+// consists of Lanes(tag) columns from column j, where tag is d or a narrower one. The last panel is as narrow
+// as possible and may overlap its predecessor.
 template <class D, class F>
 HWY_INLINE void for_each_panel(D d, size_t columns, const F& f) {
   constexpr size_t kBlock = 16 / sizeof(hn::TFromD<D>);
@@ -126,8 +126,6 @@ HWY_INLINE void for_each_panel(D d, size_t columns, const F& f) {
     with_lanes(d, lanes, [&](auto part) MSELOSS_INLINE { f(part, j); });
   }
 }
-
-constexpr size_t kPrefetchBytes = 8192;
 
 // Transposes rows x columns elements, at least a block of columns, in panels; the last panel in each
 // direction may overlap the one before. Reads a full block even of fewer rows: the memory past them must be
@@ -145,10 +143,10 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
     const auto by_rows = [&](auto non_temporal) MSELOSS_INLINE {
       for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
         for_each_panel(d, columns, [&](auto part, size_t j) MSELOSS_INLINE {
-          if (direction == Direction::kPack && i % (64 / sizeof(T)) == 0) {
+          if (direction == Direction::kPack && i % (kLineBytes / sizeof(T)) == 0) {
             for (size_t k = 0; k < hn::Lanes(part); ++k) {
               __builtin_prefetch(from + static_cast<ptrdiff_t>(j + k) * from_stride + i +
-                                 kPrefetchBytes / sizeof(T));
+                                 kPackPrefetchBytes / sizeof(T));
             }
           }
           transpose_panel<decltype(non_temporal)::value>(
@@ -158,13 +156,13 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
         if (i == last_i) return;
       }
     };
-    const bool lines = columns * sizeof(T) % 64 == 0 && to_stride * sizeof(T) % 64 == 0 &&
-                       reinterpret_cast<uintptr_t>(to) % 64 == 0;
+    const bool lines = columns * sizeof(T) % kLineBytes == 0 && to_stride * sizeof(T) % kLineBytes == 0 &&
+                       reinterpret_cast<uintptr_t>(to) % kLineBytes == 0;
     return direction == Direction::kUnpackNonTemporal && lines ? by_rows(std::true_type())
                                                                : by_rows(std::false_type());
   }
   const size_t prefetch =
-      HWY_MIN(HWY_MAX(lanes, kPrefetchBytes / (rows * sizeof(T)) / lanes * lanes), columns);
+      HWY_MIN(HWY_MAX(lanes, kPackPrefetchBytes / (rows * sizeof(T)) / lanes * lanes), columns);
   for_each_panel(d, columns, [&](auto part, size_t j) MSELOSS_INLINE {
     const auto* column = from + static_cast<ptrdiff_t>(j) * from_stride;
     // The hardware prefetchers do not follow this pattern. Into L2: in L1, columns whose stride is a power of
@@ -172,7 +170,7 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
     for (size_t k = j + prefetch; k < j + prefetch + hn::Lanes(part); ++k) {
       const T* later = k < columns ? from + static_cast<ptrdiff_t>(k) * from_stride
                                    : next + static_cast<ptrdiff_t>(k - columns) * from_stride;
-      for (size_t i = 0; i < rows; i += 64 / sizeof(T)) __builtin_prefetch(later + i, 0, 2);
+      for (size_t i = 0; i < rows; i += kLineBytes / sizeof(T)) __builtin_prefetch(later + i, 0, 2);
     }
     if (rows < kStage<T>) {
       for (size_t i = 0;; i = HWY_MIN(i + kBlock, last_i)) {
@@ -186,7 +184,7 @@ HWY_INLINE void transpose_panels(D d, const hn::TFromD<D>* from, ptrdiff_t from_
   });
 }
 
-// The same for fewer columns than a block: each row is stored from a buffer as two copies of kHalf bytes that
+// Transposes fewer columns than a block: each row is stored from a buffer by two copies of kHalf bytes, which
 // may overlap.
 template <size_t kHalf, class D>
 HWY_INLINE void transpose_narrow(D block, const hn::TFromD<D>* from, ptrdiff_t from_stride, hn::TFromD<D>* to,

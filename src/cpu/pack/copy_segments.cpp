@@ -10,7 +10,6 @@ namespace {
 
 constexpr int64_t kMinInterleaveElements = 16;  // shorter rows are cheaper to transpose
 constexpr int64_t kStageRowBytes = 512;
-constexpr int64_t kLineBytes = 64, kPrefetchBytes = 8192;
 
 // Calls f(T()) with the unsigned integer type of `size` bytes.
 template <class F>
@@ -26,8 +25,8 @@ struct Block {
   int64_t rows, columns;
 };
 
-// What to prefetch during each row of a block: `lines` cache lines, `step` bytes apart; `row` bytes lead to
-// those of the next row.
+// Cache lines to prefetch during each row of a block: `lines` lines, `step` bytes apart; those of the next
+// row are `row` bytes further.
 struct Prefetch {
   ptrdiff_t row, step;
   int64_t lines;
@@ -115,6 +114,7 @@ void TilePacker::transpose_strided(const char* from, char* to, char* stage) cons
     const auto i = static_cast<size_t>(m), j = static_cast<size_t>(n);
     if (pack) {
       copy_strided_segments(strided, j, source, stage, row, m);
+      // kUnpack: the staging buffer is in L1 and needs no prefetch.
       transpose(&whole, 1, stage, pitch, sink, row.to, i, j, stage + kStageBytes, Direction::kUnpack);
     } else {
       const char* const end = source + ((m - 1) * row.from + n) * size_;
@@ -143,10 +143,10 @@ void TilePacker::copy_elements(const char* from, char* to) const {
     prefetch.lines = (std::abs(prefetch.step) * column.extent + kLineBytes - 1) / kLineBytes;
     prefetch.step = prefetch.step < 0 ? -kLineBytes : kLineBytes;
   }
-  // None if rows are closer together than the elements of a row: their lines are in use already.
+  // No prefetch if adjacent rows are closer together than adjacent elements: their lines are already cached.
   if (std::abs(prefetch.row) < std::abs(prefetch.step)) prefetch.lines = 0;
   const ptrdiff_t distance =
-      prefetch.lines == 0 ? 0 : prefetch.row * (kPrefetchBytes / (kLineBytes * prefetch.lines) + 1);
+      prefetch.lines == 0 ? 0 : prefetch.row * (kPackPrefetchBytes / (kLineBytes * prefetch.lines) + 1);
   with_element(size_, [&](auto element) {
     segments_.for_each([&](ptrdiff_t source, ptrdiff_t sink) {
       const char* later = (direction_ == Direction::kPack ? from + source : to + sink) + distance;

@@ -64,11 +64,13 @@ class SegmentList {
   static constexpr int kMaxSegments = 256;  // 4 KiB
 
   int size_;
-  PackDimension split_;  // the list covers `chunk_` indices of this dimension,
+  // The list holds the segments of all inner dimensions (inner_ segments) for chunk_ indices of split_. It
+  // repeats along the rest of split_ and along the outer dimensions.
+  PackDimension split_;
   int64_t chunk_;
-  int64_t inner_;  // each with the segments of all inner dimensions,
+  int64_t inner_;
   PackDimension outer_[kMaxRank];
-  int outer_count_;  // and none of the outer ones
+  int outer_count_;
   Segment segments_[kMaxSegments];
 };
 

@@ -7,7 +7,7 @@
 namespace mseloss::cpu {
 namespace {
 
-constexpr int64_t kMinRepeatBytes = 256;          // smaller blocks are cheaper to pack repeatedly
+constexpr int64_t kMinReplicateBytes = 256;       // smaller blocks are cheaper to pack repeatedly
 constexpr int64_t kMinTransposeElements = 32;     // smaller blocks are cheaper element by element
 constexpr int64_t kMinStridedSide = 8;            // elements, of a strided block to be transposed
 constexpr int64_t kShortLoop = 4, kLongLoop = 8;  // iterations
@@ -66,7 +66,7 @@ void TilePacker::merge_dimensions(int rank, const int64_t* extent, const int64_t
   for (int d = rank; d-- > 0;) {
     if (extent[d] == 1) continue;
     PackDimension next{extent[d], operand[d], packed[d]};
-    if (operand[d] == 0 && packed[d] > 1 && extent[d] * packed[d] * size_ >= kMinRepeatBytes) {
+    if (operand[d] == 0 && packed[d] > 1 && extent[d] * packed[d] * size_ >= kMinReplicateBytes) {
       repeat_[repeats_++] = next;
       continue;
     }
@@ -125,8 +125,9 @@ void TilePacker::choose_kind() {
   }
 }
 
-// The inner loop runs along the operand's shortest stride, to reuse its cache lines, unless that loop is too
-// short; the outer loop along the long dimension with the next shortest stride, or else the longest.
+// The inner loop runs along the operand's smallest stride, to reuse its cache lines, unless that dimension is
+// too short. The outer loop runs along the dimension with the next smallest stride among those of at least
+// kLongLoop iterations, or along the longest one if there is none.
 void TilePacker::choose_element_block() {
   kind_ = Kind::kElements;
   column_ = -1;

@@ -19,6 +19,7 @@ class TilePacker {
   void prepare(Direction direction, int rank, const int64_t* extent, const int64_t* operand,
                const int64_t* packed, int size);
   bool fits(int rank, const int64_t* extent) const;
+  // Copies one tile in the prepared direction. `stage` has kStageBytes.
   void copy(const char* from, char* to, char* stage) const;
 
  private:
@@ -57,7 +58,7 @@ class TilePacker {
   int size_;
   Direction direction_;
   Kind kind_;
-  int64_t rows_, copies_, pitch_;  // replicate_elements(): elements, copies of each, distance in elements
+  int64_t rows_, copies_, pitch_;  // replicate_elements(): source elements, copies of each, row pitch
   int rank_;
   PackDimension dims_[kMaxRank];  // merged where adjacent on both sides; the packed tile's innermost first
   int repeats_;

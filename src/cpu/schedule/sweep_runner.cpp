@@ -6,9 +6,6 @@ namespace mseloss::cpu {
 
 template <class F>
 void SweepRunner::in_parts(const RowBlock& block, size_t length, F f) {
-  const auto at = [this](const void* first, ptrdiff_t elements) {
-    return first == nullptr ? nullptr : static_cast<const char*>(first) + elements * size_;
-  };
   const size_t columns = std::min(block.n, length), rows = length / columns;
   RowBlock part = block;
   for (size_t r = 0; r < block.rows; r += rows) {
@@ -16,11 +13,10 @@ void SweepRunner::in_parts(const RowBlock& block, size_t length, F f) {
     for (size_t c = 0; c < block.n; c += columns) {
       part.n = std::min(columns, block.n - c);
       const auto row = static_cast<ptrdiff_t>(r), column = static_cast<ptrdiff_t>(c);
-      for (int i = 0; i < 3; ++i) {
-        part.in[i] = at(block.in[i], row * block.in_pitch[i] + (block.strided[i] ? column : 0));
+      for (int o = 0; o < kOperands; ++o) {
+        const ptrdiff_t elements = row * block.pitch[o] + (block.strided[o] ? column : 0);
+        if (block.at[o] != nullptr) part.at[o] = static_cast<char*>(block.at[o]) + elements * size_;
       }
-      part.out = const_cast<char*>(at(block.out, row * block.out_pitch + column));
-      part.loss = const_cast<char*>(at(block.loss, row * block.loss_pitch + column));
       f(part);
     }
   }
@@ -36,24 +32,24 @@ void SweepRunner::operator()(const RowBlock& block) {
     case Sweep::kLoss:
       kernels_.loss[dtype_][width_of(block.n * size_)](block);
       return;
-    case Sweep::kGradLoss:
+    case Sweep::kGradAndLoss:
       in_parts(block, kL1Elements, [this](const RowBlock& part) {
         const int width = width_of(part.n * size_);
         kernels_.grad[dtype_][width](part);
         RowBlock loss = part;
-        loss.out = part.loss;
-        loss.out_pitch = part.loss_pitch;
+        loss.at[kOut] = part.at[kLossOut];
+        loss.pitch[kOut] = part.pitch[kLossOut];
         kernels_.loss[dtype_][width](loss);
       });
       return;
     case Sweep::kFastSum:
-    case Sweep::kGradSum:
+    case Sweep::kGradAndSum:
       in_parts(block, kSumBlock, [this](const RowBlock& part) {
         RowSum sum;
         if (sweep_ == Sweep::kFastSum) {
           kernels_.sum[dtype_](part, &sum);
         } else {
-          kernels_.grad_sum[dtype_][non_temporal_](part, &sum);
+          kernels_.grad_and_sum[dtype_][non_temporal_](part, &sum);
         }
         SumAccess::add_fast(sum_, sum, part.n * part.rows);
       });

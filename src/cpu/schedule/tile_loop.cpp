@@ -98,8 +98,7 @@ class TileLoop {
     kernels().convert[static_cast<int>(from_dtype)][static_cast<int>(to_dtype)](from, to, packed_numel_);
   }
 
-  // Where the kernels access operand o, and with which strides.
-  char* kernel_address(int o) const { return tiling_.direct[o] ? address_[o] : packed_[o]; }
+  // With which strides the kernels access operand o.
   const int64_t* kernel_strides(int o) const { return tiling_.direct[o] ? plan_.stride[o] : packed_stride_; }
 
   void compute() {
@@ -110,30 +109,23 @@ class TileLoop {
     block.n = 1;
     for (int d = tiling_.row_dim; d < plan_.rank; ++d) block.n *= extent_[d];
     block.rows = row_dim < 0 ? 1 : extent_[row_dim];
-    const auto pitch = [&](int o) { return row_dim < 0 || !has(plan_, o) ? 0 : kernel_strides(o)[row_dim]; };
-    for (const int o : {kGradOutput, kInput, kTarget}) {
-      block.strided[o] = has(plan_, o) && kernel_strides(o)[inner] != 0;
-      block.in_pitch[o] = pitch(o);
-    }
-    block.out_pitch = pitch(kOut);
-    block.loss_pitch = pitch(kLossOut);
-    char* at[kOperands];
-    int64_t step[kMaxRank][kOperands];  // bytes from one block to the next along each dimension
-    for (int o = 0; o < kOperands; ++o) {
-      at[o] = has(plan_, o) ? kernel_address(o) : nullptr;
-      for (int d = 0; d < row_dim; ++d) step[d][o] = has(plan_, o) ? kernel_strides(o)[d] * size : 0;
-    }
+    int64_t step[kMaxRank][kOperands] = {};  // bytes from one block to the next along each dimension
+    for_each_operand(plan_, [&](int o) {
+      const int64_t* strides = kernel_strides(o);
+      block.at[o] = tiling_.direct[o] ? address_[o] : packed_[o];
+      block.strided[o] = strides[inner] != 0;
+      if (row_dim >= 0) block.pitch[o] = strides[row_dim];
+      for (int d = 0; d < row_dim; ++d) step[d][o] = strides[d] * size;
+    });
     int64_t index[kMaxRank] = {};
     for (;;) {
-      std::copy_n(at, 3, block.in);
-      block.out = at[kOut];
-      block.loss = at[kLossOut];
       runner_(block);
       int d = row_dim - 1;
       for (; d >= 0; --d) {
         const bool more = ++index[d] < extent_[d];
         const int64_t steps = more ? 1 : 1 - extent_[d];
-        for (int o = 0; o < kOperands; ++o) at[o] += steps * step[d][o];
+        for (int o = 0; o < kOperands; ++o)
+          block.at[o] = static_cast<char*>(block.at[o]) + steps * step[d][o];
         if (more) break;
         index[d] = 0;
       }
@@ -146,9 +138,9 @@ class TileLoop {
   SweepRunner& runner_;
   char* data_[kOperands];
   char* packed_[kOperands] = {};
-  char* unconverted_[kOperands] = {};  // packed, in the operand's own dtype where that differs
+  char* unconverted_[kOperands] = {};  // packed tile in the operand's own dtype; null if that is the plan's
   char* address_[kOperands] = {};
-  const char* held_[kOperands] = {};  // the part that packed_ holds
+  const char* held_[kOperands] = {};  // address of the operand's part that packed_ contains
   int64_t held_extent_[kOperands][kMaxRank];
   int64_t extent_[kMaxRank];
   int64_t packed_stride_[kMaxRank];

@@ -5,18 +5,16 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "mseloss/mseloss.h"
+#include "cpu/kernels/kernels.h"
 
 namespace mseloss::cpu {
 namespace {
 
-constexpr int64_t kLineBytes = 64;
-
-// Elements in dimensions first..last-1 of a tile.
-int64_t numel_of(const int64_t* tile, int first, int last) {
-  int64_t numel = 1;
-  for (int d = first; d < last; ++d) numel *= tile[d];
-  return numel;
+// The product of extents first..last-1 of a tile.
+int64_t product(const int64_t* tile, int first, int last) {
+  int64_t result = 1;
+  for (int d = first; d < last; ++d) result *= tile[d];
+  return result;
 }
 
 // A broadcast operand (inner stride 0) contributes one element per row and does not constrain the tile.
@@ -63,13 +61,13 @@ void choose_tile(const Plan& plan, Tiling* tiling) {
     for (int o = 0; o < kOperands; ++o) {
       if (has_inner_stride(plan, o)) cover(plan, o, width, tile);
     }
-    if (numel_of(tile, 0, plan.rank) <= budget) break;
+    if (product(tile, 0, plan.rank) <= budget) break;
   }
   // The rest of the budget goes to the innermost dimensions, in tiles of equal size, rounded to full cache
   // lines if they are long.
   const int64_t line = kLineBytes / size;
   for (int d = plan.rank; d-- > 0;) {
-    const int64_t most = std::min(plan.extent[d], budget / (numel_of(tile, 0, plan.rank) / tile[d]));
+    const int64_t most = std::min(plan.extent[d], budget / (product(tile, 0, plan.rank) / tile[d]));
     const int64_t count = (plan.extent[d] + most - 1) / most;
     tile[d] = (plan.extent[d] + count - 1) / count;
     if (count > 1 && tile[d] >= 4 * line) {
@@ -90,8 +88,8 @@ int first_contiguous_dimension(const Plan& plan, const Tiling& tiling, int opera
   return d;
 }
 
-// Chooses row_dim. Operands that are contiguous only over fewer dimensions are packed. Longer rows cost less,
-// but more operands have to be packed for them: the cheapest choice wins.
+// Chooses the row_dim of the lowest cost: longer rows cost less in the kernels, but operands that are
+// contiguous over fewer dimensions than a row spans have to be packed.
 void choose_rows(const Plan& plan, Tiling* tiling) {
   // In units of the time to copy one byte within L1; fitted to rows of 8 to 130 bytes on a Zen 5.
   constexpr int64_t kRowCost = 200, kBroadcastCost = 80, kSegmentCost = 40;
@@ -99,10 +97,11 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
   const int64_t size = size_of(plan.dtype);
   int first[kOperands];
   std::fill_n(first, kOperands, plan.rank);
-  const auto row_bytes = [&](int d) { return numel_of(tiling->tile_extent, d, plan.rank) * size; };
+  const auto row_bytes = [&](int d) { return product(tiling->tile_extent, d, plan.rank) * size; };
   for_each_operand(plan, [&](int o) {
     first[o] = first_contiguous_dimension(plan, *tiling, o);
-    // Packing visits the operand's cache lines in the operand's order, rows in the tile's.
+    // Packing reads the cache lines in the operand's order; direct access reads them in the order of the
+    // rows.
     if (first[o] == 0 || first[o] == plan.rank || row_bytes(first[o]) >= kLineBytes) return;
     if (std::abs(plan.stride[o][first[o] - 1]) * size > kNearBytes) first[o] = plan.rank;
   });
@@ -112,18 +111,17 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
       if (first[o] <= row_dim) {
         if (row_dim > 0 && !has_inner_stride(plan, o)) row += kBroadcastCost;
       } else {
-        const int64_t segments = has_inner_stride(plan, o) ? numel_of(tiling->tile_extent, 0, first[o]) : 1;
+        const int64_t segments = has_inner_stride(plan, o) ? product(tiling->tile_extent, 0, first[o]) : 1;
         copies += segments * kSegmentCost + tiling->tile_numel * size;
       }
     });
-    return numel_of(tiling->tile_extent, 0, row_dim) * row + copies;
+    return product(tiling->tile_extent, 0, row_dim) * row + copies;
   };
   // Non-temporal stores need long rows: operands that are contiguous only in shorter ones are packed.
   tiling->non_temporal_rows =
       tiling->non_temporal && first[kOut] < plan.rank && row_bytes(first[kOut]) >= kNonTemporalRowBytes;
-  const bool sums = plan.op != Op::kGrad && plan.reduction != Reduction::kNone;
   const int64_t min_bytes = tiling->non_temporal_rows ? kNonTemporalRowBytes
-                            : sums                    ? kDirectSumRowBytes
+                            : has_sum(plan)           ? kDirectSumRowBytes
                                                       : kDirectRowBytes;
   int64_t least = cost(0);
   for_each_operand(plan, [&](int o) {
@@ -154,7 +152,7 @@ void add_unit_dimension(Plan* plan) {
 Tiling make_tiling(const Plan& plan, bool non_temporal) {
   Tiling tiling{};
   choose_tile(plan, &tiling);
-  tiling.tile_numel = numel_of(tiling.tile_extent, 0, plan.rank);
+  tiling.tile_numel = product(tiling.tile_extent, 0, plan.rank);
   tiling.num_tiles = 1;
   for (int d = 0; d < plan.rank; ++d) {
     tiling.tile_counts[d] = (plan.extent[d] + tiling.tile_extent[d] - 1) / tiling.tile_extent[d];
@@ -163,64 +161,6 @@ Tiling make_tiling(const Plan& plan, bool non_temporal) {
   tiling.non_temporal = non_temporal;
   choose_rows(plan, &tiling);
   return tiling;
-}
-
-int thread_count(const Plan& plan, const Options& options) {
-  constexpr int64_t kGrainBytes = 256 * 1024;  // less is done before a second thread has started
-  static_assert(kOperands * size_of(DType::kFloat64) <= 64);
-  if (plan.numel < kGrainBytes / 64) return 1;
-  int64_t bytes = 0;
-  for_each_operand(plan, [&](int o) { bytes += size_of(plan.dtypes[o]); });
-  const int64_t most = options.threads > 0 ? options.threads : max_threads();
-  if (plan.numel > INT64_MAX / bytes) return static_cast<int>(most);
-  return static_cast<int>(std::clamp<int64_t>(plan.numel * bytes / kGrainBytes, 1, most));
-}
-
-// A large output that is followed by few other bytes is better off in the last-level cache, as long as that
-// holds all operands. General layouts, most of which do not visit every operand in the order of its
-// addresses, use the cache less well. docs/performance_method.md has the measurements.
-bool uses_non_temporal_stores(const Plan& plan, const Options& options) {
-  constexpr int64_t kMinOutputBytes = 8 << 20;
-  constexpr double kCacheBytes = 28 << 20, kGeneralCacheBytes = 18 << 20;
-  if (!has(plan, kOut) || options.store == Options::Store::kCached) return false;
-  if (options.store == Options::Store::kNonTemporal) return true;
-  if (plan.numel < kMinOutputBytes / size_of(plan.dtype)) return false;
-  double bytes[kOperands] = {}, all = 0;
-  for_each_operand(plan, [&](int o) {
-    bytes[o] = size_of(plan.dtypes[o]);
-    for (int d = 0; d < plan.rank; ++d) {
-      if (plan.stride[o][d] != 0) bytes[o] *= static_cast<double>(plan.extent[d]);
-    }
-    all += bytes[o];
-  });
-  return all >= 3 * bytes[kOut] ||
-         all >= (plan.layout == Layout::kGeneral ? kGeneralCacheBytes : kCacheBytes);
-}
-
-std::string explain(const Plan& given, const Options& options) {
-  if (given.numel == 0) return "no elements: nothing to do";
-  Plan plan = given;
-  add_unit_dimension(&plan);
-  const char* names[kOperands] = {"grad_output", "input", "target", "grad_input", "loss"};
-  std::string text = plan.layout == Layout::kDense  ? "dense"
-                     : plan.layout == Layout::kRows ? "rows"
-                                                    : "general";
-  text += ": " + std::to_string(plan.numel) + " elements as (";
-  for (int d = 0; d < plan.rank; ++d) text += (d == 0 ? "" : ", ") + std::to_string(plan.extent[d]);
-  text += ")";
-  if (plan.layout != Layout::kDense) {
-    const Tiling tiling = make_tiling(plan, uses_non_temporal_stores(plan, options));
-    text += " in tiles of (";
-    for (int d = 0; d < plan.rank; ++d) text += (d == 0 ? "" : ", ") + std::to_string(tiling.tile_extent[d]);
-    text += ")";
-    for (int o = 0; o < kOperands; ++o) {
-      if (has(plan, o))
-        text += std::string(", ") + names[o] + (tiling.direct[o] ? " directly" : " through a tile");
-    }
-  }
-  text += std::string(", ") + (uses_non_temporal_stores(plan, options) ? "non-temporal" : "cached") +
-          " stores, at most " + std::to_string(thread_count(plan, options)) + " threads, target " + target();
-  return text;
 }
 
 }  // namespace mseloss::cpu

@@ -2,21 +2,19 @@
 // own contiguous dimension.
 #pragma once
 
-#include <string>
-
 #include "plan/plan.h"
 
 namespace mseloss::cpu {
 
-// Size of one operand's packed tile. Short rows are replicated or gathered from a small tile in L1. Beside a
-// transposed operand the others want long rows, which the hardware prefetchers follow; the packed tiles of
-// all transposed operands together take a quarter of L2, within these limits.
+// Size of one operand's packed tile: small enough for L1, in which short rows are replicated or gathered. If
+// an operand is transposed, tiles are larger, so that the other operands have long rows, which hardware
+// prefetchers follow: the packed tiles of all transposed operands share a quarter of L2, within these limits.
 inline constexpr int64_t kTileBytes = 16 * 1024;
 inline constexpr int64_t kMinTransposedBytes = 128 * 1024, kMaxTransposedBytes = 512 * 1024;
 // Read at a time along a transposed operand's contiguous dimension.
 inline constexpr int64_t kSegmentBytes = 256;
 inline constexpr int64_t kLinePairBytes = 128;  // two cache lines, which prefetchers fetch together
-// Shorter rows are cheaper to pack; the sums' kernels want full vectors.
+// Shorter rows are cheaper to pack; the kernels of sums need longer rows to fill their vectors.
 inline constexpr int64_t kDirectRowBytes = 16, kDirectSumRowBytes = 64;
 // Below this length, the cached stores at both ends of a row cost more than non-temporal stores save.
 inline constexpr int64_t kNonTemporalRowBytes = 256;
@@ -28,8 +26,8 @@ struct Tiling {
   int64_t tile_numel;
   int row_dim;             // dimensions row_dim..rank-1 of a tile are contiguous for every direct operand
   bool direct[kOperands];  // the kernels access the operand itself, not a packed tile
-  bool non_temporal;       // the output uses non-temporal stores where they pay,
-  bool non_temporal_rows;  // and does so in rows that the kernels write directly
+  bool non_temporal;       // the output uses non-temporal stores, in the kernels or while it is unpacked
+  bool non_temporal_rows;  // the kernels write the output directly, with non-temporal stores
   int64_t row_padding;     // elements between rows of a packed tile, against cache set conflicts
 };
 
@@ -39,13 +37,5 @@ void add_unit_dimension(Plan* plan);
 
 // The plan's rank is at least 1.
 Tiling make_tiling(const Plan& plan, bool non_temporal);
-
-// How many threads pay, at most as many as the options allow.
-int thread_count(const Plan& plan, const Options& options);
-
-// Whether the output uses non-temporal stores.
-bool uses_non_temporal_stores(const Plan& plan, const Options& options);
-
-std::string explain(const Plan& plan, const Options& options);
 
 }  // namespace mseloss::cpu

@@ -1,4 +1,5 @@
-// Stand-in for CANN's CPU simulation: kernels run on the functional model, and memory of GmAlloc is all they may access.
+// Stand-in for CANN's CPU simulation: kernels run on the functional model, and memory of GmAlloc is all they
+// may access.
 #pragma once
 
 #include <cstdlib>

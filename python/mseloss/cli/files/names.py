@@ -37,5 +37,5 @@ def choose(path, names, name):
         return name
     known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") or "none"
     if name is None:
-        raise ContentError(f"name one of its arrays as {path}:NAME; it has {known}")
+        raise ContentError(f"expected one array; select one with {path}:NAME, it has {known}")
     raise ContentError(f"no array {name!r}; it has {known}")

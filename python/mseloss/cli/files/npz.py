@@ -171,7 +171,7 @@ def _keep(archive, file, old, without):
             size = regions[info.header_offset] - info.header_offset
             old.seek(info.header_offset)
             if size < _LOCAL.size or old.read(4) != zipfile.stringFileHeader:
-                raise ContentError(f"{info.filename}: not at its place in the archive")
+                raise ContentError(f"{info.filename}: its offset in the archive is wrong")
             if info.filename in without:
                 continue
             # zipfile would write such a name to the directory in another encoding than the local header's.

@@ -43,7 +43,7 @@ def write(spec, shape, dtype, name):
 
 @contextmanager
 def _named(path, context):
-    """Enters and exits `context` and names the file in exceptions from it, but not in those of the block."""
+    """Like `with context`, but converts exceptions of the context itself (not of the block) to FileError."""
     with naming(path, _FAILURE):
         value = context.__enter__()
     try:
@@ -77,7 +77,7 @@ def _replacing(path, suffix, name, shape, dtype):
             file.flush()
             os.fsync(file.fileno())
         if suffix != ".npy" and not _same(before, _state(real)):
-            raise ContentError("changed by another program in the meantime; left unchanged")
+            raise ContentError("another program changed the file; it was not overwritten")
         os.replace(part, real)
         _sync_folder(real.parent)
     finally:
