@@ -111,9 +111,9 @@ Status self_overlap_error(const Argument& out) {
 }
 
 Status overlap_error(const char* out, const char* other, bool exact_allowed) {
-  return Status::error(Code::kOverlap, "%s: expected memory that does not overlap %s%s, got an overlap", out,
-                       other,
-                       exact_allowed ? " or is identical to it (same address, strides and dtype)" : "");
+  return Status::error(Code::kOverlap, "%s: expected memory that does not overlap %s%s, got %s overlap", out,
+                       other, exact_allowed ? " or is identical to it (same address, strides and dtype)" : "",
+                       exact_allowed ? "a partial" : "an");
 }
 
 }  // namespace mseloss
