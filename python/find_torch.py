@@ -39,15 +39,15 @@ def version_of(folder):
 
 def main():
     spec = importlib.util.spec_from_file_location(
-        "build_step", HERE / "mseloss" / "torch" / "build_step.py"
+        "step_name", HERE / "mseloss" / "torch" / "step_name.py"
     )
-    build_step = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build_step)
+    step_name = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(step_name)
     given = [pathlib.Path(folder) for folder in sys.argv[1:]]
     found = {}
     for folder in given or candidates():
         if version := version_of(folder):
-            found.setdefault(build_step.module_name(version), folder)
+            found.setdefault(step_name.module_name(version), folder)
             if not given:
                 break
         elif given:

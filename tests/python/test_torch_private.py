@@ -7,7 +7,7 @@ import sys
 import pytest
 
 torch = pytest.importorskip("torch")
-from mseloss.torch import build_step, private  # noqa: E402
+from mseloss.torch import build_step, private, step_name  # noqa: E402
 
 NAMES = {
     "keys": "DispatchKey DispatchKeySet _dispatch_keys _dispatch_tls_local_include_set _current_level",
@@ -82,7 +82,7 @@ def test_missing_names_change_no_result(group):
 
 
 def test_module_names_have_the_release_only():
-    name = build_step.module_name
+    name = step_name.module_name
     assert name("2.13.0") == name("2.13.0+cpu") == name("2.13.0+cu130") == "_torch_step_2_13_0"
     assert name("2.14.0a0+git123") == "_torch_step_2_14_0a0_git123"
     assert name("2.14.0.dev20260101+cpu") != name("2.14.0.dev20260102+cpu")

@@ -11,25 +11,16 @@ from __future__ import annotations
 
 import os
 import pathlib
-import re
 import shlex
 import subprocess
 import sys
 import sysconfig
 import tempfile
 
+from mseloss.torch.step_name import module_name
+
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 SOURCE = PACKAGE / "torch" / "step_source"
-_RELEASE = re.compile(r"\d+\.\d+\.\d+")
-
-
-def module_name(version):
-    """The module for this `torch.__version__`, below `mseloss`.
-
-    The builds of one release ("+cpu", "+cu130") have the same interface; a development version has its own.
-    """
-    release = version.partition("+")[0]
-    return "_torch_step_" + re.sub(r"\W", "_", release if _RELEASE.fullmatch(release) else version)
 
 
 def command(torch_folder, version, output):

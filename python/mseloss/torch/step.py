@@ -8,7 +8,6 @@ import torch
 
 from mseloss import _core
 from mseloss.torch import derivatives
-from mseloss.torch.build_step import module_name
 from mseloss.torch.private import (
     DisableTorchFunction,
     SingleLevelFunction,
@@ -16,6 +15,7 @@ from mseloss.torch.private import (
     saved_tensors_hooks,
 )
 from mseloss.torch.readable import kernel_reads
+from mseloss.torch.step_name import module_name
 
 try:  # the C++ step, if it was built for this version of PyTorch
     compiled_loss = importlib.import_module(f"mseloss.{module_name(torch.__version__)}").mse_loss
