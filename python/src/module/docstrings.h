@@ -72,7 +72,7 @@ Example:
 )";
 
 inline constexpr const char* kLossAndGradSignature =
-    "def loss_and_grad(input, target, reduction='mean', *, grad_output=1.0, out=None)";
+    "def loss_and_grad(input, target, reduction='mean', *, grad_output=1.0, out=None, dtype=None)";
 inline constexpr const char* kLossAndGradDoc = R"(The loss and its gradient in one sweep over the inputs.
 
 The loss equals that of ``loss``. The gradient is its derivative with respect to ``input``, in the broadcast
@@ -85,10 +85,10 @@ Args:
         the others.
     out: the gradient's array: writable, of the broadcast shape. Unless reduction is ``"none"`` it may be
         one of the inputs (same memory and strides).
+    dtype: the loss's dtype. Default: the promoted dtype.
 
 Returns:
-    ``(loss, gradient)``, of the same kind as ``input``. The loss has the promoted dtype, the gradient the
-    dtype of ``input``.
+    ``(loss, gradient)``, of the same kind as ``input``. The gradient has the dtype of ``input``.
 
 Raises:
     TypeError: unsupported dtypes, or an object that is not an array in CPU memory.
@@ -142,7 +142,16 @@ Example:
 inline constexpr const char* kInfoDoc =
     R"(A dict of version, device, instruction-set targets, thread count and memory limit (bytes).
 
+``"torch_step"`` is ``"compiled"`` if mseloss.torch runs its training step in C++, ``"python"`` if it does not,
+and None until it is imported. ``"torch_threads"`` tells whether calls on PyTorch's tensors use PyTorch's
+threads: PyTorch is loaded and its C interface has them.
 ``"environment"`` lists one sentence for each environment variable whose value cannot be used.
+)";
+
+inline constexpr const char* kUseTorchThreadsDoc =
+    R"(Whether calls on PyTorch's tensors run on PyTorch's threads (the default) or on the library's own.
+
+Results do not depend on it. Without effect on PyTorch before 2.10, whose C interface has no threads.
 )";
 
 inline constexpr const char* kSetTargetDoc =

@@ -13,6 +13,7 @@
 #include "module/grad_part.h"
 #include "module/module.h"
 #include "plan/plan.h"
+#include "torch/threads.h"
 
 namespace mseloss::python {
 
@@ -34,6 +35,9 @@ struct Operands {
     x.read(input.ptr(), "input");
     y.read(target.ptr(), "target");
   }
+  // PyTorch is the one library with DLPack's exchange interface so far.
+  Options options() const { return x.kind() == ArrayKind::kExchange ? torch_options() : Options(); }
+
   Operands(nb::handle grad_output, nb::handle input, nb::handle target) : Operands(input, target) {
     g.read_or_scalar(grad_output.ptr(), "grad_output", x.dtype());
   }
@@ -72,8 +76,9 @@ nb::object grad(nb::handle grad_output, nb::handle input, nb::handle target, nb:
   const Reduction reduction = parse_reduction(reduction_name);
   const BroadcastShape shape(in.x, in.y, in.g);
   Output grad_input(out, shape.extents(), in.x.dtype(), in.x);
-  run(shape,
-      [&] { return mseloss::grad(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view()); });
+  run(shape, [&] {
+    return mseloss::grad(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view(), in.options());
+  });
   return grad_input.finish();
 }
 
@@ -90,22 +95,22 @@ nb::object loss(nb::handle input, nb::handle target, nb::handle reduction_name, 
     raise(PyExc_TypeError, "dtype: expected the dtype of out, %s, got %s", name_of(value.view().dtype),
           name_of(parse_dtype(dtype)));
   }
-  run(shape, [&] { return mseloss::loss(in.x.view(), in.y.view(), reduction, value.view()); });
+  run(shape, [&] { return mseloss::loss(in.x.view(), in.y.view(), reduction, value.view(), in.options()); });
   return value.finish(scalar);
 }
 
 nb::object loss_and_grad(nb::handle input, nb::handle target, nb::handle reduction_name,
-                         nb::handle grad_output, nb::handle out) {
+                         nb::handle grad_output, nb::handle out, nb::handle dtype) {
   Operands in(grad_output, input, target);
   const Reduction reduction = parse_reduction(reduction_name);
   const bool scalar = reduction != Reduction::kNone;
   const BroadcastShape shape = scalar ? BroadcastShape(in.x, in.y) : BroadcastShape(in.x, in.y, in.g);
   Output value(nb::none(), scalar ? std::span<const int64_t>{} : shape.extents(),
-               promote(in.x.dtype(), in.y.dtype()), in.x);
+               dtype.is_none() ? promote(in.x.dtype(), in.y.dtype()) : parse_dtype(dtype), in.x);
   Output grad_input(out, shape.extents(), in.x.dtype(), in.x);
   run(shape, [&] {
     return mseloss::loss_and_grad(in.x.view(), in.y.view(), reduction, in.g.view(), value.view(),
-                                  grad_input.view());
+                                  grad_input.view(), in.options());
   });
   nb::object gradient = grad_input.finish();
   return nb::make_tuple(value.finish(scalar), gradient);
@@ -143,7 +148,9 @@ nb::object part_grad(nb::handle grad_output, nb::handle input, nb::handle target
     raise(PyExc_ValueError, "count: expected at least 0, got %lld", static_cast<long long>(count));
   const BroadcastShape shape(in.x, in.y, in.g);
   Output grad_input(out, shape.extents(), in.x.dtype(), in.x);
-  run(shape, [&] { return grad_part(in.g.view(), in.x.view(), in.y.view(), count, grad_input.view()); });
+  run(shape, [&] {
+    return grad_part(in.g.view(), in.x.view(), in.y.view(), count, grad_input.view(), in.options());
+  });
   return grad_input.finish();
 }
 
@@ -158,7 +165,7 @@ std::string explain(nb::handle grad_output, nb::handle input, nb::handle target,
   Operands in(grad_output, input, target);
   const Reduction reduction = parse_reduction(reduction_name);
   const Output grad_input(out, BroadcastShape(in.x, in.y, in.g).extents(), in.x.dtype(), in.x);
-  return mseloss::explain(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view());
+  return mseloss::explain(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view(), in.options());
 }
 
 }  // namespace
@@ -170,8 +177,8 @@ void add_operators(nb::module_& m) {
   m.def("loss", &loss, "input"_a.none(), "target"_a.none(), "reduction"_a.none() = "mean", nb::kw_only(),
         "out"_a = nb::none(), "dtype"_a = nb::none(), nb::sig(kLossSignature), kLossDoc);
   m.def("loss_and_grad", &loss_and_grad, "input"_a.none(), "target"_a.none(), "reduction"_a.none() = "mean",
-        nb::kw_only(), "grad_output"_a.none() = 1.0, "out"_a = nb::none(), nb::sig(kLossAndGradSignature),
-        kLossAndGradDoc);
+        nb::kw_only(), "grad_output"_a.none() = 1.0, "out"_a = nb::none(), "dtype"_a = nb::none(),
+        nb::sig(kLossAndGradSignature), kLossAndGradDoc);
   m.def("grad_part", &part_grad, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(), "count"_a,
         "out"_a, kGradPartDoc);
   m.def("explain", &explain, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(),

@@ -7,14 +7,17 @@
 
 #include "memory/pool.h"
 #include "mseloss/mseloss.h"
+#include "torch/threads.h"
 
 namespace mseloss::python {
 
 struct CoreApi {
+  decltype(&mseloss::grad) grad;
   decltype(&mseloss::loss) loss;
   decltype(&mseloss::loss_and_grad) loss_and_grad;
   decltype(&python::acquire) acquire;
   decltype(&python::release) release;
+  decltype(&python::torch_options) torch_options;
   // See arrays/result_array.h.
   void (*dense_strides)(std::span<const int64_t> shape, std::span<const int64_t> like, int64_t* strides);
 };
