@@ -9,6 +9,7 @@
 #include <mutex>
 #include <new>
 
+#include "cpu/host_pool.h"
 #include "cpu/schedule/policy.h"
 #include "cpu/schedule/tile_loop.h"
 #include "cpu/thread_pool.h"
@@ -164,7 +165,11 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
     job.data[o] = static_cast<char*>(buffers[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
   });
   job.threads = thread_count(plan, options);
-  if (job.threads > 1 && plan.numel < kWakeElements && !helpers_are_awake()) job.threads = 1;
+  const HostThreads* host = nullptr;
+  if (job.threads > 1) host = select_host_threads(options.host_threads, &job.threads);
+  if (job.threads > 1 && host == nullptr && plan.numel < kWakeElements && !helpers_are_awake()) {
+    job.threads = 1;
+  }
   // Non-temporal stores write full elements at aligned addresses only.
   job.non_temporal = uses_non_temporal_stores(plan, options) &&
                      reinterpret_cast<uintptr_t>(job.data[kOut]) % size_of(plan.dtype) == 0;
@@ -204,8 +209,11 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
   if (job.threads == 1) {
     job.run_all();
   } else {
-    fork_join(
-        job.threads, [](void* context, int index) { static_cast<Job*>(context)->participate(index); }, &job);
+    constexpr auto participate = [](void* context, int index) {
+      static_cast<Job*>(context)->participate(index);
+    };
+    host != nullptr ? host_fork_join(*host, job.threads, participate, &job)
+                    : fork_join(job.threads, participate, &job);
   }
   if (plan.sliced) {
     job.finish_slices();

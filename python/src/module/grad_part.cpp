@@ -6,7 +6,7 @@
 namespace mseloss::python {
 
 Status grad_part(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
-                 int64_t count, const Tensor& out) {
+                 int64_t count, const Tensor& out, const Options& options) {
   Plan plan;
   Status status = make_grad_plan(grad_output, input, target, Reduction::kSum, out, &plan);
   if (!status.ok()) return status;
@@ -16,7 +16,7 @@ Status grad_part(const ConstTensor& grad_output, const ConstTensor& input, const
   }
   const Buffers buffers{grad_output.data, input.data, target.data, out.data, nullptr};
   status = check_buffers(plan, buffers);
-  return status.ok() ? mseloss::run(plan, buffers, {}) : status;
+  return status.ok() ? mseloss::run(plan, buffers, options) : status;
 }
 
 }  // namespace mseloss::python
