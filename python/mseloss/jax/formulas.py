@@ -18,14 +18,18 @@ class Spec(NamedTuple):
 
     reduction: str
     rank: int  # of the operands, all of which have it
-    axis: Any = None  # the dimensions that are summed, as a tuple; None for all of them, or for "none"
+    axis: Any = (
+        None  # the dimensions that are summed, as a tuple; None for all of them, or for "none"
+    )
     weak: bool = False  # whether JAX considers the result's dtype weak
     mesh_axes: tuple = ()  # the mesh axes over which the arrays are sharded inside shard_map
 
     @property
     def kept(self):
         """The dimensions that are not summed, as bits."""
-        return 0 if self.axis is None else sum(1 << i for i in range(self.rank) if i not in self.axis)
+        return (
+            0 if self.axis is None else sum(1 << i for i in range(self.rank) if i not in self.axis)
+        )
 
     def loss_shape(self, shape):
         """The shape of the loss of arrays of `shape`; summed dimensions of `axis` stay with extent 1."""

@@ -115,7 +115,6 @@ def _gradient_jvp(spec, arrays, tangents):
 gradient = differentiable(_gradient, _gradient_jvp)
 
 
-
 def reduce_to(gradient, kind):
     """`gradient` in the shape, dtype and sharding of the type `kind`: summed over the dimensions in which the
     operand was broadcast, and over the mesh axes over which only another operand varies."""

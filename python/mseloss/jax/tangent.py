@@ -72,7 +72,8 @@ mlir.register_lowering(_tangent, mlir.lower_fun(_formula, multiple_results=False
 def _type(*kinds, names, spec):
     value = kinds[names.index("value")]
     same = not spec.mesh_axes and all(
-        varying_axes(kind) <= varying_axes(value) and _batch(name, kind, spec) == _batch("value", value, spec)
+        varying_axes(kind) <= varying_axes(value)
+        and _batch(name, kind, spec) == _batch("value", value, spec)
         for name, kind in zip(names, kinds, strict=True)
     )
     if same:
@@ -128,7 +129,9 @@ def _transpose(cotangent, *operands, names, spec):
         if "ty" in kinds:
             results["ty"] = reduce_to(-full, kinds["ty"])
     if "tw" in kinds:
-        full = formulas.weight_gradient(cotangent, x, y, w, given.get("mean"), given.get("total"), spec)
+        full = formulas.weight_gradient(
+            cotangent, x, y, w, given.get("mean"), given.get("total"), spec
+        )
         full = jnp.broadcast_to(full, formulas.shape_of(full, x, y, w))
         results["tw"] = reduce_to(full, kinds["tw"])
     return [results.get(name) for name in names]
