@@ -1,7 +1,7 @@
-"""Derivatives of the loss in jax.numpy: for forward mode, for the weight, and for second and higher orders.
+"""Derivatives of the loss in jax.numpy: for forward mode, for the weight, and for higher orders.
 
-float16 and bfloat16 are widened to float32 first. The last `spec.rank` dimensions of an array are the caller's;
-jax.vmap may put dimensions in front, each of which holds separate losses.
+float16 and bfloat16 are widened to float32 first. The last `spec.rank` dimensions of an array are the
+caller's; jax.vmap may put dimensions in front, each of which holds separate losses.
 """
 
 from __future__ import annotations

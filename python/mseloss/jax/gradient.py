@@ -15,9 +15,9 @@ from mseloss.jax.ffi import REDUCTIONS, call, varying_axes
 def differentiable(value, rule):
     """The function value(*arrays, spec) whose derivative is rule(spec, arrays, tangents).
 
-    An array may be None, and so is the tangent of an array that needs none. Symbolic zeros show which do. JAX's
-    eager shard_map does not support them, so inside shard_map all tangents are computed; under jit XLA removes
-    unused ones.
+    An array may be None, and so is the tangent of an array that needs none. Symbolic zeros show which do.
+    JAX's eager shard_map does not support them, so inside shard_map all tangents are computed; under jit XLA
+    removes unused ones.
     """
 
     def function(*arguments):
@@ -110,8 +110,9 @@ def _gradient_jvp(spec, arrays, tangents):
     return gradient(*arrays, spec), tangent
 
 
-# gradient(stored, cotangent, x, y, w, scale, spec): the gradient with respect to the broadcast input. `stored` is
-# that for a cotangent of 1, or None; `scale` that of a mean with weights of sharded arrays, else None.
+# gradient(stored, cotangent, x, y, w, scale, spec): the gradient with respect to the broadcast input.
+# `stored` is that for a cotangent of 1, or None; `scale` that of a mean with weights of sharded arrays, else
+# None.
 gradient = differentiable(_gradient, _gradient_jvp)
 
 

@@ -1,6 +1,6 @@
 """The loss of arrays of equal dtype and rank, differentiable to every order.
 
-The handlers compute the loss and the first derivative. All others are derivatives of the formulas in jax.numpy.
+The handlers compute the loss and the first derivative; jax.numpy computes all others.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _loss_and_grad_jvp(spec, arrays, tangents):
     return (value, stored), (tangent_of(spec, value, stored, arrays, tangents), tangent)
 
 
-# loss(x, y, w, spec) and loss_and_grad(x, y, w, spec), whose gradient is that for a cotangent of 1. `w` may be
-# None.
+# loss(x, y, w, spec) and loss_and_grad(x, y, w, spec), whose gradient is that for a cotangent of 1. `w` may
+# be None.
 loss = differentiable(_loss, _loss_jvp)
 loss_and_grad = differentiable(_loss_and_grad, _loss_and_grad_jvp)

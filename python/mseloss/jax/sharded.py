@@ -81,7 +81,7 @@ def _mean_scale(w, like, spec):
 
 
 def _mean_scale_jvp(spec, arrays, tangents):
-    w, like = arrays
+    like = arrays[1]
     tangent = derivative(
         lambda w, _: (2 / _total(w, spec)).astype(like.dtype), arrays, [tangents[0], None]
     )
@@ -89,6 +89,6 @@ def _mean_scale_jvp(spec, arrays, tangents):
 
 
 _scale = differentiable(_mean_scale, _mean_scale_jvp)
-# sharded_loss(x, y, w, spec): the loss of arrays that are sharded over the mesh axes spec.mesh_axes. `w` may be
-# None.
+# sharded_loss(x, y, w, spec): the loss of arrays that are sharded over the mesh axes spec.mesh_axes. `w` may
+# be None.
 sharded_loss = differentiable(_sharded_loss, _sharded_loss_jvp)

@@ -1,5 +1,7 @@
-"""The primitive that maps the operands' tangents to that of the loss. It is linear in them, and its transpose,
-which reverse mode runs, calls the handlers."""
+"""The primitive that maps the operands' tangents to that of the loss.
+
+It is linear in them. Its transpose, which reverse mode runs, calls the handlers.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ def bind(spec, **operands):
 
 
 def tangent_of(spec, value, stored, arrays, tangents, scale=None, total=None):
-    """The tangent of the loss `value`. `scale` and `total` are given for means with weights of sharded arrays."""
+    """The tangent of the loss `value`.
+
+    `scale` and `total` are given for means with weights of sharded arrays.
+    """
     x, y, w = arrays
     tx, ty, tw = tangents
     if tx is None and ty is None and tw is None:
@@ -127,7 +132,9 @@ def _transpose(cotangent, *operands, names, spec):
         if "tx" in kinds:
             results["tx"] = reduce_to(full, kinds["tx"])
         if "ty" in kinds:
-            results["ty"] = reduce_to(-full, kinds["ty"])
+            # Not -full for a mask, whose gradients are +0.
+            negated = 0 - full if formulas.is_mask(w) else -full
+            results["ty"] = reduce_to(negated, kinds["ty"])
     if "tw" in kinds:
         full = formulas.weight_gradient(
             cotangent, x, y, w, given.get("mean"), given.get("total"), spec
