@@ -35,7 +35,7 @@ def _loss_jvp(spec, arrays, tangents):
 
 def _loss_and_grad(x, y, w, spec):
     shape = formulas.shape_of(x, y, w)
-    return call(
+    value, stored = call(
         "loss_and_grad",
         [(spec.loss_shape(shape), x.dtype), (shape, x.dtype)],
         *given(x, y, w),
@@ -44,6 +44,7 @@ def _loss_and_grad(x, y, w, spec):
         rank=spec.rank,
         kept=spec.kept,
     )
+    return value, stored
 
 
 def _loss_and_grad_jvp(spec, arrays, tangents):
