@@ -15,7 +15,8 @@ enum class Sweep : uint8_t {
   kFastSum,
   kExactSum,
   kGradAndSum,  // the gradient and the fast sum
-  kSliceSums,   // of a sliced plan: the fast sums of all slices, rounded
+  kCountMask,  // of a dense mask, which is the only operand and the plan's dtype: the number of true elements
+  kSliceSums,  // of a sliced plan: the fast sums of all slices, rounded
   kGradAndSliceSums,
 };
 

@@ -60,6 +60,7 @@ Status run_loss(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opt
 // Computes the scale of a mean with weights, 2 / sum(w): the weights are summed over their own elements, as
 // w * (1 - 0)^2, and counted as often as they are used.
 Status set_scale(Plan* plan, const Buffers& buffers, const Options& options) {
+  const DType compute = plan->dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   Plan weights = *plan;
   weights.op = Op::kLoss;
   weights.reduction = Reduction::kSum;
@@ -72,21 +73,39 @@ Status set_scale(Plan* plan, const Buffers& buffers, const Options& options) {
       copies *= plan->extent[d];
       continue;
     }
+    weights.numel *= plan->extent[d];
+    const int last = weights.rank - 1;
+    if (last >= 0 && weights.stride[kWeight][last] == plan->stride[kWeight][d] * plan->extent[d]) {
+      weights.extent[last] *= plan->extent[d];
+      weights.stride[kWeight][last] = plan->stride[kWeight][d];
+      continue;
+    }
     weights.extent[weights.rank] = plan->extent[d];
     weights.stride[kWeight][weights.rank++] = plan->stride[kWeight][d];
-    weights.numel *= plan->extent[d];
   }
   for (const int o : {kInput, kTarget}) {
     weights.dtypes[o] = plan->dtype;
     weights.offset[o] = 0;
     std::fill_n(weights.stride[o], kMaxRank, 0);
   }
+  if (is_masked(*plan) && weights.rank == 1 && weights.stride[kWeight][0] == 1) {
+    weights.operands = 1 << kWeight;
+    weights.dtype = DType::kBool;
+    weights.layout = Layout::kDense;
+    SumState count;
+    if (Status status = backend_for(weights, buffers)
+                            .run(weights, buffers, Sweep::kCountMask, options, {&count, nullptr});
+        !status.ok()) {
+      return status;
+    }
+    SumAccess::scale(count, nullptr, static_cast<uint64_t>(copies), compute, &plan->scale);
+    return {};
+  }
   weights.layout = classify(weights);
   double one, zero;
   store_exact(1, plan->dtype, &one);
   store_exact(0, plan->dtype, &zero);
   const Buffers operands{nullptr, &one, &zero, nullptr, nullptr, buffers[kWeight]};
-  const DType compute = plan->dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   return run_sum(weights, operands, options.exact ? Sweep::kExactSum : Sweep::kFastSum, options,
                  [&](const SumTarget& sum) {
                    return SumAccess::scale(*sum.state, sum.limbs, static_cast<uint64_t>(copies), compute,

@@ -81,7 +81,7 @@ void expect_refused(Code code, const std::string& words, Call call) {
   for (int i = 0; i < 256; ++i) ASSERT_EQ(memory[i], static_cast<float>(i));
 }
 
-TEST(LossRefusal, EveryFault_HasItsCodeAndNamesItsParameter) {
+TEST(LossErrors, EveryFault_HasItsCodeAndNamesItsParameter) {
   const Shape none, wrong{3, 2}, nine(9, 1);
   const auto refused = [&](Code code, const char* words, const ConstTensor& x, const ConstTensor& y,
                            Reduction reduction, const Tensor& out) {
@@ -97,7 +97,7 @@ TEST(LossRefusal, EveryFault_HasItsCodeAndNamesItsParameter) {
   refused(Code::kRank, "target|8|9", at(0), at(10, nine), mean, out_at(100, none));
   refused(Code::kShape, "target|(2, 3)|(3, 2)", at(0), at(10, wrong), mean, out_at(100, none));
   refused(Code::kShape, "out|0-dimensional", at(0), at(10), mean, out_at(100, {1}));
-  refused(Code::kShape, "out|0-dimensional", at(0), at(10), sum, out_at(100));
+  refused(Code::kShape, "out|0-dimensional", at(0), at(10), sum, out_at(100, wrong));
   refused(Code::kShape, "out|(2, 3)|(3, 2)", at(0), at(10), each, out_at(100, wrong));
   refused(Code::kShape, "out|(2, 3)", at(0), at(10), each, out_at(100, none));
   refused(Code::kNullPointer, "input|null", {nullptr, DType::kFloat32, kShape}, at(10), sum,
@@ -111,7 +111,7 @@ TEST(LossRefusal, EveryFault_HasItsCodeAndNamesItsParameter) {
   refused(Code::kOverlap, "out", at(0), at(10), each, out_at(100, kShape, {1, 1}));
 }
 
-TEST(LossRefusal, ScalarOutputInAGapOfAnInput_IsAllowed) {
+TEST(LossErrors, ScalarOutputInAGapOfAnInput_IsAllowed) {
   for (int i = 0; i < 256; ++i) memory[i] = 3;
   const int64_t shape[] = {4}, strides[] = {2};
   ASSERT_TRUE(
@@ -119,7 +119,7 @@ TEST(LossRefusal, ScalarOutputInAGapOfAnInput_IsAllowed) {
   EXPECT_EQ(memory[3], 0);
 }
 
-TEST(LossAndGradRefusal, EveryFault_HasItsCodeAndNamesItsParameter) {
+TEST(LossAndGradErrors, EveryFault_HasItsCodeAndNamesItsParameter) {
   const Shape none, wrong{3, 2}, two{2}, nine(9, 1);
   const auto refused = [&](Code code, const char* words, const ConstTensor& x, const ConstTensor& y,
                            Reduction reduction, const ConstTensor& g, const Tensor& loss, const Tensor& out) {

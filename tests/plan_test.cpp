@@ -57,7 +57,7 @@ std::multiset<std::vector<int64_t>> accessed_offsets(const Plan& plan) {
   std::multiset<std::vector<int64_t>> all;
   for (int64_t i = 0; i < plan.numel; ++i) {
     std::vector<int64_t> at;
-    for (int o = 0; o <= mseloss::kOut; ++o) {
+    for (const int o : {mseloss::kGradOutput, mseloss::kInput, mseloss::kTarget, mseloss::kOut}) {
       int64_t remaining = i, offset = plan.offset[o];
       for (int d = plan.rank; d-- > 0; remaining /= plan.extent[d])
         offset += remaining % plan.extent[d] * plan.stride[o][d];

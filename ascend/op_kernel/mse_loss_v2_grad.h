@@ -102,11 +102,15 @@ class MseLossV2Grad {
   static constexpr bool kWiden = !AscendC::IsSameType<T, float>::value;
   static constexpr int64_t kSize = static_cast<int64_t>(sizeof(T));
   static constexpr int32_t kBlock = static_cast<int32_t>(32 / sizeof(T));  // elements in a UB block
+  // To nearest even. A function, because Cast takes the mode by reference and the 310P cannot refer to global
+  // constants.
+  __aicore__ inline static RoundMode Narrowing() {
 #if MSE_WHOLE_BLOCKS
-  static constexpr RoundMode kNarrow = RoundMode::CAST_NONE;  // to nearest even; CAST_RINT does not exist
+    return RoundMode::CAST_NONE;  // CAST_RINT does not exist
 #else
-  static constexpr RoundMode kNarrow = RoundMode::CAST_RINT;
+    return RoundMode::CAST_RINT;
 #endif
+  }
 
   __aicore__ inline static int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -328,7 +332,7 @@ class MseLossV2Grad {
     Multiply(result, in[kMseDout], other, chunk);
     if constexpr (kWiden) {
       AscendC::PipeBarrier<PIPE_V>();
-      AscendC::Cast(out, result, kNarrow, chunk.count);
+      AscendC::Cast(out, result, Narrowing(), chunk.count);
     }
   }
 

@@ -20,10 +20,10 @@ def main():
         sys.exit(__doc__.strip().splitlines()[-1])
     category = pathlib.Path(sys.argv[1]) / "experimental" / "loss"
     if not category.is_dir():
-        sys.exit(f"export.py: {category} is not a folder; is {sys.argv[1]} a checkout of ops-nn?")
+        sys.exit(f"export.py: {category} is not a folder: is it a checkout of ops-nn?")
     target = category / NAME
     if target.exists():
-        sys.exit(f"export.py: {target} exists")
+        sys.exit(f"export.py: {target} already exists")
     shutil.copytree(ASCEND / "ops_nn" / NAME, target)
     for folder in ("op_host", "op_kernel"):
         (target / folder).mkdir(exist_ok=True)

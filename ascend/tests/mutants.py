@@ -67,20 +67,20 @@ MUTANTS = [
     (
         "final cast counts 3 tiles (original 1)",
         KERNEL,
-        "AscendC::Cast(out, result, kNarrow, chunk.count)",
-        "AscendC::Cast(out, result, kNarrow, 3 * tiling_->tile)",
+        "AscendC::Cast(out, result, Narrowing(), chunk.count)",
+        "AscendC::Cast(out, result, Narrowing(), 3 * tiling_->tile)",
     ),
     (
         "narrowing truncates",
         KERNEL,
-        "kNarrow = RoundMode::CAST_RINT",
-        "kNarrow = RoundMode::CAST_TRUNC",
+        "return RoundMode::CAST_RINT",
+        "return RoundMode::CAST_TRUNC",
     ),
     (
         "narrowing rounds half away",
         KERNEL,
-        "kNarrow = RoundMode::CAST_RINT",
-        "kNarrow = RoundMode::CAST_ROUND",
+        "return RoundMode::CAST_RINT",
+        "return RoundMode::CAST_ROUND",
     ),
     (
         "widening with a mode that emits nothing",
@@ -358,8 +358,8 @@ MUTANTS_310P = [
     (
         "round mode of other chips",
         KERNEL,
-        "kNarrow = RoundMode::CAST_NONE",
-        "kNarrow = RoundMode::CAST_RINT",
+        "return RoundMode::CAST_NONE",
+        "return RoundMode::CAST_RINT",
     ),
     (
         "rows that share cache lines on several cores",

@@ -111,28 +111,28 @@ TEST(TilingTest, BadCalls_AreRefused) {
        }},
       {"shapes that do not broadcast",
        [](Context& c) {
-         c.input_shapes[1]->origin = gert::Shape({3, 8});
+         c.input_shapes[1]->storage = gert::Shape({3, 8});
        }},
       {"dout that does not broadcast",
        [](Context& c) {
-         c.input_shapes[2]->origin = gert::Shape({4, 7});
+         c.input_shapes[2]->storage = gert::Shape({4, 7});
        }},
       {"an output of another shape",
        [](Context& c) {
-         c.output_shape->origin = gert::Shape({8, 4});
+         c.output_shape->storage = gert::Shape({8, 4});
        }},
-      {"an output of lower rank", [](Context& c) { c.output_shape->origin = gert::Shape({8}); }},
-      {"nine dimensions", [](Context& c) { c.input_shapes[0]->origin = gert::Shape(Shape(9, 1)); }},
+      {"an output of lower rank", [](Context& c) { c.output_shape->storage = gert::Shape({8}); }},
+      {"nine dimensions", [](Context& c) { c.input_shapes[0]->storage = gert::Shape(Shape(9, 1)); }},
       {"a negative dimension",
        [](Context& c) {
-         c.input_shapes[0]->origin = gert::Shape({-1, 8});
+         c.input_shapes[0]->storage = gert::Shape({-1, 8});
        }},
       {"a count past 64 bits",
        [](Context& c) {
          for (auto& shape : c.input_shapes) {
-           shape->origin = gert::Shape({int64_t{1} << 40, int64_t{1} << 30});
+           shape->storage = gert::Shape({int64_t{1} << 40, int64_t{1} << 30});
          }
-         c.output_shape->origin = c.input_shapes[0]->origin;
+         c.output_shape->storage = c.input_shapes[0]->storage;
        }},
       {"no platform", [](Context& c) { c.platform = nullptr; }},
       {"no vector core", [](Context& c) { c.platform->aiv_cores = 0; }},

@@ -1,4 +1,4 @@
-// mseloss_tiny CASE CALLS: makes small calls for callgrind to count (budget.py).
+// mseloss_small_calls CASE CALLS: makes small calls for callgrind to count (budget.py).
 #include <cstdio>
 #include <cstdlib>
 #include <string>

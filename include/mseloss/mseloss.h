@@ -20,6 +20,7 @@
 #include <string>
 
 #include "mseloss/partial_sum.h"
+#include "mseloss/threads.h"
 #include "mseloss/types.h"
 
 namespace mseloss {

@@ -78,12 +78,15 @@ struct ConstTensor : BasicTensor<const void> {
   ConstTensor(const Tensor& t) : BasicTensor<const void>(t.data, t.dtype, t.shape, t.strides) {}  // NOLINT
 };
 
+struct HostThreads;  // mseloss/threads.h
+
 struct Options {
   int threads = 0;  // at most this many; 0: max_threads()
   // How the output is written: through the caches, or with non-temporal stores, which bypass them. kAuto uses
   // non-temporal stores for outputs that are too large for the caches.
   enum class Store : uint8_t { kAuto, kCached, kNonTemporal } store = Store::kAuto;
   bool exact = false;  // sums: start with the exact sweep. The result has the same bits either way.
+  const HostThreads* host_threads = nullptr;  // where the threads run; null: as set_host_threads() says
 };
 
 enum class Code : uint8_t {

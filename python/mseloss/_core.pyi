@@ -20,6 +20,8 @@ class Info(TypedDict):
     target: str
     supported_targets: list[str]
     threads: int
+    torch_step: Literal["compiled", "python"] | None  # None until mseloss.torch is imported
+    torch_threads: bool  # whether calls on PyTorch's tensors use PyTorch's threads
     memory_limit: int
     environment: list[str]  # one sentence for each environment variable whose value cannot be used
 
@@ -60,6 +62,7 @@ def loss_and_grad(
     axis: int | Sequence[int] | None = None,
     grad_output: Array | float = 1.0,
     out: Array | None = None,
+    dtype: Any = None,
 ) -> tuple[Array, Array]: ...
 def empty(shape: int | Sequence[int], dtype: Any, like: Array | None = None) -> Array:
     """An uninitialised dense array of the same kind as `like`, or a NumPy array.
@@ -107,6 +110,15 @@ def explain(
 def info() -> Info: ...
 def check_environment() -> list[str]: ...
 def set_target(name: str | None) -> None: ...
+def use_torch_threads(use: bool) -> None:
+    """Whether calls on PyTorch's tensors run on PyTorch's threads (the default) or on the library's own.
+
+    Results do not depend on it. Without effect on PyTorch before 2.10, whose C interface has no threads.
+    """
+
+def set_torch_step(compiled: bool) -> None:
+    """What info() says about mseloss.torch."""
+
 def memory_usage() -> Usage: ...
 def memory_limit() -> int: ...
 def memory_set_limit(bytes: int) -> None: ...

@@ -33,6 +33,10 @@ def mean_squared_error(y_true, y_pred, *, sample_weight=None, multioutput="unifo
     0.375
     """
     errors, dtype, average = _errors(y_true, y_pred, sample_weight, multioutput)
+    if len(errors) == 1 and isinstance(
+        average, np.ndarray
+    ):  # allowed for the root, as in scikit-learn
+        raise ValueError("multioutput: expected weights only for several outputs, got one output")
     return errors.astype(dtype) if average is _RAW else _average(errors, average)
 
 
@@ -118,8 +122,6 @@ def _averaging(multioutput, outputs):
             )
         return _RAW if multioutput == "raw_values" else None
     weights = _numbers(multioutput, "multioutput")
-    if outputs == 1:
-        raise ValueError("multioutput: expected weights only for several outputs, got one output")
     if weights.shape != (outputs,):
         raise ValueError(
             f"multioutput: expected one weight for each of {outputs} outputs, got shape {weights.shape}"

@@ -20,8 +20,7 @@ struct Subscriber {
   explicit Subscriber(uint64_t id) noexcept : thread(id) {}
   const uint64_t thread;
   int64_t streams = 0;
-  int processing =
-      0;  // aclrtProcessReport calls in progress; the last one deletes a subscriber without streams
+  int processing = 0;  // aclrtProcessReport calls in progress; the last one deletes it if it has no streams
   Callback* head = nullptr;
   Callback* tail = nullptr;
   Subscriber* next = nullptr;
@@ -132,7 +131,7 @@ aclError aclrtSubscribeReport(uint64_t threadId, aclrtStream stream) {
   Subscriber* subscriber = find_subscriber(threadId);
   if (subscriber == nullptr) {
     subscriber = new (std::nothrow) Subscriber(threadId);
-    if (subscriber == nullptr) return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "%s: out of memory", __func__);
+    if (subscriber == nullptr) return out_of_memory(__func__);
     subscriber->next = std::exchange(g_subscribers, subscriber);
   }
   on->subscriber = subscriber;
@@ -178,7 +177,7 @@ aclError aclrtLaunchCallback(aclrtCallback fn, void* userData, aclrtCallbackBloc
                    ? nullptr
                    : new (std::nothrow)
                          CallbackTask(&*on, std::move(callback), blockType == ACL_CALLBACK_BLOCK);
-  if (task == nullptr) return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "%s: out of memory", __func__);
+  if (task == nullptr) return out_of_memory(__func__);
   const std::lock_guard lock(on->mutex);
   return report_enqueue(__func__, enqueue(on, task));
 }

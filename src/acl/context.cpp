@@ -39,19 +39,12 @@ aclError check_initialised(const char* function) noexcept {
 
 // `timeout` in milliseconds; -1 waits without limit.
 aclError synchronize_device(const char* function, int32_t timeout) noexcept {
-  if (timeout < -1) {
-    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: timeout: expected -1 or milliseconds, got %d", function,
-                timeout);
-  }
+  if (const aclError code = check_timeout(function, timeout)) return code;
   const auto context = contexts.acquire(t_context);
   if (!context) return check_context(function);
   aclError failure = ACL_SUCCESS;
-  if (!wait_all(*context, timeout, &failure)) {
-    return fail(ACL_ERROR_RT_STREAM_SYNC_TIMEOUT,
-                "%s: expected the streams to finish within %d ms, got a timeout", function, timeout);
-  }
-  if (failure == ACL_SUCCESS) return failure;
-  return fail(failure, "%s: work on a stream failed with %d", function, failure);
+  const bool in_time = wait_all(*context, timeout, &failure);
+  return report_wait(function, timeout, in_time, failure);
 }
 
 }  // namespace
@@ -126,7 +119,7 @@ aclError aclrtSetDevice(int32_t deviceId) {
   if (g_process.device_context == nullptr) {
     g_process.device_context = create_context(deviceId);
     if (g_process.device_context == nullptr) {
-      return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtSetDevice: out of memory for a context");
+      return out_of_memory("aclrtSetDevice");
     }
   }
   if (t_context != g_process.device_context) t_users = 0;
@@ -188,7 +181,7 @@ aclError aclrtCreateContext(aclrtContext* context, int32_t deviceId) {
   if (const aclError code = check_device(__func__, deviceId)) return code;
   void* handle = create_context(deviceId);
   if (handle == nullptr) {
-    return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtCreateContext: out of memory for a context");
+    return out_of_memory("aclrtCreateContext");
   }
   *context = t_context = handle;
   return ACL_SUCCESS;

@@ -66,10 +66,6 @@ aclError find_both(const char* function, aclrtEvent event_handle, aclrtStream st
   return find_stream(function, stream_handle, stream);
 }
 
-aclError out_of_memory(const char* function) noexcept {
-  return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "%s: out of memory", function);
-}
-
 // `timeout` in milliseconds; -1 waits without limit.
 aclError synchronize(const char* function, aclrtEvent handle, int32_t timeout) noexcept {
   if (const aclError code = check_timeout(function, timeout)) return code;

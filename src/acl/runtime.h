@@ -108,6 +108,8 @@ aclError check_context(const char* function) noexcept;
 // A null handle is the default stream of the current context.
 aclError find_stream(const char* function, aclrtStream handle, Streams::Pin* stream) noexcept;
 
+aclError out_of_memory(const char* function) noexcept;
+
 void* create_context(int32_t device) noexcept;
 bool destroy_context(void* handle) noexcept;
 void* create_stream(void* context) noexcept;
@@ -127,6 +129,8 @@ void drain(Context& context) noexcept;
 bool wait_all(Context& context, int32_t timeout, aclError* failure) noexcept;
 // Milliseconds, or -1 for no limit.
 aclError check_timeout(const char* function, int32_t timeout) noexcept;
+// The result of a wait for streams: a code with a message unless all work finished in time and succeeded.
+aclError report_wait(const char* function, int32_t timeout, bool in_time, aclError failure) noexcept;
 // Waits until the queue is empty. `timeout` in milliseconds, -1 waits without limit; false on timeout.
 bool wait_idle(Stream& stream, int32_t timeout, aclError* failure) noexcept;
 

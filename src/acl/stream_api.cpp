@@ -24,6 +24,20 @@ aclError find_stream(const char* function, aclrtStream handle, Streams::Pin* str
               (*stream)->context);
 }
 
+aclError out_of_memory(const char* function) noexcept {
+  return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "%s: out of memory", function);
+}
+
+aclError report_wait(const char* function, int32_t timeout, bool in_time, aclError failure) noexcept {
+  if (!in_time) {
+    return fail(ACL_ERROR_RT_STREAM_SYNC_TIMEOUT,
+                "%s: expected work on a stream to finish within %d ms, got a timeout", function, timeout);
+  }
+  if (failure == ACL_SUCCESS) return failure;
+  return fail(failure, "%s: work on a stream failed with %d%s", function, failure,
+              failure == ACL_ERROR_RT_MEMORY_ALLOCATION ? ", out of memory" : "");
+}
+
 }  // namespace mseloss::acl
 
 using namespace mseloss::acl;
@@ -36,13 +50,8 @@ aclError synchronize(const char* function, aclrtStream handle, int32_t timeout) 
   Streams::Pin stream;
   if (const aclError code = find_stream(function, handle, &stream)) return code;
   aclError failure = ACL_SUCCESS;
-  if (!wait_idle(*stream, timeout, &failure)) {
-    return fail(ACL_ERROR_RT_STREAM_SYNC_TIMEOUT,
-                "%s: expected the stream to finish within %d ms, got no end", function, timeout);
-  }
-  if (failure == ACL_SUCCESS) return failure;
-  return fail(failure, "%s: work on the stream failed with %d%s", function, failure,
-              failure == ACL_ERROR_RT_MEMORY_ALLOCATION ? ", out of memory" : "");
+  const bool in_time = wait_idle(*stream, timeout, &failure);
+  return report_wait(function, timeout, in_time, failure);
 }
 
 aclError destroy_checked(const char* function, aclrtStream stream, bool force) noexcept {
@@ -62,9 +71,7 @@ aclError aclrtCreateStreamWithConfig(aclrtStream* stream, uint32_t, uint32_t) {
   if (stream == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateStream: stream: got null");
   if (const aclError code = check_context("aclrtCreateStream")) return code;
   void* handle = create_stream(current_context());
-  if (handle == nullptr) {
-    return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtCreateStream: out of memory for a stream");
-  }
+  if (handle == nullptr) return out_of_memory("aclrtCreateStream");
   *stream = handle;
   return ACL_SUCCESS;
 }

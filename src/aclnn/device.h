@@ -1,6 +1,6 @@
 // The device that runs aclnn operators. The environment variable MSELOSS_DEVICE, read once, names it; the
 // default is "cpu", the library's own backends. A program can link further devices, which register
-// themselves.
+// themselves. To run all operators on other hardware, implement src/backend.h instead.
 #pragma once
 
 #include <cstdint>

@@ -123,52 +123,24 @@ aclnnStatus aclDestroyAclOpExecutor(aclOpExecutor* executor) {
                                     : invalid_executor(__func__, executor, ACLNN_ERR_INNER_NULLPTR);
 }
 
-aclnnStatus aclSetInputTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor,
-                                  void* addr) {
-  return set_address(__func__, executor, index, tensor, addr, OperandGroup::kInputs);
-}
-aclnnStatus aclSetOutputTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor,
-                                   void* addr) {
-  return set_address(__func__, executor, index, tensor, addr, OperandGroup::kOutputs);
-}
-aclnnStatus aclSetTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor, void* addr) {
-  return set_address(__func__, executor, index, tensor, addr, OperandGroup::kAll);
-}
-aclnnStatus aclSetDynamicInputTensorAddr(aclOpExecutor* executor, size_t irIndex, const size_t relativeIndex,
-                                         aclTensorList* tensors, void* addr) {
-  return set_list_address(__func__, executor, irIndex, relativeIndex, tensors, addr, OperandGroup::kInputs);
-}
-aclnnStatus aclSetDynamicOutputTensorAddr(aclOpExecutor* executor, size_t irIndex, const size_t relativeIndex,
-                                          aclTensorList* tensors, void* addr) {
-  return set_list_address(__func__, executor, irIndex, relativeIndex, tensors, addr, OperandGroup::kOutputs);
-}
-aclnnStatus aclSetDynamicTensorAddr(aclOpExecutor* executor, size_t irIndex, const size_t relativeIndex,
-                                    aclTensorList* tensors, void* addr) {
-  return set_list_address(__func__, executor, irIndex, relativeIndex, tensors, addr, OperandGroup::kAll);
-}
-aclnnStatus AclSetInputTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor,
-                                  void* addr) {
-  return set_address(__func__, executor, index, tensor, addr, OperandGroup::kInputs);
-}
-aclnnStatus AclSetOutputTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor,
-                                   void* addr) {
-  return set_address(__func__, executor, index, tensor, addr, OperandGroup::kOutputs);
-}
-aclnnStatus AclSetTensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor, void* addr) {
-  return set_address(__func__, executor, index, tensor, addr, OperandGroup::kAll);
-}
-aclnnStatus AclSetDynamicInputTensorAddr(aclOpExecutor* executor, size_t irIndex, const size_t relativeIndex,
-                                         aclTensorList* tensors, void* addr) {
-  return set_list_address(__func__, executor, irIndex, relativeIndex, tensors, addr, OperandGroup::kInputs);
-}
-aclnnStatus AclSetDynamicOutputTensorAddr(aclOpExecutor* executor, size_t irIndex, const size_t relativeIndex,
-                                          aclTensorList* tensors, void* addr) {
-  return set_list_address(__func__, executor, irIndex, relativeIndex, tensors, addr, OperandGroup::kOutputs);
-}
-aclnnStatus AclSetDynamicTensorAddr(aclOpExecutor* executor, size_t irIndex, const size_t relativeIndex,
-                                    aclTensorList* tensors, void* addr) {
-  return set_list_address(__func__, executor, irIndex, relativeIndex, tensors, addr, OperandGroup::kAll);
-}
+// CANN exports every setter with both spellings of the prefix.
+#define MSELOSS_ADDRESS_SETTERS(Prefix, Name, group)                                                         \
+  aclnnStatus Prefix##Set##Name##TensorAddr(aclOpExecutor* executor, const size_t index, aclTensor* tensor,  \
+                                            void* addr) {                                                    \
+    return set_address(__func__, executor, index, tensor, addr, OperandGroup::group);                        \
+  }                                                                                                          \
+  aclnnStatus Prefix##SetDynamic##Name##TensorAddr(aclOpExecutor* executor, size_t irIndex,                  \
+                                                   const size_t relativeIndex, aclTensorList* tensors,       \
+                                                   void* addr) {                                             \
+    return set_list_address(__func__, executor, irIndex, relativeIndex, tensors, addr, OperandGroup::group); \
+  }
+MSELOSS_ADDRESS_SETTERS(acl, Input, kInputs)
+MSELOSS_ADDRESS_SETTERS(acl, Output, kOutputs)
+MSELOSS_ADDRESS_SETTERS(acl, , kAll)
+MSELOSS_ADDRESS_SETTERS(Acl, Input, kInputs)
+MSELOSS_ADDRESS_SETTERS(Acl, Output, kOutputs)
+MSELOSS_ADDRESS_SETTERS(Acl, , kAll)
+#undef MSELOSS_ADDRESS_SETTERS
 
 aclnnStatus aclnnInit(const char*) { return ACLNN_SUCCESS; }
 aclnnStatus aclnnFinalize(void) { return ACLNN_SUCCESS; }

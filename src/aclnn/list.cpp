@@ -75,22 +75,20 @@ aclnnStatus invalid_handle(const char* function, const void* handle) noexcept {
   return fail(ACLNN_ERR_PARAM_INVALID, "%s: expected a live handle of this type, got %p", function, handle);
 }
 
-aclnnStatus destroy(const char* function, const void* handle, Kind kind) noexcept {
-  if (handle == nullptr) return ACLNN_SUCCESS;
-  const auto pin = acquire(handle, kind);
-  return pin && values.retire(handle) ? ACLNN_SUCCESS : invalid_handle(function, handle);
+// As in CANN a list owns its elements: they are destroyed with it.
+aclnnStatus destroy_element(const Values& list, uint64_t i) noexcept {
+  return list.kind == Kind::kTensorList ? aclDestroyTensor(list.at<const aclTensor*>(i))
+                                        : aclDestroyScalar(list.at<const aclScalar*>(i));
 }
 
-// As in CANN a list owns its elements: destroys them with it.
-template <class Element, class Destroy>
-aclnnStatus destroy_list(const char* function, const void* handle, Kind kind,
-                         Destroy destroy_element) noexcept {
+aclnnStatus destroy(const char* function, const void* handle, Kind kind) noexcept {
   if (handle == nullptr) return ACLNN_SUCCESS;
   const auto pin = acquire(handle, kind);
   if (!pin || !values.retire(handle)) return invalid_handle(function, handle);
   aclnnStatus first_failure = ACLNN_SUCCESS;
-  for (uint64_t i = 0; i < pin->size; ++i) {
-    const aclnnStatus code = destroy_element(pin->at<Element>(i));
+  const bool list = kind == Kind::kTensorList || kind == Kind::kScalarList;
+  for (uint64_t i = 0; list && i < pin->size; ++i) {
+    const aclnnStatus code = destroy_element(*pin, i);
     if (first_failure == ACLNN_SUCCESS) first_failure = code;
   }
   return first_failure;
@@ -136,70 +134,21 @@ aclScalar* aclCreateScalar(void* value, aclDataType dataType) {
 }
 aclnnStatus aclDestroyScalar(const aclScalar* scalar) { return destroy(__func__, scalar, Kind::kScalar); }
 
-aclIntArray* aclCreateIntArray(const int64_t* value, uint64_t size) {
-  return static_cast<aclIntArray*>(create(__func__, Kind::kIntArray, value, size, sizeof(*value)));
-}
-aclnnStatus aclDestroyIntArray(const aclIntArray* array) { return destroy(__func__, array, Kind::kIntArray); }
-aclnnStatus aclGetIntArraySize(const aclIntArray* array, uint64_t* size) {
-  return get_size(__func__, array, Kind::kIntArray, size);
-}
-
-aclFloatArray* aclCreateFloatArray(const float* value, uint64_t size) {
-  return static_cast<aclFloatArray*>(create(__func__, Kind::kFloatArray, value, size, sizeof(*value)));
-}
-aclnnStatus aclDestroyFloatArray(const aclFloatArray* array) {
-  return destroy(__func__, array, Kind::kFloatArray);
-}
-aclnnStatus aclGetFloatArraySize(const aclFloatArray* array, uint64_t* size) {
-  return get_size(__func__, array, Kind::kFloatArray, size);
-}
-
-aclBoolArray* aclCreateBoolArray(const bool* value, uint64_t size) {
-  return static_cast<aclBoolArray*>(create(__func__, Kind::kBoolArray, value, size, sizeof(*value)));
-}
-aclnnStatus aclDestroyBoolArray(const aclBoolArray* array) {
-  return destroy(__func__, array, Kind::kBoolArray);
-}
-aclnnStatus aclGetBoolArraySize(const aclBoolArray* array, uint64_t* size) {
-  return get_size(__func__, array, Kind::kBoolArray, size);
-}
-
-aclFp16Array* aclCreateFp16Array(const aclFloat16* value, uint64_t size) {
-  return static_cast<aclFp16Array*>(create(__func__, Kind::kFp16Array, value, size, sizeof(*value)));
-}
-aclnnStatus aclDestroyFp16Array(const aclFp16Array* array) {
-  return destroy(__func__, array, Kind::kFp16Array);
-}
-aclnnStatus aclGetFp16ArraySize(const aclFp16Array* array, uint64_t* size) {
-  return get_size(__func__, array, Kind::kFp16Array, size);
-}
-
-aclBf16Array* aclCreateBf16Array(const uint16_t* value, uint64_t size) {
-  return static_cast<aclBf16Array*>(create(__func__, Kind::kBf16Array, value, size, sizeof(*value)));
-}
-aclnnStatus aclDestroyBf16Array(const aclBf16Array* array) {
-  return destroy(__func__, array, Kind::kBf16Array);
-}
-aclnnStatus aclGetBf16ArraySize(const aclBf16Array* array, uint64_t* size) {
-  return get_size(__func__, array, Kind::kBf16Array, size);
-}
-
-aclTensorList* aclCreateTensorList(const aclTensor* const* value, uint64_t size) {
-  return static_cast<aclTensorList*>(create(__func__, Kind::kTensorList, value, size, sizeof(*value)));
-}
-aclnnStatus aclDestroyTensorList(const aclTensorList* array) {
-  return destroy_list<const aclTensor*>(__func__, array, Kind::kTensorList, aclDestroyTensor);
-}
-aclnnStatus aclGetTensorListSize(const aclTensorList* tensorList, uint64_t* size) {
-  return get_size(__func__, tensorList, Kind::kTensorList, size);
-}
-
-aclScalarList* aclCreateScalarList(const aclScalar* const* value, uint64_t size) {
-  return static_cast<aclScalarList*>(create(__func__, Kind::kScalarList, value, size, sizeof(*value)));
-}
-aclnnStatus aclDestroyScalarList(const aclScalarList* array) {
-  return destroy_list<const aclScalar*>(__func__, array, Kind::kScalarList, aclDestroyScalar);
-}
-aclnnStatus aclGetScalarListSize(const aclScalarList* scalarList, uint64_t* size) {
-  return get_size(__func__, scalarList, Kind::kScalarList, size);
-}
+#define MSELOSS_SEQUENCE(Name, Element)                                                           \
+  acl##Name* aclCreate##Name(Element const* value, uint64_t size) {                               \
+    return static_cast<acl##Name*>(create(__func__, Kind::k##Name, value, size, sizeof(*value))); \
+  }                                                                                               \
+  aclnnStatus aclDestroy##Name(const acl##Name* sequence) {                                       \
+    return destroy(__func__, sequence, Kind::k##Name);                                            \
+  }                                                                                               \
+  aclnnStatus aclGet##Name##Size(const acl##Name* sequence, uint64_t* size) {                     \
+    return get_size(__func__, sequence, Kind::k##Name, size);                                     \
+  }
+MSELOSS_SEQUENCE(IntArray, int64_t)
+MSELOSS_SEQUENCE(FloatArray, float)
+MSELOSS_SEQUENCE(BoolArray, bool)
+MSELOSS_SEQUENCE(Fp16Array, aclFloat16)
+MSELOSS_SEQUENCE(Bf16Array, uint16_t)
+MSELOSS_SEQUENCE(TensorList, const aclTensor*)
+MSELOSS_SEQUENCE(ScalarList, const aclScalar*)
+#undef MSELOSS_SEQUENCE

@@ -39,15 +39,13 @@ Status check_out_shape(const ConstTensor& out, const BroadcastShape& shape, cons
       names.out, ShapeText(shape.extent, shape.rank).text, ShapeText(out).text);
 }
 
-Status check_out_overlap(const ConstTensor& out, const Names& names) {
-  OperandView view{out.dtype, static_cast<int>(out.shape.size()), {}, {}};
-  std::ranges::copy(out.shape, view.extent);
-  std::ranges::copy(out.strides, view.stride);
+Status check_out_overlap(const Argument& out) {
+  const View& tensor = *out.view;
+  OperandView view{tensor.dtype, static_cast<int>(tensor.shape.size()), {}, {}};
+  std::ranges::copy(tensor.shape, view.extent);
+  std::ranges::copy(tensor.strides, view.stride);
   if (is_empty(view) || !may_overlap_itself(byte_view_of(view, nullptr))) return {};
-  return Status::error(Code::kOverlap,
-                       "%s: expected strides that map every index to its own memory, got a view of shape %s "
-                       "whose elements overlap",
-                       names.out, ShapeText(out).text);
+  return self_overlap_error(out);
 }
 
 float float_of_half(uint16_t half) {
@@ -229,7 +227,7 @@ Status make_loss_out_call(const ConstTensor& input, const ConstTensor& target, R
   call->first_dimension = shape.rank > 1;
   if (!call->first_dimension) return check_scalar_output(output);
   if (Status status = check_out_shape(const_out, shape, names); !status.ok()) return status;
-  return check_out_overlap(const_out, names);
+  return check_out_overlap(output);
 }
 
 Status check_loss_out_buffers(const Call& call, const Buffers& buffers, const Names& names) {
@@ -246,9 +244,9 @@ Status check_loss_out_buffers(const Call& call, const Buffers& buffers, const Na
   const ByteView out = byte_view_of(call.views[kOut], buffers[kOut]);
   for (const auto& [operand, name] : operands) {
     if (operand == kOut || is_empty(call.views[operand])) continue;
-    if (!may_share_memory(out, byte_view_of(call.views[operand], buffers[operand]))) continue;
-    return Status::error(Code::kOverlap, "%s: expected memory that does not overlap %s, got an overlap",
-                         names.out, name);
+    if (may_share_memory(out, byte_view_of(call.views[operand], buffers[operand]))) {
+      return overlap_error(names.out, name, false);
+    }
   }
   return {};
 }

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <new>
 
+#include "cpu/host_pool.h"
 #include "cpu/schedule/policy.h"
 #include "cpu/schedule/tile_loop.h"
 #include "cpu/thread_pool.h"
@@ -103,15 +104,6 @@ struct Job {
     return reinterpret_cast<double*>(slice_sums + static_cast<size_t>(i) * slice_each);
   }
 
-  void run_slice_units(int index, int64_t first, int64_t last, SweepRunner* runner) {
-    for (int64_t unit = first; unit < last; ++unit) {
-      double* sums = slice_sums_at(slice_parts == 1 ? index : unit);
-      run_slice_tiles(plan, tiling, data, unit / slice_parts, unit % slice_parts, slice_parts,
-                      scratch + index * scratch_each, runner, sums);
-      if (slice_parts == 1) pending += finish_slice_tile(plan, tiling, data[kLossOut], unit, 1, sums);
-    }
-  }
-
   // The slices whose sums are in several parts.
   void finish_slices() {
     const FloatEnvironment environment;
@@ -123,7 +115,9 @@ struct Job {
 
   void run_units(int index, int64_t first, int64_t last, SweepRunner* runner) {
     if (plan.sliced) {
-      run_slice_units(index, first, last, runner);
+      double* sums = slice_sums_at(slice_parts == 1 ? index : 0);
+      pending += run_slice_tiles(plan, tiling, data, first, last, slice_parts, scratch + index * scratch_each,
+                                 runner, sums);
     } else if (plan.layout == Layout::kDense) {
       const int64_t unit = kUnitBytes / size_of(plan.dtype);
       dense(first * unit, std::min(last * unit, plan.numel), runner);
@@ -171,7 +165,11 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
     job.data[o] = static_cast<char*>(buffers[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
   });
   job.threads = thread_count(plan, options);
-  if (job.threads > 1 && plan.numel < kWakeElements && !helpers_are_awake()) job.threads = 1;
+  const HostThreads* host = nullptr;
+  if (job.threads > 1) host = select_host_threads(options.host_threads, &job.threads);
+  if (job.threads > 1 && host == nullptr && plan.numel < kWakeElements && !helpers_are_awake()) {
+    job.threads = 1;
+  }
   // Non-temporal stores write full elements at aligned addresses only.
   job.non_temporal = uses_non_temporal_stores(plan, options) &&
                      reinterpret_cast<uintptr_t>(job.data[kOut]) % size_of(plan.dtype) == 0;
@@ -196,7 +194,8 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
   }
   job.threads = static_cast<int>(std::min<int64_t>(job.threads, job.units));
   const size_t shares = job.threads > 1 ? job.threads * sizeof(WorkShares::Share) : 0;
-  const size_t slices = job.slice_each * static_cast<size_t>(job.slice_parts == 1 ? job.threads : job.units);
+  const size_t slices =
+      plan.sliced ? job.slice_each * static_cast<size_t>(job.slice_parts == 1 ? job.threads : job.units) : 0;
   if (const size_t bytes = shares + job.scratch_each * job.threads + slices; bytes != 0) {
     char* const memory = scratch_memory(bytes);
     if (memory == nullptr) {
@@ -210,8 +209,11 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
   if (job.threads == 1) {
     job.run_all();
   } else {
-    fork_join(
-        job.threads, [](void* context, int index) { static_cast<Job*>(context)->participate(index); }, &job);
+    constexpr auto participate = [](void* context, int index) {
+      static_cast<Job*>(context)->participate(index);
+    };
+    host != nullptr ? host_fork_join(*host, job.threads, participate, &job)
+                    : fork_join(job.threads, participate, &job);
   }
   if (plan.sliced) {
     job.finish_slices();

@@ -60,7 +60,8 @@ struct Targets {
   void add(const char* name, int64_t bit, bool native_bfloat16) {
     hwy::ChosenTarget only;
     only.Update(bit);
-    const size_t target = only.GetIndex();
+    // With a single target, Highway's dispatch tables have one entry.
+    const size_t target = (HWY_TARGETS & (HWY_TARGETS - 1)) == 0 ? 0 : only.GetIndex();
     Target& entry = entries[count++];
     entry.name = name;
     fill_dtype_kernels<DType::kFloat32>(&entry.kernels, target, native_bfloat16);

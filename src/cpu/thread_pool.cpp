@@ -19,8 +19,8 @@
 namespace mseloss {
 namespace {
 
-// A forked child does not inherit the helper threads, which TBB does not detect, so the child runs without
-// helpers.
+// A forked child does not inherit the helper threads. TBB does not detect this and OpenMP waits for them, so
+// the child runs without helpers.
 std::atomic<bool> forked{false};
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
@@ -99,8 +99,10 @@ bool tbb_works() noexcept {
 
 }  // namespace
 
+bool is_forked_child() { return forked.load(std::memory_order_relaxed); }
+
 void fork_join(int count, void (*task)(void* context, int index), void* context) {
-  if (count == 1 || forked.load(std::memory_order_relaxed) || !this_thread_has_reserve() || !tbb_works()) {
+  if (count == 1 || is_forked_child() || !this_thread_has_reserve() || !tbb_works()) {
     return task(context, 0);
   }
   bool done = false;

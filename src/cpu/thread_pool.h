@@ -10,6 +10,10 @@ inline constexpr int kMaxThreads = 1024;
 // Whether MSELOSS_NUM_THREADS is unset, empty or a number from 1 to kMaxThreads. *count is that number, or 0.
 bool read_thread_variable(int* count);
 
+// Whether this process was forked from one that had loaded the library: its parent's helpers do not exist
+// here, neither the own pool's nor a host's, so it works alone.
+bool is_forked_child();
+
 // Calls task(context, 0) on this thread and task(context, index) for other indices in [1, count) on helpers
 // that start in time, each index at most once; returns when all calls have returned. Task 0 must be able to
 // do all the work alone; WorkShares distributes it between the participants.

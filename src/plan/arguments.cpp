@@ -103,4 +103,17 @@ Status check_scalar_output(const Argument& out) {
                        out.name, ShapeText(*out.view).text);
 }
 
+Status self_overlap_error(const Argument& out) {
+  return Status::error(Code::kOverlap,
+                       "%s: expected strides that map every index to its own memory, got a view of shape %s "
+                       "whose elements overlap",
+                       out.name, ShapeText(*out.view).text);
+}
+
+Status overlap_error(const char* out, const char* other, bool exact_allowed) {
+  return Status::error(Code::kOverlap, "%s: expected memory that does not overlap %s%s, got %s overlap", out,
+                       other, exact_allowed ? " or is identical to it (same address, strides and dtype)" : "",
+                       exact_allowed ? "a partial" : "an");
+}
+
 }  // namespace mseloss

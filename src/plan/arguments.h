@@ -51,6 +51,8 @@ Status check_extents(const Argument& argument);
 Status broadcast(Arguments arguments, BroadcastShape* shape);
 Status check_output_shape(const Argument& out, const BroadcastShape& shape);
 Status check_scalar_output(const Argument& out);
+Status self_overlap_error(const Argument& out);
+Status overlap_error(const char* out, const char* other, bool exact_allowed);
 
 // The memory that the plan accesses for an operand at `data`.
 ByteView byte_view(const Plan& plan, int operand, const void* data);

@@ -1,5 +1,6 @@
 // The checks of a plan that need addresses.
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 
 #include "plan/arguments.h"
@@ -56,12 +57,6 @@ const char* name_of(const Names& names, int operand) {
   return all[operand];
 }
 
-Status overlap_error(const char* out, const char* other, bool exact_allowed) {
-  return Status::error(Code::kOverlap,
-                       "%s: expected memory that does not overlap %s%s, got a partial overlap", out, other,
-                       exact_allowed ? " or is identical to it (same address, strides and dtype)" : "");
-}
-
 }  // namespace
 
 Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& names) {
@@ -90,10 +85,11 @@ Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& name
         name_of(names, null), static_cast<long long>(plan.numel));
   }
   const bool fused_none = plan.op == Op::kLossAndGrad && plan.reduction == Reduction::kNone;
-  for (int out = kOut; out < kOperands; ++out) {
+  for (int out = kOut; plan.operands >> out != 0; ++out) {
     if (!has(plan, out)) continue;
-    for (int o = 0; o < out; ++o) {
-      if (!has(plan, o) || !intersect(ranges[out], ranges[o])) continue;
+    for (unsigned bits = plan.operands & ((1u << out) - 1); bits != 0; bits &= bits - 1) {
+      const int o = std::countr_zero(bits);
+      if (!intersect(ranges[out], ranges[o])) continue;
       const bool exact_allowed = !fused_none && out == kOut;
       if (exact_allowed && same_view(plan, out, buffers[out], o, buffers[o])) continue;
       if (may_share_memory(byte_view(plan, out, buffers[out]), byte_view(plan, o, buffers[o]))) {

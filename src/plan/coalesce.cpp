@@ -25,6 +25,19 @@ void swap_dimensions(Plan* plan, int a, int b) {
   for (auto& strides : plan->stride) std::swap(strides[a], strides[b]);
 }
 
+// A sum along a short innermost dimension costs more than transposing the operands and summing columns:
+// returns the longest dimension that is not reduced, if `inner` is that short, else `inner`.
+int columns_for_short_slices(const Plan& plan, int inner) {
+  constexpr int64_t kShort = 4, kColumns = 32;  // elements
+  if (plan.extent[inner] > kShort) return inner;
+  int longest = inner;
+  for (int d = 0; d < plan.rank; ++d) {
+    if (is_reduced(plan, d) || plan.extent[d] < kColumns) continue;
+    if (longest == inner || plan.extent[d] > plan.extent[longest]) longest = d;
+  }
+  return longest;
+}
+
 // An operand that is not contiguous along the innermost dimension must be packed, so the dimension along
 // which most operands are contiguous becomes the innermost; at a tie the output's.
 void choose_innermost(Plan* plan) {
@@ -38,6 +51,7 @@ void choose_innermost(Plan* plan) {
   for (int d = 0; d < rank; ++d) {
     if (votes[d] > votes[best]) best = d;
   }
+  if (plan->sliced && is_reduced(*plan, best)) best = columns_for_short_slices(*plan, best);
   for (int d = best; d + 1 < rank; ++d) swap_dimensions(plan, d, d + 1);
 }
 

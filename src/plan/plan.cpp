@@ -119,11 +119,7 @@ Status check_own_memory(const Plan& plan, const Argument& out) {
     view.stride[rank++] = view.stride[d];
   }
   view.rank = rank;
-  if (!may_overlap_itself(view)) return {};
-  return Status::error(Code::kOverlap,
-                       "%s: expected strides that map every index to its own memory, got a view of shape %s "
-                       "whose elements overlap",
-                       out.name, ShapeText(*out.view).text);
+  return may_overlap_itself(view) ? self_overlap_error(out) : Status();
 }
 
 // The loss of a sliced plan: the broadcast shape with extents of 1 in the reduced dimensions.
@@ -139,12 +135,7 @@ Status check_slices(const Argument& loss, const BroadcastShape& shape) {
         loss.name, ShapeText(shape.extent, shape.rank).text, ShapeText(*loss.view).text);
   }
   for (size_t i = 0; !loss.view->strides.empty() && i < extents.size(); ++i) {
-    if (extents[i] <= 1 || loss.view->strides[i] != 0) continue;
-    return Status::error(
-        Code::kOverlap,
-        "%s: expected strides that map every index to its own memory, got a view of shape %s "
-        "whose elements overlap",
-        loss.name, ShapeText(*loss.view).text);
+    if (extents[i] > 1 && loss.view->strides[i] == 0) return self_overlap_error(loss);
   }
   return {};
 }
@@ -260,7 +251,7 @@ Status check_weight_dtype(const Argument& weight, DType promoted, const Names& n
 }
 
 // A mean's 2 / count, or NaN if its divisor depends on the weights.
-double scale_for(Reduction reduction, const ConstTensor* weight, DType dtype, int64_t count) {
+inline double scale_for(Reduction reduction, const ConstTensor* weight, DType dtype, int64_t count) {
   if (reduction != Reduction::kMean) return 2;
   return weight != nullptr ? std::numeric_limits<double>::quiet_NaN() : mean_scale(dtype, count);
 }

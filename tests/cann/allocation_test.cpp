@@ -170,6 +170,24 @@ TEST_F(Allocation, EveryAllocationOfTheLossRun_GivesACodeAndLeaksNothing) {
   EXPECT_GE(k, 2) << "the task and its thread";
 }
 
+TEST_F(Allocation, EveryAllocationOfTheLossOutRun_GivesACodeAndLeaksNothing) {
+  constexpr int64_t kRows = 400, kColumns = kCount / kRows;
+  float means[kColumns];
+  cann::Tensor wide_x(x.data(), {kRows, kColumns}), wide_y(y.data(), {kRows, kColumns}),
+      columns(means, {kColumns});
+  const auto make = [&](aclOpExecutor** executor) {
+    uint64_t workspace;
+    return aclnnMseLossOutGetWorkspaceSize(wide_x, wide_y, 1, columns, &workspace, executor);
+  };
+  const auto run = [&](aclOpExecutor* executor, aclrtStream s) {
+    return aclnnMseLossOut(nullptr, 0, executor, s);
+  };
+  fail_and_recover(kNever, make, run, means[kColumns - 1], 4);
+  int64_t k = 0;
+  while (k < kNever && fail_and_recover(k, make, run, means[kColumns - 1], 4)) ++k;
+  EXPECT_GE(k, 2) << "the task and its thread";
+}
+
 TEST_F(Allocation, TinyCallOnAnIdleStream_AllocatesNothing) {
   float a = 3, b = 1, c = -1;
   cann::Tensor ta(&a, {}), tb(&b, {}), tc(&c, {});

@@ -25,7 +25,7 @@ def library(tmp_path_factory):
     folder = tmp_path_factory.mktemp("example")
     source = (ASCEND / "pytorch/mse_loss_v2_grad.asc").read_text()
     source, launches = re.subn(
-        r"(\w+)<T><<<(.*?)>>>\(", r"model_launch::Launch<T>(\1<T>, \2, ", source
+        r"(\w+)<T>\s*<<<(.*?)>>>\(", r"model_launch::Launch<T>(\1<T>, \2, ", source
     )
     source, keys = re.subn("PrivateUse1", "CPU", source)
     assert (launches, keys) == (1, 1)

@@ -202,17 +202,23 @@ def test_partial_sums_refuse():
 # The state of a PartialSum
 
 
+_LAYOUT = "QQQQ8d200Q"
+_SUMS = ["high", "low", "error", "special"]  # of the squares, then of the weights
+_NAMES = ["tag", "count", "weighted", "fast_terms", *_SUMS, *(f"weight_{name}" for name in _SUMS)]
+_SIZE = struct.calcsize(_LAYOUT)
+
+
 def fields_of(state):
-    """tag, count, fast_terms; high, low, error, special; limbs"""
-    return list(struct.unpack("QQQdddd68Q", state))
+    """The fields of _NAMES, then 100 limbs of the squares and 100 of the weights."""
+    return list(struct.unpack(_LAYOUT, state))
 
 
 def state_with(state, **changes):
-    names = ["tag", "count", "fast_terms", "high", "low", "error", "special"]
     fields = fields_of(state)
     for name, value in changes.items():
-        fields[names.index(name) if name in names else 7 + int(name.removeprefix("limb"))] = value
-    return struct.pack("QQQdddd68Q", *fields)
+        at = _NAMES.index(name) if name in _NAMES else len(_NAMES) + int(name.removeprefix("limb"))
+        fields[at] = value
+    return struct.pack(_LAYOUT, *fields)
 
 
 def summed(exact, dtype=np.float32, seed=1):
@@ -266,10 +272,14 @@ def test_a_state_of_extreme_values_is_accepted(values, exact):
         {"special": 1.0},
         {"special": -math.inf},
         {"limb0": 1},  # exact terms without a count
-        {"count": 101, "limb67": 1},  # too large for one term
-        {"count": 101, "limb67": 2**63},  # negative
-        {"count": 101, "limb66": 1 << 40},
-        {"count": 101, "limb65": 1 << 36},
+        {"count": 101, "limb99": 1},  # too large for one term
+        {"count": 101, "limb99": 2**63},  # negative
+        {"count": 101, "limb83": 1 << 40},
+        {"count": 101, "limb82": 1 << 22},
+        {"weight_high": 1.0},  # weights without weighted elements
+        {"limb100": 1},
+        {"weighted": 2**64 - 1},
+        {"weight_special": math.nan},
     ],
     ids=str,
 )
@@ -288,7 +298,7 @@ def test_the_largest_exact_sum_is_accepted():
 
 @pytest.mark.parametrize(
     "state",
-    [b"", b"garbage", bytes(600), bytes(592), [], None, 3, "text", ()],
+    [b"", b"garbage", bytes(_SIZE), bytes(_SIZE - 8), [], None, 3, "text", ()],
     ids=lambda state: f"{type(state).__name__}{len(state) if hasattr(state, '__len__') else ''}",
 )
 def test_other_states_are_refused(state):
@@ -305,7 +315,7 @@ def accepted(state):
     return None
 
 
-@given(st.binary(min_size=600, max_size=600), st.booleans())
+@given(st.binary(min_size=_SIZE, max_size=_SIZE), st.booleans())
 def test_random_states_are_refused_or_harmless(noise, tagged):
     state = mseloss.PartialSum().__getstate__()
     assert len(state) == len(noise)
@@ -315,7 +325,7 @@ def test_random_states_are_refused_or_harmless(noise, tagged):
         total.finish("mean", "float32")
 
 
-@given(st.integers(8, 599), st.integers(1, 255), st.booleans())
+@given(st.integers(8, _SIZE - 1), st.integers(1, 255), st.booleans())
 def test_damaged_states_are_refused_or_harmless(at, flip, exact):
     state = bytearray(summed(exact).__getstate__())
     state[at] ^= flip

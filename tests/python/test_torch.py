@@ -195,11 +195,11 @@ def test_create_graph_then_backward():
 
 def test_the_requested_step_runs(torch_step):
     x, y = leaves((8,), (8,))
-    for how in SUMS:
-        node = face.mse_loss(x, y, reduction=how).grad_fn.name()
-        assert ("CppNode" in node) == (torch_step == "compiled")
-    for watched in (face.mse_loss(x, y, reduction="none"), face.mse_loss(x[:, None], y)):
-        assert "CppNode" not in watched.grad_fn.name()
+    for how in ("none", *SUMS):
+        loss = face.mse_loss(x, y, reduction=how)  # keeps the node
+        assert ("CppNode" in loss.grad_fn.name()) == (torch_step == "compiled")
+    loss = face.mse_loss(x[:, None], y)
+    assert "CppNode" not in loss.grad_fn.name()
 
 
 @pytest.mark.parametrize("how", ["none", "mean", "sum"])
@@ -423,3 +423,95 @@ def test_autocast_computes_in_float32(half):
     assert results[0][0].dtype == results[1][0].dtype == torch.float32
     torch.testing.assert_close(*(r[0] for r in results))
     assert torch.equal(*(r[1] for r in results))
+
+
+HALVES = [torch.bfloat16, torch.float16]
+PAIRS = [(a, b) for a in DTYPES for b in DTYPES if a in HALVES or b in HALVES]
+
+
+@pytest.mark.parametrize("dtypes", PAIRS, ids=lambda pair: f"{pair[0]}-{pair[1]}")
+@pytest.mark.parametrize("shapes", [((6, 7), (6, 7)), ((6, 7), (7,))], ids=str)
+@pytest.mark.parametrize("how", ["none", *SUMS])
+@pytest.mark.parametrize("factor", [1.0, 0.25, 1 / 3, 65536.0, float("nan")])
+def test_autocast_has_the_bits_of_explicit_casts(dtypes, shapes, how, factor):
+    def cast(tensor):
+        return tensor.float() if tensor.dtype in HALVES else tensor
+
+    def result(of_target, explicit, inside):
+        x, y = (
+            leaf.detach().to(dtype).requires_grad_()
+            for leaf, dtype in zip(leaves(*shapes), dtypes, strict=True)
+        )
+        y.requires_grad_(of_target)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not explicit):
+            loss = face.mse_loss(*(map(cast, (x, y)) if explicit else (x, y)), reduction=how)
+            if inside:
+                loss.backward(torch.full_like(loss, factor))
+        if not inside:
+            loss.backward(torch.full_like(loss, factor))
+        return loss.detach(), x.grad, y.grad
+
+    for of_target in (False, True):
+        expected = result(of_target, explicit=True, inside=False)
+        for inside in (False, True):
+            for a, b in zip(result(of_target, False, inside), expected, strict=True):
+                assert (a is None) == (b is None)
+                assert a is None or same_bits(to_numpy(a), to_numpy(b))
+
+
+@pytest.mark.parametrize("how", ["none", *SUMS])
+def test_autocast_has_higher_derivatives(how):
+    derivatives = []
+    for explicit in (False, True):
+        x, y = leaves((5,), (5,), dtype=torch.bfloat16)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not explicit):
+            loss = face.mse_loss(*((x.float(), y.float()) if explicit else (x, y)), reduction=how)
+        (gradient,) = torch.autograd.grad(loss, x, torch.ones_like(loss), create_graph=True)
+        derivatives.append(torch.autograd.grad(gradient.float().pow(2).sum(), (x, y)))
+    for a, b in zip(*derivatives, strict=True):
+        assert a.dtype == b.dtype == torch.bfloat16
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("other", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("factor", [1.0, 0.25])
+def test_autocast_makes_no_copy_of_an_operand(other, factor):
+    x, y = leaves((4096,), (4096,), dtype=torch.bfloat16)
+    y = y.detach().to(other)
+    with torch.profiler.profile(record_shapes=True, acc_events=True) as profile:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = face.mse_loss(x, y)
+        loss.backward(torch.tensor(factor))
+    shapes = [s for event in profile.events() for s in event.input_shapes if "copy" in event.name]
+    assert [4096] not in shapes
+    assert loss.dtype == torch.float32
+    assert x.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_elementwise_step_has_the_bits_of_the_reference(dtype):
+    x, y, g = leaves((31, 9), (31, 9), (31, 9), dtype=dtype)
+    y.requires_grad_(False)
+    loss = face.mse_loss(x.t(), y.t(), reduction="none")
+    assert loss.stride() == x.t().stride()
+    loss.backward(g.detach().t())
+    arrays = [to_numpy(t) for t in (g, x, y)]
+    assert same_bits(to_numpy(loss.t()), reference.loss(*arrays[1:], "none"))
+    assert same_bits(to_numpy(x.grad), reference.grad(*arrays, "none"))
+    x.grad = None
+    loss = face.mse_loss(x, y, reduction="none")
+    loss.sum().backward()  # an expanded upstream gradient
+    one = to_numpy(torch.ones((), dtype=dtype))
+    assert same_bits(to_numpy(x.grad), reference.grad(one, *arrays[1:], "none"))
+
+
+def test_an_exception_in_the_backward_pass_reaches_the_caller(monkeypatch):
+    def fail(*arguments):
+        raise LookupError("no gradients today")
+
+    monkeypatch.setattr("mseloss.torch.step.gradients", fail)
+    x, y = leaves((5,), (5,))
+    for _ in range(3):
+        loss = face.mse_loss(x, y)
+        with pytest.raises(LookupError, match="no gradients today"):
+            torch.autograd.grad(loss, x, create_graph=True)

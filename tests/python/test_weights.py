@@ -95,6 +95,7 @@ def test_reference_agrees_with_numpy():
 def test_a_mask_hides_nan(dtype):
     x, y = normal(4, (4, 50), dtype), normal(5, (4, 50), dtype)
     mask = np.random.default_rng(6).random((4, 50)) < 0.5
+    mask[0] = mask[:, 0] = True  # no slice is empty
     hidden = np.where(mask, x, np.nan).astype(dtype)
     for axis in [None, 0, 1]:
         expected = mseloss.loss_and_grad(x, y, weight=mask, axis=axis)
@@ -163,7 +164,7 @@ def test_lists_and_frameworks_are_weights():
 def test_errors_name_the_argument(options, error, words):
     x = np.ones((2, 3), np.float32)
     for module in (mseloss, reference):
-        if module is reference and "int64" in words:
+        if module is reference and ("int64" in words or "shape that broadcasts" in words):
             continue
         with pytest.raises(error, match=words):
             module.loss(x, x, **options)

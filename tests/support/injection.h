@@ -1,6 +1,7 @@
 // Fault injection for one program: every allocation (malloc and its relatives, hence operator new and TBB's
 // own memory), every start of a thread and every library that is loaded counts, in all threads. A chosen one
-// fails, or that one and all after it. Include it in one file of a program; it replaces the functions.
+// fails, or that one and all after it. Include it in one file of a program; it replaces the functions, except
+// in programs with a sanitizer, which replaces them itself.
 #pragma once
 
 #include <dlfcn.h>
@@ -64,6 +65,7 @@ inline int run_this_program(std::initializer_list<const char*> arguments) {
 
 }  // namespace injection
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #pragma GCC visibility push(default)
 extern "C" {
 void* __libc_malloc(size_t);
@@ -118,3 +120,4 @@ int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*
 }
 }
 #pragma GCC visibility pop
+#endif

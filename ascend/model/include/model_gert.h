@@ -58,10 +58,11 @@ class Shape {
 
 struct StorageShape {
   Shape origin;
-  const Shape& GetStorageShape() const { return origin; }
+  Shape storage = origin;
+  const Shape& GetStorageShape() const { return storage; }
   const Shape& GetOriginShape() const { return origin; }
   Shape& MutableOriginShape() { return origin; }
-  Shape& MutableStorageShape() { return origin; }
+  Shape& MutableStorageShape() { return storage; }
 };
 
 struct CompileTimeTensorDesc {

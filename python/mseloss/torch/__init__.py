@@ -16,13 +16,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
+from mseloss._core import use_torch_threads
 from mseloss.torch.arguments import checked_reduction as _checked_reduction
 from mseloss.torch.dispatch import implementation as _implementation
 from mseloss.torch.readable import is_known_type as _is_known_type
 from mseloss.torch.step import STEP_IS_COMPILED
 from mseloss.torch.step import compiled_loss as _compiled_loss
 
-__all__ = ["MSELoss", "STEP_IS_COMPILED", "mse_loss"]
+__all__ = ["MSELoss", "STEP_IS_COMPILED", "mse_loss", "use_torch_threads"]
 
 _is_scripting = torch.jit.is_scripting
 _is_compiling = torch.compiler.is_compiling

@@ -7,10 +7,9 @@ torch.compile too. torch.library.register_autograd has no forward mode and rejec
 from __future__ import annotations
 
 import torch
-from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
-from mseloss.torch import operators
+from mseloss.torch import operators, private
 from mseloss.torch.operators import loss_backward, promoted
 from mseloss.torch.readable import operator_accepts
 
@@ -38,26 +37,30 @@ def loss_gradients(grad_output, input, target, reduction, needs):
     """The gradients of the loss with respect to `input` and `target`, each None unless needed.
 
     If a half type's gradient is summed over broadcast dimensions, it is computed in float32 and rounded once,
-    after the sum. Operands that mse_loss_backward does not accept go to PyTorch's own operator.
+    after the sum. Under autocast the loss of half types is float32, and so is all up to the cast to the
+    operand's dtype. Operands that mse_loss_backward does not accept go to PyTorch's own operator.
     """
     if not (needs[0] or needs[1]):
         return None, None
+    x, y = input, target
+    wide = grad_output.dtype.itemsize > 2
+    if promoted(input, target).itemsize == 2 and (wide or input.shape != target.shape):
+        x, y = input.float(), target.float()
     if not operator_accepts(grad_output, input, target):
-        return _pytorch_gradients(grad_output, input, target, reduction, needs)
-    count = loss_count(input, target, reduction)
-    if input.shape != target.shape and promoted(input, target).itemsize == 2:
-        gradient = loss_backward(grad_output.float(), input.float(), target.float(), count)
-    else:
-        gradient = loss_backward(grad_output, input, target, count)
+        return _pytorch_gradients(grad_output, input, target, reduction, needs, wide)
+    grad_output = grad_output.to(promoted(x, y))
+    gradient = loss_backward(grad_output, x, y, loss_count(input, target, reduction))
     return (
         reduce_to(gradient, input) if needs[0] else None,
         reduce_to(-gradient, target) if needs[1] else None,
     )
 
 
-def _pytorch_gradients(grad_output, input, target, reduction, needs):
+def _pytorch_gradients(grad_output, input, target, reduction, needs, wide):
     backward = torch.ops.aten.mse_loss_backward.default
     x, y = torch.broadcast_tensors(input, target)
+    if wide:
+        x, y = x.to(grad_output.dtype), y.to(grad_output.dtype)
     enum = operators.REDUCTION[reduction]
     return (
         reduce_to(backward(grad_output, x, y, enum), input) if needs[0] else None,
@@ -84,14 +87,14 @@ def _forward_mode(jvp):
     """
 
     def enabled(ctx, *tangents):
-        with forward_ad._set_fwd_grad_enabled(True):
-            primals = [torch._VF._unpack_dual(saved, level=0)[0] for saved in ctx.saved_tensors]
+        with private.set_forward_mode_enabled(True):
+            primals = [forward_ad.unpack_dual(saved, level=0).primal for saved in ctx.saved_tensors]
             return jvp(ctx, primals, tangents)
 
     return enabled
 
 
-class Loss(torch.autograd.Function):
+class Loss(private.SingleLevelFunction):
     """(run, input, target, reduction) -> run(input, target, reduction), the loss."""
 
     @staticmethod
@@ -130,7 +133,7 @@ class Loss(torch.autograd.Function):
         return (result.mean() if empty_mean else result.sum()).to(dtype)
 
 
-class LossBackward(torch.autograd.Function):
+class LossBackward(private.SingleLevelFunction):
     """(run, grad_output, input, target, count) -> run(grad_output, input, target, count), the gradient."""
 
     @staticmethod
@@ -178,24 +181,53 @@ def _register(name, operator, function):
     torch.func's transforms run these implementations level by level. PyTorch's own operators keep the grad
     modes on the way to the next level; an autograd.Function changes them, so `run` restores them.
     """
-    apply = super(torch.autograd.Function, function).apply  # Function.apply rejects the transforms
 
     def differentiable(keyset, *arguments):
-        grad_enabled, forward_enabled = torch.is_grad_enabled(), torch._C._is_fwd_grad_enabled()
+        grad_enabled, forward_enabled = torch.is_grad_enabled(), private.is_forward_mode_enabled()
 
         def run(*arguments):
             with (
-                torch._C._AutoDispatchBelowAutograd(),
+                private.AutoDispatchBelowAutograd(),
                 torch.set_grad_enabled(grad_enabled),
-                forward_ad._set_fwd_grad_enabled(forward_enabled),
+                private.set_forward_mode_enabled(forward_enabled),
             ):
-                return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+                return operator.redispatch(keyset & private.after_autograd_keyset, *arguments)
 
-        with enable_single_level_autograd_function():
-            return apply(run, *arguments)
+        with private.enable_single_level_autograd_function():
+            return function.apply(run, *arguments)
 
     operators.LIBRARY.impl(name, differentiable, "Autograd", with_keyset=True)
 
 
-_register("mse_loss", operators.loss, Loss)
-_register("mse_loss_backward", loss_backward, LossBackward)
+def _register_for_autograd_only(name, function):
+    """As _register, with public functions only, which support neither forward mode nor torch.func."""
+
+    def save(ctx, inputs, output):
+        *tensors, option = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+        ctx.reduction = ctx.count = option
+
+    class Context:  # function.backward expects `run` as first argument
+        def __init__(self, ctx):
+            self.saved_tensors, self.reduction, self.count = (
+                ctx.saved_tensors,
+                ctx.reduction,
+                ctx.count,
+            )
+            self.needs_input_grad = (False, *ctx.needs_input_grad)
+
+    def backward(ctx, gradient):
+        return function.backward(Context(ctx), gradient)[1:]
+
+    torch.library.register_autograd(
+        f"mseloss::{name}", backward, setup_context=save, lib=operators.LIBRARY
+    )
+
+
+if private.AUTOGRAD_KEYS_ARE_KNOWN:
+    _register("mse_loss", operators.loss, Loss)
+    _register("mse_loss_backward", loss_backward, LossBackward)
+else:
+    _register_for_autograd_only("mse_loss", Loss)
+    _register_for_autograd_only("mse_loss_backward", LossBackward)

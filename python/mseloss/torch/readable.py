@@ -8,36 +8,34 @@ is_intercepted.
 from __future__ import annotations
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
-from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
+
+from mseloss.torch import private
 
 MAX_RANK = 8  # of the kernels
 
-_Key, _KeySet = torch._C.DispatchKey, torch._C.DispatchKeySet
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _PLAIN_TYPES = frozenset((torch.Tensor, torch.nn.Parameter))
 # FakeTensor and FunctionalTensor trace any operator. Other subclasses may override operators or support only
 # PyTorch's own.
-_ACCEPTED_TYPES = _PLAIN_TYPES | {FakeTensor, FunctionalTensor}
+_ACCEPTED_TYPES = _PLAIN_TYPES | private.TRACING_TYPES
 
 
 def _other_keys(*usual):
-    """A mask of all dispatch keys but these."""
+    """A mask of all dispatch keys but these, given by name."""
     keys = 0
-    for key in usual:
-        keys |= _KeySet(key).raw_repr()
+    for name in usual if private.KEYS_ARE_KNOWN else ():
+        keys |= private.DispatchKeySet(getattr(private.DispatchKey, name)).raw_repr()
     return ~keys
 
 
 # Batched, lazily negated or conjugated, zero, sparse, quantised, nested, fake and foreign tensors each have a
 # dispatch key other than these four.
-_SPECIAL_TENSOR = _other_keys(_Key.CPU, _Key.AutogradCPU, _Key.AutocastCPU, _Key.ADInplaceOrView)
+_SPECIAL_TENSOR = _other_keys("CPU", "AutogradCPU", "AutocastCPU", "ADInplaceOrView")
 # Transforms, dispatch modes and tracers add other keys than these two to the thread's include set.
-_INTERCEPTION = _other_keys(_Key.BackendSelect, _Key.ADInplaceOrView)
-_keys_of = torch._C._dispatch_keys
-_included_keys = torch._C._dispatch_tls_local_include_set
-_functorch = torch._C._functorch
+_INTERCEPTION = _other_keys("BackendSelect", "ADInplaceOrView")
+_keys_of, _included_keys = private.dispatch_keys, private.included_keys
+_keys_are_known = private.KEYS_ARE_KNOWN
 
 
 def is_known_type(*tensors):
@@ -47,7 +45,7 @@ def is_known_type(*tensors):
 
 def kernel_reads(*tensors):
     """Whether all tensors are strided memory of the CPU, and nothing intercepts the operators on them."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not _keys_are_known:
         return False
     if _included_keys().raw_repr() & _INTERCEPTION or forward_ad._current_level >= 0:
         return False
@@ -68,8 +66,8 @@ def operator_accepts(*tensors):
 
 def _is_supported(tensor):
     if not torch.compiler.is_compiling():
-        while _functorch.is_functorch_wrapped_tensor(tensor):
-            tensor = _functorch.get_unwrapped(tensor)
+        while private.is_functorch_wrapped_tensor(tensor):
+            tensor = private.get_unwrapped(tensor)
             if type(tensor) not in _ACCEPTED_TYPES:
                 return False
     return (

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import importlib
-import re
 
 import torch
 
 from mseloss import _core
 from mseloss.torch import derivatives
+from mseloss.torch.private import (
+    DisableTorchFunction,
+    SingleLevelFunction,
+    keeps_graph,
+    saved_tensors_hooks,
+)
 from mseloss.torch.readable import kernel_reads
-
-_keep_graph = torch._C._autograd._get_current_graph_task_keep_graph
-_saved_tensors_hooks = torch._C._autograd._top_saved_tensors_default_hooks
+from mseloss.torch.step_name import module_name
 
 try:  # the C++ step, if it was built for this version of PyTorch
-    compiled_loss = importlib.import_module(
-        "mseloss._torch_step_" + re.sub(r"\W", "_", torch.__version__)
-    ).mse_loss
+    compiled_loss = importlib.import_module(f"mseloss.{module_name(torch.__version__)}").mse_loss
 except ImportError:
 
     def compiled_loss(input, target, reduction):
@@ -27,10 +28,11 @@ except ImportError:
     STEP_IS_COMPILED = False
 else:
     STEP_IS_COMPILED = True
+_core.set_torch_step(STEP_IS_COMPILED)
 
 
-class EagerStep(torch.autograd.Function):
-    """The loss of tensors that the kernels read.
+class EagerStep(SingleLevelFunction):
+    """The loss of tensors that the kernels read, in `dtype`, or in the promoted dtype for None.
 
     For a sum over operands of the same shape, one sweep computes the loss and the gradient with respect to
     `input`, which is kept for the backward pass. Hooks for saved tensors, checkpointing among them, decide
@@ -38,7 +40,7 @@ class EagerStep(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, input, target, reduction):
+    def forward(ctx, input, target, reduction, dtype=None):
         ctx.save_for_backward(input, target)
         ctx.reduction = reduction
         ctx.gradient = None
@@ -46,30 +48,28 @@ class EagerStep(torch.autograd.Function):
             reduction == "none"
             or input.shape != target.shape
             or not input.requires_grad
-            or _saved_tensors_hooks(True)
+            or saved_tensors_hooks(True)
         ):
-            return _core.loss(input, target, reduction)
-        loss, ctx.gradient = _core.loss_and_grad(input, target, reduction)
+            return _core.loss(input, target, reduction, dtype=dtype)
+        loss, ctx.gradient = _core.loss_and_grad(input, target, reduction, dtype=dtype)
         return loss
 
     @staticmethod
     def backward(ctx, grad_output):
         gradient, ctx.gradient = ctx.gradient, None
         needs = ctx.needs_input_grad
-        with torch._C.DisableTorchFunction():  # as in PyTorch's backward passes
+        with DisableTorchFunction():  # as in PyTorch's backward passes
             # The stored gradient has no history, and a retained graph needs it again.
             if gradient is not None:
-                last = kernel_reads(grad_output) and not (torch.is_grad_enabled() or _keep_graph())
+                last = kernel_reads(grad_output) and not (torch.is_grad_enabled() or keeps_graph())
                 gradient = _scaled(gradient, grad_output) if last else None
                 if gradient is not None and not needs[1]:
-                    return gradient, None, None
+                    return gradient, None, None, None
             operands = ctx.saved_tensors
-            return *gradients(grad_output, *operands, ctx.reduction, needs, gradient), None
+            return *gradients(grad_output, *operands, ctx.reduction, needs, gradient), None, None
 
 
-step = super(
-    torch.autograd.Function, EagerStep
-).apply  # without Function.apply's test for transforms
+step = EagerStep.apply
 
 
 def _scaled(gradient, grad_output):
@@ -87,7 +87,7 @@ def gradients(grad_output, input, target, reduction, needs, of_input):
     `of_input`: the gradient with respect to `input` if the forward pass has computed it, else None. The
     compiled step calls this function too.
     """
-    with torch._C.DisableTorchFunction():
+    with DisableTorchFunction():
         if (
             torch.is_grad_enabled()
             or input.shape != target.shape
@@ -102,8 +102,15 @@ def gradients(grad_output, input, target, reduction, needs, of_input):
 
 def _gradient(grad_output, input, target, reduction):
     """The gradient with respect to `input`; both operands have the same shape."""
-    if grad_output.dtype == input.dtype == target.dtype:
+    if input.dtype == target.dtype and reduction != "none":
+        # The upstream gradient is wider under autocast; 1, for example, can be narrowed without loss.
+        narrow = grad_output.to(input.dtype)
+        if narrow is grad_output or narrow == grad_output:
+            return _core.grad(narrow, input, target, reduction)
+    dtype = grad_output.dtype  # that of the loss
+    if input.dtype == target.dtype == dtype:
         return _core.grad(grad_output, input, target, reduction)
-    dtype = torch.promote_types(input.dtype, target.dtype)
-    operands = (tensor.to(dtype) for tensor in (grad_output, input, target))
-    return _core.grad(*operands, reduction, out=_core.empty(input.shape, input.dtype, like=input))
+    if reduction != "none" and torch.promote_types(input.dtype, target.dtype) == dtype:
+        return _core.loss_and_grad(input, target, reduction, grad_output=grad_output)[1]
+    out = _core.empty(input.shape, input.dtype, like=input)
+    return _core.grad(grad_output, input.to(dtype), target.to(dtype), reduction, out=out)

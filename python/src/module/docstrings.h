@@ -83,7 +83,7 @@ Example:
 
 inline constexpr const char* kLossAndGradSignature =
     "def loss_and_grad(input, target, reduction='mean', *, weight=None, axis=None, grad_output=1.0, "
-    "out=None)";
+    "out=None, dtype=None)";
 inline constexpr const char* kLossAndGradDoc = R"(The loss and its gradient in one sweep over the inputs.
 
 The loss equals that of ``loss``. The gradient is its derivative with respect to ``input``, in the broadcast
@@ -96,10 +96,10 @@ Args:
         with the others.
     out: the gradient's array: writable, of the broadcast shape. Unless reduction is ``"none"`` it may be
         one of the inputs (same memory and strides).
+    dtype: the loss's dtype. Default: the promoted dtype.
 
 Returns:
-    ``(loss, gradient)``, of the same kind as ``input``. The loss has the promoted dtype, the gradient the
-    dtype of ``input``.
+    ``(loss, gradient)``, of the same kind as ``input``. The gradient has the dtype of ``input``.
 
 Raises:
     TypeError: unsupported dtypes, or an object that is not an array in CPU memory.
@@ -153,7 +153,16 @@ Example:
 inline constexpr const char* kInfoDoc =
     R"(A dict of version, device, instruction-set targets, thread count and memory limit (bytes).
 
+``"torch_step"`` is ``"compiled"`` if mseloss.torch runs its training step in C++, ``"python"`` if it does not,
+and None until it is imported. ``"torch_threads"`` tells whether calls on PyTorch's tensors use PyTorch's
+threads: PyTorch is loaded and its C interface has them.
 ``"environment"`` lists one sentence for each environment variable whose value cannot be used.
+)";
+
+inline constexpr const char* kUseTorchThreadsDoc =
+    R"(Whether calls on PyTorch's tensors run on PyTorch's threads (the default) or on the library's own.
+
+Results do not depend on it. Without effect on PyTorch before 2.10, whose C interface has no threads.
 )";
 
 inline constexpr const char* kSetTargetDoc =

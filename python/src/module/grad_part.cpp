@@ -6,15 +6,15 @@
 namespace mseloss::python {
 namespace {
 
-Status check_and_run(const Plan& plan, const Buffers& buffers) {
+Status check_and_run(const Plan& plan, const Buffers& buffers, const Options& options) {
   const Status status = check_buffers(plan, buffers);
-  return status.ok() ? mseloss::run(plan, buffers, {}) : status;
+  return status.ok() ? mseloss::run(plan, buffers, options) : status;
 }
 
 }  // namespace
 
 Status grad_part(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
-                 int64_t count, const Tensor& out) {
+                 int64_t count, const Tensor& out, const Options& options) {
   Plan plan;
   const Status status = make_grad_plan(grad_output, input, target, Reduction::kSum, out, &plan);
   if (!status.ok()) return status;
@@ -22,7 +22,7 @@ Status grad_part(const ConstTensor& grad_output, const ConstTensor& input, const
     plan.reduction = Reduction::kMean;
     plan.scale = mean_scale(plan.dtype, count);
   }
-  return check_and_run(plan, {grad_output.data, input.data, target.data, out.data, nullptr});
+  return check_and_run(plan, {grad_output.data, input.data, target.data, out.data, nullptr}, options);
 }
 
 Status weighted_grad_part(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
@@ -32,7 +32,7 @@ Status weighted_grad_part(const ConstTensor& grad_output, const ConstTensor& inp
   const Status status = make_grad_plan(grad_output, input, target, Reduction::kSum, out, &plan, {}, &weight);
   if (!status.ok()) return status;
   plan.scale = scale;
-  return check_and_run(plan, {grad_output.data, input.data, target.data, out.data, nullptr, weight.data});
+  return check_and_run(plan, {grad_output.data, input.data, target.data, out.data, nullptr, weight.data}, {});
 }
 
 }  // namespace mseloss::python

@@ -10,7 +10,7 @@ namespace mseloss::python {
 // out = ((input - target) * scale) * grad_output with scale = 2 / count, correctly rounded; a `count` of 0
 // means scale = 2. `count` is the element count of the whole tensor. Otherwise like mseloss::grad.
 Status grad_part(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
-                 int64_t count, const Tensor& out);
+                 int64_t count, const Tensor& out, const Options& options = {});
 
 // out = ((input - target) * scale) * (weight * grad_output) with any scale.
 Status weighted_grad_part(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,

@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <atomic>
 #include <cstdlib>
 
 #include "arrays/dlpack.h"
@@ -33,6 +34,11 @@ nb::list check_environment() {
   return sentences;
 }
 
+// Which training step mseloss.torch uses; null until it is imported.
+std::atomic<const char*> torch_step{nullptr};
+
+void set_torch_step(bool compiled) { torch_step = compiled ? "compiled" : "python"; }
+
 nb::dict info() {
   nb::dict result;
   result["version"] = version();
@@ -40,6 +46,9 @@ nb::dict info() {
   result["target"] = target();
   result["supported_targets"] = nb::str(supported_targets()).attr("split")();
   result["threads"] = max_threads();
+  const char* const step = torch_step;
+  result["torch_step"] = step == nullptr ? nb::none() : nb::object(nb::str(step));
+  result["torch_threads"] = torch_threads() != nullptr;
   result["memory_limit"] = pool_limit();
   result["environment"] = check_environment();
   return result;
@@ -79,6 +88,8 @@ void add_settings(nb::module_& m) {
   m.def("info", &info, kInfoDoc);
   m.def("check_environment", &check_environment);
   m.def("set_target", &set_target, "name"_a.none(), kSetTargetDoc);
+  m.def("use_torch_threads", &use_torch_threads, "use"_a, kUseTorchThreadsDoc);
+  m.def("set_torch_step", &set_torch_step, "compiled"_a);
   m.def("memory_usage", &memory_usage);
   m.def("memory_limit", &pool_limit);
   m.def("memory_set_limit", &memory_set_limit, "bytes"_a);
@@ -97,7 +108,8 @@ void add_dlpack_export(nb::module_& m) {
 }
 
 void add_core_api(nb::module_& m) {
-  static constexpr CoreApi api{mseloss::loss, mseloss::loss_and_grad, acquire, release, dense_strides};
+  static constexpr CoreApi api{mseloss::grad, mseloss::loss, mseloss::loss_and_grad, acquire,
+                               release,       torch_options, dense_strides};
   m.attr("_native") = nb::capsule(&api, kCoreApiCapsule);
 }
 

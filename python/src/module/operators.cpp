@@ -14,6 +14,7 @@
 #include "module/grad_part.h"
 #include "module/module.h"
 #include "plan/plan.h"
+#include "torch/threads.h"
 
 namespace mseloss::python {
 
@@ -35,6 +36,9 @@ struct Operands {
     x.read(input.ptr(), "input");
     y.read(target.ptr(), "target");
   }
+  // PyTorch is the one library with DLPack's exchange interface so far.
+  Options options() const { return x.kind() == ArrayKind::kExchange ? torch_options() : Options(); }
+
   Operands(nb::handle grad_output, nb::handle input, nb::handle target) : Operands(input, target) {
     g.read_or_scalar(grad_output.ptr(), "grad_output", x.dtype());
   }
@@ -73,8 +77,9 @@ nb::object grad(nb::handle grad_output, nb::handle input, nb::handle target, nb:
   const Reduction reduction = parse_reduction(reduction_name);
   const BroadcastShape shape(in.x, in.y, in.g);
   Output grad_input(out, shape.extents(), in.x.dtype(), in.x);
-  run(shape,
-      [&] { return mseloss::grad(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view()); });
+  run(shape, [&] {
+    return mseloss::grad(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view(), in.options());
+  });
   return grad_input.finish();
 }
 
@@ -136,14 +141,14 @@ nb::object loss(nb::handle input, nb::handle target, nb::handle reduction_name, 
     result = axes.expand(result, extents, strides);
   }
   run(shape, [&] {
-    return w.given() ? mseloss::loss(in.x.view(), in.y.view(), w.view(), reduction, result)
-                     : mseloss::loss(in.x.view(), in.y.view(), reduction, result);
+    return w.given() ? mseloss::loss(in.x.view(), in.y.view(), w.view(), reduction, result, in.options())
+                     : mseloss::loss(in.x.view(), in.y.view(), reduction, result, in.options());
   });
   return value.finish(sums);
 }
 
 nb::object loss_and_grad(nb::handle input, nb::handle target, nb::handle reduction_name, nb::handle weight,
-                         nb::handle axis, nb::handle grad_output, nb::handle out) {
+                         nb::handle axis, nb::handle grad_output, nb::handle out, nb::handle dtype) {
   Operands in(grad_output, input, target);
   const Weight w(weight);
   const Reduction reduction = parse_reduction(reduction_name);
@@ -151,7 +156,8 @@ nb::object loss_and_grad(nb::handle input, nb::handle target, nb::handle reducti
   if (!sums) check_elementwise(axis, false);
   const BroadcastShape shape = sums ? BroadcastShape(in.x, in.y, w) : BroadcastShape(in.x, in.y, w, in.g);
   const Axes axes(sums ? axis : nb::handle(nb::none()), false, shape.extents());
-  Output value(nb::none(), sums ? axes.shape() : shape.extents(), promote(in.x.dtype(), in.y.dtype()), in.x);
+  Output value(nb::none(), sums ? axes.shape() : shape.extents(),
+               dtype.is_none() ? promote(in.x.dtype(), in.y.dtype()) : parse_dtype(dtype), in.x);
   Output grad_input(out, shape.extents(), in.x.dtype(), in.x);
   int64_t extents[2][kMaxRank], strides[2][kMaxRank];
   Tensor result = value.view();
@@ -161,10 +167,10 @@ nb::object loss_and_grad(nb::handle input, nb::handle target, nb::handle reducti
     g = axes.expand(g, extents[1], strides[1]);
   }
   run(shape, [&] {
-    return w.given()
-               ? mseloss::loss_and_grad(in.x.view(), in.y.view(), w.view(), reduction, g, result,
-                                        grad_input.view())
-               : mseloss::loss_and_grad(in.x.view(), in.y.view(), reduction, g, result, grad_input.view());
+    return w.given() ? mseloss::loss_and_grad(in.x.view(), in.y.view(), w.view(), reduction, g, result,
+                                              grad_input.view(), in.options())
+                     : mseloss::loss_and_grad(in.x.view(), in.y.view(), reduction, g, result,
+                                              grad_input.view(), in.options());
   });
   nb::object gradient = grad_input.finish();
   return nb::make_tuple(value.finish(sums), gradient);
@@ -202,7 +208,9 @@ nb::object part_grad(nb::handle grad_output, nb::handle input, nb::handle target
     raise(PyExc_ValueError, "count: expected at least 0, got %lld", static_cast<long long>(count));
   const BroadcastShape shape(in.x, in.y, in.g);
   Output grad_input(out, shape.extents(), in.x.dtype(), in.x);
-  run(shape, [&] { return grad_part(in.g.view(), in.x.view(), in.y.view(), count, grad_input.view()); });
+  run(shape, [&] {
+    return grad_part(in.g.view(), in.x.view(), in.y.view(), count, grad_input.view(), in.options());
+  });
   return grad_input.finish();
 }
 
@@ -217,7 +225,7 @@ std::string explain(nb::handle grad_output, nb::handle input, nb::handle target,
   Operands in(grad_output, input, target);
   const Reduction reduction = parse_reduction(reduction_name);
   const Output grad_input(out, BroadcastShape(in.x, in.y, in.g).extents(), in.x.dtype(), in.x);
-  return mseloss::explain(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view());
+  return mseloss::explain(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view(), in.options());
 }
 
 }  // namespace
@@ -231,7 +239,7 @@ void add_operators(nb::module_& m) {
         "dtype"_a = nb::none(), nb::sig(kLossSignature), kLossDoc);
   m.def("loss_and_grad", &loss_and_grad, "input"_a.none(), "target"_a.none(), "reduction"_a.none() = "mean",
         nb::kw_only(), "weight"_a = nb::none(), "axis"_a = nb::none(), "grad_output"_a.none() = 1.0,
-        "out"_a = nb::none(), nb::sig(kLossAndGradSignature), kLossAndGradDoc);
+        "out"_a = nb::none(), "dtype"_a = nb::none(), nb::sig(kLossAndGradSignature), kLossAndGradDoc);
   m.def("grad_part", &part_grad, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(), "count"_a,
         "out"_a, kGradPartDoc);
   m.def("explain", &explain, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(),

@@ -7,10 +7,13 @@
 
 #include "memory/pool.h"
 #include "mseloss/mseloss.h"
+#include "torch/threads.h"
 
 namespace mseloss::python {
 
 struct CoreApi {
+  Status (*grad)(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
+                 Reduction reduction, const Tensor& grad_input, const Options& options);
   Status (*loss)(const ConstTensor& input, const ConstTensor& target, Reduction reduction, const Tensor& out,
                  const Options& options);
   Status (*loss_and_grad)(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
@@ -18,6 +21,7 @@ struct CoreApi {
                           const Options& options);
   decltype(&python::acquire) acquire;
   decltype(&python::release) release;
+  decltype(&python::torch_options) torch_options;
   // See arrays/result_array.h.
   void (*dense_strides)(std::span<const int64_t> shape, std::span<const int64_t> like, int64_t* strides);
 };

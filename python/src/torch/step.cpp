@@ -59,6 +59,21 @@ bool is_intercepted() {
          torch::autograd::ForwardADLevel::try_get_by_idx(0) != nullptr;
 }
 
+// The element of a plain 0-dimensional tensor; item() goes through the dispatcher and takes a microsecond.
+double value_of(const at::Tensor& scalar) {
+  const void* const data = scalar.const_data_ptr();
+  switch (scalar.scalar_type()) {
+    case at::kFloat:
+      return *static_cast<const float*>(data);
+    case at::kHalf:
+      return static_cast<float>(*static_cast<const at::Half*>(data));
+    case at::kBFloat16:
+      return static_cast<float>(*static_cast<const at::BFloat16*>(data));
+    default:
+      return *static_cast<const double*>(data);
+  }
+}
+
 ConstTensor view(const at::Tensor& tensor) {
   return {tensor.const_data_ptr(), *dtype_of(tensor), tensor.sizes(), tensor.strides()};
 }
@@ -66,56 +81,102 @@ Tensor mutable_view(const at::Tensor& tensor) {
   return {tensor.mutable_data_ptr(), *dtype_of(tensor), tensor.sizes(), tensor.strides()};
 }
 
-at::Tensor empty_scalar(const at::Tensor& x, const at::Tensor& y) {
-  return at::detail::empty_cpu({}, at::promote_types(x.scalar_type(), y.scalar_type()));
+// Autocast on the CPU runs mse_loss in float32: half types give a float32 loss. The kernels widen half types
+// anyway, so the operands need no copy.
+at::ScalarType loss_dtype(const at::Tensor& x, const at::Tensor& y) {
+  const at::ScalarType promoted = at::promote_types(x.scalar_type(), y.scalar_type());
+  const bool half = promoted == at::kHalf || promoted == at::kBFloat16;
+  return half && at::autocast::is_autocast_enabled(at::kCPU) ? at::kFloat : promoted;
 }
 
-at::Tensor empty_gradient(const at::Tensor& x) {
+at::Tensor empty_like(const at::Tensor& x, at::ScalarType dtype) {
   int64_t strides[kMaxRank];
   core->dense_strides(x.sizes(), x.strides(), strides);
   const at::IntArrayRef dense(strides, static_cast<size_t>(x.dim()));
-  const size_t bytes = static_cast<size_t>(x.numel()) * x.element_size();
-  if (bytes < kMinPooledBytes) return at::detail::empty_strided_cpu(x.sizes(), dense, x.scalar_type());
+  const size_t bytes = static_cast<size_t>(x.numel()) * c10::elementSize(dtype);
+  if (bytes < kMinPooledBytes) return at::detail::empty_strided_cpu(x.sizes(), dense, dtype);
   Block* block = core->acquire(bytes);
   TORCH_CHECK_WITH(OutOfMemoryError, block != nullptr, "expected ", bytes,
-                   " bytes for the gradient, got none from the system");
+                   " bytes for a result, got none from the system");
   return at::for_blob(block->data, x.sizes())
       .strides(dense)
       .deleter([block](void*) { core->release(block); })
-      .options(x.options().requires_grad(false))
+      .options(x.options().dtype(dtype).requires_grad(false))
       .make_tensor();
 }
 
-template <class Call>
-void run(int64_t count, Call call) {
-  const Status status = call_core<pybind11::gil_scoped_release>(count, call);
+at::Tensor empty_loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
+  const at::ScalarType dtype = loss_dtype(x, y);
+  return reduction == Reduction::kNone ? empty_like(x, dtype) : at::detail::empty_cpu({}, dtype);
+}
+
+void check(const Status& status) {
   TORCH_CHECK_WITH(OutOfMemoryError, status.code() != Code::kOutOfMemory, status.message());
   TORCH_CHECK(status.ok(), status.message());
 }
 
+// Runs a call of the library that needs the GIL until then.
+template <class Call>
+void run(int64_t count, Call call) {
+  check(call_core<pybind11::gil_scoped_release>(count, call));
+}
+
 at::Tensor loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
-  at::Tensor value = empty_scalar(x, y);
-  run(x.numel(), [&] { return core->loss(view(x), view(y), reduction, mutable_view(value), {}); });
+  at::Tensor value = empty_loss(x, y, reduction);
+  run(x.numel(),
+      [&] { return core->loss(view(x), view(y), reduction, mutable_view(value), core->torch_options()); });
   return value;
 }
 
-// The backward pass in Python, for all cases except returning or scaling the gradient of the forward pass.
+// Whether `value` is one of the dtype's, so that a float32 upstream gradient can be narrowed without loss.
+bool is_exact(double value, at::ScalarType dtype) {
+  return dtype == at::kBFloat16 ? static_cast<double>(at::BFloat16(static_cast<float>(value))) == value
+                                : static_cast<double>(at::Half(static_cast<float>(value))) == value;
+}
+
+// The gradient with respect to `x`, or an undefined tensor if Python must compute it. All tensors are plain,
+// x and y have the same shape. Called without the GIL.
+at::Tensor gradient_of(at::Tensor grad_output, const at::Tensor& x, const at::Tensor& y,
+                       Reduction reduction) {
+  if (x.scalar_type() != y.scalar_type()) return {};
+  if (grad_output.scalar_type() != x.scalar_type()) {  // under autocast
+    if (grad_output.dim() != 0 || x.element_size() != 2 || grad_output.scalar_type() != at::kFloat ||
+        !is_exact(value_of(grad_output), x.scalar_type())) {
+      return {};
+    }
+    grad_output = grad_output.to(x.scalar_type());
+  }
+  at::Tensor gradient = empty_like(x, x.scalar_type());
+  check(core->grad(view(grad_output), view(x), view(y), reduction, mutable_view(gradient),
+                   core->torch_options()));
+  return gradient;
+}
+
+// The backward pass in Python, for all other cases: higher derivatives, mixed dtypes, unusual tensors.
 // `gradient` is that gradient if it is input's result, else undefined.
 variable_list gradients_from_python(const at::Tensor& grad_output, const variable_list& saved,
                                     const char* reduction, bool of_input, bool of_target,
                                     const at::Tensor& gradient) {
   const pybind11::gil_scoped_acquire held;
-  const auto step = pybind11::module_::import("mseloss.torch.step");
-  const auto wrap = [](const at::Tensor& tensor) {
-    return pybind11::reinterpret_steal<pybind11::object>(THPVariable_Wrap(tensor));
-  };
-  const pybind11::tuple results =
-      step.attr("gradients")(wrap(grad_output), wrap(saved[0]), wrap(saved[1]), reduction,
-                             pybind11::make_tuple(of_input, of_target), wrap(gradient));
-  const auto unwrap = [](pybind11::handle object) {
-    return object.is_none() ? at::Tensor() : THPVariable_Unpack(object.ptr());
-  };
-  return {unwrap(results[0]), unwrap(results[1]), {}};
+  try {
+    const auto step = pybind11::module_::import("mseloss.torch.step");
+    const auto wrap = [](const at::Tensor& tensor) {
+      return pybind11::reinterpret_steal<pybind11::object>(THPVariable_Wrap(tensor));
+    };
+    const pybind11::tuple results =
+        step.attr("gradients")(wrap(grad_output), wrap(saved[0]), wrap(saved[1]), reduction,
+                               pybind11::make_tuple(of_input, of_target), wrap(gradient));
+    const auto unwrap = [](pybind11::handle object) {
+      return object.is_none() ? at::Tensor() : THPVariable_Unpack(object.ptr());
+    };
+    return {unwrap(results[0]), unwrap(results[1]), {}};
+  } catch (pybind11::error_already_set& error) {
+    // As PyTorch's own exception, which crosses the autograd engine without the GIL.
+    error.restore();
+    python_error raised;
+    raised.persist();
+    throw raised;
+  }
 }
 
 struct MseLoss : torch::autograd::Function<MseLoss> {
@@ -128,13 +189,14 @@ struct MseLoss : torch::autograd::Function<MseLoss> {
     context->save_for_backward({x, y});
     context->saved_data["reduction"] = mode;
     // Hooks for saved tensors, checkpointing among them, decide themselves what is kept.
-    if (!x.requires_grad() || at::SavedTensorDefaultHooks::get_hooks(/*ignore_is_tracing=*/true)) {
+    if (reduction == Reduction::kNone || !x.requires_grad() ||
+        at::SavedTensorDefaultHooks::get_hooks(/*ignore_is_tracing=*/true)) {
       return loss(x, y, reduction);
     }
-    at::Tensor value = empty_scalar(x, y), gradient = empty_gradient(x);
+    at::Tensor value = empty_loss(x, y, reduction), gradient = empty_like(x, x.scalar_type());
     run(x.numel(), [&] {
       return core->loss_and_grad(view(x), view(y), reduction, one_of(*dtype_of(x)), mutable_view(value),
-                                 mutable_view(gradient), {});
+                                 mutable_view(gradient), core->torch_options());
     });
     context->saved_data["gradient"] = std::move(gradient);
     return value;
@@ -143,20 +205,31 @@ struct MseLoss : torch::autograd::Function<MseLoss> {
   static variable_list backward(AutogradContext* context, const variable_list& grad_outputs) {
     const at::Tensor& grad_output = grad_outputs[0];
     const bool of_input = context->needs_input_grad(0), of_target = context->needs_input_grad(1);
-    at::Tensor gradient;
+    const bool first_order = !at::GradMode::is_enabled();
+    at::Tensor gradient, target_gradient;
     // The stored gradient has no history, and a retained graph may need it again: return it only in the last
     // pass of first-order differentiation.
-    const bool last = !at::GradMode::is_enabled() && !torch::autograd::get_current_graph_task_keep_graph();
+    const bool last = first_order && !torch::autograd::get_current_graph_task_keep_graph();
     if (const auto stored = context->saved_data.find("gradient"); stored != context->saved_data.end()) {
       gradient = stored->second.toTensor();
       context->saved_data.erase(stored);
       if (!last || !of_input || !scale(gradient, grad_output)) gradient.reset();
     }
     if (gradient.defined() && !of_target) return {gradient, {}, {}};
-    const auto reduction = static_cast<Reduction>(context->saved_data["reduction"].toInt());
-    return gradients_from_python(grad_output, context->get_saved_variables(),
-                                 reduction == Reduction::kMean ? "mean" : "sum", of_input, of_target,
-                                 gradient);
+    constexpr const char* kNames[] = {"none", "mean", "sum"};
+    const int64_t mode = context->saved_data["reduction"].toInt();
+    const auto reduction = static_cast<Reduction>(mode);
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &y = saved[1];
+    if (first_order && is_plain(grad_output) && is_plain(x) && is_plain(y) && x.sizes() == y.sizes() &&
+        !is_intercepted()) {
+      if (of_input && !gradient.defined()) gradient = gradient_of(grad_output, x, y, reduction);
+      if (of_target) target_gradient = gradient_of(grad_output, y, x, reduction);
+      if (gradient.defined() == of_input && target_gradient.defined() == of_target) {
+        return {gradient, target_gradient, {}};
+      }
+    }
+    return gradients_from_python(grad_output, saved, kNames[mode], of_input, of_target, gradient);
   }
 
  private:
@@ -164,7 +237,7 @@ struct MseLoss : torch::autograd::Function<MseLoss> {
   // exact result: a gradient in a half type has been rounded, possibly to zero.
   static bool scale(at::Tensor& gradient, const at::Tensor& grad_output) {
     if (!is_plain(grad_output) || is_intercepted()) return false;
-    if (grad_output.item().toDouble() == 1) return true;
+    if (value_of(grad_output) == 1) return true;
     if (gradient.scalar_type() != grad_output.scalar_type() || gradient.element_size() < 4) return false;
     gradient.mul_(grad_output);
     return true;
@@ -172,7 +245,7 @@ struct MseLoss : torch::autograd::Function<MseLoss> {
 };
 
 // (input, target, reduction) -> the loss, or None if the call is left to Python: for other tensors than two
-// plain ones of the same shape, for reduction "none", or if operators are intercepted.
+// plain ones of the same shape, for another reduction, or if operators are intercepted.
 PyObject* mse_loss(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
   HANDLE_TH_ERRORS
   if (count != 3 || !THPVariable_CheckExact(arguments[0]) || !THPVariable_CheckExact(arguments[1]) ||
@@ -184,12 +257,14 @@ PyObject* mse_loss(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     reduction = Reduction::kMean;
   } else if (PyUnicode_CompareWithASCIIString(arguments[2], "sum") == 0) {
     reduction = Reduction::kSum;
+  } else if (PyUnicode_CompareWithASCIIString(arguments[2], "none") == 0) {
+    reduction = Reduction::kNone;
   } else {
     Py_RETURN_NONE;
   }
   const at::Tensor &x = THPVariable_Unpack(arguments[0]), &y = THPVariable_Unpack(arguments[1]);
   if (!is_plain(x) || !is_plain(y) || x.sizes() != y.sizes() || is_intercepted() ||
-      at::impl::torch_function_mode_enabled() || at::autocast::is_autocast_enabled(at::kCPU)) {
+      at::impl::torch_function_mode_enabled()) {
     Py_RETURN_NONE;
   }
   if (at::GradMode::is_enabled() && (x.requires_grad() || y.requires_grad())) {

@@ -82,8 +82,10 @@ struct Kernels {
   // out = (input - target)^2 * weight.
   void (*weighted_loss[kDTypes])(const RowBlock&);
   // The fast sums of weight * (input - target)^2 and of weight over at most kSumBlock elements.
-  void (*weighted_sum[kDTypes])(const RowBlock&, WeightedRowSum*);
-  void (*weighted_grad_and_sum[kDTypes][2])(const RowBlock&, WeightedRowSum*);
+  // [dtype][masked].
+  void (*weighted_sum[kDTypes][2])(const RowBlock&, WeightedRowSum*);
+  // Both in one sweep, with one grad_output for all elements; [dtype][masked][non-temporal].
+  void (*weighted_grad_and_sum[kDTypes][2][2])(const RowBlock&, WeightedRowSum*);
   void (*weighted_exact_sum[kDTypes])(const RowBlock&, ExactSums*);
   // Adds the fast sums to the accumulators of slices; if strided[kLossOut], each column belongs to another
   // slice, else each row is a part of one; [dtype][weighted].
@@ -93,6 +95,8 @@ struct Kernels {
   // and the planes have kSlicePadding elements past `count`.
   void (*round_slices[kDTypes])(const double* planes, ptrdiff_t plane, size_t count, double divisor,
                                 double* result);
+  // The number of bytes that are not 0.
+  uint64_t (*count_true)(const void* bytes, size_t n);
   // to[i] = from[i] ? 1 : 0; `from` has bytes.
   void (*convert_mask[kDTypes])(const void* from, void* to, size_t n);
   // to[i] = from[i], rounded once; [from][to].

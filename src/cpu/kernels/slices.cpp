@@ -53,10 +53,60 @@ HWY_INLINE hn::Vec<D> load_columns(D d, const RowBlock& block, int operand, size
   return S::load(d, elements);
 }
 
+constexpr size_t kShortRow = 96, kShortLanes = 8;
+
+// Whether add_short_rows() can sum these rows: of different slices, not broadcast, at least a vector long.
+template <class S>
+HWY_INLINE bool has_short_rows(const RowBlock& block) {
+  return std::is_same_v<typename S::Compute, float> && block.n <= kShortRow && block.n >= kShortLanes &&
+         block.pitch[kLossOut] == 1 && block.strided[kInput] && block.strided[kTarget];
+}
+
+// The same as add_rows() without the fixed costs of a loop with unrolled vectors, which exceed those of a
+// short row.
+template <class S>
+void add_short_rows(const RowBlock& block) {
+  const hn::CappedTag<double, kShortLanes> wide;
+  const hn::Rebind<float, decltype(wide)> d;
+  using Memory = typename S::Memory;
+  const size_t lanes = hn::Lanes(d), group = hn::Lanes(Wide());
+  const size_t end = block.n / lanes * lanes;
+  const auto rest =
+      hn::FirstN(d, lanes - (block.n - end));  // the lanes of the last vector that were added before
+  // Additions of one term: one per vector, and those of the lanes.
+  const auto relative = hn::Set(Wide(), kUnit * static_cast<double>(block.n / lanes + 1 + lanes) * kSlack);
+  auto* planes = static_cast<double*>(block.at[kLossOut]);
+  const auto* x = static_cast<const Memory*>(block.at[kInput]);
+  const auto* y = static_cast<const Memory*>(block.at[kTarget]);
+  for (size_t first = 0; first < block.rows; first += group) {
+    HWY_ALIGN double sums[hn::MaxLanes(Wide())] = {};
+    for (size_t k = 0; k < HWY_MIN(group, block.rows - first); ++k) {
+      const auto add = [&](auto difference, auto sum) MSELOSS_INLINE {
+        const auto v = hn::PromoteTo(wide, difference);
+        return hn::MulAdd(v, v, sum);
+      };
+      auto sum = hn::Zero(wide);
+      for (size_t i = 0; i < end; i += lanes) sum = add(hn::Sub(S::load(d, x + i), S::load(d, y + i)), sum);
+      if (end != block.n) {
+        const size_t i = block.n - lanes;
+        sum = add(hn::IfThenZeroElse(rest, hn::Sub(S::load(d, x + i), S::load(d, y + i))), sum);
+      }
+      sums[k] = hn::GetLane(hn::SumOfLanes(wide, sum));
+      x += block.pitch[kInput];
+      y += block.pitch[kTarget];
+    }
+    const auto high = hn::Load(Wide(), sums);
+    add_to_slices(high, hn::Zero(Wide()), hn::Mul(high, relative), planes + first, block.plane);
+  }
+}
+
 // Each row is a part of one slice.
 template <class S>
 void add_rows(const RowBlock& block) {
   using T = typename S::Compute;
+  if constexpr (std::is_same_v<T, float>) {
+    if (has_short_rows<S>(block)) return add_short_rows<S>(block);
+  }
   auto* planes = static_cast<double*>(block.at[kLossOut]);
   BroadcastVector<S> x_copies, y_copies;
   for (size_t r = 0; r < block.rows; ++r, planes += block.pitch[kLossOut]) {
@@ -93,6 +143,15 @@ void add_weighted_rows(const RowBlock& block) {
         });
     WeightedRowSum row;
     squares.finish(block.n, 1, &row);
+    if (squares.any_negative()) {
+      RowBlock one = block;
+      one.rows = 1;
+      for (const int o : {kInput, kTarget, kWeight}) {
+        one.at[o] =
+            static_cast<typename S::Memory*>(block.at[o]) + static_cast<ptrdiff_t>(r) * block.pitch[o];
+      }
+      bound_signed_sums<S>(one, &row);
+    }
     add_to_slice(row.squares, planes, block.plane);
     add_to_slice(row.weights, planes + 3 * block.plane, block.plane);
   }
@@ -115,17 +174,24 @@ void add_columns(const RowBlock& block) {
       const auto load = [&](int operand, size_t r)
                             MSELOSS_INLINE { return load_columns<S>(d, block, operand, r, j, count); };
       if constexpr (kWeighted) {
-        WeightedSquares<T> squares;
-        for (size_t r = first; r < first + together; ++r) {
-          const auto weight = load(kWeight, r);
-          squares.add(drop(weight, hn::Sub(load(kInput, r), load(kTarget, r))), weight);
-        }
-        squares.columns(together, [&](auto part, auto high, auto low, auto error, auto w_high, auto w_low,
-                                      auto w_error) MSELOSS_INLINE {
-          double* at = planes + j + part() * wide_lanes;
-          add_to_slices(high, low, error, at, block.plane);
-          add_to_slices(w_high, w_low, w_error, at + 3 * block.plane, block.plane);
-        });
+        const auto add = [&](WeightedSquares<T>* squares, auto magnitude) MSELOSS_INLINE {
+          for (size_t r = first; r < first + together; ++r) {
+            const auto weight = load(kWeight, r);
+            const auto difference = drop(weight, hn::Sub(load(kInput, r), load(kTarget, r)));
+            squares->add(difference, magnitude() ? hn::Abs(weight) : weight);
+          }
+        };
+        WeightedSquares<T> squares, magnitudes;
+        add(&squares, std::false_type());
+        const bool negative = squares.any_negative();
+        if (HWY_UNLIKELY(negative)) add(&magnitudes, std::true_type());
+        squares.columns(together, negative ? magnitudes : squares,
+                        [&](auto part, auto high, auto low, auto error, auto w_high, auto w_low, auto w_error)
+                            MSELOSS_INLINE {
+                              double* at = planes + j + part() * wide_lanes;
+                              add_to_slices(high, low, error, at, block.plane);
+                              add_to_slices(w_high, w_low, w_error, at + 3 * block.plane, block.plane);
+                            });
       } else {
         Squares<T> squares;
         for (size_t r = first; r < first + together; ++r) {

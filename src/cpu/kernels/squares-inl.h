@@ -137,23 +137,31 @@ class Drop {
   V dropped_;
 };
 
+// Whether a lane has its sign bit set.
+template <class D>
+HWY_INLINE bool any_sign(D, hn::Vec<D> v) {
+  const hn::RebindToSigned<D> di;
+  return !hn::AllFalse(di, hn::Lt(hn::BitCast(di, v), hn::Zero(di)));
+}
+
+// Sums of w * d^2 and of w. Their errors are relative to the sums of the magnitudes, which are the sums
+// themselves unless a weight is negative; then a second object has the sums with |w|.
 template <class T>
 class WeightedSquares;
 
-// w * d^2 and w in float64, added with plain sums of the terms and of their magnitudes.
+// In float64, plain sums.
 template <>
 class WeightedSquares<float> {
  public:
   using D = hn::ScalableTag<float>;
   static constexpr int kHalves = HWY_TARGET == HWY_SCALAR ? 1 : 2;
 
-  HWY_INLINE WeightedSquares() {
-    unrolled<kHalves>([&](auto k) MSELOSS_INLINE {
-      sum_[k] = magnitude_[k] = weight_[k] = weight_magnitude_[k] = hn::Zero(Wide());
-    });
+  HWY_INLINE WeightedSquares() : signs_(hn::Zero(D())) {
+    unrolled<kHalves>([&](auto k) MSELOSS_INLINE { sum_[k] = weight_[k] = hn::Zero(Wide()); });
   }
 
   HWY_INLINE void add(hn::Vec<D> difference, hn::Vec<D> weight) {
+    signs_ = hn::Or(signs_, weight);
 #if HWY_TARGET == HWY_SCALAR
     add_wide<0>(hn::PromoteTo(Wide(), difference), hn::PromoteTo(Wide(), weight));
 #else
@@ -164,7 +172,9 @@ class WeightedSquares<float> {
                 hn::PromoteTo(Wide(), hn::UpperHalf(half, weight)));
 #endif
   }
-  HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) {
+  HWY_INLINE bool any_negative() const { return any_sign(D(), signs_); }
+
+  HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) const {
     const auto total = [](const WideV* halves) MSELOSS_INLINE {
       return sum_of_lanes(kHalves == 1 ? halves[0] : hn::Add(halves[0], halves[kHalves - 1]));
     };
@@ -172,96 +182,133 @@ class WeightedSquares<float> {
     // of the halves and of the lanes, and one for the product where it is not fused with the addition.
     const size_t in_row = n / hn::Lanes(D()) + 2;
     const auto roundings = static_cast<double>(rows * in_row + 2 + hn::Lanes(Wide()));
-    const auto error = [&](double magnitude) { return kUnit * roundings * magnitude * kSlack; };
-    row->squares = {total(sum_), 0, error(total(magnitude_)), true};
-    row->weights = {total(weight_), 0, error(total(weight_magnitude_)), true};
+    const double relative = kUnit * roundings * kSlack, sum = total(sum_), weight = total(weight_);
+    row->squares = {sum, 0, relative * sum, true};
+    row->weights = {weight, 0, relative * weight, true};
   }
   // Calls f(part, high, low, error, w_high, w_low, w_error) for the sums of the lanes, each of `rows` terms.
   template <class F>
-  HWY_INLINE void columns(size_t rows, const F& f) const {
+  HWY_INLINE void columns(size_t rows, const WeightedSquares& magnitudes, const F& f) const {
     const auto relative = hn::Set(Wide(), kUnit * static_cast<double>(rows + 1) * kSlack);
     unrolled<kHalves>([&](auto k) MSELOSS_INLINE {
-      f(k, sum_[k], hn::Zero(Wide()), hn::Mul(magnitude_[k], relative), weight_[k], hn::Zero(Wide()),
-        hn::Mul(weight_magnitude_[k], relative));
+      f(k, sum_[k], hn::Zero(Wide()), hn::Mul(magnitudes.sum_[k], relative), weight_[k], hn::Zero(Wide()),
+        hn::Mul(magnitudes.weight_[k], relative));
     });
   }
 
  private:
   template <int k>
   HWY_INLINE void add_wide(WideV d, WideV w) {
-    const auto square = hn::Mul(d, d);  // exact
-    sum_[k] = hn::MulAdd(square, w, sum_[k]);
-    magnitude_[k] = hn::MulAdd(square, hn::Abs(w), magnitude_[k]);
+    sum_[k] = hn::MulAdd(hn::Mul(d, d), w, sum_[k]);  // the square is exact
     weight_[k] = hn::Add(weight_[k], w);
-    weight_magnitude_[k] = hn::Add(weight_magnitude_[k], hn::Abs(w));
   }
 
-  WideV sum_[kHalves], magnitude_[kHalves], weight_[kHalves], weight_magnitude_[kHalves];
+  WideV sum_[kHalves], weight_[kHalves];
+  hn::Vec<D> signs_;
 };
 
-// In double-double; the magnitudes in plain sums.
+// In double-double.
 template <>
 class WeightedSquares<double> {
  public:
   using D = Wide;
 
   HWY_INLINE WeightedSquares()
-      : high_(hn::Zero(Wide())),
-        low_(high_),
-        magnitude_(high_),
-        weight_high_(high_),
-        weight_low_(high_),
-        weight_magnitude_(high_) {}
+      : high_(hn::Zero(Wide())), low_(high_), weight_high_(high_), weight_low_(high_), signs_(high_) {}
 
   HWY_INLINE void add(WideV d, WideV w) {
+    signs_ = hn::Or(signs_, w);
     const auto square = hn::Mul(d, d), term = hn::Mul(square, w);
     const auto term_low = hn::MulAdd(product_error(d, d, square), w, product_error(square, w, term));
     const auto residual = two_sum(high_, term, &high_);
     low_ = hn::Add(low_, hn::Add(residual, term_low));
-    magnitude_ = hn::Add(magnitude_, hn::Abs(term));
     weight_low_ = hn::Add(weight_low_, two_sum(weight_high_, w, &weight_high_));
-    weight_magnitude_ = hn::Add(weight_magnitude_, hn::Abs(w));
   }
-  HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) {
+  HWY_INLINE bool any_negative() const { return any_sign(Wide(), signs_); }
+
+  HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) const {
     const size_t lanes = hn::Lanes(Wide());
     const auto roundings = static_cast<double>(rows * (n / lanes + 2) + lanes + 4);
-    const double relative = 8 * roundings * roundings * kUnit * kUnit;
-    const double weight_magnitude = sum_of_lanes(weight_magnitude_);
+    const double relative = 8 * roundings * roundings * kUnit * kUnit * kSlack;
     sum_lanes(high_, low_, &row->squares);
     sum_lanes(weight_high_, weight_low_, &row->weights);
-    // Products that underflow lose less than 2^-1070, the first of them before it is multiplied by a weight.
-    const double underflow = (weight_magnitude + static_cast<double>(n * rows)) * 0x1p-1070;
-    row->squares.error = (relative * sum_of_lanes(magnitude_) + underflow) * kSlack;
-    row->weights.error = relative * weight_magnitude * kSlack;
+    row->squares.error = relative * row->squares.high + underflow(rows * n) * (row->weights.high + 1);
+    row->weights.error = relative * row->weights.high;
   }
   template <class F>
-  HWY_INLINE void columns(size_t rows, const F& f) const {
+  HWY_INLINE void columns(size_t rows, const WeightedSquares& magnitudes, const F& f) const {
     const double roundings = static_cast<double>(rows) + 4;
     const auto relative = hn::Set(Wide(), 8 * roundings * roundings * kUnit * kUnit * kSlack);
-    const auto underflow = hn::Mul(hn::Add(weight_magnitude_, hn::Set(Wide(), static_cast<double>(rows))),
-                                   hn::Set(Wide(), 0x1p-1070));
-    f(Index<0>(), high_, low_, hn::MulAdd(magnitude_, relative, underflow), weight_high_, weight_low_,
-      hn::Mul(weight_magnitude_, relative));
+    const auto lost =
+        hn::Mul(hn::Set(Wide(), underflow(rows)), hn::Add(magnitudes.weight_high_, hn::Set(Wide(), 1.0)));
+    f(Index<0>(), high_, low_, hn::MulAdd(magnitudes.high_, relative, lost), weight_high_, weight_low_,
+      hn::Mul(magnitudes.weight_high_, relative));
   }
 
  private:
+  // What `terms` products lose to underflow, for weights that add up to 1 or less: the error of the square is
+  // multiplied by a weight.
+  static HWY_INLINE double underflow(size_t terms) { return static_cast<double>(terms) * 0x1p-1070; }
+
   static HWY_INLINE void sum_lanes(WideV high_lanes, WideV low_lanes, RowSum* row) {
     HWY_ALIGN double high[hn::MaxLanes(Wide())], low[hn::MaxLanes(Wide())];
     hn::Store(high_lanes, Wide(), high);
     hn::Store(low_lanes, Wide(), low);
     double sum = 0, rest = 0;
-    for (size_t i = 0; i < hn::Lanes(Wide()); ++i) {
-      const double s = sum + high[i], bb = s - sum;
-      rest += ((sum - (s - bb)) + (high[i] - bb)) + low[i];
-      sum = s;
-    }
+    for (size_t i = 0; i < hn::Lanes(Wide()); ++i) rest += mseloss::two_sum(sum, high[i], &sum) + low[i];
     row->high = sum;
     row->low = rest;
     row->squares_fit = false;
   }
 
-  WideV high_, low_, magnitude_, weight_high_, weight_low_, weight_magnitude_;
+  WideV high_, low_, weight_high_, weight_low_, signs_;
 };
+
+// With a mask: the squares of the differences, of which those that it leaves out are 0, and the number of the
+// others.
+template <class T>
+class MaskedSquares {
+ public:
+  using D = hn::ScalableTag<T>;
+
+  HWY_INLINE MaskedSquares() : selected_(hn::Zero(D())) {}
+  template <int k>
+  HWY_INLINE void add(Index<k> index, hn::Vec<D> difference, hn::Vec<D> weight) {
+    squares_.add(index, difference);
+    selected_ = hn::Add(selected_, weight);  // at most kSumBlock: exact
+  }
+  HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) {
+    squares_.finish(n, rows, &row->squares);
+    row->weights.high = hn::GetLane(hn::SumOfLanes(D(), selected_));
+  }
+
+ private:
+  Squares<T> squares_;
+  hn::Vec<D> selected_;
+};
+
+// The error bounds of a block's sums if a weight is negative: from the sums with the weights' magnitudes.
+template <class S>
+HWY_INLINE void bound_signed_sums(const RowBlock& block, WeightedRowSum* row) {
+  using T = typename S::Compute;
+  const hn::ScalableTag<T> d;
+  BroadcastVector<S> x_copies, y_copies, w_copies;
+  WeightedSquares<T> squares;
+  for (size_t r = 0; r < block.rows; ++r) {
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
+    const auto w = row_input<S>(block, kWeight, r, &w_copies);
+    transform_row<S, Store::kNone, Loop::kSum>(d, nullptr, block.n,
+                                               [&, x, y, w](auto, auto load) MSELOSS_INLINE {
+                                                 const auto difference = hn::Sub(load(x), load(y));
+                                                 squares.add(difference, hn::Abs(load(w)));
+                                                 return difference;
+                                               });
+  }
+  WeightedRowSum magnitudes;
+  squares.finish(block.n, block.rows, &magnitudes);
+  row->squares.error = magnitudes.squares.error;
+  row->weights.error = magnitudes.weights.error;
+}
 
 }  // namespace mseloss::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

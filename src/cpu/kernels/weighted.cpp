@@ -59,11 +59,11 @@ void weighted_loss(const RowBlock& block) {
 }
 
 // The sums and, if it is stored, the gradient with one grad_output for all elements.
-template <class S, Store kStore>
+template <class S, Store kStore, bool kMasked>
 void weighted_sum(const RowBlock& block, WeightedRowSum* out) {
   using T = typename S::Compute;
   const hn::ScalableTag<T> d;
-  const Drop<decltype(d)> drop(block.masked);
+  const Drop<decltype(d)> drop(true);
   BroadcastVector<S> x_copies, y_copies, w_copies;
   auto scale = hn::Zero(d), g = scale;
   if constexpr (kStore != Store::kNone) {
@@ -71,19 +71,30 @@ void weighted_sum(const RowBlock& block, WeightedRowSum* out) {
     scale = hn::Set(d, static_cast<T>(block.scale));
     g = row_input<S>(block, kGradOutput, 0, &g_copies).load(d, 0);
   }
-  WeightedSquares<T> squares;
+  std::conditional_t<kMasked, MaskedSquares<T>, WeightedSquares<T>> squares;
   for (size_t r = 0; r < block.rows; ++r) {
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
     const auto w = row_input<S>(block, kWeight, r, &w_copies);
     void* to = kStore == Store::kNone ? nullptr : output_row<S>(block, r);
-    transform_row<S, kStore, Loop::kSum>(d, to, block.n, [&, x, y, w](auto, auto load) MSELOSS_INLINE {
-      const auto weight = load(w), difference = drop(weight, hn::Sub(load(x), load(y)));
-      squares.add(difference, weight);
-      if constexpr (kStore == Store::kNone) return difference;
-      return drop(weight, hn::Mul(hn::Mul(difference, scale), hn::Mul(weight, g)));
+    transform_row<S, kStore, Loop::kSum>(d, to, block.n, [&, x, y, w](auto k, auto load) MSELOSS_INLINE {
+      const auto weight = load(w);
+      auto difference = hn::Sub(load(x), load(y));
+      if constexpr (kMasked) {
+        difference = drop(weight, difference);
+        squares.add(k, difference, weight);
+        if constexpr (kStore == Store::kNone) return difference;
+        return drop(weight, hn::Mul(hn::Mul(difference, scale), g));  // the weight is 1
+      } else {
+        squares.add(difference, weight);
+        if constexpr (kStore == Store::kNone) return difference;
+        return hn::Mul(hn::Mul(difference, scale), hn::Mul(weight, g));
+      }
     });
   }
   squares.finish(block.n, block.rows, out);
+  if constexpr (!kMasked) {
+    if (squares.any_negative()) bound_signed_sums<S>(block, out);
+  }
 }
 
 // Elements one by one, as integers.
@@ -163,6 +174,20 @@ void convert_mask(const void* from, void* to, size_t n) {
   for (size_t i = 0; i < n; ++i) sink[i] = source[i] != 0 ? kOne : Memory{0};
 }
 
+// The number of bytes that are not 0.
+static uint64_t count_true(const void* from, size_t n) {
+  const hn::ScalableTag<uint8_t> d;
+  const auto* bytes = static_cast<const uint8_t*>(from);
+  const size_t lanes = hn::Lanes(d);
+  uint64_t zeros = 0;
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    zeros += hn::CountTrue(d, hn::Eq(hn::LoadU(d, bytes + i), hn::Zero(d)));
+  }
+  for (; i < n; ++i) zeros += bytes[i] == 0;
+  return n - zeros;
+}
+
 static void fill_weighted(Kernels* kernels, bool native_bfloat16) {
   constexpr DType kDType = DType::MSELOSS_KERNEL_DTYPE;
   with_storage<kDType>(native_bfloat16, [&](auto storage) {
@@ -171,10 +196,15 @@ static void fill_weighted(Kernels* kernels, bool native_bfloat16) {
     kernels->weighted_grad[i][0] = &weighted_grad<S, Store::kCached>;
     kernels->weighted_grad[i][1] = &weighted_grad<S, Store::kNonTemporal>;
     kernels->weighted_loss[i] = &weighted_loss<S>;
-    kernels->weighted_sum[i] = &weighted_sum<S, Store::kNone>;
-    kernels->weighted_grad_and_sum[i][0] = &weighted_sum<S, Store::kCached>;
-    kernels->weighted_grad_and_sum[i][1] = &weighted_sum<S, Store::kNonTemporal>;
+    const auto set_sums = [&]<bool kMasked>(std::bool_constant<kMasked>) {
+      kernels->weighted_sum[i][kMasked] = &weighted_sum<S, Store::kNone, kMasked>;
+      kernels->weighted_grad_and_sum[i][kMasked][0] = &weighted_sum<S, Store::kCached, kMasked>;
+      kernels->weighted_grad_and_sum[i][kMasked][1] = &weighted_sum<S, Store::kNonTemporal, kMasked>;
+    };
+    set_sums(std::false_type());
+    set_sums(std::true_type());
     kernels->weighted_exact_sum[i] = &weighted_exact_sum<S>;
+    kernels->count_true = &count_true;
     kernels->convert_mask[i] = &convert_mask<S>;
   });
 }

@@ -46,6 +46,8 @@ void SweepRunner::run(const RowBlock& block) {
     case Sweep::kGradAndSliceSums:
       run_slices(block);
       return;
+    case Sweep::kCountMask:  // has a weight
+      return;
     case Sweep::kGrad:
       (non_temporal_ ? kernels_.grad_non_temporal[dtype_]
                      : kernels_.grad[dtype_][width_of(block.n * size_)])(block);
@@ -109,13 +111,19 @@ void SweepRunner::run_weighted(const RowBlock& block) {
       in_parts(block, kSumBlock, [this](const RowBlock& part) {
         WeightedRowSum sum;
         if (sweep_ == Sweep::kFastSum) {
-          kernels_.weighted_sum[dtype_](part, &sum);
+          kernels_.weighted_sum[dtype_][part.masked](part, &sum);
         } else {
-          kernels_.weighted_grad_and_sum[dtype_][non_temporal_](part, &sum);
+          kernels_.weighted_grad_and_sum[dtype_][part.masked][non_temporal_](part, &sum);
         }
         SumAccess::add_fast(sum_.state, sum, part.n * part.rows, part.masked);
       });
       return;
+    case Sweep::kCountMask: {
+      const uint64_t count = kernels_.count_true(block.at[kWeight], block.n);
+      sum_.state->count += count;
+      sum_.state->fast_terms += count;
+      return;
+    }
     case Sweep::kExactSum: {
       ExactSums sums{sum_.limbs, block.masked, 0, 0, 0};
       kernels_.weighted_exact_sum[dtype_](block, &sums);

@@ -107,9 +107,23 @@ class TileLoop {
     if (held_[o] == address_[o] && std::equal(extent_, extent_ + plan_.rank, held_extent_[o])) return;
     held_[o] = address_[o];
     std::copy_n(extent_, plan_.rank, held_extent_[o]);
+    if (unconverted_[o] != nullptr && lies_as_packed(o)) {
+      return convert(plan_.dtypes[o], address_[o], plan_.dtype, packed_[o]);
+    }
     char* to = unconverted_[o] != nullptr ? unconverted_[o] : packed_[o];
     copy(o, Direction::kPack, address_[o], to);
     if (to != packed_[o]) convert(plan_.dtypes[o], to, plan_.dtype, packed_[o]);
+  }
+
+  // Whether the operand's part of the tile has the packed tile's strides, without padding.
+  bool lies_as_packed(int o) const {
+    int64_t count = 1;
+    for (int d = 0; d < plan_.rank; ++d) count *= extent_[d];
+    if (packed_numel_ != count) return false;
+    for (int d = 0; d < plan_.rank; ++d) {
+      if (extent_[d] > 1 && plan_.stride[o][d] != packed_stride_[d]) return false;
+    }
+    return true;
   }
 
   void unpack(int o) {
@@ -220,15 +234,20 @@ size_t slice_bytes(const Plan& plan, const Tiling& tiling) {
   return (static_cast<size_t>(plane * (slice_planes(plan) + 1)) * sizeof(double) + 63) / 64 * 64;
 }
 
-void run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t slice_tile,
-                     int64_t part, int64_t parts, char* scratch, SweepRunner* runner, double* sums) {
-  std::memset(sums, 0, slice_bytes(plan, tiling));
+int64_t run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first,
+                        int64_t last, int64_t parts, char* scratch, SweepRunner* runner, double* sums) {
   auto* const loop = new (scratch) TileLoop(plan, tiling, data, scratch + kLoopBytes, runner);
-  loop->set_slice_sums(sums);
-  const int64_t tiles = tiling.slice_tiles, first = slice_tile * tiles;
-  for (int64_t index = first + tiles * part / parts; index < first + tiles * (part + 1) / parts; ++index) {
-    loop->run(index);
+  const size_t bytes = slice_bytes(plan, tiling);
+  int64_t pending = 0;
+  for (int64_t unit = first; unit < last; ++unit) {
+    double* const own = parts == 1 ? sums : sums + static_cast<size_t>(unit) * (bytes / sizeof(double));
+    std::memset(own, 0, bytes);
+    loop->set_slice_sums(own);
+    const int64_t tiles = tiling.slice_tiles, begin = unit / parts * tiles, part = unit % parts;
+    for (int64_t i = tiles * part / parts; i < tiles * (part + 1) / parts; ++i) loop->run(begin + i);
+    if (parts == 1) pending += finish_slice_tile(plan, tiling, data[kLossOut], unit, 1, own);
   }
+  return pending;
 }
 
 namespace {
@@ -256,10 +275,22 @@ int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, in
   double* const results = sums + slice_planes(plan) * plane;
   if (rounds) {
     int64_t count = 1;
-    for (int d = 0; d < plan.rank; ++d) count *= strides[d] == 0 ? 1 : extent[d];
+    bool contiguous = true;  // in the loss
+    for (int d = 0; d < plan.rank; ++d) {
+      if (strides[d] == 0) continue;
+      count *= extent[d];
+      contiguous = contiguous && (extent[d] == 1 || plan.stride[kLossOut][d] == strides[d]);
+    }
     const double divisor = plan.reduction == Reduction::kSum ? 1 : masked ? 0 : static_cast<double>(terms);
     kernels().round_slices[static_cast<int>(plan.loss_dtype)](sums, plane, static_cast<size_t>(count),
                                                               divisor, results);
+    bool decided = true;
+    for (int64_t i = 0; i < count; ++i) decided &= results[i] == results[i];
+    if (contiguous && decided) {
+      constexpr int kFrom = static_cast<int>(DType::kFloat64);
+      kernels().convert[kFrom][static_cast<int>(plan.loss_dtype)](results, loss, static_cast<size_t>(count));
+      return 0;
+    }
   }
   int64_t pending = 0;
   const double* at = sums;

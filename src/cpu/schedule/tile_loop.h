@@ -18,10 +18,12 @@ void run_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_
 // The accumulators of the slices of one tile, in bytes.
 size_t slice_bytes(const Plan& plan, const Tiling& tiling);
 
-// Part `part` of `parts` of the tiles of a sliced plan that contribute to the same slices: adds them to the
-// accumulators of these slices, `sums`, after setting these to zero.
-void run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t slice_tile,
-                     int64_t part, int64_t parts, char* scratch, SweepRunner* runner, double* sums);
+// Units first..last-1 of a sliced plan. The tiles that contribute to the same slices form a slice tile, which
+// is divided into `parts` units. With one part, `sums` are accumulators for one unit, and the rounded sums
+// are written to data[kLossOut]; returns the number of elements that became store_pending(). With several
+// parts, unit u leaves its sums in the accumulators that begin u * slice_bytes() behind `sums`.
+int64_t run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first,
+                        int64_t last, int64_t parts, char* scratch, SweepRunner* runner, double* sums);
 
 // Rounds the sums of one tile's slices, which `parts` accumulators behind each other have in parts, and
 // writes them. Returns the number of elements that became store_pending().

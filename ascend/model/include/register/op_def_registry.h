@@ -68,9 +68,10 @@ class OpAICoreDef {
   OpAICoreDef& SetTiling(ge::graphStatus (*function)(gert::TilingContext*)) {
     return tiling = function, *this;
   }
-  OpAICoreDef& AddConfig(const char* soc) { return AddConfig(soc, OpAICoreConfig()); }
-  OpAICoreDef& AddConfig(const char* soc, OpAICoreConfig config) {
-    return configs.emplace_back(soc, std::move(config)), *this;
+  OpAICoreDef& AddConfig(const char* soc) { return configs.emplace_back(soc, OpAICoreConfig()), *this; }
+  // CANN takes a reference here, so a temporary does not compile.
+  OpAICoreDef& AddConfig(const char* soc, OpAICoreConfig& config) {
+    return configs.emplace_back(soc, config), *this;
   }
 
   ge::graphStatus (*tiling)(gert::TilingContext*) = nullptr;

@@ -7,7 +7,7 @@ using cann::Dims;
 using cann::expect_message;
 using cann::Tensor;
 
-class BackwardRefusal : public cann::Test {
+class BackwardErrors : public cann::Test {
  protected:
   float memory[64] = {};
   float more[64] = {};
@@ -32,7 +32,7 @@ class BackwardRefusal : public cann::Test {
   }
 };
 
-TEST_F(BackwardRefusal, NullArgument_Is161001AndNamed) {
+TEST_F(BackwardErrors, NullArgument_Is161001AndNamed) {
   Tensor x(memory, {2}), y(more, {2}), out(result, {2});
   const struct {
     const aclTensor *g, *x, *y;
@@ -55,31 +55,31 @@ TEST_F(BackwardRefusal, NullArgument_Is161001AndNamed) {
   expect_message("aclnnMseLossBackward", "executor", "null");
 }
 
-TEST_F(BackwardRefusal, NullIsFoundBeforeDtype) {
+TEST_F(BackwardErrors, NullIsFoundBeforeDtype) {
   Tensor x(memory, {2}, ACL_INT32), out(result, {2});
   EXPECT_EQ(plan(x, x, nullptr, 0, out), ACLNN_ERR_PARAM_NULLPTR);
 }
 
-TEST_F(BackwardRefusal, DestroyedTensor_Is161002) {
+TEST_F(BackwardErrors, DestroyedTensor_Is161002) {
   Tensor x(memory, {2}), out(result, {2}), gone(more, {2});
   aclTensor* stale = gone;
   gone.destroy();
   expect_refused(x, x, stale, 0, out, "target", "0x");
 }
 
-TEST_F(BackwardRefusal, PointerThatIsNoTensor_Is161002) {
+TEST_F(BackwardErrors, PointerThatIsNoTensor_Is161002) {
   Tensor x(memory, {2}), out(result, {2});
   expect_refused(x, x, reinterpret_cast<aclTensor*>(memory), 0, out, "target", "0x");
 }
 
-TEST_F(BackwardRefusal, DtypesThatDiffer_Are161002) {
+TEST_F(BackwardErrors, DtypesThatDiffer_Are161002) {
   Tensor f(memory, {2}), h(more, {2}, ACL_FLOAT16), out(result, {2});
   expect_refused(h, f, f, 0, out, "gradOutput", "float16");
   expect_refused(f, f, h, 0, out, "target", "float16");
   expect_refused(f, h, f, 0, out, "gradOutput", "float32");
 }
 
-TEST_F(BackwardRefusal, DtypeOutsideTheThree_Is161002) {
+TEST_F(BackwardErrors, DtypeOutsideTheThree_Is161002) {
   for (const aclDataType dtype :
        {ACL_DT_UNDEFINED, ACL_INT8, ACL_INT32, ACL_UINT8, ACL_INT16, ACL_UINT16, ACL_UINT32, ACL_INT64,
         ACL_UINT64, ACL_DOUBLE, ACL_BOOL, ACL_STRING, ACL_COMPLEX64, ACL_COMPLEX128, ACL_INT4, ACL_HIFLOAT8,
@@ -91,19 +91,19 @@ TEST_F(BackwardRefusal, DtypeOutsideTheThree_Is161002) {
   }
 }
 
-TEST_F(BackwardRefusal, DtypeIsFoundBeforeReduction) {
+TEST_F(BackwardErrors, DtypeIsFoundBeforeReduction) {
   Tensor x(memory, {2}), h(more, {2}, ACL_FLOAT16), out(result, {2});
   expect_refused(h, x, x, 7, out, "gradOutput", "float16");
 }
 
-TEST_F(BackwardRefusal, ReductionOutsideZeroToTwo_Is161002) {
+TEST_F(BackwardErrors, ReductionOutsideZeroToTwo_Is161002) {
   Tensor x(memory, {2}), out(result, {3});  // the shape of out is wrong too, but is checked later
   for (const int64_t reduction : {int64_t{-1}, int64_t{3}, int64_t{256}, INT64_MIN, INT64_MAX}) {
     expect_refused(x, x, x, reduction, out, "reduction", std::to_string(reduction).c_str());
   }
 }
 
-TEST_F(BackwardRefusal, RankAboveEight_Is161002) {
+TEST_F(BackwardErrors, RankAboveEight_Is161002) {
   const Dims nine(9, 1), eight(8, 1);
   Tensor x(memory, eight), deep(more, nine), out(result, eight), deep_out(result, nine);
   expect_refused(deep, x, x, 0, out, "gradOutput", "9");
@@ -112,18 +112,18 @@ TEST_F(BackwardRefusal, RankAboveEight_Is161002) {
   expect_refused(x, x, x, 0, deep_out, "out", "9");
 }
 
-TEST_F(BackwardRefusal, ShapesThatDoNotBroadcast_Are161002) {
+TEST_F(BackwardErrors, ShapesThatDoNotBroadcast_Are161002) {
   Tensor a(memory, {2, 3}), b(more, {2, 4}), out(result, {2, 3});
   expect_refused(a, a, b, 0, out, "target", "(2, 4)");
 }
 
-TEST_F(BackwardRefusal, OutOfAnotherShape_Is161002) {
+TEST_F(BackwardErrors, OutOfAnotherShape_Is161002) {
   Tensor a(memory, {2, 3}), row(more, {3}), small(result, {3}), padded(result, {1, 2, 3});
   expect_refused(a, row, row, 0, small, "out", "(3)");
   expect_refused(a, row, row, 0, padded, "out", "(1, 2, 3)");
 }
 
-TEST_F(BackwardRefusal, PrivateFormatWithAnotherStorage_Is161002) {
+TEST_F(BackwardErrors, PrivateFormatWithAnotherStorage_Is161002) {
   for (const aclFormat format : {static_cast<aclFormat>(999), ACL_FORMAT_NC1HWC0, ACL_FORMAT_FRACTAL_Z,
                                  ACL_FORMAT_NC1HWC0_C04, ACL_FORMAT_FRACTAL_NZ, ACL_FORMAT_NDC1HWC0,
                                  ACL_FRACTAL_Z_3D, ACL_FORMAT_FRACTAL_NZ_C0_16, ACL_FORMAT_FRACTAL_NZ_C0_8}) {
@@ -133,7 +133,7 @@ TEST_F(BackwardRefusal, PrivateFormatWithAnotherStorage_Is161002) {
   }
 }
 
-TEST_F(BackwardRefusal, ViewThatLeavesItsStorage_Is161002) {
+TEST_F(BackwardErrors, ViewThatLeavesItsStorage_Is161002) {
   Tensor x(memory, {4}), out(result, {4});
   const cann::View leaving[] = {{.offset = 1, .storage = {4}},
                                 {.strides = {2}, .storage = {6}},
@@ -158,14 +158,14 @@ TEST_F(BackwardRefusal, ViewThatLeavesItsStorage_Is161002) {
   }
 }
 
-TEST_F(BackwardRefusal, OutThatOverlapsItself_Is161002) {
+TEST_F(BackwardErrors, OutThatOverlapsItself_Is161002) {
   Tensor x(memory, {2, 4}), out(result, {2, 4}, ACL_FLOAT, {.strides = {1, 1}, .storage = {64}});
   Tensor expanded(result, {2, 4}, ACL_FLOAT, {.strides = {0, 1}, .storage = {64}});
   expect_refused(x, x, x, 0, out, "out", "overlap");
   expect_refused(x, x, x, 0, expanded, "out", "overlap");
 }
 
-TEST_F(BackwardRefusal, OutThatPartlyOverlapsAnInput_Is161002) {
+TEST_F(BackwardErrors, OutThatPartlyOverlapsAnInput_Is161002) {
   Tensor x(memory, {4}), shifted(memory + 1, {4}), g(grad, {4}), y(more, {4}), square(more, {2, 2}),
       side(grad, {2, 2});
   Tensor transposed(more, {2, 2}, ACL_FLOAT, {.strides = {1, 2}});
@@ -175,7 +175,7 @@ TEST_F(BackwardRefusal, OutThatPartlyOverlapsAnInput_Is161002) {
   expect_refused(g, x, y, 0, narrow, "out", "self");
 }
 
-TEST_F(BackwardRefusal, Message_IsTheThreadsOwnReadOnceAndCleared) {
+TEST_F(BackwardErrors, Message_IsTheThreadsOwnReadOnceAndCleared) {
   Tensor x(memory, {2}), out(result, {2});
   EXPECT_STREQ(aclGetRecentErrMsg(), "");
   EXPECT_EQ(plan(x, x, x, 5, out), ACLNN_ERR_PARAM_INVALID);

@@ -11,10 +11,11 @@ struct Operator {
   const char* name;
   decltype(&aclnnMseLossGetWorkspaceSize) prepare;
 };
+void PrintTo(const Operator& op, std::ostream* stream) { *stream << op.name; }
 constexpr Operator kMseLoss{"aclnnMseLoss", aclnnMseLossGetWorkspaceSize};
 constexpr Operator kMseLossOut{"aclnnMseLossOut", aclnnMseLossOutGetWorkspaceSize};
 
-class LossRefusal : public cann::Test, public testing::WithParamInterface<Operator> {
+class LossErrors : public cann::Test, public testing::WithParamInterface<Operator> {
  protected:
   float memory[64] = {};
   float more[64] = {};
@@ -31,10 +32,10 @@ class LossRefusal : public cann::Test, public testing::WithParamInterface<Operat
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Losses, LossRefusal, testing::Values(kMseLoss, kMseLossOut),
+INSTANTIATE_TEST_SUITE_P(Losses, LossErrors, testing::Values(kMseLoss, kMseLossOut),
                          [](const auto& info) { return info.param.name; });
 
-TEST_P(LossRefusal, NullArgument_Is161001AndNamed) {
+TEST_P(LossErrors, NullArgument_Is161001AndNamed) {
   Tensor x(memory, {2}), out(result, {2});
   expect_refused(nullptr, x, 9, out, ACLNN_ERR_PARAM_NULLPTR, "self", "null");
   expect_refused(x, nullptr, 9, out, ACLNN_ERR_PARAM_NULLPTR, "target", "null");
@@ -43,27 +44,27 @@ TEST_P(LossRefusal, NullArgument_Is161001AndNamed) {
   EXPECT_EQ(GetParam().prepare(x, x, 0, out, &workspace, nullptr), ACLNN_ERR_PARAM_NULLPTR);
 }
 
-TEST_P(LossRefusal, DtypeOutsideTheThree_Is161002) {
+TEST_P(LossErrors, DtypeOutsideTheThree_Is161002) {
   Tensor x(memory, {2}), wide(more, {2}, ACL_DOUBLE), out(result, {2});
   expect_refused(wide, x, 9, out, ACLNN_ERR_PARAM_INVALID, "self", "aclDataType 11");
   expect_refused(x, wide, 9, out, ACLNN_ERR_PARAM_INVALID, "target", "aclDataType 11");
   expect_refused(x, x, 9, wide, ACLNN_ERR_PARAM_INVALID, "out", "aclDataType 11");
 }
 
-TEST_P(LossRefusal, ReductionOutsideZeroToTwo_Is161002) {
+TEST_P(LossErrors, ReductionOutsideZeroToTwo_Is161002) {
   Tensor x(memory, {2}), out(result, {2, 7});
   expect_refused(x, x, 3, out, ACLNN_ERR_PARAM_INVALID, "reduction", "3");
   expect_refused(x, x, -1, out, ACLNN_ERR_PARAM_INVALID, "reduction", "-1");
 }
 
-TEST_P(LossRefusal, RankAndShape_Are161002) {
+TEST_P(LossErrors, RankAndShape_Are161002) {
   Tensor x(memory, {2, 3}), y(more, {4}), deep(more, Dims(9, 1)), out(result, {2, 3}), scalar(result, {});
   expect_refused(x, deep, 1, scalar, ACLNN_ERR_PARAM_INVALID, "target", "9");
   expect_refused(x, y, 0, out, ACLNN_ERR_PARAM_INVALID, "target", "(4)");
   expect_refused(x, x, 0, scalar, ACLNN_ERR_PARAM_INVALID, "out", "()");
 }
 
-TEST_P(LossRefusal, OutOfMeanOrSumWithDimensions_Is161002) {
+TEST_P(LossErrors, OutOfMeanOrSumWithDimensions_Is161002) {
   Tensor x(memory, {2}), one(result, {1}), same(result, {2});
   for (const int64_t reduction : {1, 2}) {
     expect_refused(x, x, reduction, one, ACLNN_ERR_PARAM_INVALID, "out", "(1)");
@@ -71,7 +72,7 @@ TEST_P(LossRefusal, OutOfMeanOrSumWithDimensions_Is161002) {
   }
 }
 
-TEST_P(LossRefusal, FormatStorageAndOverlap_Are161002) {
+TEST_P(LossErrors, FormatStorageAndOverlap_Are161002) {
   Tensor x(memory, {4}),
       blocked(more, {4}, ACL_FLOAT, {.storage = {1, 4, 1, 1, 16}, .format = ACL_FORMAT_NC1HWC0}),
       out(result, {4});
@@ -84,11 +85,11 @@ TEST_P(LossRefusal, FormatStorageAndOverlap_Are161002) {
   expect_refused(x, x, 0, folded, ACLNN_ERR_PARAM_INVALID, "out", "overlap");
 }
 
-class LossOutRefusal : public LossRefusal {};
-INSTANTIATE_TEST_SUITE_P(Losses, LossOutRefusal, testing::Values(kMseLossOut),
+class LossOutErrors : public LossErrors {};
+INSTANTIATE_TEST_SUITE_P(Losses, LossOutErrors, testing::Values(kMseLossOut),
                          [](const auto& info) { return info.param.name; });
 
-TEST_P(LossOutRefusal, OutOfAnotherShapeThanTheColumns_Is161002) {
+TEST_P(LossOutErrors, OutOfAnotherShapeThanTheColumns_Is161002) {
   Tensor x(memory, {2, 3}), row(more, {3});
   for (const Dims& shape : {Dims{}, Dims{2}, Dims{2, 3}, Dims{1, 3}, Dims{4}}) {
     Tensor out(result, shape);
@@ -101,7 +102,7 @@ TEST_P(LossOutRefusal, OutOfAnotherShapeThanTheColumns_Is161002) {
   expect_refused(x, row, 1, deep, ACLNN_ERR_PARAM_INVALID, "out", "9");
 }
 
-TEST_P(LossOutRefusal, OutInsideAnInputOrItself_Is161002) {
+TEST_P(LossOutErrors, OutInsideAnInputOrItself_Is161002) {
   Tensor x(memory, {2, 3}), y(more, {2, 3}), out(result, {3}), inside(memory + 2, {3}),
       after(memory + 6, {3});
   Tensor folded(result, {3}, ACL_FLOAT, {.strides = {0}});

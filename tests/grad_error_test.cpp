@@ -49,14 +49,14 @@ void expect_refused(Code code, const std::string& words, Corrupt corrupt) {
   }
 }
 
-TEST(GradRefusal, NullPointerToElements_IsNamed) {
+TEST(GradErrors, NullPointerToElements_IsNamed) {
   expect_refused(Code::kNullPointer, "grad_output|expected|null", [](Call& c) { c.g_data = nullptr; });
   expect_refused(Code::kNullPointer, "input|expected|null", [](Call& c) { c.x_data = nullptr; });
   expect_refused(Code::kNullPointer, "target|expected|null", [](Call& c) { c.y_data = nullptr; });
   expect_refused(Code::kNullPointer, "grad_input|expected|null", [](Call& c) { c.out_data = nullptr; });
 }
 
-TEST(GradRefusal, InputsOfDifferentDTypes_AreNamed) {
+TEST(GradErrors, InputsOfDifferentDTypes_AreNamed) {
   expect_refused(Code::kDType, "grad_output|expected|float32|got float64",
                  [](Call& c) { c.g_type = DType::kFloat64, c.g_data = c.wide; });
   expect_refused(Code::kDType, "target|expected|float32|got float16",
@@ -64,7 +64,7 @@ TEST(GradRefusal, InputsOfDifferentDTypes_AreNamed) {
   expect_refused(Code::kDType, "expected|bfloat16|float32", [](Call& c) { c.x_type = DType::kBFloat16; });
 }
 
-TEST(GradRefusal, DTypeOutsideTheEnum_IsNamed) {
+TEST(GradErrors, DTypeOutsideTheEnum_IsNamed) {
   const auto unknown = static_cast<DType>(77);
   expect_refused(Code::kDType, "grad_output|expected|77", [&](Call& c) { c.g_type = unknown; });
   expect_refused(Code::kDType, "input|expected|77", [&](Call& c) { c.x_type = unknown; });
@@ -72,14 +72,14 @@ TEST(GradRefusal, DTypeOutsideTheEnum_IsNamed) {
   expect_refused(Code::kDType, "grad_input|expected|77", [&](Call& c) { c.out_type = unknown; });
 }
 
-TEST(GradRefusal, ReductionOutsideTheEnum_IsNamed) {
+TEST(GradErrors, ReductionOutsideTheEnum_IsNamed) {
   expect_refused(Code::kReduction, "reduction|expected|none|mean|sum|got 3",
                  [](Call& c) { c.reduction = static_cast<Reduction>(3); });
   expect_refused(Code::kReduction, "reduction|255",
                  [](Call& c) { c.reduction = static_cast<Reduction>(255); });
 }
 
-TEST(GradRefusal, NineDimensions_AreNamed) {
+TEST(GradErrors, NineDimensions_AreNamed) {
   const Shape nine(9, 1);
   expect_refused(Code::kRank, "grad_output|8|got 9", [&](Call& c) { c.g_shape = nine; });
   expect_refused(Code::kRank, "input|8|got 9", [&](Call& c) { c.x_shape = nine; });
@@ -87,14 +87,14 @@ TEST(GradRefusal, NineDimensions_AreNamed) {
   expect_refused(Code::kRank, "grad_input|8|got 9", [&](Call& c) { c.out_shape = nine; });
 }
 
-TEST(GradRefusal, ShapesThatDoNotBroadcast_AreNamed) {
+TEST(GradErrors, ShapesThatDoNotBroadcast_AreNamed) {
   expect_refused(Code::kShape, "target|expected|(2, 3)|(2, 4)", [](Call& c) { c.y_shape = {2, 4}; });
   expect_refused(Code::kShape, "grad_output|expected|(2, 3)|(3, 3)", [](Call& c) { c.g_shape = {3, 3}; });
   expect_refused(Code::kShape, "expected|(2, 3)|(4, 3)", [](Call& c) { c.x_shape = {4, 3}; });
   expect_refused(Code::kShape, "expected|(0)", [](Call& c) { c.y_shape = {0}; });  // 0 against 3
 }
 
-TEST(GradRefusal, OutputThatIsNotTheBroadcastShape_IsNamed) {
+TEST(GradErrors, OutputThatIsNotTheBroadcastShape_IsNamed) {
   for (const Shape& wrong : {Shape{3, 2}, Shape{6}, Shape{1, 2, 3}, Shape{}, Shape{2, 1}, Shape{2, 4}})
     expect_refused(Code::kShape, "grad_input|broadcast shape (2, 3)|got (",
                    [&](Call& c) { c.out_shape = wrong; });
@@ -107,19 +107,19 @@ TEST(GradRefusal, OutputThatIsNotTheBroadcastShape_IsNamed) {
                  });
 }
 
-TEST(GradRefusal, NegativeExtent_IsNamed) {
+TEST(GradErrors, NegativeExtent_IsNamed) {
   expect_refused(Code::kShape, "input|expected|-3", [](Call& c) { c.x_shape = {2, -3}; });
   expect_refused(Code::kShape, "grad_input|expected|-3", [](Call& c) { c.out_shape = {2, -3}; });
 }
 
-TEST(GradRefusal, StridesOfAnotherRank_AreNamed) {
+TEST(GradErrors, StridesOfAnotherRank_AreNamed) {
   expect_refused(Code::kShape, "grad_output|expected 2|got 1", [](Call& c) { c.g_strides = {1}; });
   expect_refused(Code::kShape, "input|expected 2|got 3", [](Call& c) { c.x_strides = {1, 1, 1}; });
   expect_refused(Code::kShape, "target|expected 2|got 1", [](Call& c) { c.y_strides = {1}; });
   expect_refused(Code::kShape, "grad_input|expected 2|got 1", [](Call& c) { c.out_strides = {1}; });
 }
 
-TEST(GradRefusal, CountsAndBytesBeyondTheAddressSpace_AreRefusedNotOverflowed) {
+TEST(GradErrors, CountsAndBytesBeyondTheAddressSpace_AreRefusedNotOverflowed) {
   const int64_t big = int64_t{1} << 62;
   expect_refused(Code::kShape, "input|expected", [&](Call& c) {
     c.x_shape = {big, 4}, c.x_strides = {0, 0}, c.out_shape = {big, 4}, c.y_shape = c.g_shape = {};
@@ -132,7 +132,7 @@ TEST(GradRefusal, CountsAndBytesBeyondTheAddressSpace_AreRefusedNotOverflowed) {
   expect_refused(Code::kShape, "target|expected", [&](Call& c) { c.y_strides = {INT64_MIN, 1}; });
 }
 
-TEST(GradRefusal, SeveralFaults_AreReportedInTheDocumentedOrder) {
+TEST(GradErrors, SeveralFaults_AreReportedInTheDocumentedOrder) {
   const auto corrupt = [](Call& c, int from) {
     if (from <= 0) c.y_type = DType::kFloat64;
     if (from <= 1) c.reduction = static_cast<Reduction>(9);
@@ -148,12 +148,12 @@ TEST(GradRefusal, SeveralFaults_AreReportedInTheDocumentedOrder) {
     expect_refused(order[from], "expected", [&](Call& c) { corrupt(c, from); });
 }
 
-TEST(GradRefusal, LongShapes_StillFitTheMessage) {
+TEST(GradErrors, LongShapes_StillFitTheMessage) {
   expect_refused(Code::kShape, "input|expected|got shape (1234567890123, 1234567890123, ",
                  [](Call& c) { c.x_shape = Shape(8, 1234567890123), c.x_strides = Shape(8, 0); });
 }
 
-TEST(GradRefusal, EmptyOperandsWithoutMemory_AreAllowed) {
+TEST(GradErrors, EmptyOperandsWithoutMemory_AreAllowed) {
   const Shape empty{3, 0};
   EXPECT_TRUE(mseloss::grad({nullptr, DType::kFloat32, empty}, {nullptr, DType::kFloat32, empty},
                             {nullptr, DType::kFloat32, empty}, Reduction::kMean,

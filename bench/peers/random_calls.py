@@ -1,0 +1,189 @@
+"""Times random calls as people make them, once or a few times each, in turns with PyTorch's own loss or with
+NumPy's expressions.
+
+random_calls.py [COUNT] [--against torch|numpy] [--seed N] [--turns N] [--worst N]
+
+A call has 16 to 2 M elements in 1 to 4 dimensions; each operand is dense, transposed, channels last, every
+second element, expanded or begins at an offset. The worst cases are printed with what explains them.
+"""
+
+import argparse
+import dataclasses
+import math
+import random
+import statistics
+import sys
+import time
+
+import mseloss
+import mseloss.torch as ours
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+LAYOUTS = ("dense", "transposed", "channels_last", "every second", "expanded", "offset")
+
+
+def operand(layout: str, shape: list[int], dtype: torch.dtype, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+
+    def values(*shape):
+        return torch.rand(shape, generator=generator).mul_(4).sub_(2).to(dtype)
+
+    if layout == "transposed" and len(shape) > 1:
+        return values(*shape[:-2], shape[-1], shape[-2]).transpose(-1, -2)
+    if layout == "channels_last" and len(shape) == 4:
+        return values(*shape).to(memory_format=torch.channels_last)
+    if layout == "every second":
+        return values(*shape[:-1], 2 * shape[-1])[..., ::2]
+    if layout == "expanded":
+        return values(*shape[:-1], 1).expand(shape)
+    if layout == "offset":
+        return values(math.prod(shape) + 1)[1:].view(shape)
+    return values(*shape)
+
+
+@dataclasses.dataclass
+class Call:
+    """A forward pass or a training step of PyTorch."""
+
+    seed: int
+    dtypes = DTYPES
+
+    def __post_init__(self):
+        choose = random.Random(self.seed)
+        numel, rank = 2 ** choose.uniform(4, 21), choose.randint(1, 4)
+        cuts = sorted(choose.random() for _ in range(rank - 1))
+        parts = [b - a for a, b in zip([0, *cuts], [*cuts, 1], strict=True)]
+        shape = [max(1, round(numel**part)) for part in parts]
+        self.dtype, self.how = choose.choice([*self.dtypes]), choose.choice(["mean", "sum", "none"])
+        self.step = choose.random() < 0.5
+        # Expanded memory cannot be a leaf that collects a gradient of its own.
+        self.layouts = choose.choice(LAYOUTS[:4] + LAYOUTS[5:]), choose.choice(LAYOUTS)
+        self.x, self.y = (
+            operand(layout, shape, self.dtypes[self.dtype], self.seed + i)
+            for i, layout in enumerate(self.layouts)
+        )
+        self.upstream = torch.ones(shape, dtype=self.x.dtype) if self.how == "none" else None
+        self.prepare()
+
+    def prepare(self):
+        self.x.requires_grad_(self.step)
+        self.contenders = (F.mse_loss, ours.mse_loss)
+
+    def run(self, loss):
+        """The loss and, for a step, the gradient."""
+        value = loss(self.x, self.y, reduction=self.how)
+        if not self.step:
+            return value, None
+        self.x.grad = None
+        value.backward(self.upstream)
+        return value.detach(), self.x.grad
+
+    def is_right(self) -> bool:
+        value, slope = (
+            None if v is None else torch.as_tensor(v).double() for v in self.run(self.contenders[1])
+        )
+        d = self.x.detach().double() - self.y.double()
+        exact = {"none": d * d, "sum": (d * d).sum(), "mean": (d * d).mean()}[self.how]
+        expected = exact.to(self.dtypes[self.dtype]).double()
+        tolerance = 1e-6 if self.dtype in ("f32", "f64") else 2e-2
+        right = torch.allclose(value, expected, rtol=tolerance, atol=1e-6)
+        if self.step:
+            gradient = d * 2 / (d.numel() if self.how == "mean" else 1)
+            right &= torch.allclose(slope, gradient, rtol=tolerance, atol=2e-7 + tolerance * 1e-2)
+        return right
+
+    def measure(self, turns: int):
+        times: tuple[list[float], list[float]] = ([], [])
+        for turn in range(turns):
+            for i in (0, 1) if turn % 2 else (1, 0):
+                begin = time.perf_counter()
+                self.run(self.contenders[i])
+                times[i].append(time.perf_counter() - begin)
+        self.theirs, self.ours = map(statistics.median, times)
+        self.ratio = self.theirs / self.ours
+
+    def __str__(self):
+        kind = "step" if self.step else "forward"
+        return (
+            f"{self.ratio:5.2f}  {self.theirs * 1e6:9.1f} us, ours {self.ours * 1e6:9.1f}  {kind} "
+            f"{self.how} {self.dtype} {tuple(self.x.shape)} {' - '.join(self.layouts)} (seed {self.seed})"
+        )
+
+    def explanation(self) -> str:
+        return mseloss.explain(1.0, self.x.detach(), self.y, "sum")
+
+
+class NumPyCall(Call):
+    """The loss, or the loss and its gradient, of NumPy arrays."""
+
+    dtypes = {"f32": torch.float32, "f64": torch.float64}  # noqa: RUF012
+
+    def prepare(self):
+        self.a, self.b = self.x.numpy(), self.y.numpy()
+        self.one = self.a.dtype.type(1).reshape(())
+        self.contenders = (self.theirs_of, self.ours_of)
+
+    def run(self, contender):
+        return contender()
+
+    def theirs_of(self):
+        d = self.a - self.b
+        squares = d * d
+        loss = {"none": lambda: squares, "sum": squares.sum, "mean": squares.mean}[self.how]()
+        scale = d.dtype.type(2 / d.size if self.how == "mean" else 2)
+        return loss, d * scale if self.step else None
+
+    def ours_of(self):
+        if not self.step:
+            return mseloss.loss(self.a, self.b, self.how), None
+        if self.how == "none":
+            return mseloss.loss_and_grad(self.a, self.b, "none", grad_output=self.one)
+        return mseloss.loss_and_grad(self.a, self.b, self.how)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("count", type=int, nargs="?", default=200)
+    parser.add_argument("--against", choices=("torch", "numpy"), default="torch")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--worst", type=int, default=20)
+    arguments = parser.parse_args()
+    torch.set_num_threads(mseloss.info()["threads"])
+    calls, wrong = [], 0
+    for seed in range(arguments.seed, arguments.seed + arguments.count):
+        call = (Call if arguments.against == "torch" else NumPyCall)(seed)
+        if not call.is_right():
+            print(f"wrong result, not timed: {call.layouts}, seed {seed}", file=sys.stderr)
+            wrong += 1
+            continue
+        call.measure(arguments.turns)
+        call.text, call.why = str(call), call.explanation()
+        call.x = call.y = call.upstream = call.a = call.b = call.contenders = None
+        calls.append(call)
+    calls.sort(key=lambda call: call.ratio)
+    for call in calls[: arguments.worst]:
+        print(f"{call.text}\n       {call.why}")
+    ratios = [call.ratio for call in calls]
+    print(
+        f"seed {arguments.seed}, step {mseloss.info()['torch_step']}: of {len(calls)} calls "
+        f"{sum(r < 1 / 1.03 for r in ratios)} are slower than {arguments.against} by more than 3 %, "
+        f"{sum(r < 1 / 1.15 for r in ratios)} by more than 15 %; worst {ratios[0]:.2f}, "
+        f"geometric mean {statistics.geometric_mean(ratios):.2f}"
+    )
+    for kind in (True, False):
+        for how in ("mean", "sum", "none"):
+            some = [c.ratio for c in calls if (c.step, c.how) == (kind, how)]
+            if some:
+                print(
+                    f"  {'step' if kind else 'forward':7} {how:4}: {len(some):3} calls, "
+                    f"{sum(r < 1 / 1.03 for r in some):3} slower, "
+                    f"geometric mean {statistics.geometric_mean(some):.2f}"
+                )
+    return int(wrong != 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
