@@ -26,13 +26,15 @@ Status grad_part(const ConstTensor& grad_output, const ConstTensor& input, const
 }
 
 Status weighted_grad_part(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
-                          const ConstTensor& weight, double scale, const Tensor& out) {
+                          const ConstTensor& weight, double scale, const Tensor& out,
+                          const Options& options) {
   Plan plan;
   // For kSum the plan's scale is final; for kMean run() would sum the weights.
   const Status status = make_grad_plan(grad_output, input, target, Reduction::kSum, out, &plan, {}, &weight);
   if (!status.ok()) return status;
   plan.scale = scale;
-  return check_and_run(plan, {grad_output.data, input.data, target.data, out.data, nullptr, weight.data}, {});
+  return check_and_run(plan, {grad_output.data, input.data, target.data, out.data, nullptr, weight.data},
+                       options);
 }
 
 }  // namespace mseloss::python

@@ -14,6 +14,7 @@ Status grad_part(const ConstTensor& grad_output, const ConstTensor& input, const
 
 // out = ((input - target) * scale) * (weight * grad_output) with any scale.
 Status weighted_grad_part(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
-                          const ConstTensor& weight, double scale, const Tensor& out);
+                          const ConstTensor& weight, double scale, const Tensor& out,
+                          const Options& options = {});
 
 }  // namespace mseloss::python
