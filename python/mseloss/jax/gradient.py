@@ -127,6 +127,6 @@ def reduce_to(gradient, kind):
         gradient = jax.lax.psum(gradient, replicated)
     gradient = gradient.astype(kind.dtype)
     # The sharding is part of the type where a mesh has explicit axes.
-    if jax.typeof(gradient).sharding != kind.sharding:
+    if not kind.sharding.mesh.empty and jax.typeof(gradient).sharding != kind.sharding:
         gradient = jax.sharding.reshard(gradient, kind.sharding)
     return gradient

@@ -68,12 +68,13 @@ def mse_loss(
     """
     if _is_scripting():
         return F.mse_loss(input, target, size_average, reduce, reduction, weight)
-    if size_average is reduce is weight is None and not _is_compiling():
+    sliced = weight is not None or dim is not None or keepdim
+    if size_average is reduce is None and not sliced and not _is_compiling():
         loss = _compiled_loss(input, target, reduction)
         if loss is not None:
             return loss
     arguments = (size_average, reduce, reduction, weight)
-    if weight is not None or dim is not None or keepdim:
+    if sliced:
         return _sliced_loss(input, target, arguments, dim, keepdim)
     if has_torch_function_variadic(input, target):
         tensors = (input, target)
