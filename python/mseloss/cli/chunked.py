@@ -29,20 +29,25 @@ def grad(g, x, y, reduction, out, dtype, progress):
     return shape, result.name
 
 
-def loss(x, y, reduction, out, dtype, progress):
+def loss(x, y, weight, reduction, out, dtype, progress):
     """Returns (value, shape, dtype name). For "none", value is None and the loss goes to the file `out`."""
-    shape, (x, y) = _broadcast(x, y)
+    shape, (x, y, *weights) = _broadcast(x, y, *([] if weight is None else [weight]))
+
+    def weight_at(index):
+        return _at(weights[0], index) if weights else None
+
     result = numpy_dtype(dtype) if dtype else reference.promote(_dtype(x), _dtype(y))
     if reduction == "none":
         with files.write(out, shape, result, "loss") as put:
             for index in _tracked(shape, result, progress, "loss"):
-                put(mseloss.loss(_at(x, index), _at(y, index), "none", dtype=result))
+                part = {"weight": weight_at(index), "dtype": result}
+                put(mseloss.loss(_at(x, index), _at(y, index), "none", **part))
         return None, shape, result.name
     # The exact sweep runs only if the fast one leaves the rounding undecided.
     for exact in (False, True):
         total = mseloss.PartialSum()
         for index in _tracked(shape, x.dtype, progress, "exact loss" if exact else "loss"):
-            total.add(_at(x, index), _at(y, index), exact=exact)
+            total.add(_at(x, index), _at(y, index), weight=weight_at(index), exact=exact)
         value = total.finish(reduction, result)
         if value is not None:
             break
