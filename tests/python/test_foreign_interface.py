@@ -57,7 +57,9 @@ def test_array_interface_whose_memory_is_the_object_itself():
         ({"shape": (3, -4)}, ValueError, "extents of at least 0, got -4"),
         ({"shape": (2**40, 2**40)}, ValueError, "inside the address space"),
         ({"typestr": ...}, TypeError, r"\['typestr'\] of another type"),
-        ({"typestr": b"<f4"}, TypeError, r"\['typestr'\] of another type"),
+        ({"typestr": 4}, TypeError, r"\['typestr'\] of another type"),
+        ({"typestr": b">f4"}, TypeError, r"\['typestr'\] of another type"),
+        ({"typestr": "|>f4"}, TypeError, r"\['typestr'\] \|>f4"),
         ({"typestr": "<i4"}, TypeError, r"\['typestr'\] <i4"),
         ({"typestr": ">f4"}, TypeError, r"\['typestr'\] >f4"),
         ({"typestr": "<V2"}, TypeError, r"\['typestr'\] <V2"),
@@ -88,6 +90,41 @@ def test_array_interface_whose_memory_is_the_object_itself():
 def test_interfaces_that_cannot_be_right(entries, exception, words):
     refusal(exception, f"^input: .*{words}", mseloss.grad, 1.0, Interface(X, **entries), Y)
     refusal(exception, f"^target: .*{words}", mseloss.loss, Y, Interface(X, **entries))
+
+
+def test_numbers_and_types_as_numpy_reads_them():
+    """Whatever has __index__ is an integer; a typestr may lack the byte order, and may be bytes."""
+    i = np.int64
+    for entries in (
+        {"shape": (i(3), np.uint8(4))},
+        {"strides": (i(16), i(4))},
+        {"typestr": "f4"},
+        {"typestr": "|f4"},
+        {"typestr": b"<f4"},
+    ):
+        producer = Interface(X, **entries)
+        assert same_bits(np.asarray(producer), X)
+        assert same_bits(read(producer), X)
+    assert same_bits(read(Interface(X, data=(np.uintp(X.ctypes.data), i(0)))), X)
+    assert same_bits(read(Interface(X, data=X.tobytes(), offset=i(16), shape=(2, 4))), X[1:])
+    weight = np.array([True, False, True, True])
+    for typestr in ("|b1", "b1", "<b1", ">b1"):
+        given = Interface(weight, typestr=typestr)
+        assert mseloss.loss(X, Y, weight=given) == mseloss.loss(X, Y, weight=weight)
+
+
+def test_an_index_method_that_raises():
+    class Odd:
+        def __init__(self, raised):
+            self.raised = raised
+
+        def __index__(self):
+            raise self.raised
+
+    words = r"^input: expected 64-bit integers in .*\['shape'\], got Odd"
+    refusal(TypeError, words, read, Interface(X, shape=(3, Odd(RuntimeError("no")))))
+    with pytest.raises(KeyboardInterrupt):
+        read(Interface(X, shape=(3, Odd(KeyboardInterrupt()))))
 
 
 def test_an_interface_that_is_no_dict():

@@ -21,6 +21,11 @@ def test_lists_are_read_as_numpy_reads_them():
     assert mseloss.grad(1.0, X.tolist(), Y.tolist()).shape == X.shape
     assert mseloss.grad([1.0, 2.0], [3.0, 3.0], [1.0, 1.0], "sum").tolist() == [4, 8]
     assert np.isnan(mseloss.loss([], []))
+    assert mseloss.loss([2**70], [0.0]) == 2.0**140
+    assert mseloss.loss([[2**70, -(2**64)], [1.5, True]], [0, 1], "none").tolist() == [
+        [2.0**140, 2.0**128],
+        [2.25, 0],
+    ]
     total = mseloss.PartialSum()
     total.add([1, 2], [0, 0])
     assert total.finish("sum", "float64") == 5
@@ -33,7 +38,9 @@ def test_lists_are_read_as_numpy_reads_them():
         (["a"], "got <U1"),
         ([None], "got object"),
         ([1j], "got complex128"),
-        ([10**400], "got object"),
+        ([10**400], "got list: int too large to convert to float"),
+        ([2**70, "1"], "got object"),
+        ([2**70, None], "got object"),
         (range(3), "got range"),
         ({1.0}, "got set"),
         (np.float32, "got type"),

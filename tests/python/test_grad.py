@@ -280,9 +280,19 @@ def test_refuses(arguments, exception, words):
     ("x", "out", "exception", "words"),
     [
         (X, READ_ONLY, ValueError, "out: expected writable memory"),
-        (X, np.zeros((4, 3), np.float32), ValueError, r"expected the broadcast shape \(3, 4\)"),
+        (
+            X,
+            np.zeros((4, 3), np.float32),
+            ValueError,
+            r"^out: expected the broadcast shape \(3, 4\)",
+        ),
         (X, np.zeros((3, 4), np.int32), TypeError, "out: expected float32"),
-        (MEMORY[:50], MEMORY[1:51], ValueError, "memory that does not overlap"),
+        (
+            MEMORY[:50],
+            MEMORY[1:51],
+            ValueError,
+            "^out: expected memory that does not overlap input",
+        ),
         (MEMORY[:50], MEMORY[:50][::-1], ValueError, "memory that does not overlap"),
         (
             MEMORY[:50],

@@ -199,6 +199,12 @@ def test_partial_sums_refuse():
         mseloss.PartialSum().add(np.ones(2, np.float32), np.ones(3, np.float32))
 
 
+@pytest.mark.parametrize("other", [3, None, "sum"])
+def test_merge_refuses_what_is_no_partial_sum(other):
+    with pytest.raises(TypeError, match=f"^other: expected a PartialSum, got {other!r}$"):
+        mseloss.PartialSum().merge(other)
+
+
 # The state of a PartialSum
 
 

@@ -95,10 +95,16 @@ def test_the_limit_bounds_what_is_idle():
     assert memory.usage()["idle"] == 0
 
 
-@pytest.mark.parametrize("limit", [-1, 1.5, "all", 2**70])
+@pytest.mark.parametrize("limit", [-1, 1.5, "all", 2**70, None])
 def test_refuses_limits(limit):
-    with pytest.raises((ValueError, TypeError)):
+    kind = ValueError if isinstance(limit, int) else TypeError
+    with pytest.raises(kind, match=f"^bytes: expected a number of bytes from 0 on, got {limit!r}$"):
         memory.set_limit(limit)
+
+
+def test_numpy_integers_are_limits():
+    memory.set_limit(np.int64(12345))
+    assert memory.limit() == 12345
 
 
 def resident():
@@ -309,8 +315,19 @@ def test_empty():
     assert (array.shape, array.dtype) == ((3, 5), np.float16)
     assert mseloss.empty(7, np.float64).shape == (7,)
     assert mseloss.empty((), "bfloat16").dtype.name == "bfloat16"
-    for shape, exception in (((-1,), ValueError), ((1.5,), TypeError), ((1,) * 9, ValueError)):
-        with pytest.raises(exception):
+    for shape in ([2, 3], np.array([2, 3]), (np.int8(2), 3)):
+        assert mseloss.empty(shape, "float32").shape == (2, 3)
+    assert mseloss.empty(np.int64(2), "float32").shape == (2,)
+    for shape, exception, words in (
+        ((-1,), ValueError, "extents of at least 0"),
+        ((2**70,), ValueError, "extents of 64 bits"),
+        (-(2**70), ValueError, "extents of 64 bits"),
+        ((1,) * 9, ValueError, "at most 8 dimensions"),
+        ((1.5,), TypeError, "an integer or a sequence of integers, got .1.5,.$"),
+        ("a", TypeError, "an integer or a sequence of integers, got 'a'$"),
+        (None, TypeError, "an integer or a sequence of integers, got None$"),
+    ):
+        with pytest.raises(exception, match=f"^shape: expected {words}"):
             mseloss.empty(shape, "float32")
     with pytest.raises(MemoryError):
         mseloss.empty((1 << 40, 1 << 10), "float32")

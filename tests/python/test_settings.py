@@ -85,5 +85,14 @@ def test_each_variable_is_reported():
     assert [message for _, message in caught] == [f"{s}; ignored" for s in info["environment"]]
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [(5, TypeError), (b"AVX2", TypeError), ("\ud800", ValueError)], ids=ascii
+)
+def test_targets_that_are_no_names(name, kind):
+    with pytest.raises(kind, match="^name: expected the name of a target or None, got ") as caught:
+        mseloss.set_target(name)
+    assert str(caught.value).endswith(ascii(name))
+
+
 def test_the_check_is_not_part_of_the_interface():
     assert not hasattr(mseloss, "check_environment")

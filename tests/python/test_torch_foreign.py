@@ -309,6 +309,75 @@ def test_out_that_requires_grad_is_refused_while_grad_mode_is_enabled(call):
         torch.sub(torch.ones(3), 0, out=leaf)
 
 
+@pytest.mark.parametrize("grad_mode", [True, False], ids=["grad", "no_grad"])
+@pytest.mark.parametrize("call", out_calls(), ids=["grad", "loss", "loss_and_grad"])
+def test_out_with_a_tangent_is_refused_as_in_pytorch(call, grad_mode):
+    from torch.autograd import forward_ad
+
+    with forward_ad.dual_level(), torch.set_grad_enabled(grad_mode):
+        out = forward_ad.make_dual(torch.full((3,), 7.0), torch.ones(3))
+        with pytest.raises(NotImplementedError, match="^out: expected a tensor without a tangent"):
+            call(out)
+        assert out.tolist() == [7, 7, 7]
+        with pytest.raises(NotImplementedError, match="forward AD"):
+            torch.sub(torch.ones(3), 0, out=out)
+        plain = torch.full((3,), 7.0)
+        call(plain)
+        assert plain.tolist() != [7, 7, 7]
+
+
+def fake():
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode():
+        return torch.empty(3)
+
+
+def freed():
+    tensor = torch.ones(3)
+    tensor.untyped_storage().resize_(0)
+    return tensor
+
+
+def wrapper():
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    return TwoTensor(torch.ones(3), torch.ones(3))
+
+
+@pytest.mark.parametrize("make", [fake, freed, wrapper])
+def test_tensors_without_memory_are_named(make, capfd):
+    tensor, other = make(), torch.zeros(3)
+    words = f"expected a tensor with memory of its own, got a {type(tensor).__name__} without any$"
+    with pytest.raises(TypeError, match=f"^input: {words}"):
+        mseloss.loss(tensor, other)
+    with pytest.raises(TypeError, match=f"^target: {words}"):
+        mseloss.grad(1.0, other, tensor)
+    with pytest.raises(TypeError, match=f"^out: {words}"):
+        mseloss.loss(other, other, "none", out=tensor)
+    assert capfd.readouterr().err == ""
+
+
+def test_functional_tensors_are_named():
+    call = torch.func.functionalize(lambda a: mseloss.loss(a, torch.zeros(3)))
+    with pytest.raises(TypeError, match="^input: expected a tensor with memory of its own"):
+        call(torch.ones(3))
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_freed_tensors_raise_the_same_in_both_steps(requires_grad):
+    x = torch.ones(3, requires_grad=requires_grad)
+    with pytest.raises(TypeError, match="^target: expected a tensor with memory of its own"):
+        face.mse_loss(x, freed())
+    with pytest.raises(TypeError, match="^input: expected a tensor with memory of its own"):
+        face.mse_loss(freed().requires_grad_(requires_grad), x)
+    y = torch.zeros(3)
+    loss = face.mse_loss(torch.ones(3, requires_grad=True), y, reduction="none")
+    y.untyped_storage().resize_(0)
+    with pytest.raises(TypeError, match="^target: expected a tensor with memory of its own"):
+        loss.sum().backward()
+
+
 def test_a_refused_call_with_out_changes_no_version():
     out = torch.zeros(4)
     with pytest.raises(ValueError, match="broadcast shape"):

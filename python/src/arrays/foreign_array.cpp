@@ -1,6 +1,7 @@
 #include "arrays/foreign_array.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "arrays/array_view.h"
 #include "arrays/dtypes.h"
@@ -75,7 +76,8 @@ void ArrayView::accept_memory(const ForeignArray& array) {
   }
   const auto address = reinterpret_cast<uintptr_t>(array.data);
   uintptr_t first, begin, end;
-  fits = fits && !__builtin_add_overflow(address, array.offset, &first) &&
+  // No object is larger than half the address space, so a larger offset leads out of any.
+  fits = fits && array.offset <= PTRDIFF_MAX && !__builtin_add_overflow(address, array.offset, &first) &&
          !__builtin_add_overflow(first, lowest, &begin) && !__builtin_add_overflow(first, highest, &end);
   if (address == 0) {
     raise(PyExc_ValueError, "%s: expected memory for the elements, got a null pointer", name_);

@@ -1,5 +1,6 @@
 #include "arrays/numpy_bridge.h"
 
+#include <algorithm>
 #include <atomic>
 
 #define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
@@ -115,13 +116,25 @@ PyObject* numpy_integer_to_int(PyObject* integer) {
   return result;
 }
 
+namespace {
+
+// Whether all elements of a new array of objects are ints, some of which exceed 64 bits, or floats.
+bool holds_numbers(PyArrayObject* array) {
+  if (PyArray_TYPE(array) != NPY_OBJECT) return false;
+  auto* const* const items = static_cast<PyObject**>(PyArray_DATA(array));
+  const auto is_number = [](PyObject* item) { return PyLong_Check(item) || PyFloat_Check(item); };
+  return std::all_of(items, items + PyArray_SIZE(array), is_number);
+}
+
+}  // namespace
+
 PyObject* numpy_asarray(PyObject* object) {
   load_api();
   PyObject* array = PyArray_FromAny(object, nullptr, 0, 0, 0, nullptr);
   if (array == nullptr || !(PyList_Check(object) || PyTuple_Check(object))) return array;
-  const int number = PyArray_TYPE(reinterpret_cast<PyArrayObject*>(array));
-  if (!PyTypeNum_ISINTEGER(number)) return array;
-  PyObject* converted = PyArray_Cast(reinterpret_cast<PyArrayObject*>(array), NPY_DOUBLE);
+  auto* const numbers = reinterpret_cast<PyArrayObject*>(array);
+  if (!PyTypeNum_ISINTEGER(PyArray_TYPE(numbers)) && !holds_numbers(numbers)) return array;
+  PyObject* converted = PyArray_Cast(numbers, NPY_DOUBLE);
   Py_DECREF(array);
   return converted;
 }

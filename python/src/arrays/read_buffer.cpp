@@ -28,19 +28,28 @@ const DType* dtype_of_format(const char* format, Py_ssize_t itemsize) {
   return nullptr;
 }
 
-// The DType of an __array_interface__ typestr such as "<f4"; null for others.
+// The DType of an __array_interface__ typestr such as "<f4"; null for others. As in NumPy, the byte order may
+// be absent or '|', which both mean the native one.
 const DType* dtype_of_typestr(const char* typestr) {
-  static constexpr DType kBool = DType::kBool;
-  if (std::strcmp(typestr, "|b1") == 0) return &kBool;
-  if (!is_native(*typestr)) return nullptr;
+  const bool foreign = *typestr == (kLittleEndian ? '>' : '<');
+  if (is_native(*typestr) || foreign || *typestr == '|') ++typestr;
   static constexpr struct {
     const char* text;
     DType dtype;
-  } kTypes[] = {{"f4", DType::kFloat32}, {"f2", DType::kFloat16}, {"f8", DType::kFloat64}};
+  } kTypes[] = {
+      {"f4", DType::kFloat32}, {"f2", DType::kFloat16}, {"f8", DType::kFloat64}, {"b1", DType::kBool}};
   for (const auto& type : kTypes) {
-    if (std::strcmp(typestr + 1, type.text) == 0) return &type.dtype;
+    const bool fits = !foreign || size_of(type.dtype) == 1;  // a single byte has no order
+    if (fits && std::strcmp(typestr, type.text) == 0) return &type.dtype;
   }
   return nullptr;
+}
+
+// An object with __index__, such as a NumPy integer, as an int; null for others.
+Ref to_int(PyObject* object) {
+  Ref integer(PyIndex_Check(object) ? PyNumber_Index(object) : nullptr);
+  if (!integer && PyErr_Occurred()) take_refusal();
+  return integer;
 }
 
 // The tuple's integers, at most kMaxReadRank; raises TypeError for anything else.
@@ -52,12 +61,14 @@ int read_integers(const char* name, const char* field, PyObject* tuple, int64_t*
           kMaxReadRank, Py_TYPE(tuple)->tp_name);
   }
   for (Py_ssize_t i = 0; i < count; ++i) {
-    PyObject* item = PyTuple_GET_ITEM(tuple, i);
-    values[i] = PyLong_Check(item) ? PyLong_AsLongLong(item) : -1;
-    if (!PyLong_Check(item) || (values[i] == -1 && PyErr_Occurred())) {
+    // A reference of its own: __index__ may run any code.
+    const Ref item(Py_NewRef(PyTuple_GET_ITEM(tuple, i)));
+    const Ref integer = to_int(item.get());
+    values[i] = integer ? PyLong_AsLongLong(integer.get()) : -1;
+    if (!integer || (values[i] == -1 && PyErr_Occurred())) {
       PyErr_Clear();
       raise(PyExc_TypeError, "%s: expected 64-bit integers in __array_interface__['%s'], got %s", name, field,
-            PyLong_Check(item) ? "a larger one" : Py_TYPE(item)->tp_name);
+            integer ? "a larger one" : Py_TYPE(item.get())->tp_name);
     }
   }
   return static_cast<int>(count);
@@ -127,7 +138,9 @@ bool ArrayView::read_interface(PyObject* object, Ref* refusal) {
     return value == Py_None ? nullptr : value;
   };
   PyObject* typestr = field("typestr");
-  const char* text = typestr != nullptr && PyUnicode_Check(typestr) ? PyUnicode_AsUTF8(typestr) : "";
+  const char* text = typestr != nullptr && PyUnicode_Check(typestr) ? PyUnicode_AsUTF8(typestr)
+                     : typestr != nullptr && PyBytes_Check(typestr) ? PyBytes_AS_STRING(typestr)
+                                                                    : "";
   if (text == nullptr) PyErr_Clear();
   const DType* dtype = text == nullptr ? nullptr : dtype_of_typestr(text);
   if (dtype == nullptr || !accepts(*dtype)) {
@@ -154,9 +167,9 @@ bool ArrayView::read_interface(PyObject* object, Ref* refusal) {
   }
   PyObject* data = field("data");
   if (data != nullptr && PyTuple_Check(data)) {
-    PyObject* address = PyTuple_GET_SIZE(data) == 2 ? PyTuple_GET_ITEM(data, 0) : nullptr;
-    array.data = address != nullptr && PyLong_Check(address) ? PyLong_AsVoidPtr(address) : nullptr;
-    const bool invalid = address == nullptr || !PyLong_Check(address) || PyErr_Occurred() != nullptr;
+    const Ref address = PyTuple_GET_SIZE(data) == 2 ? to_int(PyTuple_GET_ITEM(data, 0)) : Ref();
+    array.data = address ? PyLong_AsVoidPtr(address.get()) : nullptr;
+    const bool invalid = !address || PyErr_Occurred() != nullptr;
     const int flag = invalid ? 0 : PyObject_IsTrue(PyTuple_GET_ITEM(data, 1));
     if (flag < 0) take_refusal();
     if (invalid || flag < 0) {
@@ -187,7 +200,8 @@ void ArrayView::read_interface_memory(PyObject* source, PyObject* offset, Foreig
   }
   int64_t bytes = 0;
   if (offset != nullptr) {
-    bytes = PyLong_Check(offset) ? PyLong_AsLongLong(offset) : -1;
+    const Ref integer = to_int(offset);
+    bytes = integer ? PyLong_AsLongLong(integer.get()) : -1;
     if (bytes < 0) {
       PyErr_Clear();
       raise(PyExc_ValueError, "%s: expected __array_interface__['offset'] to be an integer of at least 0",

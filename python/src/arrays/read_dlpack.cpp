@@ -32,6 +32,12 @@ ArrayKind library_kind(PyObject* object, const char* name) {
   return library ? ArrayKind::kDLPack : ArrayKind::kNumpy;
 }
 
+// For subclasses that wrap other tensors or trace operators, and for tensors whose storage has been freed.
+[[noreturn]] void raise_without_memory(PyObject* object, const char* name) {
+  raise(PyExc_TypeError, "%s: expected a tensor with memory of its own, got a %s without any", name,
+        Py_TYPE(object)->tp_name);
+}
+
 // PyTorch represents some zeros, such as the gradient of sgn, by a tensor without memory.
 bool is_zero_tensor(PyObject* object) {
   Ref refusal;
@@ -72,6 +78,8 @@ bool ArrayView::read_exchange(PyObject* object) {
   const DLPackExchangeAPI* api = exchange_api(Py_TYPE(object), name_);
   if (api == nullptr || api->view_from_object == nullptr) return false;
   DLTensor tensor;
+  // PyTorch would answer with a null pointer, and with a warning on standard error that speaks of a defect.
+  if (std::strcmp(Py_TYPE(object)->tp_name, "FakeTensor") == 0) raise_without_memory(object, name_);
   if (api->view_from_object(object, &tensor) != 0) {
     if (!PyErr_Occurred()) PyErr_SetString(PyExc_BufferError, "the tensor cannot be exported");
     Ref refusal = take_refusal();
@@ -85,6 +93,9 @@ bool ArrayView::read_exchange(PyObject* object) {
     if (writable_) raise(PyExc_TypeError, "%s: expected a tensor with memory, got a zero tensor", name_);
     owner_ = PyObject_CallMethod(object, "clone", nullptr);
     if (owner_ == nullptr || api->view_from_object(owner_, &tensor) != 0) raise_current();
+  } else if (tensor.data == nullptr && tensor.ndim >= 0 &&
+             std::find(tensor.shape, tensor.shape + tensor.ndim, 0) == tensor.shape + tensor.ndim) {
+    raise_without_memory(object, name_);
   }
   kind_ = api->managed_to_object == nullptr ? library_kind(object, name_) : ArrayKind::kExchange;
   read_dltensor(tensor, {});

@@ -15,10 +15,11 @@ struct Torch {
       : tensor_type(torch.attr("Tensor").inc_ref()),
         is_grad_enabled(torch.attr("is_grad_enabled").inc_ref()),
         is_inference_mode_enabled(torch.attr("is_inference_mode_enabled").inc_ref()),
+        forward_ad(torch.attr("autograd").attr("forward_ad").inc_ref()),
         increment_version(torch.attr("autograd").attr("graph").attr("increment_version").inc_ref()),
         requires_grad(PyUnicode_InternFromString("requires_grad")),
         is_inference(PyUnicode_InternFromString("is_inference")) {}
-  nb::handle tensor_type, is_grad_enabled, is_inference_mode_enabled, increment_version;
+  nb::handle tensor_type, is_grad_enabled, is_inference_mode_enabled, forward_ad, increment_version;
   nb::handle requires_grad, is_inference;  // attributes of a tensor
 };
 
@@ -28,6 +29,13 @@ const Torch* torch_of(PyObject* object) {
   if (!module.is_valid()) return nullptr;
   static const Torch torch(module);
   return nb::isinstance(object, torch.tensor_type) ? &torch : nullptr;
+}
+
+// Whether the tensor has a tangent, which a write to its memory would leave as it is.
+bool is_dual(const Torch& torch, nb::handle tensor) {
+  const nb::object level = torch.forward_ad.attr("_current_level");
+  if (nb::cast<int>(level) < 0) return false;
+  return !torch.forward_ad.attr("unpack_dual")(tensor).attr("tangent").is_none();
 }
 
 }  // namespace
@@ -45,6 +53,12 @@ void check_torch_output(PyObject* object, const char* name) {
   if (tensor.attr(torch->is_inference)().is(Py_True) && torch->is_inference_mode_enabled().is(Py_False)) {
     raise(PyExc_RuntimeError,
           "%s: expected a normal tensor, because inference mode is disabled, got an inference tensor", name);
+  }
+  if (is_dual(*torch, tensor)) {
+    raise(PyExc_NotImplementedError,
+          "%s: expected a tensor without a tangent, because writing to it is not differentiable, got a dual "
+          "tensor",
+          name);
   }
 }
 

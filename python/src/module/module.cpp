@@ -55,8 +55,15 @@ nb::dict info() {
 }
 
 void set_target(nb::handle name) {
-  const char* text = name.is_none() ? nullptr : PyUnicode_AsUTF8(name.ptr());
-  if (text == nullptr && PyErr_Occurred()) raise_current();
+  if (name.is_none()) return check(mseloss::set_target(nullptr));
+  if (!PyUnicode_Check(name.ptr())) {
+    raise(PyExc_TypeError, "name: expected the name of a target or None, got %R", name.ptr());
+  }
+  const char* text = PyUnicode_AsUTF8(name.ptr());
+  if (text == nullptr) {
+    take_refusal();  // a lone surrogate
+    raise(PyExc_ValueError, "name: expected the name of a target or None, got %R", name.ptr());
+  }
   check(mseloss::set_target(text));
 }
 
@@ -74,12 +81,12 @@ nb::dict memory_usage() {
 }
 
 void memory_set_limit(nb::handle bytes) {
-  const size_t limit = PyLong_AsSize_t(bytes.ptr());
+  const Ref integer(PyNumber_Index(bytes.ptr()));
+  const size_t limit = integer ? PyLong_AsSize_t(integer.get()) : 0;
   if (PyErr_Occurred()) {
-    if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
-      raise(PyExc_ValueError, "bytes: expected a number of bytes from 0 on, got %R", bytes.ptr());
-    }
-    raise_current();
+    take_refusal();
+    raise(integer ? PyExc_ValueError : PyExc_TypeError, "bytes: expected a number of bytes from 0 on, got %R",
+          bytes.ptr());
   }
   set_pool_limit(limit);
 }
@@ -92,7 +99,7 @@ void add_settings(nb::module_& m) {
   m.def("set_torch_step", &set_torch_step, "compiled"_a);
   m.def("memory_usage", &memory_usage);
   m.def("memory_limit", &pool_limit);
-  m.def("memory_set_limit", &memory_set_limit, "bytes"_a);
+  m.def("memory_set_limit", &memory_set_limit, "bytes"_a.none());
   m.def("memory_trim", &trim_pool, nb::call_guard<nb::gil_scoped_release>());
 }
 

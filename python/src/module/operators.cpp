@@ -12,6 +12,7 @@
 #include "module/docstrings.h"
 #include "module/gil.h"
 #include "module/grad_part.h"
+#include "module/into_out.h"
 #include "module/module.h"
 #include "plan/plan.h"
 #include "torch/threads.h"
@@ -78,7 +79,7 @@ nb::object grad(nb::handle grad_output, nb::handle input, nb::handle target, nb:
   const BroadcastShape shape(in.x, in.y, in.g);
   Output grad_input(out, shape.extents(), in.x.dtype(), in.x);
   run(shape, [&] {
-    return mseloss::grad(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view(), in.options());
+    return grad_into_out(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view(), in.options());
   });
   return grad_input.finish();
 }
@@ -167,13 +168,18 @@ nb::object loss_and_grad(nb::handle input, nb::handle target, nb::handle reducti
     g = axes.expand(g, extents[1], strides[1]);
   }
   run(shape, [&] {
-    return w.given() ? mseloss::loss_and_grad(in.x.view(), in.y.view(), w.view(), reduction, g, result,
-                                              grad_input.view(), in.options())
-                     : mseloss::loss_and_grad(in.x.view(), in.y.view(), reduction, g, result,
-                                              grad_input.view(), in.options());
+    const ConstTensor weights = w.given() ? w.view() : ConstTensor{};
+    return loss_and_grad_into_out(in.x.view(), in.y.view(), w.given() ? &weights : nullptr, reduction, g,
+                                  result, grad_input.view(), in.options());
   });
   nb::object gradient = grad_input.finish();
   return nb::make_tuple(value.finish(sums), gradient);
+}
+
+// `shape` has raised an error when it was read as integers.
+[[noreturn]] void raise_shape(nb::handle shape) {
+  take_refusal();
+  raise(PyExc_TypeError, "shape: expected an integer or a sequence of integers, got %R", shape.ptr());
 }
 
 nb::object empty(nb::handle shape, nb::handle dtype, nb::handle like) {
@@ -182,16 +188,25 @@ nb::object empty(nb::handle shape, nb::handle dtype, nb::handle like) {
   const auto add = [&](nb::handle extent) {
     if (rank == kMaxRank)
       raise(PyExc_ValueError, "shape: expected at most %d dimensions, got more", kMaxRank);
-    extents[rank] = PyLong_AsLongLong(extent.ptr());
-    if (extents[rank] == -1 && PyErr_Occurred()) raise_current();
-    if (extents[rank] < 0)
-      raise(PyExc_ValueError, "shape: expected extents of at least 0, got %R", shape.ptr());
+    const Ref integer(PyNumber_Index(extent.ptr()));
+    if (!integer) raise_shape(shape);
+    extents[rank] = PyLong_AsLongLong(integer.get());
+    const bool large = extents[rank] == -1 && PyErr_Occurred();
+    if (large) PyErr_Clear();
+    if (extents[rank] < 0) {
+      raise(PyExc_ValueError, "shape: expected extents %s, got %R", large ? "of 64 bits" : "of at least 0",
+            shape.ptr());
+    }
     ++rank;
   };
-  if (PyLong_Check(shape.ptr())) {
+  // Arrays have __index__ too, but also a length.
+  if (PyIndex_Check(shape.ptr()) && PyObject_Size(shape.ptr()) < 0) {
+    PyErr_Clear();
     add(shape);
   } else {
-    for (nb::handle extent : shape) add(extent);
+    const Ref items(PySequence_Tuple(shape.ptr()));
+    if (!items) raise_shape(shape);
+    for (nb::handle extent : nb::borrow<nb::tuple>(items.get())) add(extent);
   }
   ArrayView model;
   if (!like.is_none()) model.read(like.ptr(), "like");
@@ -250,7 +265,7 @@ void add_operators(nb::module_& m) {
         "out"_a, "weight"_a = nb::none(), kGradPartDoc);
   m.def("explain", &explain, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(),
         "reduction"_a.none() = "mean", nb::kw_only(), "out"_a = nb::none(), kExplainDoc);
-  m.def("empty", &empty, "shape"_a, "dtype"_a, "like"_a = nb::none(), kEmptyDoc);
+  m.def("empty", &empty, "shape"_a.none(), "dtype"_a.none(), "like"_a = nb::none(), kEmptyDoc);
   m.def("asnumpy", &as_numpy, "array"_a.none(), "name"_a = "array", "weight"_a = false, kAsNumpyDoc);
 }
 

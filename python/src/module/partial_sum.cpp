@@ -30,6 +30,13 @@ void add(PartialSum& sum, nb::handle input, nb::handle target, nb::handle weight
   }));
 }
 
+void merge(PartialSum& sum, nb::handle other) {
+  if (!nb::isinstance<PartialSum>(other) || !nb::inst_ready(other)) {
+    raise(PyExc_TypeError, "other: expected a PartialSum, got %R", other.ptr());
+  }
+  sum.merge(*nb::inst_ptr<PartialSum>(other));
+}
+
 nb::object finish(const PartialSum& sum, nb::handle reduction_name, nb::handle dtype) {
   const Reduction reduction = parse_reduction(reduction_name);
   if (reduction == Reduction::kNone)
@@ -81,8 +88,8 @@ void add_partial_sum(nb::module_& m) {
       .def(nb::init<>())
       .def("add", &add, "input"_a.none(), "target"_a.none(), nb::kw_only(), "weight"_a = nb::none(),
            "exact"_a = false)
-      .def("merge", &PartialSum::merge, "other"_a)
-      .def("finish", &finish, "reduction"_a.none(), "dtype"_a)
+      .def("merge", &merge, "other"_a.none())
+      .def("finish", &finish, "reduction"_a.none(), "dtype"_a.none())
       .def_prop_ro("count", &PartialSum::count)
       .def_prop_ro("exact", &PartialSum::exact)
       .def("__getstate__", &get_state)

@@ -43,12 +43,13 @@ std::optional<DType> dtype_of(const at::Tensor& tensor) {
 }
 
 // The two tests of kernel_reads in mseloss/torch/readable.py, by which forward and backward pass decide.
-// A strided CPU tensor without further dispatch keys: not batched, fake, lazily negated or zero.
+// A strided CPU tensor without further dispatch keys: not batched, fake, lazily negated or zero. One whose
+// storage has been freed is left to Python, which names the parameter.
 bool is_plain(const at::Tensor& tensor) {
   constexpr c10::DispatchKeySet plain({c10::DispatchKey::CPU, c10::DispatchKey::AutogradCPU,
                                        c10::DispatchKey::AutocastCPU, c10::DispatchKey::ADInplaceOrView});
   return (tensor.key_set().raw_repr() & ~plain.raw_repr()) == 0 && tensor.dim() <= kMaxRank &&
-         dtype_of(tensor);
+         dtype_of(tensor) && tensor.unsafeGetTensorImpl()->storage_initialized();
 }
 
 // Whether a transform, a dispatch mode, a tracer or forward-mode differentiation intercepts operators.
