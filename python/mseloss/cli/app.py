@@ -84,8 +84,11 @@ def grad(
     """
     x, y = files.read(input), files.read(target)
     g = _number_or_array(grad_output)
+    names = (grad_output, input, target)
     with _progress(as_json) as progress:
-        shape, result = chunked.grad(g, x, y, reduction.value, out, dtype and dtype.value, progress)
+        shape, result = chunked.grad(
+            g, x, y, names, reduction.value, out, dtype and dtype.value, progress
+        )
     _print(
         {"out": out, "shape": list(shape), "dtype": result},
         f"{out}: {_size(shape)} {result}",
@@ -116,7 +119,7 @@ def loss(
         raise files.FileError("--out: needed for --reduction none")
     with _progress(as_json) as progress:
         value, shape, result = chunked.loss(
-            x, y, reduction.value, out, dtype and dtype.value, progress
+            x, y, (input, target), reduction.value, out, dtype and dtype.value, progress
         )
     if value is None:
         text = f"{out}: {_size(shape)} {result}"
@@ -183,6 +186,8 @@ def check(
         raise files.FileError("give either EXPECTED or both --input and --target")
     if expected is None and (input is None or target is None):
         raise files.FileError("--input and --target: give both")
+    if operator is Operator.loss and grad_output != "1":
+        raise files.FileError("--grad-output: not used by --operator loss, leave it out")
     with _progress(as_json) as progress:
         if expected is not None:
             report = chunked.check(given, files.read(expected), tolerance, worst, progress)
@@ -193,6 +198,7 @@ def check(
                 _number_or_array(grad_output),
                 files.read(input),
                 files.read(target),
+                (grad_output, input, target),
                 reduction.value,
                 tolerance,
                 worst,
@@ -277,6 +283,8 @@ def _number_or_array(text):
     try:
         return float(text)
     except ValueError:
+        if not text:
+            raise files.FileError("--grad-output: expected a number or a file, got ''") from None
         return files.read(text)
 
 
