@@ -143,7 +143,7 @@ void random_case(Random& random, bool weights, bool slices) {
   }
   DType g_dtype = random.pick(kDTypes);
   if (oracle::promoted_dtype(g_dtype, promoted) != promoted) g_dtype = promoted;
-  const Shape g_shape = reduction == Reduction::kNone ? narrowed(random, broadcast)
+  const Shape g_shape = reduction == Reduction::kNone ? narrowed_to(random, broadcast)
                         : loss_shape.empty()          ? Shape(static_cast<size_t>(random.range(0, 2)), 1)
                                                       : narrowed_to(random, loss_shape);
   Operand g(random, g_dtype, g_shape, random.pick(kLayouts));
@@ -416,7 +416,8 @@ TEST(WeightedRefusal, ArgumentsThatDoNotFit_AreNamed) {
   };
   EXPECT_EQ(
       message(mseloss::loss({x, matrix}, {x, matrix}, {wide, matrix}, Reduction::kSum, {out}), Code::kDType),
-      "weight: expected bool or a dtype that converts exactly to float32, to which input and target promote, got "
+      "weight: expected bool or a dtype that converts exactly to float32, to which input and target promote, "
+      "got "
       "float64");
   EXPECT_EQ(message(mseloss::loss({x, matrix}, {x, matrix}, {w, static_cast<DType>(7), matrix},
                                   Reduction::kSum, {out}),

@@ -127,9 +127,9 @@ void run_openmp_loop(const Case& c, const Pointers& at) {
     case DType::kFloat16:
 #if defined(__FLT16_MANT_DIG__)
       return run<_Float16, float>(c, at);
-#else
-      return;
 #endif
+    case DType::kBool:  // no case has a mask
+      return;
   }
 }
 

@@ -71,11 +71,17 @@ def empty(shape: int | Sequence[int], dtype: Any, like: Array | None = None) -> 
     """
 
 def grad_part(
-    grad_output: Array | float, input: Array, target: Array, count: int, out: Array
+    grad_output: Array | float,
+    input: Array,
+    target: Array,
+    count: int,
+    out: Array,
+    weight: Array | None = None,
 ) -> Array:
     """`grad` of a part of a larger tensor, into `out`, which is returned.
 
-    `count` is the element count of the whole `input` for reduction "mean", and 0 for "none" and "sum".
+    `count` is the element count of the whole `input` for reduction "mean", and 0 for "none" and "sum",
+    where `weight` is possible.
     """
 
 def asnumpy(array: Array, name: str = "array", weight: bool = False) -> Any:

@@ -2,15 +2,16 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <new>
 
-#include "aclnn/loss_out.h"
 #include "numerics/float_environment.h"
 #include "numerics/formats.h"
 
 namespace mseloss::aclnn {
 namespace {
 
-// Rounds a sum to the inputs' dtype first, as CANN does, and converts the result to the output's dtype.
+// CANN rounds a sum to the inputs' promoted dtype first and converts the result to the output's dtype.
 Status run_sum(const Plan& plan, const Buffers& buffers) {
   double sum;
   Plan stored = plan;
@@ -23,6 +24,40 @@ Status run_sum(const Plan& plan, const Buffers& buffers) {
   return {};
 }
 
+// The same for the sums of slices, by way of a contiguous array.
+Status run_slice_sums(const Plan& plan, const Buffers& buffers) {
+  const int from_size = size_of(plan.dtype), to_size = size_of(plan.loss_dtype);
+  const size_t bytes = static_cast<size_t>(plan.slices) * from_size;
+  const std::unique_ptr<char[]> sums(new (std::nothrow) char[bytes]);
+  if (sums == nullptr) {
+    return Status::error(Code::kOutOfMemory, "scratch: expected %zu bytes of memory, got none", bytes);
+  }
+  Plan stored = plan;
+  stored.loss_dtype = stored.dtypes[kLossOut] = plan.dtype;
+  stored.offset[kLossOut] = 0;
+  int64_t count = 1;
+  for (int d = plan.rank; d-- > 0;) {
+    if (is_reduced(plan, d)) continue;
+    stored.stride[kLossOut][d] = count;
+    count *= plan.extent[d];
+  }
+  Buffers temporary = buffers;
+  temporary.data[kLossOut] = sums.get();
+  if (Status status = run(stored, temporary, Options{}); !status.ok()) return status;
+  const FloatEnvironment environment;
+  for (int64_t slice = 0; slice < count; ++slice) {
+    int64_t rest = slice, to = plan.offset[kLossOut];
+    for (int d = plan.rank; d-- > 0;) {
+      if (is_reduced(plan, d)) continue;
+      to += rest % plan.extent[d] * plan.stride[kLossOut][d];
+      rest /= plan.extent[d];
+    }
+    store_rounded(load(plan.dtype, sums.get() + slice * from_size), plan.loss_dtype,
+                  static_cast<char*>(buffers[kLossOut]) + to * to_size);
+  }
+  return {};
+}
+
 const Device kCpu{"cpu", run_on_cpu};
 const Device* g_devices = &kCpu;
 
@@ -30,9 +65,9 @@ const Device* g_devices = &kCpu;
 
 Status run_on_cpu(const Call& call, const Buffers& buffers) {
   const Plan& plan = call.plan;
-  if (call.first_dimension) return run_loss_out(call, buffers);
-  const bool sums = plan.op == Op::kLoss && plan.reduction != Reduction::kNone;
-  if (sums && plan.loss_dtype != plan.dtype) return run_sum(plan, buffers);
+  const bool two_roundings = plan.op == Op::kLoss && has_sum(plan) && plan.loss_dtype != plan.dtype;
+  if (two_roundings && plan.sliced) return run_slice_sums(plan, buffers);
+  if (two_roundings) return run_sum(plan, buffers);
   return run(plan, buffers, Options{});
 }
 

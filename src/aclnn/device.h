@@ -21,7 +21,6 @@ struct OperandView {
 struct Call {
   Plan plan;
   OperandView views[kOperands];  // by Operand
-  bool first_dimension;          // the sum is over dimension 0 only: see loss_out.h
 };
 
 struct Device {

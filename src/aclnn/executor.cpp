@@ -6,7 +6,6 @@
 #include "acl/error.h"
 #include "aclnn/aclnn_base.h"
 #include "aclnn/list.h"
-#include "aclnn/loss_out.h"
 #include "opdev/op_errno.h"
 
 namespace mseloss::aclnn {
@@ -33,14 +32,13 @@ Buffers buffers_of(const Executor& executor) noexcept {
     char* storage = static_cast<char*>(executor.tensors[i]->data.load(std::memory_order_acquire));
     if (storage != nullptr) buffers.data[executor.info.positions[i]] = storage + executor.offset[i];
   }
+  buffers.data[kLossOut] = buffers.data[kOut];  // where a plan has the loss of slices
   return buffers;
 }
 
 aclnnStatus check_addresses(Executor& executor, const Buffers& buffers) noexcept {
   if (executor.checked.contains(buffers)) return ACLNN_SUCCESS;
-  const Call& call = executor.call;
-  const Status status = call.first_dimension ? check_loss_out_buffers(call, buffers, executor.info.core)
-                                             : check_buffers(call.plan, buffers, executor.info.core);
+  const Status status = check_buffers(executor.call.plan, buffers, executor.info.core);
   if (status.ok()) executor.checked.store(buffers);
   return translate(executor.info, status);
 }

@@ -14,8 +14,8 @@ namespace mseloss::aclnn {
 struct OperatorInfo {
   const char* name;
   Op op;
-  bool first_dimension;  // mean and sum reduce dimension 0 only
-  int inputs;            // number of inputs; they precede the outputs
+  bool reduces_first_dimension;  // mean and sum reduce dimension 0 only
+  int inputs;                    // number of inputs; they precede the outputs
   int operands;
   const char* names[4];
   Operand positions[4];

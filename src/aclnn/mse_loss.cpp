@@ -11,7 +11,7 @@ namespace {
 const OperatorInfo kMseLossBackward{
     .name = "aclnnMseLossBackward",
     .op = Op::kGrad,
-    .first_dimension = false,
+    .reduces_first_dimension = false,
     .inputs = 3,
     .operands = 4,
     .names = {"gradOutput", "self", "target", "out"},
@@ -22,23 +22,23 @@ const OperatorInfo kMseLossBackward{
 const OperatorInfo kMseLoss{
     .name = "aclnnMseLoss",
     .op = Op::kLoss,
-    .first_dimension = false,
+    .reduces_first_dimension = false,
     .inputs = 2,
     .operands = 3,
     .names = {"self", "target", "out"},
     .positions = {kInput, kTarget, kOut},
-    .core = {.input = "self", .target = "target", .out = "out"},
+    .core = {.input = "self", .target = "target", .out = "out", .loss = "out"},
 };
 
 const OperatorInfo kMseLossOut{
     .name = "aclnnMseLossOut",
     .op = Op::kLoss,
-    .first_dimension = true,
+    .reduces_first_dimension = true,
     .inputs = 2,
     .operands = 3,
     .names = {"self", "target", "out"},
     .positions = {kInput, kTarget, kOut},
-    .core = {.input = "self", .target = "target", .out = "out"},
+    .core = {.input = "self", .target = "target", .out = "out", .loss = "out"},
 };
 
 }  // namespace

@@ -4,8 +4,8 @@
 
 #include "acl/error.h"
 #include "aclnn/executor.h"
-#include "aclnn/loss_out.h"
 #include "opdev/op_errno.h"
+#include "plan/arguments.h"
 
 namespace mseloss::aclnn {
 
@@ -75,6 +75,36 @@ aclnnStatus check_reduction(const OperatorInfo& info, int64_t reduction) noexcep
               info.name, static_cast<long long>(reduction));
 }
 
+// The plan of a sum over dimension 0 of the broadcast shape, or of all elements if that has no other
+// dimension.
+Status make_loss_out_plan(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
+                          const mseloss::Tensor& out, Plan* plan, const Names& names) {
+  const mseloss::Tensor scalar(nullptr, out.dtype);
+  if (Status status = make_loss_plan(input, target, reduction, scalar, plan, names); !status.ok())
+    return status;
+  const Argument inputs[] = {{&input, names.input, kInput}, {&target, names.target, kTarget}};
+  const ConstTensor const_out(out);
+  const Argument output{&const_out, names.out, kOut};
+  if (Status status = check_rank(output); !status.ok()) return status;
+  if (Status status = check_extents(output); !status.ok()) return status;
+  BroadcastShape shape;
+  if (Status status = broadcast(inputs, &shape); !status.ok()) return status;
+  if (shape.rank <= 1) return check_scalar_output(output);
+  const std::span<const int64_t> columns(shape.extent + 1, static_cast<size_t>(shape.rank - 1));
+  if (!std::ranges::equal(out.shape, columns)) {
+    return Status::error(
+        Code::kShape,
+        "%s: expected the broadcast shape %s without its first dimension for reduction mean or sum, got %s",
+        names.out, ShapeText(shape.extent, shape.rank).text, ShapeText(const_out).text);
+  }
+  int64_t extents[kMaxRank] = {1}, strides[kMaxRank] = {0};
+  std::ranges::copy(out.shape, extents + 1);
+  std::ranges::copy(out.strides, strides + 1);
+  const auto rank = static_cast<size_t>(shape.rank);
+  const mseloss::Tensor slices(nullptr, out.dtype, {extents, rank}, {strides, rank});
+  return make_loss_plan(input, target, reduction, slices, plan, names);
+}
+
 aclnnStatus make_call(const Operands& operands, const DType* dtypes, Reduction reduction,
                       Call* call) noexcept {
   const OperatorInfo& info = operands.info;
@@ -83,13 +113,12 @@ aclnnStatus make_call(const Operands& operands, const DType* dtypes, Reduction r
   };
   const int o = info.operands - 1;
   const mseloss::Tensor out(nullptr, dtypes[o], operands[o].shape(), operands[o].strides());
-  call->first_dimension = false;
   if (info.op == Op::kGrad) {
     return translate(info,
                      make_grad_plan(input(0), input(1), input(2), reduction, out, &call->plan, info.core));
   }
-  if (info.first_dimension && reduction != Reduction::kNone) {
-    return translate(info, make_loss_out_call(input(0), input(1), reduction, out, call, info.core));
+  if (info.reduces_first_dimension && reduction != Reduction::kNone) {
+    return translate(info, make_loss_out_plan(input(0), input(1), reduction, out, &call->plan, info.core));
   }
   return translate(info, make_loss_plan(input(0), input(1), reduction, out, &call->plan, info.core,
                                         LossRounding::kInputsFirst));

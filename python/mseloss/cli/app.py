@@ -16,7 +16,7 @@ from rich.table import Table
 
 import mseloss
 from mseloss.cli import bench as benchmark
-from mseloss.cli import chunked, files, machine
+from mseloss.cli import chunked, files, machine, sliced
 from mseloss.cli.exit import NOT_EQUAL, STOPPED, guarded
 from mseloss.report.report import MAX_TOLERANCE
 
@@ -62,6 +62,14 @@ GradOutput = Annotated[
     str,
     typer.Option("--grad-output", "-g", help="incoming gradient: a number or an array file"),
 ]
+Weight = Annotated[
+    str | None,
+    typer.Option(
+        "--weight",
+        "-w",
+        help="array file with weights or a bool mask; broadcasts with INPUT and TARGET",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 Converted = Annotated[
     DType | None, typer.Option("--dtype", help="dtype of the result; default: that of the input")
@@ -75,20 +83,27 @@ def grad(
     out: Annotated[str, typer.Option("--out", "-o", help="array file for the gradient")],
     grad_output: GradOutput = "1",
     reduction: ReductionOption = Reduction.mean,
+    weight: Weight = None,
     dtype: Converted = None,
     as_json: Json = False,
 ):
     """Write the gradient of the loss with respect to INPUT.
 
+    With --weight a mean divides by the sum of the weights, and the gradient is computed in memory.
+
     Example: mseloss grad pred.npy label.npy -o grad.npy
     """
     x, y = files.read(input), files.read(target)
     g = _number_or_array(grad_output)
-    names = (grad_output, input, target)
-    with _progress(as_json) as progress:
-        shape, result = chunked.grad(
-            g, x, y, names, reduction.value, out, dtype and dtype.value, progress
-        )
+    converted = dtype and dtype.value
+    if weight is not None:
+        w = files.read(weight, weight=True)
+        names = (grad_output, input, target, weight)
+        shape, result = sliced.grad(g, x, y, w, names, reduction.value, out, converted)
+    else:
+        names = (grad_output, input, target)
+        with _progress(as_json) as progress:
+            shape, result = chunked.grad(g, x, y, names, reduction.value, out, converted, progress)
     _print(
         {"out": out, "shape": list(shape), "dtype": result},
         f"{out}: {_size(shape)} {result}",
@@ -107,20 +122,32 @@ def loss(
             "--out", "-o", help="array file for the result; required for --reduction none"
         ),
     ] = None,
+    weight: Weight = None,
+    axis: Annotated[
+        list[int] | None,
+        typer.Option("--axis", "-a", help="a dimension to reduce; may be repeated; default: all"),
+    ] = None,
     dtype: Converted = None,
     as_json: Json = False,
 ):
-    """Print the correctly rounded loss; with --reduction none, write the elementwise loss to a file.
+    """Print the correctly rounded loss; with --reduction none or --axis, write the losses to a file.
 
     Example: mseloss loss pred.npy label.npy --reduction sum
     """
     x, y = files.read(input), files.read(target)
-    if reduction is Reduction.none and out is None:
-        raise files.FileError("--out: needed for --reduction none")
-    with _progress(as_json) as progress:
-        value, shape, result = chunked.loss(
-            x, y, (input, target), reduction.value, out, dtype and dtype.value, progress
-        )
+    w = None if weight is None else files.read(weight, weight=True)
+    for option, given in (("--reduction none", reduction is Reduction.none), ("--axis", axis)):
+        if given and out is None:
+            raise files.FileError(f"--out: needed for {option}")
+    names = (input, target, weight)
+    converted = dtype and dtype.value
+    if axis:
+        value, shape, result = sliced.loss(x, y, w, names, reduction.value, axis, out, converted)
+    else:
+        with _progress(as_json) as progress:
+            value, shape, result = chunked.loss(
+                x, y, w, names, reduction.value, out, converted, progress
+            )
     if value is None:
         text = f"{out}: {_size(shape)} {result}"
         _print({"out": out, "shape": list(shape), "dtype": result}, text, as_json)

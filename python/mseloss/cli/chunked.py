@@ -21,7 +21,7 @@ def grad(g, x, y, names, reduction, out, dtype, progress):
 
     `names` are the operands' names on the command line, for error messages; likewise below.
     """
-    _check_rank((g, x, y), names)
+    check_rank((g, x, y), names)
     shape, operands = _broadcast((g, x, y), names)
     result = numpy_dtype(dtype) if dtype else _dtype(x)
     _check_grad(operands, names)
@@ -34,21 +34,28 @@ def grad(g, x, y, names, reduction, out, dtype, progress):
     return shape, result.name
 
 
-def loss(x, y, names, reduction, out, dtype, progress):
+def loss(x, y, weight, names, reduction, out, dtype, progress):
     """Returns (value, shape, dtype name). For "none", value is None and the loss goes to the file `out`."""
-    _check_rank((x, y), names)
-    shape, (x, y) = _broadcast((x, y), names)
+    operands = (x, y) if weight is None else (x, y, weight)
+    names = names[: len(operands)]
+    check_rank(operands, names)
+    shape, (x, y, *weights) = _broadcast(operands, names)
+
+    def weight_at(index):
+        return _at(weights[0], index) if weights else None
+
     result = numpy_dtype(dtype) if dtype else reference.promote(_dtype(x), _dtype(y))
     if reduction == "none":
         with files.write(out, shape, result, "loss") as put:
             for index in _tracked(shape, result, progress, "loss"):
-                put(mseloss.loss(_at(x, index), _at(y, index), "none", dtype=result))
+                part = {"weight": weight_at(index), "dtype": result}
+                put(mseloss.loss(_at(x, index), _at(y, index), "none", **part))
         return None, shape, result.name
     # The exact sweep runs only if the fast one leaves the rounding undecided.
     for exact in (False, True):
         total = mseloss.PartialSum()
         for index in _tracked(shape, x.dtype, progress, "exact loss" if exact else "loss"):
-            total.add(_at(x, index), _at(y, index), exact=exact)
+            total.add(_at(x, index), _at(y, index), weight=weight_at(index), exact=exact)
         value = total.finish(reduction, result)
         if value is not None:
             break
@@ -109,7 +116,8 @@ def check_operator(operator, actual, g, x, y, files_of, reduction, tolerance, wo
     return report
 
 
-def _check_rank(arrays, names):
+def check_rank(arrays, names):
+    """Raises FileError for arrays of more dimensions than the kernels have."""
     for array, name in zip(arrays, names, strict=True):
         if not isinstance(array, float) and array.ndim > _MAX_RANK:
             raise files.FileError(
@@ -123,15 +131,20 @@ def _broadcast(arrays, names):
     if isinstance(arrays[0], float):
         number = reference.round_number(arrays[0], _dtype(x))
         arrays = (np.asarray(number, _dtype(x)), *arrays[1:])
+    shape = broadcast_shape(arrays, names)
+    return shape, [a.reshape((1,) * (len(shape) - a.ndim) + a.shape) for a in arrays]
+
+
+def broadcast_shape(arrays, names):
+    """The shape that the arrays broadcast to. Raises FileError if there is none."""
     try:
-        shape = np.broadcast_shapes(*(a.shape for a in arrays))
+        return np.broadcast_shapes(*(a.shape for a in arrays))
     except ValueError:
         given = [(n, a.shape) for n, a in zip(names, arrays, strict=True) if a.ndim > 0]
         named, shapes = (", ".join(map(str, column)) for column in zip(*given, strict=True))
         raise files.FileError(
             f"{named}: expected shapes that broadcast together, got {shapes}"
         ) from None
-    return shape, [a.reshape((1,) * (len(shape) - a.ndim) + a.shape) for a in arrays]
 
 
 def _at(array, index):

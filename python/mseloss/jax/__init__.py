@@ -11,19 +11,25 @@ platforms that call them.
 
 from __future__ import annotations
 
+import functools
+import operator
+
 import jax
 import jax.numpy as jnp
 
 from mseloss._dtypes import EXPECTED, NAMES
 from mseloss.jax.ffi import EXPORT_CHECKS, REDUCTIONS
-from mseloss.jax.loss import loss as _loss
-from mseloss.jax.sharded import sharded_loss as _sharded_loss
+from mseloss.jax.formulas import Spec
+from mseloss.jax.loss import loss
+from mseloss.jax.sharded import sharded_loss
 
 __all__ = ["EXPORT_CHECKS", "mse_loss"]
 
 
-def mse_loss(input, target, reduction="mean", *, axis_name=None):
-    """The squared differences, their sum or their mean, differentiable with respect to both arrays.
+def mse_loss(
+    input, target, reduction="mean", *, weight=None, axis=None, keepdims=False, axis_name=None
+):
+    """The squared differences, their sum or their mean, differentiable with respect to all arrays.
 
     Args:
         input, target: arrays of float32, float16, bfloat16, or float64 (with jax_enable_x64), whose shapes
@@ -31,45 +37,62 @@ def mse_loss(input, target, reduction="mean", *, axis_name=None):
             jax_numpy_dtype_promotion and jax_numpy_rank_promotion included, and integers to a floating
             dtype.
         reduction: "none", "mean" or "sum".
+        weight: an array that broadcasts with both; it takes part in the promotion. "sum" is
+            sum(weight * (input - target)**2), and "mean" that divided by sum(weight), in which each weight
+            counts as often as it is used. A bool array is a mask: where it is false, elements are left out,
+            NaN included, and gradients are 0.
+        axis: for "mean" and "sum" the dimensions of the broadcast shape to reduce, an int or a tuple of ints;
+            None for all.
+        keepdims: whether reduced dimensions remain with extent 1.
         axis_name: inside `jax.shard_map`, the mesh axis, or a tuple of axes, over which the arrays are
             sharded. The loss is that of the whole arrays, with the same bits as on one device; the gradient
             is the device's shard of its derivative. An operand may be replicated: its gradient is summed
-            over the devices. Not available for "none".
+            over the devices. Not available for "none", nor together with `axis` or `keepdims`.
 
-    Returns an array of the promoted dtype: of the broadcast shape for "none", else 0-dimensional. For empty
-    input the sum is 0 and the mean is NaN.
+    Returns an array of the promoted dtype: of the broadcast shape for "none", 0-dimensional for None as
+    `axis`. For empty slices the sum is 0 and the mean is NaN.
 
-    Only first-order reverse-mode differentiation is supported: JAX raises for jvp and for second derivatives.
+    Forward and reverse mode compose to any order. The loss and its gradient with respect to input and target
+    take one sweep and have the bits of `mseloss.loss_and_grad`; other derivatives are computed by jax.numpy.
 
-    Raises ValueError for an unknown reduction or shapes that do not broadcast, TypeError for other dtypes.
+    Raises ValueError for an unknown reduction, an invalid axis or shapes that do not broadcast, TypeError for
+    other dtypes.
 
     >>> mse_loss(jnp.float32([1, 2, 3]), jnp.float32([1, 1, 1]), "sum")
     Array(5., dtype=float32)
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction: expected 'none', 'mean' or 'sum', got {reduction!r}")
-    input, target = jnp.asarray(input), jnp.asarray(target)
-    dtype, weak = _promoted(input, target)
-    _check_shapes(input, target)
+    arrays = {"input": jnp.asarray(input), "target": jnp.asarray(target)}
+    if weight is not None:
+        arrays["weight"] = jnp.asarray(weight)
+    dtype, weak = _promoted(arrays)
+    shape = _check_shapes(list(arrays.values()))
     # Equal ranks, so that the operands still broadcast behind a batch dimension.
-    rank = max(input.ndim, target.ndim)
-    input, target = (
-        jnp.asarray(a, dtype).reshape((1,) * (rank - a.ndim) + a.shape) for a in (input, target)
+    rank = len(shape)
+    x, y, w = (
+        _prepared(name, arrays.get(name), dtype, rank) for name in ("input", "target", "weight")
     )
+    elementwise = reduction == "none"
+    axes = _reduced(axis, keepdims, rank, elementwise, axis_name)
+    spec = Spec(reduction, rank, axes, weak and elementwise)
     if axis_name is None:
-        return _loss(input, target, reduction, weak and reduction == "none")
-    if reduction == "none":
+        value = loss(x, y, w, spec)
+        return value if axes is None or keepdims else jnp.squeeze(value, axes)
+    if elementwise:
         raise ValueError("axis_name: expected reduction 'mean' or 'sum', got 'none'")
-    axes = axis_name if isinstance(axis_name, tuple) else (axis_name,)
-    return _sharded_loss(input, target, reduction, axes)
+    mesh_axes = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+    return sharded_loss(x, y, w, spec._replace(mesh_axes=mesh_axes))
 
 
-def _promoted(input, target):
+def _promoted(arrays):
     """The dtype of the loss, and whether JAX considers it weak."""
-    for name, array in (("input", input), ("target", target)):
+    for name, array in arrays.items():
         if array.dtype.name not in NAMES and not _is_integer(array.dtype):
-            raise TypeError(f"{name}: expected {EXPECTED}, got {array.dtype}")
-    dtype, weak = jax.dtypes.result_type(input, target, return_weak_type_flag=True)
+            expected = EXPECTED if name != "weight" else f"{EXPECTED}, or bool for a mask"
+            raise TypeError(f"{name}: expected {expected}, got {array.dtype}")
+    values = [a for name, a in arrays.items() if name != "weight" or a.dtype != jnp.bool_]
+    dtype, weak = jax.dtypes.result_type(*values, return_weak_type_flag=True)
     if _is_integer(dtype):
         dtype = jax.eval_shape(jnp.mean, jax.ShapeDtypeStruct((), dtype)).dtype
     return dtype, weak
@@ -79,9 +102,46 @@ def _is_integer(dtype):
     return jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_
 
 
-def _check_shapes(input, target):
-    """Raises and warns as an operation of jax.numpy does."""
-    if input.ndim != target.ndim and jax.config.jax_numpy_rank_promotion != "allow":
-        shapes = (jax.ShapeDtypeStruct(array.shape, jnp.float32) for array in (input, target))
-        jax.eval_shape(jnp.subtract, *shapes)
-    jnp.broadcast_shapes(input.shape, target.shape)
+def _prepared(name, array, dtype, rank):
+    """`array` with `rank` dimensions. A weight keeps its dtype if that is a floating one, or bool."""
+    if array is None:
+        return None
+    if name != "weight" or array.weak_type or array.dtype.name not in (*NAMES, "bool"):
+        array = jnp.asarray(array, dtype)
+    return array.reshape((1,) * (rank - array.ndim) + array.shape)
+
+
+def _reduced(axis, keepdims, rank, elementwise, axis_name):
+    """`axis` as a tuple of dimensions from 0 on, or None for all that do not remain."""
+    if elementwise and axis is not None:
+        raise ValueError(f"axis: expected None for reduction 'none', got {axis!r}")
+    if elementwise and keepdims:
+        raise ValueError("keepdims: expected False for reduction 'none', got True")
+    if axis_name is not None and (axis is not None or keepdims):
+        raise ValueError("axis_name: expected axis None and keepdims False, got others")
+    if axis is None:
+        return tuple(range(rank)) if keepdims else None
+    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    try:
+        found = [operator.index(one) for one in given]
+    except TypeError:
+        raise TypeError(
+            f"axis: expected None, an integer or a tuple of integers, got {axis!r}"
+        ) from None
+    if any(not -rank <= one < rank for one in found):
+        raise ValueError(f"axis: expected dimensions of an array of rank {rank}, got {axis!r}")
+    found = [one % rank for one in found]
+    if len(set(found)) != len(found):
+        raise ValueError(f"axis: expected each dimension at most once, got {axis!r}")
+    return tuple(found)
+
+
+def _check_shapes(arrays):
+    """The broadcast shape. Raises and warns as an operation of jax.numpy does."""
+    shapes = [array.shape for array in arrays]
+    if len(set(map(len, shapes))) > 1 and jax.config.jax_numpy_rank_promotion != "allow":
+        jax.eval_shape(
+            lambda x, y, *w: functools.reduce(jnp.multiply, w, jnp.subtract(x, y)),
+            *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes),
+        )
+    return jnp.broadcast_shapes(*shapes)

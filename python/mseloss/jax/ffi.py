@@ -10,7 +10,15 @@ from jax import export
 from mseloss import _core
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}  # mseloss::Reduction
-HANDLERS = ("loss", "loss_and_grad", "grad", "finish_grad", "partial", "finish")
+HANDLERS = (
+    "loss",
+    "loss_and_grad",
+    "grad",
+    "finish_grad",
+    "partial",
+    "finish",
+    "finish_scale",
+)
 
 # For the argument `disabled_checks` of jax.export.export, which rejects custom calls that JAX does not know.
 EXPORT_CHECKS = tuple(
@@ -48,8 +56,8 @@ def call(name, results, *operands, vmap_method, weak=False, aliases=None, **attr
 
 
 def varying_axes(array):
-    """The mesh axes over which `array` varies inside shard_map."""
-    kind = jax.typeof(array)
+    """The mesh axes over which an array, or an array of this type, varies inside shard_map."""
+    kind = array if isinstance(array, jax.core.ShapedArray) else jax.typeof(array)
     return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
 
 

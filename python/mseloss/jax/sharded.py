@@ -5,36 +5,32 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from mseloss.jax import formulas
 from mseloss.jax.ffi import PARTIAL_WORDS, REDUCTIONS, call, vary, varying_axes
-from mseloss.jax.loss import gradients, needs_gradients, with_derivative
+from mseloss.jax.gradient import derivative, differentiable, given
+from mseloss.jax.tangent import tangent_of
 
 
-def _sharded_loss(input, target, reduction, axes):
-    value, decided = _finished(
-        _gathered(_partial(input, target, exact=False), axes), input.dtype, reduction
-    )
+def _until_decided(operands, axes, finish):
+    """finish(words of all devices) returns a value and whether fast sums decide its rounding."""
+    value, decided = finish(_gathered(_partial(*operands, exact=False), axes))
     words = jax.lax.cond(
-        jnp.all(decided != 0),
-        _no_words,
-        lambda x, y: _partial(x, y, exact=True),
-        input,
-        target,
+        jnp.all(decided != 0), _no_words, lambda *all: _partial(*all, exact=True), *operands
     )
-    exact, _ = _finished(_gathered(words, axes), input.dtype, reduction)
+    exact, _ = finish(_gathered(words, axes))
     return jnp.where(decided != 0, value, exact)
 
 
-def _no_words(input, target):
+def _no_words(*operands):
     words = jnp.zeros(PARTIAL_WORDS, jnp.uint32)
-    return vary(words, varying_axes(input) | varying_axes(target))
+    return vary(words, frozenset().union(*map(varying_axes, operands)))
 
 
-def _partial(input, target, exact):
+def _partial(*operands, exact):
     return call(
         "partial",
         [((PARTIAL_WORDS,), jnp.uint32)],
-        input,
-        target,
+        *operands,
         vmap_method="sequential",
         exact=exact,
     )
@@ -47,27 +43,50 @@ def _gathered(words, axes):
     return jax.lax.psum(rows.at[jax.lax.axis_index(axes)].set(words), axes)
 
 
-def _finished(words, dtype, reduction):
-    return call(
-        "finish",
-        [((), dtype), ((), jnp.uint8)],
-        words,
-        vmap_method="sequential",
-        reduction=REDUCTIONS[reduction],
-    )
+def _finish(name, dtype, **attributes):
+    def finish(words):
+        results = [((), dtype), ((), jnp.uint8)]
+        return call(name, results, words, vmap_method="sequential", **attributes)
+
+    return finish
 
 
-def _sharded_forward(input, target, reduction, axes):
-    needs = needs_gradients(input, target)
-    input, target = input.value, target.value
-    return _sharded_loss(input, target, reduction, axes), (input, target, needs)
+def _sharded_loss(x, y, w, spec):
+    finish = _finish("finish", x.dtype, reduction=REDUCTIONS[spec.reduction])
+    return _until_decided(given(x, y, w), spec.mesh_axes, finish)
 
 
-def _sharded_backward(reduction, axes, saved, cotangent):
-    input, target, needs = saved
-    parts = jax.lax.axis_size(axes)
-    return gradients(input, target, None, needs, cotangent, reduction, parts)
+def _sharded_loss_jvp(spec, arrays, tangents):
+    value = sharded_loss(*arrays, spec)
+    x, y, w = arrays
+    scale = total = None
+    if w is not None and spec.reduction == "mean":
+        shape = formulas.shape_of(x, y, w)
+        like = jnp.zeros((), jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
+        scale = _scale(jnp.broadcast_to(w, shape), like, spec)
+        total = _total(jnp.broadcast_to(w, shape), like, spec)
+    part = tangent_of(spec, value, None, arrays, tangents, scale, total)
+    return value, jax.lax.psum(part, spec.mesh_axes)
 
 
-# sharded_loss(input, target, reduction, axes): the loss of arrays that are sharded over the mesh axes `axes`.
-sharded_loss = with_derivative(_sharded_loss, _sharded_forward, _sharded_backward, options=2)
+def _total(w, like, spec):
+    return jax.lax.psum(formulas.divisor(w, w.shape, like, spec), spec.mesh_axes)
+
+
+def _mean_scale(w, like, spec):
+    """The scale of a mean, 2 / sum(w), rounded once to the dtype of `like`."""
+    one = jnp.ones((1,) * w.ndim, like.dtype)
+    operands = (one, jnp.zeros_like(one), w)
+    return _until_decided(operands, spec.mesh_axes, _finish("finish_scale", like.dtype))
+
+
+def _mean_scale_jvp(spec, arrays, tangents):
+    like = arrays[1]
+    tangent = derivative(lambda w, _: 2 / _total(w, like, spec), arrays, [tangents[0], None])
+    return _scale(*arrays, spec), tangent
+
+
+_scale = differentiable(_mean_scale, _mean_scale_jvp)
+# sharded_loss(x, y, w, spec): the loss of arrays that are sharded over the mesh axes spec.mesh_axes. `w` may
+# be None.
+sharded_loss = differentiable(_sharded_loss, _sharded_loss_jvp)

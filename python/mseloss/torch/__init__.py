@@ -20,6 +20,7 @@ from mseloss._core import use_torch_threads
 from mseloss.torch.arguments import checked_reduction as _checked_reduction
 from mseloss.torch.dispatch import implementation as _implementation
 from mseloss.torch.readable import is_known_type as _is_known_type
+from mseloss.torch.slices_step import slices_loss as _slices_loss
 from mseloss.torch.step import STEP_IS_COMPILED
 from mseloss.torch.step import compiled_loss as _compiled_loss
 
@@ -36,6 +37,9 @@ def mse_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
     weight: Tensor | None = None,
+    *,
+    dim: list[int] | None = None,
+    keepdim: bool = False,
 ) -> Tensor:
     """The squared differences, their sum or their mean, differentiable with respect to every operand.
 
@@ -45,28 +49,35 @@ def mse_loss(
             its operand's dtype and shape.
         size_average, reduce: deprecated; they have the same effect as in PyTorch.
         reduction: "none", "mean" or "sum"; "elementwise_mean" is deprecated as in PyTorch.
-        weight: a tensor of the size of `input`; each squared difference is multiplied by its weight, and
-            "mean" divides by the sum of the weights.
+        weight: a tensor that broadcasts with `input` and `target`; each squared difference is multiplied by
+            its weight, and "mean" divides by the sum of the weights, each counted as often as it is used. A
+            bool tensor is a mask: elements where it is false are left out, whatever their values.
+        dim: for "mean" and "sum" an int or several, the dimensions of the broadcast shape to reduce; None for
+            all.
+        keepdim: whether reduced dimensions remain with extent 1.
 
-    Returns a tensor of the promoted dtype: of the broadcast shape for "none", else 0-dimensional. For empty
-    input the sum is 0 and the mean is NaN. Other dtypes, layouts and subclasses, devices other than the CPU,
-    more than 8 dimensions and TorchScript are left to PyTorch's own operator.
+    Returns a tensor of the promoted dtype: of the broadcast shape for "none", 0-dimensional if all dimensions
+    are reduced. For an empty slice the sum is 0 and the mean is NaN. Other dtypes, layouts and subclasses,
+    devices other than the CPU, more than 8 dimensions and TorchScript are left to PyTorch's own operators.
 
-    Raises ValueError for an unknown reduction or a weight of another size than `input`, RuntimeError for
-    shapes that do not broadcast. Warns as PyTorch does if the sizes differ.
+    Raises ValueError for an unknown reduction or a weight that does not broadcast, RuntimeError for operands
+    that do not broadcast, IndexError for a dimension out of range. Warns as PyTorch does if the sizes differ.
 
     >>> mse_loss(torch.tensor([1.0, 2, 3]), torch.tensor([1.0, 1, 1]))
     tensor(1.6667)
     """
     if _is_scripting():
         return F.mse_loss(input, target, size_average, reduce, reduction, weight)
-    if size_average is reduce is weight is None and not _is_compiling():
+    sliced = weight is not None or dim is not None or keepdim
+    if size_average is reduce is None and not sliced and not _is_compiling():
         loss = _compiled_loss(input, target, reduction)
         if loss is not None:
             return loss
     arguments = (size_average, reduce, reduction, weight)
-    if has_torch_function_variadic(input, target, weight):
-        tensors = (input, target) if weight is None else (input, target, weight)
+    if sliced:
+        return _sliced_loss(input, target, arguments, dim, keepdim)
+    if has_torch_function_variadic(input, target):
+        tensors = (input, target)
         if not _is_known_type(*tensors):
             return F.mse_loss(input, target, *arguments)
         # A torch function mode.
@@ -80,30 +91,67 @@ def mse_loss(
         or reduction not in ("none", "mean", "sum")
     ):
         reduction = _checked_reduction(input, target, *arguments)
-    if weight is not None:
-        return _weighted(compute, input, target, reduction, weight)
     return compute(input, target, reduction)
 
 
 class MSELoss(torch.nn.MSELoss):
-    """`mse_loss` as a module, with the arguments of `torch.nn.MSELoss`.
+    """`mse_loss` as a module, with the arguments of `torch.nn.MSELoss`, and `dim` and `keepdim`.
 
     >>> loss = mseloss.torch.MSELoss()
     >>> loss(torch.randn(3, 5, requires_grad=True), torch.randn(3, 5)).backward()
     """
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return mse_loss(input, target, reduction=self.reduction)
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        *,
+        dim: list[int] | None = None,
+        keepdim: bool = False,
+    ) -> None:
+        super().__init__(size_average, reduce, reduction)
+        self.dim = dim
+        self.keepdim = keepdim
+
+    def forward(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        return mse_loss(
+            input,
+            target,
+            reduction=self.reduction,
+            weight=weight,
+            dim=self.dim,
+            keepdim=self.keepdim,
+        )
 
 
-def _weighted(compute, input, target, reduction, weight):
-    if weight.size() != input.size():
-        raise ValueError("Weights and input must have the same size.")
+@torch.jit.ignore
+def _sliced_loss(
+    input: Tensor,
+    target: Tensor,
+    arguments: tuple[bool | None, bool | None, str, Tensor | None],
+    dim: list[int] | None,
+    keepdim: bool,
+) -> Tensor:
+    weight = arguments[3]
+    tensors = (input, target) if weight is None else (input, target, weight)
+    known = _is_known_type(*tensors)
+    if known and has_torch_function_variadic(*tensors):  # a torch function mode
+        return handle_torch_function(
+            mse_loss, tensors, input, target, *arguments, dim=dim, keepdim=keepdim
+        )
+    whole = dim is None and not keepdim
+    # PyTorch's own weights. If input is broadcast, it divides by the sum of the weights as they are.
+    pytorch_accepts = whole and weight is not None and weight.size() == input.size()
+    if pytorch_accepts and (not known or (weight.dtype != torch.bool and _expands(input, target))):
+        return F.mse_loss(input, target, *arguments)
+    reduction = _checked_reduction(input, target, *arguments)
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(
             f"Invalid reduction mode: {reduction}. Expected one of 'none', 'mean', 'sum'."
         )
-    losses = compute(input, target, "none") * weight
-    if reduction == "none":
-        return losses
-    return losses.sum() if reduction == "sum" else losses.sum() / weight.sum()
+    return _slices_loss(input, target, weight, reduction, dim, keepdim)
+
+
+def _expands(input, target):
+    return torch.broadcast_shapes(input.shape, target.shape) != input.shape

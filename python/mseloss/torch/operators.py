@@ -124,20 +124,13 @@ def _batch_first(tensors, dims):
 
 @torch.library.register_vmap("mseloss::mse_loss", lib=LIBRARY)
 def _(info, in_dims, input, target, reduction):
-    if reduction == "none" or info.batch_size == 0:
-        losses = loss(*_batch_first((input, target), in_dims[:2]), "none")
-        while reduction != "none" and losses.dim() > 1:
-            losses = losses.sum(-1)
-        return losses, 0
-    # A separate correctly rounded sum for each sample.
-    pairs = zip(
-        *(
-            [tensor] * info.batch_size if dim is None else tensor.unbind(dim)
-            for tensor, dim in zip((input, target), in_dims[:2], strict=True)
-        ),
-        strict=True,
-    )
-    return torch.stack([loss(x, y, reduction) for x, y in pairs]), 0
+    input, target = _batch_first((input, target), in_dims[:2])
+    if reduction == "none":
+        return loss(input, target, "none"), 0
+    # One correctly rounded sum for each sample, all in one call.
+    dim = list(range(1, max(input.dim(), target.dim())))
+    losses = torch.ops.mseloss.slices_loss(input, target, None, reduction, dim)
+    return losses.flatten(1).squeeze(1) if dim else losses, 0
 
 
 @torch.library.register_vmap("mseloss::mse_loss_backward", lib=LIBRARY)

@@ -43,8 +43,11 @@ def is_known_type(*tensors):
     return _ACCEPTED_TYPES.issuperset(map(type, tensors))
 
 
-def kernel_reads(*tensors):
-    """Whether all tensors are strided memory of the CPU, and nothing intercepts the operators on them."""
+def kernel_reads(*tensors, mask=None):
+    """Whether all tensors are strided memory of the CPU, and nothing intercepts the operators on them.
+
+    `mask` is a further tensor, of dtype bool.
+    """
     if torch.compiler.is_compiling() or not _keys_are_known:
         return False
     if _included_keys().raw_repr() & _INTERCEPTION or forward_ad._current_level >= 0:
@@ -56,7 +59,11 @@ def kernel_reads(*tensors):
             or tensor.dim() > MAX_RANK
         ):
             return False
-    return True
+    return mask is None or not (
+        type(mask) not in _ACCEPTED_TYPES
+        or _keys_of(mask).raw_repr() & _SPECIAL_TENSOR
+        or mask.dim() > MAX_RANK
+    )
 
 
 def operator_accepts(*tensors):

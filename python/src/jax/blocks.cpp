@@ -8,6 +8,8 @@ namespace mseloss::python {
 
 DType dtype_of(const xla::Buffer& buffer) {
   switch (buffer.dtype) {
+    case xla::Type::kBool:
+      return DType::kBool;
     case xla::Type::kF16:
       return DType::kFloat16;
     case xla::Type::kBF16:
@@ -29,33 +31,28 @@ size_t bytes_of(const xla::Buffer& buffer) {
   return static_cast<size_t>(count_of(buffer)) * size_of(dtype_of(buffer));
 }
 
-Blocks::Blocks(std::initializer_list<const xla::Buffer*> buffers) {
+Blocks::Blocks(std::span<const Operand> operands, int loss) : operands_(operands), loss_(loss) {
   int64_t rank = 0;
-  bool empty = false;
-  for (const xla::Buffer* buffer : buffers) {
-    buffers_[operands_++] = buffer;
-    rank = std::max(rank, buffer->rank);
-    empty = empty || count_of(*buffer) == 0;
+  for (const Operand& operand : operands_) {
+    rank = std::max(rank, static_cast<int64_t>(operand.shape.size()));
+    empty_ = empty_ || element_count(operand.shape) == 0;
   }
-  for (int64_t i = 0; i < rank && !empty; ++i) {
+  if (empty_) return;
+  for (int64_t i = 0; i < rank; ++i) {
     int64_t extent = 1;
     unsigned broadcast = 0;
-    for (int operand = 0; operand < operands_; ++operand) {
-      const xla::Buffer& buffer = *buffers_[operand];
-      const int64_t at = i - (rank - buffer.rank), own = at < 0 ? 1 : buffer.dims[at];
-      if (own == 1) broadcast |= 1u << operand;
+    for (size_t index = 0; index < operands_.size(); ++index) {
+      const Operand& operand = operands_[index];
+      const auto own_rank = static_cast<int64_t>(operand.shape.size());
+      const int64_t at = operand.leading ? i : i - (rank - own_rank);
+      const int64_t own = at < 0 || at >= own_rank ? 1 : operand.shape[at];
+      if (own == 1) broadcast |= 1u << index;
       extent = std::max(extent, own);
     }
     if (extent != 1) merge(extent, broadcast);
   }
-  if (empty) {
-    unsigned broadcast = 0;
-    for (int operand = 0; operand < operands_; ++operand) {
-      if (count_of(*buffers_[operand]) != 0) broadcast |= 1u << operand;
-    }
-    merge(0, broadcast);
-  }
-  finish();
+  set_strides();
+  divide();
 }
 
 void Blocks::merge(int64_t extent, unsigned broadcast) {
@@ -67,27 +64,55 @@ void Blocks::merge(int64_t extent, unsigned broadcast) {
   broadcast_[rank_++] = broadcast;
 }
 
-void Blocks::finish() {
-  outer_ = std::max(0, rank_ - kMaxRank);
-  for (int i = 0; i < outer_; ++i) count_ *= extent_[i];
-  for (int operand = 0; operand < operands_; ++operand) {
-    for (int i = outer_; i < rank_; ++i) {
-      shape_[operand][i - outer_] = broadcast_[i] >> operand & 1 ? 1 : extent_[i];
+void Blocks::set_strides() {
+  for (size_t index = 0; index < operands_.size(); ++index) {
+    int64_t dense = 1;
+    for (int i = rank_; i-- > 0;) {
+      const bool broadcast = broadcast_[i] >> index & 1;
+      stride_[index][i] = broadcast ? 0 : dense;
+      if (!broadcast) dense *= extent_[i];
     }
   }
 }
 
-Tensor Blocks::tensor(int64_t block, int index) const {
-  const xla::Buffer& buffer = *buffers_[index];
-  const std::span<const int64_t> shape{shape_[index], static_cast<size_t>(rank_ - outer_)};
-  int64_t stride = element_count(shape), offset = 0;
-  for (int i = outer_; i-- > 0; block /= extent_[i]) {
-    if (broadcast_[i] >> index & 1) continue;
-    offset += block % extent_[i] * stride;
-    stride *= extent_[i];
+// Moves the dimensions along which the loss is broadcast, which are summed, behind the others.
+void Blocks::put_slices_first() {
+  int kept = 0;
+  for (int i = 0; i < rank_; ++i) {
+    if (broadcast_[i] >> loss_ & 1) continue;
+    for (int j = i; j > kept; --j) {
+      std::swap(extent_[j], extent_[j - 1]);
+      std::swap(broadcast_[j], broadcast_[j - 1]);
+      for (auto& strides : stride_) std::swap(strides[j], strides[j - 1]);
+    }
+    ++kept;
   }
-  const DType dtype = dtype_of(buffer);
-  return {static_cast<char*>(buffer.data) + offset * size_of(dtype), dtype, shape};
+  outer_ = std::max(kept, rank_ - kMaxRank);
+  for (int i = kept; i < outer_; ++i) per_slice_ *= extent_[i];
+}
+
+void Blocks::divide() {
+  outer_ = std::max(0, rank_ - kMaxRank);
+  bool sums = false;
+  for (int i = 0; i < outer_ && loss_ >= 0; ++i) sums = sums || (broadcast_[i] >> loss_ & 1);
+  if (sums) put_slices_first();
+  for (int i = 0; i < outer_; ++i) count_ *= extent_[i];
+  for (size_t index = 0; index < operands_.size(); ++index) {
+    for (int i = outer_; i < rank_; ++i) {
+      shape_[index][i - outer_] = broadcast_[i] >> index & 1 ? 1 : extent_[i];
+    }
+  }
+}
+
+Tensor Blocks::tensor(int64_t block, int index, bool full) const {
+  const Operand& operand = operands_[index];
+  int64_t offset = 0;
+  for (int i = outer_; i-- > 0; block /= extent_[i]) offset += block % extent_[i] * stride_[index][i];
+  void* data = static_cast<char*>(operand.data) + offset * size_of(operand.dtype);
+  const auto rank = static_cast<size_t>(rank_ - outer_);
+  const std::span<const int64_t> shape{full ? extent_ + outer_ : shape_[index], rank};
+  if (index == loss_ && element_count(shape) == 1) return {data, operand.dtype};
+  return {data, operand.dtype, shape, {stride_[index] + outer_, rank}};
 }
 
 }  // namespace mseloss::python

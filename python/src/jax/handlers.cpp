@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
+#include <new>
 
 #include "arrays/dtypes.h"
 #include "arrays/result_array.h"
@@ -13,6 +15,7 @@
 #include "jax/xla_ffi.h"
 #include "module/grad_part.h"
 #include "mseloss/mseloss.h"
+#include "numerics/sum_access.h"
 
 namespace mseloss::python {
 namespace {
@@ -33,104 +36,251 @@ void prefer_huge_pages(const Out& buffer) {
 #endif
 }
 
-bool is_one(const In& scalar) {
-  const DType dtype = dtype_of(scalar);
-  return count_of(scalar) == 1 && std::memcmp(scalar.data, one_of(dtype).data, size_of(dtype)) == 0;
-}
-
-Status add(PartialSum* sum, const Blocks& operands, PartialSum::Mode mode) {
-  Status status;
-  for (int64_t i = 0; i < operands.count() && status.ok(); ++i) {
-    status = sum->add(operands.tensor(i, 0), operands.tensor(i, 1), mode);
+bool is_one(const In& array) {
+  const DType dtype = dtype_of(array);
+  const size_t size = static_cast<size_t>(size_of(dtype));
+  const auto* element = static_cast<const char*>(array.data);
+  for (int64_t i = 0; i < count_of(array); ++i) {
+    if (std::memcmp(element + i * size_of(dtype), one_of(dtype).data, size) != 0) return false;
   }
-  return status;
+  return true;
 }
 
-Status loss(const In& input, const In& target, Out& out, int64_t reduction_code) {
-  prefer_huge_pages(out);
-  const auto reduction = static_cast<Reduction>(reduction_code);
-  Status status;
-  if (reduction == Reduction::kNone) {
-    const Blocks blocks{&input, &target, &out};
-    for (int64_t i = 0; i < blocks.count() && status.ok(); ++i) {
-      status = mseloss::loss(blocks.tensor(i, 0), blocks.tensor(i, 1), reduction, blocks.tensor(i, 2));
-    }
+// The arrays of the loss; `weight` is null without one.
+struct Inputs {
+  const In& input;
+  const In& target;
+  const In* weight;
+};
+
+// The operands of one call in blocks. An operand that the call does not have is a scalar, which changes
+// nothing.
+class Call {
+ public:
+  // `sums`: the loss has an element for each slice that is summed; else it is elementwise.
+  Call(const Inputs& in, bool sums, const Operand& loss, const Operand& gradient = {},
+       const Operand& grad_output = {})
+      : weighted_(in.weight != nullptr),
+        operands_{in.input, in.target, weighted_ ? Operand(*in.weight) : Operand(),
+                  loss,     gradient,  grad_output},
+        blocks_(operands_, sums ? kLoss : -1) {}
+
+  bool weighted() const { return weighted_; }
+  bool empty() const { return blocks_.empty(); }
+  int64_t count() const { return blocks_.count(); }
+  int64_t blocks_per_slice() const { return blocks_.blocks_per_slice(); }
+
+  Tensor input(int64_t block) const { return blocks_.tensor(block, kInput); }
+  Tensor full_input(int64_t block) const { return blocks_.tensor(block, kInput, true); }
+  Tensor target(int64_t block) const { return blocks_.tensor(block, kTarget); }
+  Tensor weight(int64_t block) const { return blocks_.tensor(block, kWeight); }
+  Tensor full_weight(int64_t block) const { return blocks_.tensor(block, kWeight, true); }
+  Tensor loss(int64_t block) const { return blocks_.tensor(block, kLoss); }
+  Tensor gradient(int64_t block) const { return blocks_.tensor(block, kGradient); }
+  Tensor grad_output(int64_t block) const { return blocks_.tensor(block, kGradOutput); }
+
+  // Calls f(block) until one fails.
+  template <class F>
+  Status each_block(F f) const {
+    Status status;
+    for (int64_t i = 0; i < count() && status.ok(); ++i) status = f(i);
     return status;
   }
-  const Blocks blocks{&input, &target};
-  const Tensor value{out.data, dtype_of(out)};
-  if (blocks.count() == 1) return mseloss::loss(blocks.tensor(0, 0), blocks.tensor(0, 1), reduction, value);
+
+ private:
+  enum Index { kInput, kTarget, kWeight, kLoss, kGradient, kGradOutput, kCount };
+
+  bool weighted_;
+  Operand operands_[kCount];
+  Blocks blocks_;
+};
+
+// Calls add(&sum, block, mode) for `count` blocks from `first` on and finish(&sum), with fast sums and, if
+// finish() returns false, with exact ones.
+template <class Add, class Finish>
+Status sum_until_decided(int64_t first, int64_t count, Add add, Finish finish) {
   for (const auto mode : {PartialSum::Mode::kFast, PartialSum::Mode::kExact}) {
     PartialSum sum;
-    status = add(&sum, blocks, mode);
-    if (!status.ok() || sum.finish(reduction, value.dtype, value.data)) break;
+    for (int64_t i = first; i < first + count; ++i) {
+      if (Status status = add(&sum, i, mode); !status.ok()) return status;
+    }
+    if (finish(&sum)) break;
   }
-  return status;
+  return {};
 }
 
-// `count`: see grad_part().
-Status grad(const In& grad_output, const In& input, const In& target, Out& out, int64_t count) {
+Status add(PartialSum* sum, const Call& call, int64_t block, PartialSum::Mode mode) {
+  return call.weighted() ? sum->add(call.input(block), call.target(block), call.weight(block), mode)
+                         : sum->add(call.input(block), call.target(block), mode);
+}
+
+// The loss of empty slices: sum 0, mean NaN.
+void fill_empty(const Out& out, Reduction reduction) {
+  const DType dtype = dtype_of(out);
+  for (int64_t i = 0; i < count_of(out); ++i) {
+    PartialSum().finish(reduction, dtype, static_cast<char*>(out.data) + i * size_of(dtype));
+  }
+}
+
+Status loss(const Inputs& in, Out& out, Reduction reduction) {
   prefer_huge_pages(out);
-  const Blocks blocks{&grad_output, &input, &target, &out};
+  const bool sums = reduction != Reduction::kNone;
+  const Call call(in, sums, Operand(out, sums));
+  if (sums && call.empty()) fill_empty(out, reduction);
+  const int64_t parts = call.blocks_per_slice();
+  return call.each_block([&](int64_t i) {
+    const Tensor value = call.loss(i);
+    if (parts > 1) {
+      if (i % parts != 0) return Status();
+      return sum_until_decided(
+          i, parts, [&](auto* sum, int64_t block, auto mode) { return add(sum, call, block, mode); },
+          [&](auto* sum) { return sum->finish(reduction, value.dtype, value.data); });
+    }
+    return call.weighted() ? mseloss::loss(call.input(i), call.target(i), call.weight(i), reduction, value)
+                           : mseloss::loss(call.input(i), call.target(i), reduction, value);
+  });
+}
+
+Status loss_of(const Inputs& in, Out& out, int64_t reduction) {
+  return loss(in, out, static_cast<Reduction>(reduction));
+}
+
+// Which elements of a gradient belong to one slice. vmap may have put dimensions in front of the last `rank`,
+// which are not summed, nor are those of the last `rank` whose bit is set in `kept`.
+struct Slices {
+  int64_t rank, kept;
+
+  bool sums(size_t dimension, size_t total) const {
+    const int64_t own = static_cast<int64_t>(dimension) - (static_cast<int64_t>(total) - rank);
+    return own >= 0 && !(kept >> own & 1);
+  }
+  int64_t elements(std::span<const int64_t> shape) const {
+    int64_t count = 1;
+    for (size_t i = 0; i < shape.size(); ++i) count *= sums(i, shape.size()) ? shape[i] : 1;
+    return count;
+  }
+};
+
+// The scale of a mean with weights, from the weights of `count` blocks.
+Status mean_scale_of(const Call& call, int64_t first, int64_t count, DType dtype, double* scale) {
+  const double one64 = 1, zero64 = 0;
+  const float one32 = 1, zero32 = 0;
+  const bool wide = dtype == DType::kFloat64;
+  const ConstTensor one = wide ? ConstTensor(&one64) : ConstTensor(&one32);
+  const ConstTensor zero = wide ? ConstTensor(&zero64) : ConstTensor(&zero32);
+  return sum_until_decided(
+      first, count,
+      [&](auto* sum, int64_t block, auto mode) { return sum->add(one, zero, call.full_weight(block), mode); },
+      [&](auto* sum) {
+        const SumTarget state = SumAccess::target(sum);
+        return SumAccess::scale(*state.state, state.limbs, 1, wide ? dtype : DType::kFloat32, scale);
+      });
+}
+
+Status grad_of_blocks(const Call& call, double scale, int64_t first, int64_t count) {
   Status status;
-  for (int64_t i = 0; i < blocks.count() && status.ok(); ++i) {
-    status =
-        grad_part(blocks.tensor(i, 0), blocks.tensor(i, 1), blocks.tensor(i, 2), count, blocks.tensor(i, 3));
+  for (int64_t i = first; i < first + count && status.ok(); ++i) {
+    status = weighted_grad_part(call.grad_output(i), call.input(i), call.target(i), call.weight(i), scale,
+                                call.gradient(i));
   }
   return status;
 }
 
-Status loss_and_grad(const In& input, const In& target, Out& value, Out& grad_input, int64_t reduction_code) {
-  prefer_huge_pages(grad_input);
-  const auto reduction = static_cast<Reduction>(reduction_code);
-  const Blocks blocks{&input, &target, &grad_input};
-  const ConstTensor one = one_of(dtype_of(input));
-  if (blocks.count() == 1) {
-    const Tensor result{value.data, dtype_of(value)};
-    return mseloss::loss_and_grad(blocks.tensor(0, 0), blocks.tensor(0, 1), reduction, one, result,
-                                  blocks.tensor(0, 2));
-  }
-  const int64_t count = reduction == Reduction::kMean ? count_of(grad_input) : 0;
-  Status status = loss(input, target, value, reduction_code);
-  for (int64_t i = 0; i < blocks.count() && status.ok(); ++i) {
-    status = grad_part(one, blocks.tensor(i, 0), blocks.tensor(i, 1), count, blocks.tensor(i, 2));
-  }
-  return status;
+// A mean with weights. The core's function for it computes the loss too, which is dropped.
+Status weighted_mean_grad(const In& grad_output, const Inputs& in, Out& out, const Slices& slices) {
+  if (count_of(out) == 0) return {};
+  int64_t extents[64];
+  const std::span<const int64_t> shape = shape_of(out);
+  for (size_t i = 0; i < shape.size(); ++i) extents[i] = slices.sums(i, shape.size()) ? 1 : shape[i];
+  const std::span<const int64_t> loss_shape(extents, shape.size());
+  const DType dtype = dtype_of(out);
+  const size_t bytes = static_cast<size_t>(element_count(loss_shape)) * size_of(dtype);
+  const std::unique_ptr<char[]> dropped(new (std::nothrow) char[bytes]);
+  if (dropped == nullptr) return Status::error(Code::kOutOfMemory, "loss: out of memory (%zu bytes)", bytes);
+  const Call call(in, true, {dropped.get(), dtype, loss_shape}, out, Operand(grad_output, true));
+  const int64_t parts = call.blocks_per_slice();
+  return call.each_block([&](int64_t i) {
+    if (parts == 1) {
+      return mseloss::loss_and_grad(call.full_input(i), call.target(i), call.weight(i), Reduction::kMean,
+                                    call.grad_output(i), call.loss(i), call.gradient(i));
+    }
+    if (i % parts != 0) return Status();
+    double scale = 0;
+    const Status status = mean_scale_of(call, i, parts, dtype, &scale);
+    return status.ok() ? grad_of_blocks(call, scale, i, parts) : status;
+  });
 }
 
-// The count by which a mean divides, for grad_part(): `parts` times the elements of the last `rank`
-// dimensions of `out`, in front of which vmap may have put others; 0 if `rank` is negative, for reductions
-// without a mean.
-int64_t mean_count(const Out& out, int64_t parts, int64_t rank) {
-  return rank < 0 ? 0 : parts * element_count(shape_of(out).last(static_cast<size_t>(rank)));
+// `parts` is the number of devices that hold a part of the arrays, by which a mean divides too.
+Status grad(const In& grad_output, const Inputs& in, Out& out, const Slices& slices, int64_t parts,
+            Reduction reduction) {
+  prefer_huge_pages(out);
+  const bool mean = reduction == Reduction::kMean, weighted = in.weight != nullptr;
+  if (weighted && mean) return weighted_mean_grad(grad_output, in, out, slices);
+  const Call call(in, false, {}, out, Operand(grad_output, reduction != Reduction::kNone));
+  if (weighted) return grad_of_blocks(call, 2, 0, call.count());
+  const int64_t count = mean ? parts * slices.elements(shape_of(out)) : 0;
+  return call.each_block([&](int64_t i) {
+    return grad_part(call.grad_output(i), call.input(i), call.target(i), count, call.gradient(i));
+  });
 }
 
-Status scaled_grad(const In& grad_output, const In& input, const In& target, Out& out, int64_t parts,
-                   int64_t rank) {
-  return grad(grad_output, input, target, out, mean_count(out, parts, rank));
+// The attributes of the gradient's handlers are sorted by name, as XLA passes them.
+Status grad_of(const In& grad_output, const Inputs& in, Out& out, int64_t kept, int64_t parts, int64_t rank,
+               int64_t reduction) {
+  return grad(grad_output, in, out, {rank, kept}, parts, static_cast<Reduction>(reduction));
 }
 
 // `stored` is the gradient for a grad_output of 1; XLA usually gives `out` the same memory. For any other
 // grad_output the gradient is recomputed, because a rounded half-precision gradient cannot be scaled exactly.
-Status finish_grad(const In& stored, const In& grad_output, const In& input, const In& target, Out& out,
-                   int64_t parts, int64_t rank) {
-  if (!is_one(grad_output)) return scaled_grad(grad_output, input, target, out, parts, rank);
+Status finish_grad(const In& stored, const In& grad_output, const Inputs& in, Out& out, int64_t kept,
+                   int64_t parts, int64_t rank, int64_t reduction) {
+  if (!is_one(grad_output)) return grad_of(grad_output, in, out, kept, parts, rank, reduction);
   if (stored.data != out.data) std::memcpy(out.data, stored.data, bytes_of(stored));
   return {};
 }
 
+// A mean with weights of sharded arrays: `scale` is that of all devices.
+Status scaled_grad(const In& grad_output, const In& scale, const Inputs& in, Out& out) {
+  prefer_huge_pages(out);
+  const Call call(in, false, {}, out, Operand(grad_output, true));
+  const double value = dtype_of(scale) == DType::kFloat64 ? *static_cast<const double*>(scale.data)
+                                                          : *static_cast<const float*>(scale.data);
+  return grad_of_blocks(call, value, 0, call.count());
+}
+
+Status loss_and_grad(const Inputs& in, Out& value, Out& gradient, int64_t kept, int64_t rank,
+                     int64_t reduction_code) {
+  prefer_huge_pages(gradient);
+  const auto reduction = static_cast<Reduction>(reduction_code);
+  const DType dtype = dtype_of(in.input);
+  const ConstTensor one = one_of(dtype);
+  const Call call(in, true, Operand(value, true), gradient);
+  if (call.blocks_per_slice() > 1) {
+    xla::Buffer unit{sizeof unit, nullptr, in.input.dtype, const_cast<void*>(one.data), 0, nullptr};
+    const Status status = loss(in, value, reduction);
+    return status.ok() ? grad(unit, in, gradient, {rank, kept}, 1, reduction) : status;
+  }
+  if (call.empty()) fill_empty(value, reduction);
+  return call.each_block([&](int64_t i) {
+    return call.weighted() ? mseloss::loss_and_grad(call.input(i), call.target(i), call.weight(i), reduction,
+                                                    one, call.loss(i), call.gradient(i))
+                           : mseloss::loss_and_grad(call.input(i), call.target(i), reduction, one,
+                                                    call.loss(i), call.gradient(i));
+  });
+}
+
 // The PartialSum of this device's shard, as 32-bit words.
-Status partial(const In& input, const In& target, Out& words, int64_t exact) {
+Status partial(const Inputs& in, Out& words, int64_t exact) {
   PartialSum sum;
-  const Status status =
-      add(&sum, Blocks{&input, &target}, exact != 0 ? PartialSum::Mode::kExact : PartialSum::Mode::kFast);
+  const Call call(in, false, {});
+  const auto mode = exact != 0 ? PartialSum::Mode::kExact : PartialSum::Mode::kFast;
+  const Status status = call.each_block([&](int64_t i) { return add(&sum, call, i, mode); });
   if (status.ok()) std::memcpy(words.data, &sum, sizeof sum);
   return status;
 }
 
-// The loss from the PartialSums of all devices. `decided` is false, and the loss 0, if they leave its
-// rounding undecided.
-Status finish(const In& words, Out& out, Out& decided, int64_t reduction) {
+PartialSum total_of(const In& words) {
   PartialSum total;
   const auto* part = static_cast<const char*>(words.data);
   const size_t bytes = static_cast<size_t>(count_of(words)) * 4;
@@ -139,8 +289,32 @@ Status finish(const In& words, Out& out, Out& decided, int64_t reduction) {
     std::memcpy(static_cast<void*>(&one), part + at, sizeof one);
     total.merge(one);
   }
+  return total;
+}
+
+// The loss from the PartialSums of all devices. `decided` is false, and the loss 0, if they leave its
+// rounding undecided.
+Status finish(const In& words, Out& out, Out& decided, int64_t reduction) {
   std::memset(out.data, 0, bytes_of(out));
-  const bool done = total.finish(static_cast<Reduction>(reduction), dtype_of(out), out.data);
+  const bool done = total_of(words).finish(static_cast<Reduction>(reduction), dtype_of(out), out.data);
+  std::memcpy(decided.data, &done, 1);
+  return {};
+}
+
+// The scale of a mean with weights, in the compute dtype, from the PartialSums of w * (1 - 0)^2 of all
+// devices.
+Status finish_scale(const In& words, Out& out, Out& decided) {
+  PartialSum total = total_of(words);
+  const SumTarget state = SumAccess::target(&total);
+  const DType dtype = dtype_of(out);
+  double scale = 0;
+  const bool done = SumAccess::scale(*state.state, state.limbs, 1, dtype, &scale);
+  if (dtype == DType::kFloat64) {
+    std::memcpy(out.data, &scale, sizeof scale);
+  } else {
+    const auto narrow = static_cast<float>(scale);
+    std::memcpy(out.data, &narrow, sizeof narrow);
+  }
   std::memcpy(decided.data, &done, 1);
   return {};
 }
@@ -166,12 +340,16 @@ int64_t value_of(const xla::Scalar& scalar) {
 }
 
 // Calls `function` with the frame's operands, its results and its attributes, which XLA sorts by name.
-template <size_t kOperands, size_t kResults, size_t kAttributes, class Function>
+// The first kFirst operands are passed one by one; input, target and possibly weight, as Inputs,
+// follow unless kPlain.
+template <size_t kFirst, bool kPlain, size_t kResults, size_t kAttributes, class Function>
 xla::Error* call(const xla::Frame& frame, Function function) {
   if (frame.extensions != nullptr && frame.extensions->type == xla::kMetadata) return answer_metadata(frame);
   const auto& attributes = frame.attributes;
-  if (frame.stage != xla::Stage::kExecute || frame.operands.size != kOperands ||
-      frame.results.size != kResults || attributes.size != kAttributes ||
+  const auto operands = static_cast<size_t>(frame.operands.size);
+  const bool fits = kPlain ? operands == kFirst : operands == kFirst + 2 || operands == kFirst + 3;
+  if (frame.stage != xla::Stage::kExecute || !fits || frame.results.size != kResults ||
+      attributes.size != kAttributes ||
       std::any_of(attributes.kinds, attributes.kinds + kAttributes,
                   [](uint32_t kind) { return kind != xla::kScalar; })) {
     return error(frame, xla::Code::kInternal,
@@ -179,10 +357,16 @@ xla::Error* call(const xla::Frame& frame, Function function) {
   }
   const Status status = [&]<size_t... I, size_t... O, size_t... A>(
       std::index_sequence<I...>, std::index_sequence<O...>, std::index_sequence<A...>) {
-    return function(*frame.operands.items[I]..., *frame.results.items[O]...,
-                    value_of(*attributes.items[A])...);
+    const auto& items = frame.operands.items;
+    if constexpr (kPlain) {
+      return function(*items[I]..., *frame.results.items[O]..., value_of(*attributes.items[A])...);
+    } else {
+      const Inputs in{*items[kFirst], *items[kFirst + 1],
+                      operands == kFirst + 3 ? items[kFirst + 2] : nullptr};
+      return function(*items[I]..., in, *frame.results.items[O]..., value_of(*attributes.items[A])...);
+    }
   }
-  (std::make_index_sequence<kOperands>(), std::make_index_sequence<kResults>(),
+  (std::make_index_sequence<kFirst>(), std::make_index_sequence<kResults>(),
    std::make_index_sequence<kAttributes>());
   if (status.ok()) return nullptr;
   const bool memory = status.code() == Code::kOutOfMemory;
@@ -191,18 +375,20 @@ xla::Error* call(const xla::Frame& frame, Function function) {
 
 }  // namespace
 
-#define MSELOSS_HANDLER(name, function, operands, results, attributes) \
-  extern "C" __attribute__((visibility("default")))                    \
-  xla::Error* mseloss_jax_##name(const xla::Frame* frame) {            \
-    return call<operands, results, attributes>(*frame, function);      \
+#define MSELOSS_HANDLER(name, function, first, plain, results, attributes) \
+  extern "C" __attribute__((visibility("default")))                        \
+  xla::Error* mseloss_jax_##name(const xla::Frame* frame) {                \
+    return call<first, plain, results, attributes>(*frame, function);      \
   }
 
-MSELOSS_HANDLER(loss, loss, 2, 1, 1)
-MSELOSS_HANDLER(loss_and_grad, loss_and_grad, 2, 2, 1)
-MSELOSS_HANDLER(grad, scaled_grad, 3, 1, 2)
-MSELOSS_HANDLER(finish_grad, finish_grad, 4, 1, 2)
-MSELOSS_HANDLER(partial, partial, 2, 1, 1)
-MSELOSS_HANDLER(finish, finish, 1, 2, 1)
+MSELOSS_HANDLER(loss, loss_of, 0, false, 1, 1)
+MSELOSS_HANDLER(loss_and_grad, loss_and_grad, 0, false, 2, 3)
+MSELOSS_HANDLER(grad, grad_of, 1, false, 1, 4)
+MSELOSS_HANDLER(finish_grad, finish_grad, 2, false, 1, 4)
+MSELOSS_HANDLER(scaled_grad, scaled_grad, 2, false, 1, 0)
+MSELOSS_HANDLER(partial, partial, 0, false, 1, 1)
+MSELOSS_HANDLER(finish, finish, 1, true, 2, 1)
+MSELOSS_HANDLER(finish_scale, finish_scale, 1, true, 2, 0)
 
 }  // namespace mseloss::python
 

@@ -127,7 +127,8 @@ Example:
 inline constexpr const char* kGradPartDoc = R"(``grad`` of a part of a larger tensor, into ``out``.
 
 ``count`` is the element count of the whole ``input`` for reduction "mean", and 0 for "none" and "sum". The
-parts together have the same bits as one call on the whole tensor. Returns ``out``.
+parts together have the same bits as one call on the whole tensor. ``weight`` is possible for the latter two
+only. Returns ``out``.
 )";
 
 inline constexpr const char* kAsNumpyDoc =

@@ -4,19 +4,37 @@
 #include "plan/plan.h"
 
 namespace mseloss::python {
+namespace {
+
+Status check_and_run(const Plan& plan, const Buffers& buffers, const Options& options) {
+  const Status status = check_buffers(plan, buffers);
+  return status.ok() ? mseloss::run(plan, buffers, options) : status;
+}
+
+}  // namespace
 
 Status grad_part(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
                  int64_t count, const Tensor& out, const Options& options) {
   Plan plan;
-  Status status = make_grad_plan(grad_output, input, target, Reduction::kSum, out, &plan);
+  const Status status = make_grad_plan(grad_output, input, target, Reduction::kSum, out, &plan);
   if (!status.ok()) return status;
   if (count > 0) {
     plan.reduction = Reduction::kMean;
     plan.scale = mean_scale(plan.dtype, count);
   }
-  const Buffers buffers{grad_output.data, input.data, target.data, out.data, nullptr};
-  status = check_buffers(plan, buffers);
-  return status.ok() ? mseloss::run(plan, buffers, options) : status;
+  return check_and_run(plan, {grad_output.data, input.data, target.data, out.data, nullptr}, options);
+}
+
+Status weighted_grad_part(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
+                          const ConstTensor& weight, double scale, const Tensor& out,
+                          const Options& options) {
+  Plan plan;
+  // For kSum the plan's scale is final; for kMean run() would sum the weights.
+  const Status status = make_grad_plan(grad_output, input, target, Reduction::kSum, out, &plan, {}, &weight);
+  if (!status.ok()) return status;
+  plan.scale = scale;
+  return check_and_run(plan, {grad_output.data, input.data, target.data, out.data, nullptr, weight.data},
+                       options);
 }
 
 }  // namespace mseloss::python

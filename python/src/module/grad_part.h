@@ -12,4 +12,9 @@ namespace mseloss::python {
 Status grad_part(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
                  int64_t count, const Tensor& out, const Options& options = {});
 
+// out = ((input - target) * scale) * (weight * grad_output) with any scale.
+Status weighted_grad_part(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
+                          const ConstTensor& weight, double scale, const Tensor& out,
+                          const Options& options = {});
+
 }  // namespace mseloss::python

@@ -51,7 +51,7 @@ def read_header(file, size):
         shape, fortran, dtype = parse(io.BytesIO(prefix + text))
     except Exception:  # the parser of Python literals raises many types
         raise ContentError("the .npy header cannot be parsed") from None
-    dtype = floating(dtype)
+    dtype = supported(dtype)
     check_size(shape, dtype, size - begin)
     return shape, "F" if fortran else "C", dtype, begin
 
@@ -63,11 +63,11 @@ def write_header(file, shape, dtype):
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def floating(dtype):
-    """`dtype`, or bfloat16 for two raw bytes. Raises ContentError for unsupported dtypes."""
+def supported(dtype):
+    """`dtype`, or bfloat16 for two raw bytes. Raises ContentError unless it is supported or bool."""
     if dtype == np.dtype("V2"):
         return numpy_dtype("bfloat16")
-    if dtype.name not in NAMES:
+    if dtype.name not in (*NAMES, "bool"):
         name = str(dtype)
         name = name if len(name) <= 60 else name[:57] + "..."
         raise ContentError(f"expected {EXPECTED}, got {name}")

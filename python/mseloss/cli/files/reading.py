@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import stat
 
+from mseloss._dtypes import EXPECTED
 from mseloss.cli.files import npy, npz, safetensors
 from mseloss.cli.files.errors import ContentError, naming
 from mseloss.cli.files.names import split, suffix_of
 
 
-def read(spec):
+def read(spec, weight=False):
     """The array that `spec` names: PATH, or PATH:NAME for .npz and .safetensors.
 
-    float32, float16, bfloat16 or float64, in the file's own byte order and memory order. Mapped and not
-    loaded, except for compressed .npz members. Raises FileError for everything that can be wrong with a file.
+    float32, float16, bfloat16 or float64, for a weight also bool, in the file's own byte order and memory
+    order. Mapped and not loaded, except for compressed .npz members. Raises FileError for everything that can
+    be wrong with a file.
     """
     path, name = split(spec)
     with naming(path, "cannot be read"):
@@ -25,10 +27,14 @@ def read(spec):
             if size == 0:
                 raise ContentError("the file is empty")
             if suffix == ".npy":
-                return npy.read(file, size)
-            if suffix == ".npz":
-                return npz.read(file, path, name)
-            return safetensors.read(file, size, path, name)
+                array = npy.read(file, size)
+            elif suffix == ".npz":
+                array = npz.read(file, path, name)
+            else:
+                array = safetensors.read(file, size, path, name)
+        if array.dtype == bool and not weight:
+            raise ContentError(f"expected {EXPECTED}, got bool, which only a weight may be")
+        return array
 
 
 def _check_regular(path):

@@ -15,7 +15,7 @@ from mseloss.cli.files.names import choose
 from mseloss.cli.files.npy import mapped
 
 # Names of the supported dtypes
-_FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64", "BOOL": "bool"}
 # Bits per element of every dtype of the format
 _BITS = {
     code: bits
@@ -38,9 +38,9 @@ def read(file, size, path, name):
     entries, _, data = _read_header(file, size)
     name = choose(path, list(entries), name)
     entry = entries[name]
-    if entry["dtype"] not in _FLOATS:
+    if entry["dtype"] not in _DTYPES:
         raise ContentError(f"{name}: expected F32, F16, BF16 or F64, got {entry['dtype']}")
-    dtype = numpy_dtype(_FLOATS[entry["dtype"]])
+    dtype = numpy_dtype(_DTYPES[entry["dtype"]])
     return mapped(file, dtype, data + entry["data_offsets"][0], tuple(entry["shape"]), "C")
 
 
@@ -57,7 +57,7 @@ def add(file, old, name, shape, dtype):
     if name == "__metadata__":
         raise ContentError("__metadata__ cannot be the name of a tensor")
     kept.pop(name, None)
-    code = next(code for code, known in _FLOATS.items() if known == dtype.name)
+    code = next(code for code, known in _DTYPES.items() if known == dtype.name)
     size = math.prod(shape) * dtype.itemsize
     order = sorted(kept, key=lambda n: kept[n]["data_offsets"])
     narrower = (i for i, n in enumerate(order) if _BITS[kept[n]["dtype"]] < 8 * dtype.itemsize)

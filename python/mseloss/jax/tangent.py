@@ -1,0 +1,170 @@
+"""The primitive that maps the operands' tangents to that of the loss.
+
+It is linear in them. Its transpose, which reverse mode runs, calls the handlers.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from mseloss.jax import formulas
+from mseloss.jax.ffi import varying_axes
+from mseloss.jax.gradient import derivative, gradient, gradient_shape, reduce_to
+
+_LINEAR = ("tx", "ty", "tw")
+# Residuals that the formula reads. The others are functions of these: "value" is the loss, and "stored" and
+# "scale" serve the transpose.
+_READ = ("x", "y", "w", "mean", "total")
+
+_tangent = Primitive("mseloss_tangent")
+
+
+def bind(spec, **operands):
+    """The tangent; an operand may be None."""
+    given = {name: operand for name, operand in operands.items() if operand is not None}
+    return _tangent.bind(*given.values(), names=tuple(given), spec=spec)
+
+
+def tangent_of(spec, value, stored, arrays, tangents, scale=None, total=None):
+    """The tangent of the loss `value`.
+
+    `scale` and `total` are given for means with weights of sharded arrays.
+    """
+    x, y, w = arrays
+    tx, ty, tw = tangents
+    if tx is None and ty is None and tw is None:
+        return jnp.zeros_like(value)
+    mean = None
+    if tw is not None and spec.reduction == "mean":
+        mean = value
+        if value.dtype.itemsize < 4:
+            divisor = total
+            if divisor is None:
+                divisor = formulas.divisor(w, formulas.shape_of(x, y, w), x, spec)
+            mean = formulas.mean(x, y, w, divisor, spec)
+    operands = {
+        "value": value,
+        "stored": stored,
+        "x": x,
+        "y": y,
+        "w": w,
+        "mean": mean,
+        "scale": scale,
+        "total": total,
+        "tx": tx,
+        "ty": ty,
+        "tw": tw,
+    }
+    return bind(spec, **operands)
+
+
+def _formula(*operands, names, spec):
+    given = dict(zip(names, operands, strict=True))
+    return formulas.tangent(*(given.get(n) for n in (*_READ[:3], *_LINEAR, *_READ[3:])), spec)
+
+
+_compiled = functools.partial(jax.jit, static_argnames=("names", "spec"))(_formula)
+_tangent.def_impl(_compiled)
+mlir.register_lowering(_tangent, mlir.lower_fun(_formula, multiple_results=False))
+
+
+@_tangent.def_abstract_eval
+def _type(*kinds, names, spec):
+    value = kinds[names.index("value")]
+    same = not spec.mesh_axes and all(
+        varying_axes(kind) <= varying_axes(value)
+        and _batch(name, kind, spec) == _batch("value", value, spec)
+        for name, kind in zip(names, kinds, strict=True)
+    )
+    if same:
+        return value.update(weak_type=False)
+    formula = functools.partial(_formula, names=names, spec=spec)
+    return jax.make_jaxpr(formula)(*kinds).out_avals[0]
+
+
+def _batch(name, kind, spec):
+    """The dimensions that vmap put in front."""
+    like_loss = name in ("value", "mean", "total", "scale") and spec.reduction != "none"
+    own = 0 if like_loss and spec.axis is None else spec.rank
+    return kind.shape[: len(kind.shape) - own]
+
+
+def _jvp(primals, tangents, *, names, spec):
+    given = dict(zip(names, primals, strict=True))
+    moved = {
+        name: tangent
+        for name, tangent in zip(names, tangents, strict=True)
+        if not isinstance(tangent, ad.Zero)
+    }
+    out = _tangent.bind(*primals, names=names, spec=spec)
+    parts = []
+    if any(name in moved for name in _LINEAR):
+        linear = {name: moved.get(name) for name in _LINEAR}
+        parts.append(bind(spec, **{**given, **linear}))
+    if any(name in moved for name in _READ):
+        used = [given.get(name) for name in _READ]
+        active = [moved.get(name) for name in _READ]
+        linear = [given.get(name) for name in _LINEAR]
+        parts.append(
+            derivative(
+                lambda *read: formulas.tangent(*read[:3], *linear, *read[3:], spec), used, active
+            )
+        )
+    if not parts:
+        return out, ad.Zero.from_primal_value(out)
+    return out, functools.reduce(jnp.add, parts)
+
+
+def _transpose(cotangent, *operands, names, spec):
+    if isinstance(cotangent, ad.Zero):
+        return [None] * len(operands)
+    given = dict(zip(names, operands, strict=True))
+    kinds = {n: given[n].aval for n in _LINEAR if n in given and ad.is_undefined_primal(given[n])}
+    x, y, w, stored, scale = (given.get(name) for name in ("x", "y", "w", "stored", "scale"))
+    results = {}
+    if "tx" in kinds or "ty" in kinds:
+        full = _input_gradient(stored, cotangent, x, y, w, scale, kinds, spec)
+        if "tx" in kinds:
+            results["tx"] = reduce_to(full, kinds["tx"])
+        if "ty" in kinds:
+            # Not -full for a mask, whose gradients are +0.
+            negated = 0 - full if formulas.is_mask(w) else -full
+            results["ty"] = reduce_to(negated, kinds["ty"])
+    if "tw" in kinds:
+        full = formulas.weight_gradient(
+            cotangent, x, y, w, given.get("mean"), given.get("total"), spec
+        )
+        full = jnp.broadcast_to(full, formulas.shape_of(full, x, y, w))
+        results["tw"] = reduce_to(full, kinds["tw"])
+    return [results.get(name) for name in names]
+
+
+def _input_gradient(stored, cotangent, x, y, w, scale, kinds, spec):
+    shape = gradient_shape(cotangent, x, y, w, spec)
+    whole = stored is not None and stored.shape == shape
+    if whole and not isinstance(cotangent, jax.core.Tracer) and (cotangent == 1).all():
+        return stored  # outside jit; finish_grad would copy it
+    reduces = any(kinds[name].shape != shape for name in ("tx", "ty") if name in kinds)
+    if x.dtype.itemsize == 2 and reduces:
+        # Sum over the broadcast dimensions in float32, and round once to the operand's dtype.
+        x, y, cotangent = (a.astype(jnp.float32) for a in (x, y, cotangent))
+        stored = None
+    return gradient(stored, cotangent, x, y, w, scale, spec)
+
+
+def _batched(operands, dimensions, *, names, spec):
+    moved = [
+        jnp.expand_dims(operand, 0) if dimension is None else jnp.moveaxis(operand, dimension, 0)
+        for operand, dimension in zip(operands, dimensions, strict=True)
+    ]
+    return _tangent.bind(*moved, names=names, spec=spec), 0
+
+
+ad.primitive_jvps[_tangent] = _jvp
+ad.primitive_transposes[_tangent] = _transpose
+batching.primitive_batchers[_tangent] = _batched

@@ -1,0 +1,164 @@
+"""Calls with a weight or dimensions: prepares the operands and chooses the implementation.
+
+The eager step is that of step.py: the forward pass computes the gradient as well, the backward pass returns
+it.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+
+from mseloss import _core
+from mseloss.torch import operators, slices
+from mseloss.torch.private import (
+    DisableTorchFunction,
+    SingleLevelFunction,
+    keeps_graph,
+    saved_tensors_hooks,
+)
+from mseloss.torch.readable import MAX_RANK, kernel_reads
+
+
+class EagerSlices(SingleLevelFunction):
+    """The loss of tensors that the kernels read, in `dtype`, or in the promoted dtype for None.
+
+    It has the shape of `slices.loss`: reduced dimensions remain with extent 1.
+    """
+
+    @staticmethod
+    def forward(ctx, input, target, weight, reduction, dim, dtype):
+        ctx.save_for_backward(input, target, weight)
+        ctx.options = reduction, dim
+        ctx.gradient = None
+        shape = slices.shape_of(input, target, weight)
+        if (
+            reduction == "none"
+            or input.shape != shape
+            or not input.requires_grad
+            or saved_tensors_hooks(True)
+        ):
+            return _loss(input, target, weight, reduction, dim, dtype)
+        loss, ctx.gradient = _core.loss_and_grad(
+            input, target, reduction, weight=weight, axis=dim, dtype=dtype
+        )
+        return loss.view(slices.kept_shape(shape, dim))
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        gradient, ctx.gradient = ctx.gradient, None
+        needs = ctx.needs_input_grad
+        rest = (None, None, None)
+        with DisableTorchFunction():
+            operands = ctx.saved_tensors
+            # The stored gradient has no history, and a retained graph needs it again.
+            if gradient is not None:
+                last = kernel_reads(grad_output) and not (torch.is_grad_enabled() or keeps_graph())
+                gradient = _scaled(gradient, grad_output, operands[2]) if last else None
+                if gradient is not None:
+                    others = (False, *needs[1:3])
+                    if not any(others):
+                        return gradient, None, None, *rest
+                    found = slices.gradients(grad_output, *operands, *ctx.options, others)
+                    return gradient, *found[1:], *rest
+            return *slices.gradients(grad_output, *operands, *ctx.options, needs[:3]), *rest
+
+
+def _scaled(gradient, grad_output, weight):
+    """The stored gradient times `grad_output`, in place; None if that is not the correctly rounded result."""
+    if grad_output.numel() == 1:
+        if grad_output.item() == 1:
+            return gradient
+    elif bool((grad_output == 1).all()):
+        return gradient
+    # A gradient in a half type has been rounded. With a weight the formula rounds weight * grad_output first.
+    exact = gradient.dtype == grad_output.dtype and gradient.dtype.itemsize >= 4
+    return gradient.mul_(grad_output) if exact and weight is None else None
+
+
+def _loss(input, target, weight, reduction, dim, dtype):
+    if reduction == "none":
+        return _core.loss(input, target, "none", weight=weight, dtype=dtype)
+    return _core.loss(input, target, reduction, weight=weight, axis=dim, keepdims=True, dtype=dtype)
+
+
+def slices_loss(input, target, weight, reduction, dim, keepdim):
+    """The loss with a weight, or over the dimensions `dim`."""
+    input, target, weight = _promoted(input, target, weight)
+    shape = _broadcast(input, target, weight)
+    dims = _dims(dim, keepdim, len(shape), reduction)
+    value = _keeping_dims(input, target, weight, reduction, dims)
+    if not dims or keepdim:
+        return value
+    if dim is None:
+        return value.reshape(())
+    return value.reshape([n for i, n in enumerate(value.shape) if i not in dims])
+
+
+def _keeping_dims(input, target, weight, reduction, dims):
+    mask = slices.is_mask(weight)
+    read = (input, target) if weight is None or mask else (input, target, weight)
+    if kernel_reads(*read, mask=weight if mask else None):
+        # The kernels widen half types, so that under autocast only the loss's dtype changes.
+        half = operators.promoted(input, target).itemsize == 2
+        dtype = torch.float32 if half and torch.is_autocast_enabled("cpu") else None
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in read):
+            return EagerSlices.apply(input, target, weight, reduction, dims, dtype)
+        return _loss(input, target, weight, reduction, dims, dtype)
+    if slices.accepted(input, target, weight) and max(t.dim() for t in read) <= MAX_RANK:
+        if torch.is_autocast_enabled("cpu"):
+            input, target = (
+                t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+                for t in (input, target)
+            )
+        return slices.loss(input, target, weight, reduction, list(dims))
+    return slices.formula(input, target, weight, reduction, dims)
+
+
+def _promoted(input, target, weight):
+    """The operands, widened where the weight's dtype is wider, and a weight of a dtype that they hold."""
+    if weight is None or weight.dtype == torch.bool:
+        return input, target, weight
+    dtype = operators.promoted(input, target)
+    common = torch.promote_types(dtype, weight.dtype)
+    if not weight.dtype.is_floating_point or (weight.dim() == 0 and common != dtype):
+        return input, target, weight.to(dtype)
+    if common != dtype:
+        input, target = input.to(common), target.to(common)
+    return input, target, weight
+
+
+def _broadcast(input, target, weight):
+    shape = torch.broadcast_shapes(input.shape, target.shape)
+    if weight is None:
+        return shape
+    try:
+        return torch.broadcast_shapes(shape, weight.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"weight: expected a shape that broadcasts with {tuple(shape)}, got {tuple(weight.shape)}"
+        ) from None
+
+
+def _dims(dim, keepdim, rank, reduction):
+    """`dim` as a tuple of dimensions from 0 on; empty for reduction "none"."""
+    if reduction == "none":
+        if dim is not None:
+            raise ValueError(f"dim: expected None for reduction 'none', got {dim!r}")
+        if keepdim:
+            raise ValueError("keepdim: expected False for reduction 'none', got True")
+        return ()
+    if dim is None:
+        return tuple(range(rank))
+    given = dim if isinstance(dim, (tuple, list)) else (dim,)
+    try:
+        found = tuple(operator.index(one) for one in given)
+    except TypeError:
+        raise TypeError(f"dim: expected None, an int or a tuple of ints, got {dim!r}") from None
+    if any(not -rank <= one < rank for one in found):
+        raise IndexError(f"dim: expected dimensions of a tensor of rank {rank}, got {dim!r}")
+    found = tuple(one % rank for one in found)
+    if len(set(found)) != len(found):
+        raise ValueError(f"dim: expected each dimension at most once, got {dim!r}")
+    return found
