@@ -163,8 +163,31 @@ def test_check_two_arrays(command):
         (["grad", "x.npy", "x.npy", "-o", "o.txt"], "o.txt: expected a file named .npy"),
         (["grad", "x.npy", "x.npy", "-o", "no/folder/o.npy"], "no such folder"),
         (["grad", "x.npy", "int.npy", "-o", "o.npy"], "int.npy: expected float32"),
-        (["grad", "x.npy", "half.npy", "-o", "o.npy"], "target: expected the dtype of input"),
-        (["grad", "x.npy", "other.npy", "-o", "o.npy"], "broadcast together"),
+        (
+            ["grad", "x.npy", "half.npy", "-o", "o.npy"],
+            "half.npy: expected the dtype of x.npy, float32",
+        ),
+        (
+            ["grad", "x.npy", "x.npy", "-o", "o.npy", "-g", "half.npy"],
+            "half.npy: expected the dtype of x.npy, float32, got float16",
+        ),
+        (
+            ["grad", "x.npy", "other.npy", "-o", "o.npy"],
+            "x.npy, other.npy: expected shapes that broadcast together, got (20, 30), (7, 30)",
+        ),
+        (["loss", "x.npy", "other.npy"], "x.npy, other.npy: expected shapes that broadcast"),
+        (
+            ["check", "x.npy", "-x", "x.npy", "-y", "x.npy", "-g", "other.npy"],
+            "other.npy, x.npy, x.npy: expected shapes that broadcast together",
+        ),
+        (["loss", "x.npy", "deep.npy"], "deep.npy: expected at most 8 dimensions, got 9"),
+        (
+            ["grad", "x.npy", "x.npy", "-o", "o.npy", "-g", "deep.npy"],
+            "deep.npy: expected at most 8 dimensions, got 9",
+        ),
+        (["grad", "x.npy", "x.npy", "-o", "o.npy", "-g", ""], "--grad-output: expected a number"),
+        (["loss", "x.npy", ""], "expected the name of a file, got ''"),
+        (["grad", "x.npy", "x.npy", "-o", ""], "expected the name of a file, got ''"),
         (["grad", "x.npy", "text.npy", "-o", "o.npy"], "text.npy: not .npy data"),
         (["grad", "x.npy", "text.npz", "-o", "o.npy"], "text.npz: not a readable .npz file"),
         (["grad", "x.npy", "text.safetensors", "-o", "o.npy"], "text.safetensors: not a"),
@@ -176,6 +199,10 @@ def test_check_two_arrays(command):
         (["check", "x.npy"], "give either EXPECTED or both"),
         (["check", "x.npy", "--input", "x.npy"], "--input and --target: give both"),
         (["check", "x.npy", "x.npy", "--tolerance", "-1"], "tolerance"),
+        (
+            ["check", "x.npy", "-x", "x.npy", "-y", "x.npy", "--operator", "loss", "-g", "2"],
+            "--grad-output: not used by --operator loss",
+        ),
         (["check", "x.npy", "x.npy", "--plot", "p.nonsense"], "p.nonsense"),
         (["frobnicate"], "No such command"),
         (["info", "--frobnicate"], "No such option"),
@@ -188,6 +215,7 @@ def test_bad_usage_is_one_line_and_status_2(command, here, arguments, words):
     np.save("int.npy", np.ones((20, 30), int))
     np.save("half.npy", x.astype(np.float16))
     np.save("other.npy", x[:7])
+    np.save("deep.npy", np.ones((1,) * 9, np.float32))
     np.savez("two.npz", a=x, b=x)
     for suffix in ("npy", "npz", "safetensors"):
         (here / f"text.{suffix}").write_text("this is no array")

@@ -74,6 +74,22 @@ def test_the_result_replaces_its_own_input(command):
     assert same_bits(files.read("t.safetensors:y"), X + 1)
 
 
+@pytest.mark.parametrize("given", [["x.npy"], ["x", "x.npy"], ["x"], ["x.npy", "y"], ["x.npy.npy"]])
+def test_a_name_that_ends_in_npy_replaces_what_it_reads(command, given):
+    """numpy.savez stores the array "x.npy" as the member "x.npy.npy"."""
+    x, y = normal(1, (3, 4)), normal(2, (3, 4))
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+    np.savez("a.npz", **{name: np.full(2, i, np.float32) for i, name in enumerate(given)})
+    with np.load("a.npz") as before:
+        replaced = "x.npy" in before  # by the name of an array or of its member
+    assert command("grad", "x.npy", "y.npy", "-o", "a.npz:x.npy")[0] == 0
+    assert same_bits(files.read("a.npz:x.npy"), reference.grad(1.0, x, y))
+    with np.load("a.npz") as after:
+        assert same_bits(after["x.npy"], reference.grad(1.0, x, y))
+        assert len(set(after.files)) == len(after.files) == len(given) + (not replaced)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
 def test_safetensors_keep_their_other_tensors(here, dtype):
     official = pytest.importorskip("safetensors")
@@ -256,12 +272,12 @@ def test_what_cannot_be_a_destination(command):
     assert np.load("empty.npz").files == ["g"]
 
 
-def test_an_error_of_the_operator_does_not_blame_the_file(command):
-    np.save("x.npy", np.zeros((1,) * 9, np.float32))
-    status, _, err = command("grad", "x.npy", "x.npy", "-o", "o.npy")
-    assert status == 2
-    assert "o.npy" not in err
-    with pytest.raises(ValueError, match="at most 8") as raised:
-        mseloss.grad(1.0, np.zeros((1,) * 9, np.float32), np.zeros((1,) * 9, np.float32))
-    assert err == f"mseloss: {raised.value}\n"
+def test_an_error_of_the_operator_does_not_blame_the_file(command, monkeypatch):
+    def broken(*arguments):
+        raise ValueError("input: expected something else")
+
+    np.save("x.npy", X)
+    monkeypatch.setattr(mseloss._core, "grad_part", broken)
+    expected = "mseloss: input: expected something else\n"
+    assert command("grad", "x.npy", "x.npy", "-o", "o.npy") == (2, "", expected)
     assert os.listdir() == ["x.npy"]

@@ -116,7 +116,9 @@ def process(*arguments, **options):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_output_that_cannot_be_written_is_not_status_1(here):
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_output_that_cannot_be_written_is_not_status_1(here, monkeypatch, unbuffered):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     np.save("a.npy", X)
     np.save("b.npy", X + 1)
     with open("/dev/full", "w") as full:
@@ -129,7 +131,7 @@ def test_output_that_cannot_be_written_is_not_status_1(here):
             done = process(*arguments, stdout=full)
             assert done.returncode == 2
             assert done.stderr.count("\n") == 1
-            assert "No space left on device" in done.stderr
+            assert done.stderr == "mseloss: standard output: No space left on device\n"
         assert process("check", "a.npy", "none.npy", stderr=full).returncode == 2
     reader, writer = os.pipe()
     os.close(reader)
@@ -139,13 +141,32 @@ def test_output_that_cannot_be_written_is_not_status_1(here):
         assert done.stderr.startswith("mseloss: standard output")
         assert done.stderr.count("\n") == 1
     os.close(writer)
-    shell = [
-        "bash",
-        "-c",
-        '"$0" -c "from mseloss.cli import main; main()" check a.npy none.npy 2>&-',
-    ]
-    done = subprocess.run([*shell, sys.executable], capture_output=True, text=True, timeout=100)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert closed("2>&-", "check", "a.npy", "none.npy") == (2, "", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("loss", "a.npy", "a.npy"),
+        ("grad", "a.npy", "a.npy", "-o", "o.npy"),
+        ("check", "a.npy", "a.npy"),
+        ("info",),
+        ("--help",),
+        ("--version",),
+    ],
+    ids=lambda v: v[0],
+)
+def test_a_closed_standard_output_is_status_2(here, arguments):
+    np.save("a.npy", X)
+    assert closed(">&-", *arguments) == (2, "", "mseloss: standard output: closed\n")
+    assert os.listdir() == ["a.npy"]
+
+
+def closed(redirection, *arguments):
+    code = f'"$0" -c "from mseloss.cli import main; main()" "$@" {redirection}'
+    shell = ["bash", "-c", code, sys.executable, *arguments]
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=100)
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_names_that_are_no_text(here):

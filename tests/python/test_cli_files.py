@@ -88,7 +88,7 @@ def test_an_element_that_differs_in_a_big_endian_file(command):
 def test_dtypes_that_differ_name_the_operand(command):
     np.save("x.npy", X.astype(">f4"))
     np.save("y.npy", X.astype(">f8"))
-    expected = "mseloss: target: expected the dtype of input, float32, got float64\n"
+    expected = "mseloss: y.npy: expected the dtype of x.npy, float32, got float64\n"
     assert command("grad", "x.npy", "y.npy", "-o", "o.npy") == (2, "", expected)
 
 

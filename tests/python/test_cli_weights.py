@@ -48,13 +48,21 @@ def test_axes(command, axis):
     assert same_bits(files.read("l.safetensors"), np.asarray(expected))
 
 
+SHAPES = "expected shapes that broadcast together, got (3, 4), "
+DEEP = "expected at most 8 dimensions, got 9"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["x.npy", "x.npy", "--axis", "0"], "--out: needed for --axis"),
         (["x.npy", "x.npy", "--axis", "2", "-o", "o.npy"], "axis: "),
         (["x.npy", "m.npy"], "got bool, which only a weight may be"),
-        (["x.npy", "x.npy", "-w", "w.npy"], "expected shapes that broadcast together"),
+        (["x.npy", "x.npy", "-w", "w.npy"], f"x.npy, x.npy, w.npy: {SHAPES}"),
+        (["x.npy", "x.npy", "-w", "w.npy", "--axis", "0", "-o", "o.npy"], f"w.npy: {SHAPES}"),
+        (["x.npy", "w.npy", "--axis", "0", "-o", "o.npy"], f"x.npy, w.npy: {SHAPES}"),
+        (["x.npy", "d.npy", "--axis", "0", "-o", "o.npy"], f"d.npy: {DEEP}"),
+        (["x.npy", "x.npy", "-w", "d.npy"], f"d.npy: {DEEP}"),
         (["x.npy", "x.npy", "-w", "none.npy"], "none.npy: no such file"),
     ],
 )
@@ -62,7 +70,26 @@ def test_bad_weights_and_axes(command, arguments, words):
     np.save("x.npy", normal(1, (3, 4)))
     np.save("m.npy", np.ones((3, 4), bool))
     np.save("w.npy", np.ones((5, 4), np.float32))
+    np.save("d.npy", np.ones((1,) * 9, np.float32))
     status, _, err = command("loss", *arguments)
+    assert status == 2
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-w", "w.npy"], f"x.npy, x.npy, w.npy: {SHAPES}"),
+        (["-w", "x.npy", "-g", "w.npy", "-r", "none"], "w.npy, x.npy, x.npy, x.npy: expected"),
+        (["-w", "d.npy", "--dtype", "float64"], f"d.npy: {DEEP}"),
+    ],
+)
+def test_operands_that_do_not_fit_a_weighted_gradient(command, arguments, words):
+    np.save("x.npy", normal(1, (3, 4)))
+    np.save("w.npy", np.ones((5, 4), np.float32))
+    np.save("d.npy", np.ones((1,) * 9, np.float32))
+    status, _, err = command("grad", "x.npy", "x.npy", "-o", "o.npy", *arguments)
     assert status == 2
     assert words in err
     assert len(err.splitlines()) == 1

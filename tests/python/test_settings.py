@@ -89,7 +89,7 @@ def test_each_variable_is_reported():
     ("name", "kind"), [(5, TypeError), (b"AVX2", TypeError), ("\ud800", ValueError)], ids=ascii
 )
 def test_targets_that_are_no_names(name, kind):
-    with pytest.raises(kind, match="^name: expected the name of a target or None, got ") as caught:
+    with pytest.raises(kind, match=r"^name: expected the name of a target or None, got ") as caught:
         mseloss.set_target(name)
     assert str(caught.value).endswith(ascii(name))
 

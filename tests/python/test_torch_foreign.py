@@ -316,7 +316,7 @@ def test_out_with_a_tangent_is_refused_as_in_pytorch(call, grad_mode):
 
     with forward_ad.dual_level(), torch.set_grad_enabled(grad_mode):
         out = forward_ad.make_dual(torch.full((3,), 7.0), torch.ones(3))
-        with pytest.raises(NotImplementedError, match="^out: expected a tensor without a tangent"):
+        with pytest.raises(NotImplementedError, match=r"^out: expected a tensor without a tangent"):
             call(out)
         assert out.tolist() == [7, 7, 7]
         with pytest.raises(NotImplementedError, match="forward AD"):
@@ -360,21 +360,21 @@ def test_tensors_without_memory_are_named(make, capfd):
 
 def test_functional_tensors_are_named():
     call = torch.func.functionalize(lambda a: mseloss.loss(a, torch.zeros(3)))
-    with pytest.raises(TypeError, match="^input: expected a tensor with memory of its own"):
+    with pytest.raises(TypeError, match=r"^input: expected a tensor with memory of its own"):
         call(torch.ones(3))
 
 
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_freed_tensors_raise_the_same_in_both_steps(requires_grad):
     x = torch.ones(3, requires_grad=requires_grad)
-    with pytest.raises(TypeError, match="^target: expected a tensor with memory of its own"):
+    with pytest.raises(TypeError, match=r"^target: expected a tensor with memory of its own"):
         face.mse_loss(x, freed())
-    with pytest.raises(TypeError, match="^input: expected a tensor with memory of its own"):
+    with pytest.raises(TypeError, match=r"^input: expected a tensor with memory of its own"):
         face.mse_loss(freed().requires_grad_(requires_grad), x)
     y = torch.zeros(3)
     loss = face.mse_loss(torch.ones(3, requires_grad=True), y, reduction="none")
     y.untyped_storage().resize_(0)
-    with pytest.raises(TypeError, match="^target: expected a tensor with memory of its own"):
+    with pytest.raises(TypeError, match=r"^target: expected a tensor with memory of its own"):
         loss.sum().backward()
 
 

@@ -98,10 +98,12 @@ def grad(
     converted = dtype and dtype.value
     if weight is not None:
         w = files.read(weight, weight=True)
-        shape, result = sliced.grad(g, x, y, w, reduction.value, out, converted)
+        names = (grad_output, input, target, weight)
+        shape, result = sliced.grad(g, x, y, w, names, reduction.value, out, converted)
     else:
+        names = (grad_output, input, target)
         with _progress(as_json) as progress:
-            shape, result = chunked.grad(g, x, y, reduction.value, out, converted, progress)
+            shape, result = chunked.grad(g, x, y, names, reduction.value, out, converted, progress)
     _print(
         {"out": out, "shape": list(shape), "dtype": result},
         f"{out}: {_size(shape)} {result}",
@@ -137,12 +139,15 @@ def loss(
     for option, given in (("--reduction none", reduction is Reduction.none), ("--axis", axis)):
         if given and out is None:
             raise files.FileError(f"--out: needed for {option}")
+    names = (input, target, weight)
     converted = dtype and dtype.value
     if axis:
-        value, shape, result = sliced.loss(x, y, w, reduction.value, axis, out, converted)
+        value, shape, result = sliced.loss(x, y, w, names, reduction.value, axis, out, converted)
     else:
         with _progress(as_json) as progress:
-            value, shape, result = chunked.loss(x, y, w, reduction.value, out, converted, progress)
+            value, shape, result = chunked.loss(
+                x, y, w, names, reduction.value, out, converted, progress
+            )
     if value is None:
         text = f"{out}: {_size(shape)} {result}"
         _print({"out": out, "shape": list(shape), "dtype": result}, text, as_json)
@@ -208,6 +213,8 @@ def check(
         raise files.FileError("give either EXPECTED or both --input and --target")
     if expected is None and (input is None or target is None):
         raise files.FileError("--input and --target: give both")
+    if operator is Operator.loss and grad_output != "1":
+        raise files.FileError("--grad-output: not used by --operator loss, leave it out")
     with _progress(as_json) as progress:
         if expected is not None:
             report = chunked.check(given, files.read(expected), tolerance, worst, progress)
@@ -218,6 +225,7 @@ def check(
                 _number_or_array(grad_output),
                 files.read(input),
                 files.read(target),
+                (grad_output, input, target),
                 reduction.value,
                 tolerance,
                 worst,
@@ -302,6 +310,8 @@ def _number_or_array(text):
     try:
         return float(text)
     except ValueError:
+        if not text:
+            raise files.FileError("--grad-output: expected a number or a file, got ''") from None
         return files.read(text)
 
 

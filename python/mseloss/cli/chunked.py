@@ -13,13 +13,18 @@ from mseloss.cli import files
 from mseloss.report import Report, chunks
 
 _CHUNK = 1 << 22  # elements per chunk
+_MAX_RANK = 8  # of the kernels
 
 
-def grad(g, x, y, reduction, out, dtype, progress):
-    """Writes the gradient to the file `out`; returns its shape and the name of its dtype."""
-    shape, operands = _broadcast(g, x, y)
+def grad(g, x, y, names, reduction, out, dtype, progress):
+    """Writes the gradient to the file `out`; returns its shape and the name of its dtype.
+
+    `names` are the operands' names on the command line, for error messages; likewise below.
+    """
+    check_rank((g, x, y), names)
+    shape, operands = _broadcast((g, x, y), names)
     result = numpy_dtype(dtype) if dtype else _dtype(x)
-    _check_grad(operands)
+    _check_grad(operands, names)
     count = x.size if reduction == "mean" else 0
     with files.write(out, shape, result, "grad_input") as put:
         for index in _tracked(shape, result, progress, "gradient"):
@@ -29,9 +34,12 @@ def grad(g, x, y, reduction, out, dtype, progress):
     return shape, result.name
 
 
-def loss(x, y, weight, reduction, out, dtype, progress):
+def loss(x, y, weight, names, reduction, out, dtype, progress):
     """Returns (value, shape, dtype name). For "none", value is None and the loss goes to the file `out`."""
-    shape, (x, y, *weights) = _broadcast(x, y, *([] if weight is None else [weight]))
+    operands = (x, y) if weight is None else (x, y, weight)
+    names = names[: len(operands)]
+    check_rank(operands, names)
+    shape, (x, y, *weights) = _broadcast(operands, names)
 
     def weight_at(index):
         return _at(weights[0], index) if weights else None
@@ -68,13 +76,13 @@ def check(actual, expected, tolerance, worst, progress):
     return report
 
 
-def check_operator(operator, actual, g, x, y, reduction, tolerance, worst, progress):
+def check_operator(operator, actual, g, x, y, files_of, reduction, tolerance, worst, progress):
     """A `Report` on `actual` against the reference's result for the inputs."""
     dtype = _dtype(actual)
     report = Report(actual.shape, dtype, tolerance=tolerance, worst=worst)
     if operator == "loss" and reduction != "none":
         total = reference.ExactSum()
-        shape, (x, y) = _broadcast(x, y)
+        shape, (x, y) = _broadcast((x, y), files_of[1:])
         for index in _tracked(shape, x.dtype, progress, "golden loss"):
             total.add(_at(x, index), _at(y, index))
         if actual.shape != ():
@@ -83,15 +91,15 @@ def check_operator(operator, actual, g, x, y, reduction, tolerance, worst, progr
             report.add((), _at(actual, ()), np.asarray(total.finish(reduction, dtype)))
         return report
     if operator == "loss":
-        shape, (x, y) = _broadcast(x, y)
+        shape, (x, y) = _broadcast((x, y), files_of[1:])
         operands, names = (x, y), ("input", "target")
 
         def golden(a, b):
             return reference.loss(a, b, "none", dtype=dtype)
     else:
-        shape, operands = _broadcast(g, x, y)
+        shape, operands = _broadcast((g, x, y), files_of)
         names = ("grad_output", "input", "target")
-        _check_grad(operands)
+        _check_grad(operands, files_of)
         scale = reference.grad_scale(reduction, x.size, _dtype(x))
 
         def golden(a, b, c):
@@ -108,18 +116,35 @@ def check_operator(operator, actual, g, x, y, reduction, tolerance, worst, progr
     return report
 
 
-def _broadcast(*arrays):
+def check_rank(arrays, names):
+    """Raises FileError for arrays of more dimensions than the kernels have."""
+    for array, name in zip(arrays, names, strict=True):
+        if not isinstance(array, float) and array.ndim > _MAX_RANK:
+            raise files.FileError(
+                f"{name}: expected at most {_MAX_RANK} dimensions, got {array.ndim}"
+            )
+
+
+def _broadcast(arrays, names):
     """The broadcast shape, and the operands with leading dimensions of 1 to give all the same rank."""
     x = next(a for a in arrays if not isinstance(a, float))
     if isinstance(arrays[0], float):
         number = reference.round_number(arrays[0], _dtype(x))
         arrays = (np.asarray(number, _dtype(x)), *arrays[1:])
-    try:
-        shape = np.broadcast_shapes(*(a.shape for a in arrays))
-    except ValueError:
-        shapes = ", ".join(str(a.shape) for a in arrays)
-        raise files.FileError(f"expected shapes that broadcast together, got {shapes}") from None
+    shape = broadcast_shape(arrays, names)
     return shape, [a.reshape((1,) * (len(shape) - a.ndim) + a.shape) for a in arrays]
+
+
+def broadcast_shape(arrays, names):
+    """The shape that the arrays broadcast to. Raises FileError if there is none."""
+    try:
+        return np.broadcast_shapes(*(a.shape for a in arrays))
+    except ValueError:
+        given = [(n, a.shape) for n, a in zip(names, arrays, strict=True) if a.ndim > 0]
+        named, shapes = (", ".join(map(str, column)) for column in zip(*given, strict=True))
+        raise files.FileError(
+            f"{named}: expected shapes that broadcast together, got {shapes}"
+        ) from None
 
 
 def _at(array, index):
@@ -150,10 +175,10 @@ def _dtype(array):
     return array.dtype.newbyteorder("=")
 
 
-def _check_grad(operands):
+def _check_grad(operands, names):
     g, x, y = operands
-    for name, array in (("grad_output", g), ("target", y)):
+    for name, array in ((names[0], g), (names[2], y)):
         if _dtype(array) != _dtype(x):
             raise files.FileError(
-                f"{name}: expected the dtype of input, {_dtype(x)}, got {_dtype(array)}"
+                f"{name}: expected the dtype of {names[1]}, {_dtype(x)}, got {_dtype(array)}"
             )

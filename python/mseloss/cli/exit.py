@@ -18,10 +18,16 @@ def guarded(command):
     No exception maps to NOT_EQUAL. A defect of mseloss itself maps to INTERNAL and shows its traceback.
     """
     try:
+        if sys.stdout is None:  # print would drop the result without an error
+            return _fail("standard output: closed", BAD_INPUT)
         status = command()
         _flush()
         return status
     except BaseException as error:
+        try:
+            sys.stdout.flush()
+        except OSError:  # what could not be written is still in the buffer
+            _abandon(sys.stdout)
         return _status_of(error)
 
 
@@ -39,7 +45,7 @@ def _status_of(error):
     if isinstance(error, ModuleNotFoundError):
         return _fail(f"the command needs {error.name}: pip install 'mseloss[cli]'", BAD_INPUT)
     if isinstance(error, (ValueError, TypeError, MemoryError, OSError, ImportError)):
-        name = getattr(error, "filename", None)
+        name = getattr(error, "filename", None) or _failing_output(error)
         text = str(error) if isinstance(error, FileError) else reason(error)
         return _fail(f"{name}: {text}" if name else text, BAD_INPUT)
     _print("".join(traceback.format_exception(error)).rstrip())
@@ -61,13 +67,22 @@ def _print(text):
         _abandon(sys.stderr)
 
 
+def _failing_output(error):
+    """ "standard output" if rich raised the error, which names no file; it prints help and tables there."""
+    trace = error.__traceback__
+    while trace is not None and not trace.tb_frame.f_globals.get("__name__", "").startswith(
+        "rich."
+    ):
+        trace = trace.tb_next
+    if trace is None or not isinstance(error, OSError):
+        return None
+    return "standard output"
+
+
 def _flush():
-    if sys.stdout is None:
-        return
     try:
         sys.stdout.flush()
     except OSError as error:
-        _abandon(sys.stdout)
         raise OSError(f"standard output: {error.strerror}") from None
 
 

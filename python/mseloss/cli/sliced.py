@@ -7,28 +7,37 @@ import numpy as np
 import mseloss
 from mseloss import reference
 from mseloss._dtypes import numpy_dtype
-from mseloss.cli import files
+from mseloss.cli import chunked, files
 
 
-def loss(x, y, weight, reduction, axis, out, dtype):
-    """Writes the loss of each slice to the file `out`. Returns (None, shape, dtype name)."""
+def loss(x, y, weight, names, reduction, axis, out, dtype):
+    """Writes the loss of each slice to the file `out`. Returns (None, shape, dtype name).
+
+    `names` are the operands' names on the command line, for error messages; likewise below.
+    """
+    _shape((x, y, weight), names)
     x, y, weight = _native(x), _native(y), _native(weight)
     result = numpy_dtype(dtype) if dtype else reference.promote(x.dtype, y.dtype)
     values = mseloss.loss(x, y, reduction, weight=weight, axis=axis, dtype=result)
     return None, *_write(out, values, "loss")
 
 
-def grad(g, x, y, weight, reduction, out, dtype):
+def grad(g, x, y, weight, names, reduction, out, dtype):
     """Writes the gradient of the weighted loss to the file `out`. Returns (shape, dtype name)."""
+    # A reduced loss has one element, and so has its grad_output, whatever the broadcast shape.
+    shape = _shape((g if reduction == "none" else None, x, y, weight), names)
     g, x, y, weight = _native(g), _native(x), _native(y), _native(weight)
-    memory = None
-    if dtype:
-        shapes = [array.shape for array in (x, y, weight)]
-        if reduction == "none" and not isinstance(g, float):
-            shapes.append(g.shape)
-        memory = np.empty(np.broadcast_shapes(*shapes), numpy_dtype(dtype))
+    memory = np.empty(shape, numpy_dtype(dtype)) if dtype else None
     _, gradient = mseloss.loss_and_grad(x, y, reduction, weight=weight, grad_output=g, out=memory)
     return _write(out, gradient, "grad_input")
+
+
+def _shape(operands, names):
+    """The shape to which the operands that are arrays broadcast. Raises FileError."""
+    given = [(a, n) for a, n in zip(operands, names, strict=True) if isinstance(a, np.ndarray)]
+    arrays, names = zip(*given, strict=True)
+    chunked.check_rank(arrays, names)
+    return chunked.broadcast_shape(arrays, names)
 
 
 def _native(array):

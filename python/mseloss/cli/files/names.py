@@ -15,6 +15,8 @@ _NAMED = re.compile(r"\.(?:npz|safetensors):", re.IGNORECASE | re.ASCII)
 def split(spec):
     """(path, name) of PATH or PATH:NAME; name is None for PATH. An existing array file named `spec` wins."""
     spec = str(spec)
+    if not spec:
+        raise FileError("expected the name of a file, got ''")
     match = _NAMED.search(spec)
     if match is None or (spec.lower().endswith(SUFFIXES) and os.path.exists(spec)):
         return Path(spec), None

@@ -58,10 +58,17 @@ def add(file, old, name, shape, dtype):
     Yields the file object that takes the new array's data. The other members keep their bytes and so their
     compression; the new one is stored.
     """
+    array = name.removesuffix(".npy")
+    # An array "x.npy" is the member "x.npy.npy", unless there is a member "x.npy": the rule of _member().
+    if old is not None and array != name:
+        with _opened(old) as source:
+            members = source.namelist()
+        if name not in members and f"{name}.npy" in members:
+            array = name
     with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
         if old is not None:
-            _keep(archive, file, old, without={name, f"{name}.npy"})
-        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+            _keep(archive, file, old, without={array, f"{array}.npy"})
+        with archive.open(f"{array}.npy", "w", force_zip64=True) as member:
             npy.write_header(member, shape, dtype)
             yield member
 

@@ -29,8 +29,8 @@ def write(spec, shape, dtype, name):
     path, given = split(spec)
     suffix = suffix_of(path)
     name = name if given is None else given
-    if suffix == ".npz":
-        name = name.removesuffix(".npy")
+    if suffix == ".npz" and name == ".npy":
+        name = ""
     replacing = _replacing(path, suffix, name, shape, np.dtype(dtype))
     with _named(path, replacing) as member:
 
