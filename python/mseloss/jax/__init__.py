@@ -61,7 +61,7 @@ def mse_loss(
     >>> mse_loss(jnp.float32([1, 2, 3]), jnp.float32([1, 1, 1]), "sum")
     Array(5., dtype=float32)
     """
-    if reduction not in REDUCTIONS:
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"reduction: expected 'none', 'mean' or 'sum', got {reduction!r}")
     arrays = {"input": jnp.asarray(input), "target": jnp.asarray(target)}
     if weight is not None:
@@ -81,8 +81,9 @@ def mse_loss(
         return value if axes is None or keepdims else jnp.squeeze(value, axes)
     if elementwise:
         raise ValueError("axis_name: expected reduction 'mean' or 'sum', got 'none'")
-    mesh_axes = axis_name if isinstance(axis_name, tuple) else (axis_name,)
-    return sharded_loss(x, y, w, spec._replace(mesh_axes=mesh_axes))
+    mesh_axes = tuple(axis_name) if isinstance(axis_name, (tuple, list)) else (axis_name,)
+    spec = spec._replace(mesh_axes=mesh_axes, parts=jax.lax.axis_size(mesh_axes))
+    return sharded_loss(x, y, w, spec)
 
 
 def _promoted(arrays):
