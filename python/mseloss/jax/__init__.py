@@ -71,7 +71,8 @@ def mse_loss(
     # Equal ranks, so that the operands still broadcast behind a batch dimension.
     rank = len(shape)
     x, y, w = (
-        _prepared(name, arrays.get(name), dtype, rank) for name in ("input", "target", "weight")
+        _prepared(name, arrays.get(name), dtype, rank, weak and rank > 0)
+        for name in ("input", "target", "weight")
     )
     elementwise = reduction == "none"
     axes = _reduced(axis, keepdims, rank, elementwise, axis_name)
@@ -103,11 +104,16 @@ def _is_integer(dtype):
     return jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_
 
 
-def _prepared(name, array, dtype, rank):
-    """`array` with `rank` dimensions. A weight keeps its dtype if that is a floating one, or bool."""
+def _prepared(name, array, dtype, rank, keeps_weak):
+    """`array` with `rank` dimensions. A weight keeps its dtype if that is a floating one, or bool.
+
+    Converting a weak array makes its gradient weak. JAX does not convert it where the result is weak as well.
+    """
     if array is None:
         return None
-    if name != "weight" or array.weak_type or array.dtype.name not in (*NAMES, "bool"):
+    unchanged = keeps_weak and array.dtype == dtype
+    converted = name != "weight" or array.weak_type or array.dtype.name not in (*NAMES, "bool")
+    if converted and not unchanged:
         array = jnp.asarray(array, dtype)
     return array.reshape((1,) * (rank - array.ndim) + array.shape)
 
