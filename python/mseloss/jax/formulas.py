@@ -70,7 +70,9 @@ def add_devices(part, spec):
     """The sum over the devices, each of which counts even where the arrays are replicated."""
     if not spec.mesh_axes:
         return part
-    return jax.lax.psum(vary(part, frozenset(spec.mesh_axes)), spec.mesh_axes)
+    manual = getattr(jax.sharding.get_abstract_mesh(), "manual_axes", ())  # not those of jax.vmap
+    axes = frozenset(spec.mesh_axes).intersection(manual)
+    return jax.lax.psum(vary(part, axes), spec.mesh_axes)
 
 
 def divisor(weight, shape, spec):
