@@ -66,4 +66,33 @@ assert same_bits(ours[0], one[0])
 assert same_bits(ours[1][0], one[1][0])
 np.testing.assert_allclose(ours[1][1], one[1][1], rtol=1e-5, atol=1e-8)
 
+# Weights and masks: the bits of one device, and derivatives of second order in every operand.
+for dtype in DTYPES:
+    x, y = operands("normal", dtype)
+    x, y = x[:8, :6], y[:8, :6]
+    rng = np.random.default_rng(5)
+    for w in (rng.uniform(0.5, 2, (8, 1)).astype(dtype), rng.random((8, 6)) < 0.7):
+        for reduction in ("mean", "sum"):
+            spec = (P("a"), P("a"), P("a"))
+            f = jax.shard_map(
+                lambda a, b, c, r=reduction: face.mse_loss(a, b, r, weight=c, axis_name="a"),
+                mesh=mesh,
+                in_specs=spec,
+                out_specs=P(),
+            )
+
+            def whole(a, b, c, r=reduction):
+                return face.mse_loss(a, b, r, weight=c)
+
+            ours, one = (jax.jit(jax.value_and_grad(g, (0, 1)))(x, y, w) for g in (f, whole))
+            for a, b in zip(*map(jax.tree.leaves, (ours, one)), strict=True):
+                assert same_bits(a, b), (dtype, reduction)
+            if dtype != np.float64:
+                continue
+            every = (0, 1) if w.dtype == bool else (0, 1, 2)
+            for derivative in (jax.grad, jax.jacfwd, jax.hessian):
+                ours, one = (jax.jit(derivative(g, every))(x, y, w) for g in (f, whole))
+                for a, b in zip(*map(jax.tree.leaves, (ours, one)), strict=True):
+                    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14)
+
 print("devices", jax.device_count(), "cases", cases)

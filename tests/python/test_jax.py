@@ -201,9 +201,9 @@ def test_shard_map_outside_jit_and_explicit_meshes():
     ("group", "checks"),
     [
         ("inside_shard_map", 0),
-        ("inside_other_maps", 0),
-        ("sharded_and_unsharded", 0),
-        ("explicit_axes", 0),
+        ("inside_other_maps", 24),
+        ("sharded_and_unsharded", 108),
+        ("explicit_axes", 32),
     ],
 )
 def test_meshes_have_the_gradients_of_jax(group, checks):

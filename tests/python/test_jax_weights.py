@@ -123,7 +123,7 @@ def test_compositions_of_forward_and_reverse_mode(reduction, kind):
     assert value == of(face.mse_loss)(*operands)
     tangents = tuple(np.ones_like(a) for a in operands)
     _, expected = jax.jvp(of(formula), operands, tangents)
-    np.testing.assert_allclose(linear(*tangents), expected, rtol=1e-12)
+    np.testing.assert_allclose(linear(*tangents), expected, rtol=1e-12, atol=1e-14)
 
 
 def test_derivatives_of_half_types_are_computed_in_float32(dtype):
@@ -225,7 +225,7 @@ def test_weights_have_any_dtype():
         gradient = jax.grad(lambda w: face.mse_loss(x, y, weight=w))(jnp.float16([0.5, 1]))
         assert gradient.dtype == np.float16
         strict = jnp.float16([0.5, 1])
-        with jax.numpy_dtype_promotion("strict"), pytest.raises(jax.errors.TypePromotionError):
+        with jax.numpy_dtype_promotion("strict"), pytest.raises(ValueError, match="promotion"):
             face.mse_loss(x, y, weight=strict)
 
 

@@ -75,9 +75,10 @@ def add_devices(part, spec):
     return jax.lax.psum(vary(part, axes), spec.mesh_axes)
 
 
-def divisor(weight, shape, spec):
-    """The sum of the weights of each slice, each as often as it is used."""
-    return add_slices(jnp.broadcast_to(wide(weight), shape), spec)
+def divisor(weight, shape, like, spec):
+    """The sum of the weights of each slice, each as often as it is used, in the compute dtype of `like`."""
+    dtype = jnp.promote_types(like.dtype, jnp.float32)
+    return add_slices(jnp.broadcast_to(weight.astype(dtype), shape), spec)
 
 
 def count(shape, spec):
@@ -149,7 +150,7 @@ def tangent(x, y, w, tx, ty, tw, mean, total, spec):
         else:
             if tw is not None:
                 value = value - mean * add_slices(jnp.broadcast_to(wide(tw), terms.shape), spec)
-            value = value / (divisor(w, shape_of(x, y, w), spec) if total is None else total)
+            value = value / (divisor(w, shape_of(x, y, w), x, spec) if total is None else total)
     return replicated(value.astype(x.dtype))
 
 
@@ -160,7 +161,7 @@ def gradient(cotangent, x, y, w, scale, spec):
         scale = 2
         if spec.reduction == "mean":
             shape = shape_of(x, y, w)
-            scale = 2 / count(shape, spec) if w is None else 2 / divisor(w, shape, spec)
+            scale = 2 / count(shape, spec) if w is None else 2 / divisor(w, shape, x, spec)
     if isinstance(scale, jax.Array):
         scale = expand(scale, d.ndim)
     g = wide(cotangent)
@@ -178,5 +179,5 @@ def weight_gradient(cotangent, x, y, w, mean, total, spec):
     if spec.reduction == "sum":
         return expand(g, d.ndim) * (d * d)
     if total is None:
-        total = divisor(w, shape_of(x, y, w), spec)
+        total = divisor(w, shape_of(x, y, w), x, spec)
     return (d * d - expand(mean, d.ndim)) * expand(g / total, d.ndim)

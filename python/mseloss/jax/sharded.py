@@ -64,13 +64,13 @@ def _sharded_loss_jvp(spec, arrays, tangents):
         shape = formulas.shape_of(x, y, w)
         like = jnp.zeros((), jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
         scale = _scale(jnp.broadcast_to(w, shape), like, spec)
-        total = _total(jnp.broadcast_to(w, shape), spec).astype(like.dtype)
+        total = _total(jnp.broadcast_to(w, shape), like, spec)
     part = tangent_of(spec, value, None, arrays, tangents, scale, total)
     return value, formulas.add_devices(part, spec)
 
 
-def _total(w, spec):
-    return formulas.add_devices(formulas.divisor(w, w.shape, spec), spec)
+def _total(w, like, spec):
+    return formulas.add_devices(formulas.divisor(w, w.shape, like, spec), spec)
 
 
 def _mean_scale(w, like, spec):
@@ -82,9 +82,7 @@ def _mean_scale(w, like, spec):
 
 def _mean_scale_jvp(spec, arrays, tangents):
     like = arrays[1]
-    tangent = derivative(
-        lambda w, _: (2 / _total(w, spec)).astype(like.dtype), arrays, [tangents[0], None]
-    )
+    tangent = derivative(lambda w, _: 2 / _total(w, like, spec), arrays, [tangents[0], None])
     return _scale(*arrays, spec), tangent
 
 

@@ -45,7 +45,7 @@ def tangent_of(spec, value, stored, arrays, tangents, scale=None, total=None):
         if value.dtype.itemsize < 4:
             divisor = total
             if divisor is None:
-                divisor = formulas.divisor(w, formulas.shape_of(x, y, w), spec)
+                divisor = formulas.divisor(w, formulas.shape_of(x, y, w), x, spec)
             mean = formulas.mean(x, y, w, divisor, spec)
     operands = {
         "value": value,

@@ -37,7 +37,6 @@ def mse_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
     weight: Tensor | None = None,
-    *,
     dim: list[int] | None = None,
     keepdim: bool = False,
 ) -> Tensor:
@@ -106,7 +105,6 @@ class MSELoss(torch.nn.MSELoss):
         size_average: bool | None = None,
         reduce: bool | None = None,
         reduction: str = "mean",
-        *,
         dim: list[int] | None = None,
         keepdim: bool = False,
     ) -> None:
