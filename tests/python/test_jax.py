@@ -167,8 +167,12 @@ def test_refusals():
         face.mse_loss(x, np.ones(4))
     with pytest.raises(TypeError, match=r"^target: .* got complex"):
         face.mse_loss(x, x + 1j)
-    with pytest.raises(ValueError, match="axis_name: "):
-        face.mse_loss(x, x, "none", axis_name="d")
+    for reduction in ([], {}, jnp.ones(2), None):
+        with pytest.raises(ValueError, match="reduction: expected 'none', 'mean' or 'sum'"):
+            face.mse_loss(x, x, reduction)
+    for axis_name in ("d", ["d"]):
+        with pytest.raises(ValueError, match="axis_name: "):
+            face.mse_loss(x, x, "none", axis_name=axis_name)
 
 
 def with_devices(count, program, *arguments):
@@ -191,6 +195,19 @@ def test_four_devices_have_the_bits_of_one():
 
 def test_shard_map_outside_jit_and_explicit_meshes():
     assert with_devices(2, "jax_eager.py") == ["devices", "2", "checks", "19"]
+
+
+@pytest.mark.parametrize(
+    ("group", "checks"),
+    [
+        ("inside_shard_map", 0),
+        ("inside_other_maps", 24),
+        ("sharded_and_unsharded", 108),
+        ("explicit_axes", 32),
+    ],
+)
+def test_meshes_have_the_gradients_of_jax(group, checks):
+    assert with_devices(4, "jax_sharding.py", group) == ["devices", "4", "checks", str(checks)]
 
 
 # Any number of dimensions
@@ -360,6 +377,23 @@ def test_gradients_have_the_types_of_their_operands(left, right, reduction):
         np.testing.assert_allclose(
             gradient.astype(np.float32), expected.astype(np.float32), rtol=2e-2, atol=1e-2
         )
+
+
+@pytest.mark.parametrize("left", [k for k in VALUES if k.startswith(("weak", "python"))])
+@pytest.mark.parametrize("right", VALUES)
+def test_gradients_have_the_weak_types_of_jax(left, right, reduction):
+    x, y = (jnp.asarray(VALUES[name]()) for name in (left, right))
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        x, y = y, x
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return
+    for wrap in (lambda f: f, jax.jit):
+        ours, theirs = (
+            wrap(jax.grad(lambda a, b, f=f: f(a, b, reduction).sum()))(x, y)
+            for f in (face.mse_loss, formula)
+        )
+        assert (ours.dtype, ours.weak_type) == (theirs.dtype, theirs.weak_type)
+        np.testing.assert_allclose(ours.astype(np.float32), theirs.astype(np.float32), rtol=2e-2)
 
 
 def test_rank_promotion_settings_are_those_of_jax():

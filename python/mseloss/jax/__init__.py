@@ -61,7 +61,7 @@ def mse_loss(
     >>> mse_loss(jnp.float32([1, 2, 3]), jnp.float32([1, 1, 1]), "sum")
     Array(5., dtype=float32)
     """
-    if reduction not in REDUCTIONS:
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"reduction: expected 'none', 'mean' or 'sum', got {reduction!r}")
     arrays = {"input": jnp.asarray(input), "target": jnp.asarray(target)}
     if weight is not None:
@@ -71,7 +71,8 @@ def mse_loss(
     # Equal ranks, so that the operands still broadcast behind a batch dimension.
     rank = len(shape)
     x, y, w = (
-        _prepared(name, arrays.get(name), dtype, rank) for name in ("input", "target", "weight")
+        _prepared(name, arrays.get(name), dtype, rank, weak and rank > 0)
+        for name in ("input", "target", "weight")
     )
     elementwise = reduction == "none"
     axes = _reduced(axis, keepdims, rank, elementwise, axis_name)
@@ -81,8 +82,9 @@ def mse_loss(
         return value if axes is None or keepdims else jnp.squeeze(value, axes)
     if elementwise:
         raise ValueError("axis_name: expected reduction 'mean' or 'sum', got 'none'")
-    mesh_axes = axis_name if isinstance(axis_name, tuple) else (axis_name,)
-    return sharded_loss(x, y, w, spec._replace(mesh_axes=mesh_axes))
+    mesh_axes = tuple(axis_name) if isinstance(axis_name, (tuple, list)) else (axis_name,)
+    spec = spec._replace(mesh_axes=mesh_axes, parts=jax.lax.axis_size(mesh_axes))
+    return sharded_loss(x, y, w, spec)
 
 
 def _promoted(arrays):
@@ -102,11 +104,16 @@ def _is_integer(dtype):
     return jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_
 
 
-def _prepared(name, array, dtype, rank):
-    """`array` with `rank` dimensions. A weight keeps its dtype if that is a floating one, or bool."""
+def _prepared(name, array, dtype, rank, keeps_weak):
+    """`array` with `rank` dimensions. A weight keeps its dtype if that is a floating one, or bool.
+
+    Converting a weak array makes its gradient weak. JAX does not convert it where the result is weak as well.
+    """
     if array is None:
         return None
-    if name != "weight" or array.weak_type or array.dtype.name not in (*NAMES, "bool"):
+    unchanged = keeps_weak and array.dtype == dtype
+    converted = name != "weight" or array.weak_type or array.dtype.name not in (*NAMES, "bool")
+    if converted and not unchanged:
         array = jnp.asarray(array, dtype)
     return array.reshape((1,) * (rank - array.ndim) + array.shape)
 

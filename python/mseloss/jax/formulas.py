@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mseloss.jax.ffi import vary
+
 
 class Spec(NamedTuple):
     """What is known about a loss before its arrays: hashable, so that JAX can treat it as static."""
@@ -23,6 +25,7 @@ class Spec(NamedTuple):
     )
     weak: bool = False  # whether JAX considers the result's dtype weak
     mesh_axes: tuple = ()  # the mesh axes over which the arrays are sharded inside shard_map
+    parts: int = 1  # the number of devices along them, also where the axes are no longer bound
 
     @property
     def kept(self):
@@ -63,6 +66,15 @@ def add_slices(values, spec):
     return jnp.sum(values, tuple(batch + i for i in axes), keepdims=spec.axis is not None)
 
 
+def add_devices(part, spec):
+    """The sum over the devices, each of which counts even where the arrays are replicated."""
+    if not spec.mesh_axes:
+        return part
+    manual = getattr(jax.sharding.get_abstract_mesh(), "manual_axes", ())  # not those of jax.vmap
+    axes = frozenset(spec.mesh_axes).intersection(manual)
+    return jax.lax.psum(vary(part, axes), spec.mesh_axes)
+
+
 def divisor(weight, shape, like, spec):
     """The sum of the weights of each slice, each as often as it is used, in the compute dtype of `like`."""
     dtype = jnp.promote_types(like.dtype, jnp.float32)
@@ -72,8 +84,18 @@ def divisor(weight, shape, like, spec):
 def count(shape, spec):
     """The number of elements of a slice, on all devices."""
     own = shape[len(shape) - spec.rank :]
-    parts = jax.lax.axis_size(spec.mesh_axes) if spec.mesh_axes else 1
-    return parts * math.prod(n for i, n in enumerate(own) if spec.axis is None or i in spec.axis)
+    return spec.parts * math.prod(
+        n for i, n in enumerate(own) if spec.axis is None or i in spec.axis
+    )
+
+
+def replicated(array):
+    """`array` with the sharding of the handlers' results, part of the type on a mesh with explicit axes."""
+    sharding = jax.typeof(array).sharding
+    if all(axis is None for axis in sharding.spec):
+        return array
+    spec = jax.sharding.PartitionSpec(*(None,) * array.ndim)
+    return jax.sharding.reshard(array, sharding.update(spec=spec))
 
 
 def is_mask(weight):
@@ -100,7 +122,7 @@ def squares(x, y, weight):
 def mean(x, y, weight, total, spec):
     """The mean with weights whose sum is `total`, not rounded to a half type."""
     sums = add_slices(squares(x, y, weight), spec)
-    return (jax.lax.psum(sums, spec.mesh_axes) if spec.mesh_axes else sums) / total
+    return add_devices(sums, spec) / total
 
 
 def tangent(x, y, w, tx, ty, tw, mean, total, spec):
@@ -120,7 +142,7 @@ def tangent(x, y, w, tx, ty, tw, mean, total, spec):
     if tw is not None:
         terms = terms + d * d * wide(tw)
     if spec.reduction == "none":
-        return terms.astype(x.dtype)
+        return replicated(terms.astype(x.dtype))
     value = add_slices(terms, spec)
     if spec.reduction == "mean":
         if w is None:
@@ -129,7 +151,7 @@ def tangent(x, y, w, tx, ty, tw, mean, total, spec):
             if tw is not None:
                 value = value - mean * add_slices(jnp.broadcast_to(wide(tw), terms.shape), spec)
             value = value / (divisor(w, shape_of(x, y, w), x, spec) if total is None else total)
-    return value.astype(x.dtype)
+    return replicated(value.astype(x.dtype))
 
 
 def gradient(cotangent, x, y, w, scale, spec):
@@ -145,7 +167,7 @@ def gradient(cotangent, x, y, w, scale, spec):
     g = wide(cotangent)
     g = g if spec.reduction == "none" else expand(g, d.ndim)
     factor = g if w is None or is_mask(w) else wide(w) * g
-    return _select(w, (d * scale) * factor).astype(x.dtype)
+    return replicated(_select(w, (d * scale) * factor).astype(x.dtype))
 
 
 def weight_gradient(cotangent, x, y, w, mean, total, spec):

@@ -82,7 +82,7 @@ def _gradient(stored, cotangent, x, y, w, scale, spec):
         "reduction": REDUCTIONS[spec.reduction],
         "rank": spec.rank,
         "kept": spec.kept,
-        "parts": jax.lax.axis_size(spec.mesh_axes) if spec.mesh_axes else 1,
+        "parts": spec.parts,
     }
     shape = gradient_shape(cotangent, x, y, w, spec)
     if stored is not None and stored.shape != shape:

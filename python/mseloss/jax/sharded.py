@@ -66,11 +66,11 @@ def _sharded_loss_jvp(spec, arrays, tangents):
         scale = _scale(jnp.broadcast_to(w, shape), like, spec)
         total = _total(jnp.broadcast_to(w, shape), like, spec)
     part = tangent_of(spec, value, None, arrays, tangents, scale, total)
-    return value, jax.lax.psum(part, spec.mesh_axes)
+    return value, formulas.add_devices(part, spec)
 
 
 def _total(w, like, spec):
-    return jax.lax.psum(formulas.divisor(w, w.shape, like, spec), spec.mesh_axes)
+    return formulas.add_devices(formulas.divisor(w, w.shape, like, spec), spec)
 
 
 def _mean_scale(w, like, spec):
