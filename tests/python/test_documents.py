@@ -26,6 +26,7 @@ def test_the_page_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     x, y, g = normal(1, (64, 64)), normal(2, (64, 64)), normal(3, 64)
     names = {"np": np, "mseloss": mseloss, "x": x, "y": y, "g": g, "batches": [(x, y), (y, x)]}
+    names |= {"w": x * x, "mask": x > 0}
     names["result"] = mseloss.grad(g, x, y)
     before = mseloss.memory.limit()
     target = mseloss.info()["target"]
