@@ -200,8 +200,9 @@ def test_shard_map_outside_jit_and_explicit_meshes():
 @pytest.mark.parametrize(
     ("group", "checks"),
     [
-        ("inside_shard_map", 0),
-        ("inside_other_maps", 24),
+        ("with_vma", 48),
+        ("without_vma", 48),
+        ("other_maps", 24),
         ("sharded_and_unsharded", 108),
         ("explicit_axes", 32),
     ],
