@@ -1,6 +1,6 @@
 // The targets that Highway generates; include this before Highway. SSSE3 is not faster than SSE4 here. SVE
-// vectors cannot be array elements, so processors with SVE run the NEON code. MSELOSS_DISABLED_TARGETS (a CMake
-// option) adds to the list, for builds that must compile quickly.
+// vectors cannot be array elements, so processors with SVE run the NEON code. MSELOSS_DISABLED_TARGETS (a
+// CMake option) adds to the list, for builds that must compile quickly.
 #pragma once
 
 #ifndef MSELOSS_DISABLED_TARGETS
