@@ -82,10 +82,16 @@ void convert(const void* from, void* to, size_t n) {
       hn::StoreU(hn::PromoteTo(db, From::load(da, source)), db, sink);
     } else if constexpr (std::is_same_v<typename To::Memory, float>) {
       // Not DemoteTo(): Highway 1.0.3 clamps to the largest finite value on its scalar target.
-      for (size_t k = 0; k < lanes; ++k) sink[k] = static_cast<float>(source[k]);
+      HWY_ALIGN float narrow[hn::MaxLanes(d)];
+      HWY_ALIGN double wide[hn::MaxLanes(d)];
+      hn::Store(hn::LoadU(d, source), d, wide);
+      for (size_t k = 0; k < lanes; ++k) narrow[k] = static_cast<float>(wide[k]);
+      std::memcpy(sink, narrow, lanes * sizeof(narrow[0]));
     } else {
       HWY_ALIGN float odd[hn::MaxLanes(d)];
-      for (size_t k = 0; k < lanes; ++k) odd[k] = round_to_odd(source[k]);
+      HWY_ALIGN double wide[hn::MaxLanes(d)];
+      hn::Store(hn::LoadU(d, source), d, wide);
+      for (size_t k = 0; k < lanes; ++k) odd[k] = round_to_odd(wide[k]);
       To::store(db, hn::LoadU(db, odd), sink);
     }
   };

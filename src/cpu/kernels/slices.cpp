@@ -9,6 +9,7 @@
 #include <hwy/highway.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "cpu/kernels/lanes-inl.h"
@@ -49,7 +50,12 @@ HWY_INLINE hn::Vec<D> load_columns(D d, const RowBlock& block, int operand, size
       static_cast<const Memory*>(block.at[operand]) + static_cast<ptrdiff_t>(r) * block.pitch[operand];
   if (HWY_LIKELY(block.strided[operand] && count == hn::Lanes(d))) return S::load(d, row + j);
   HWY_ALIGN Memory elements[kMaxVector<S>] = {};
-  for (size_t i = 0; i < count; ++i) elements[i] = row[block.strided[operand] ? j + i : 0];
+  // Copied by bytes, because no alignment is assumed.
+  if (block.strided[operand]) {
+    std::memcpy(elements, row + j, count * sizeof(Memory));
+  } else {
+    for (size_t i = 0; i < count; ++i) std::memcpy(elements + i, row, sizeof(Memory));
+  }
   return S::load(d, elements);
 }
 

@@ -219,7 +219,7 @@ size_t scratch_bytes(const Plan& plan, const Tiling& tiling) {
     bytes += packed_bytes(plan, tiling, plan.dtype);
     if (plan.dtypes[o] != plan.dtype) bytes += packed_bytes(plan, tiling, plan.dtypes[o]);
   }
-  return bytes;
+  return (bytes + 63) / 64 * 64;
 }
 
 void run_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first, int64_t last,
