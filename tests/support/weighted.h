@@ -128,7 +128,8 @@ inline double round_quotient(const Integer& a, const Integer& b, const oracle::F
   }
   const Integer twice = rest.shifted(1);
   if (!(twice <= unit) || (unit <= twice && (kept & 1))) ++kept;
-  if (static_cast<int>(std::bit_width(kept)) + last > format.max_exponent + 1) return std::numeric_limits<double>::infinity();
+  if (static_cast<int>(std::bit_width(kept)) + last > format.max_exponent + 1)
+    return std::numeric_limits<double>::infinity();
   return std::ldexp(static_cast<double>(kept), last);
 }
 
