@@ -99,9 +99,10 @@ def test_derivatives_to_third_order(how, options, kind):
     check_grads(jax.jit(loss), operands, order=3, modes=("rev",), rtol=1e-3)
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("kind", WEIGHTS)
-def test_compositions_of_forward_and_reverse_mode(reduction, kind):
+@pytest.mark.parametrize(
+    ("kind", "reduction"), [("full", "mean"), ("sample", "sum"), ("mask", "mean")]
+)
+def test_compositions_of_forward_and_reverse_mode(kind, reduction):
     x, y, w = normal(1, SHAPE, np.float64), normal(2, SHAPE, np.float64), weight_of(kind)
     operands = (x, y, w) if kind not in ("mask", "none") else (x, y)
 
@@ -113,12 +114,11 @@ def test_compositions_of_forward_and_reverse_mode(reduction, kind):
 
     every = tuple(range(len(operands)))
     for outer, inner in itertools.product((jax.jacfwd, jax.jacrev), repeat=2):
-        for wrap in (lambda f: f, jax.jit):
-            actual, expected = (
-                wrap(outer(inner(of(f), every), every))(*operands) for f in (face.mse_loss, formula)
-            )
-            for ours, theirs in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
-                np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+        actual, expected = (
+            jax.jit(outer(inner(of(f), every), every))(*operands) for f in (face.mse_loss, formula)
+        )
+        for ours, theirs in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
     value, linear = jax.linearize(of(face.mse_loss), *operands)
     assert value == of(face.mse_loss)(*operands)
     tangents = tuple(np.ones_like(a) for a in operands)

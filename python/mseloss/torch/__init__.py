@@ -138,10 +138,12 @@ def _sliced_loss(
         return handle_torch_function(
             mse_loss, tensors, input, target, *arguments, dim=dim, keepdim=keepdim
         )
-    whole = dim is None and not keepdim
-    # PyTorch's own weights. If input is broadcast, it divides by the sum of the weights as they are.
-    pytorch_accepts = whole and weight is not None and weight.size() == input.size()
-    if pytorch_accepts and (not known or (weight.dtype != torch.bool and _expands(input, target))):
+    if (
+        dim is None
+        and not keepdim
+        and weight is not None
+        and _is_pytorchs(input, target, weight, known)
+    ):
         return F.mse_loss(input, target, *arguments)
     reduction = _checked_reduction(input, target, *arguments)
     if reduction not in ("none", "mean", "sum"):
@@ -151,5 +153,14 @@ def _sliced_loss(
     return _slices_loss(input, target, weight, reduction, dim, keepdim)
 
 
-def _expands(input, target):
-    return torch.broadcast_shapes(input.shape, target.shape) != input.shape
+def _is_pytorchs(input, target, weight, known):
+    """Whether a weighted loss over all dimensions is left to PyTorch's own operators."""
+    if not known or not isinstance(weight, Tensor):
+        return True
+    if weight.dtype == torch.bool:  # a mask, which PyTorch does not have
+        return False
+    if _implementation(input, target) is None or _implementation(input, weight) is None:
+        return True
+    # If input is broadcast, PyTorch divides by the sum of the weights as they are.
+    same_size = weight.size() == input.size()
+    return same_size and torch.broadcast_shapes(input.shape, target.shape) != input.shape
