@@ -159,7 +159,9 @@ def _is_pytorchs(input, target, weight, known):
         return True
     if weight.dtype == torch.bool:  # a mask, which PyTorch does not have
         return False
-    if _implementation(input, target) is None or _implementation(input, weight) is None:
+    if _implementation(input, target) is None:
+        return True
+    if weight.is_floating_point() and _implementation(input, weight) is None:
         return True
     # If input is broadcast, PyTorch divides by the sum of the weights as they are.
     same_size = weight.size() == input.size()
