@@ -34,6 +34,7 @@ struct Values {
   template <class T>
   T at(uint64_t i) const {
     T value;
+    // NOLINTNEXTLINE(bugprone-sizeof-expression): T may be a pointer
     std::memcpy(&value, bytes.get() + i * sizeof(T), sizeof(T));
     return value;
   }
@@ -149,6 +150,8 @@ MSELOSS_SEQUENCE(FloatArray, float)
 MSELOSS_SEQUENCE(BoolArray, bool)
 MSELOSS_SEQUENCE(Fp16Array, aclFloat16)
 MSELOSS_SEQUENCE(Bf16Array, uint16_t)
+// NOLINTBEGIN(bugprone-sizeof-expression): elements that are pointers
 MSELOSS_SEQUENCE(TensorList, const aclTensor*)
 MSELOSS_SEQUENCE(ScalarList, const aclScalar*)
+// NOLINTEND(bugprone-sizeof-expression)
 #undef MSELOSS_SEQUENCE

@@ -12,6 +12,7 @@ int thread_count(const Plan& plan, const Options& options) {
   if (plan.numel < kBytesPerThread / 64) return 1;
   int64_t bytes = 0;
   for_each_operand(plan, [&](int o) { bytes += size_of(plan.dtypes[o]); });
+  bytes = std::max<int64_t>(bytes, 1);
   const int64_t most = options.threads > 0 ? options.threads : max_threads();
   if (plan.numel > INT64_MAX / bytes) return static_cast<int>(most);
   return static_cast<int>(std::clamp<int64_t>(plan.numel * bytes / kBytesPerThread, 1, most));

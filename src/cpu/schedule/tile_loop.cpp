@@ -317,6 +317,7 @@ int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, in
     finish();
     int d = plan.rank - 1;
     for (; d >= 0; --d) {
+      // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): d < kMaxRank
       if (strides[d] == 0) continue;
       const int64_t steps = ++index[d] < extent[d] ? 1 : 1 - extent[d];
       loss += steps * plan.stride[kLossOut][d] * size;
