@@ -80,7 +80,8 @@ void add_short_rows(const RowBlock& block) {
   const auto rest =
       hn::FirstN(d, lanes - (block.n - end));  // the lanes of the last vector that were added before
   // Additions of one term: one per vector, and those of the lanes.
-  const auto relative = hn::Set(Wide(), kUnit * static_cast<double>(block.n / lanes + 1 + lanes) * kSlack);
+  const size_t additions = block.n / lanes + 1 + lanes;
+  const auto relative = hn::Set(Wide(), kUnit * static_cast<double>(additions) * kSlack);
   auto* planes = static_cast<double*>(block.at[kLossOut]);
   const auto* x = static_cast<const Memory*>(block.at[kInput]);
   const auto* y = static_cast<const Memory*>(block.at[kTarget]);

@@ -228,7 +228,8 @@ class WeightedSquares<double> {
 
   HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) const {
     const size_t lanes = hn::Lanes(Wide());
-    const auto roundings = static_cast<double>(rows * (n / lanes + 2) + lanes + 4);
+    const size_t in_row = n / lanes + 2;
+    const auto roundings = static_cast<double>(rows * in_row + lanes + 4);
     const double relative = 8 * roundings * roundings * kUnit * kUnit * kSlack;
     sum_lanes(high_, low_, &row->squares);
     sum_lanes(weight_high_, weight_low_, &row->weights);
