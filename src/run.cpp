@@ -1,10 +1,11 @@
 // Runs a checked plan: selects the backend and the sweeps.
 #include <algorithm>
+#include <utility>
 
 #include "backend.h"
 #include "numerics/formats.h"
 #include "numerics/sum_access.h"
-#include "plan/plan.h"
+#include "plan/arguments.h"
 
 namespace mseloss {
 namespace {
@@ -29,6 +30,12 @@ Plan grad_plan(const Plan& fused) {
   plan.op = Op::kGrad;
   plan.operands &= ~(1 << kLossOut);
   return plan;
+}
+
+// Whether the gradient overwrites an operand that a sum reads.
+bool is_in_place(const Buffers& buffers) {
+  const void* out = buffers[kOut];
+  return out == buffers[kInput] || out == buffers[kTarget] || out == buffers[kWeight];
 }
 
 // Runs a sweep that sums; calls finish(sum) and, if that returns false because the fast sum leaves the
@@ -65,29 +72,18 @@ Status set_scale(Plan* plan, const Buffers& buffers, const Options& options) {
   weights.op = Op::kLoss;
   weights.reduction = Reduction::kSum;
   weights.operands = 1 << kInput | 1 << kTarget | 1 << kWeight;
-  weights.rank = 0;
-  weights.numel = 1;
   int64_t copies = 1;
   for (int d = 0; d < plan->rank; ++d) {
-    if (plan->stride[kWeight][d] == 0) {
-      copies *= plan->extent[d];
-      continue;
-    }
-    weights.numel *= plan->extent[d];
-    const int last = weights.rank - 1;
-    if (last >= 0 && weights.stride[kWeight][last] == plan->stride[kWeight][d] * plan->extent[d]) {
-      weights.extent[last] *= plan->extent[d];
-      weights.stride[kWeight][last] = plan->stride[kWeight][d];
-      continue;
-    }
-    weights.extent[weights.rank] = plan->extent[d];
-    weights.stride[kWeight][weights.rank++] = plan->stride[kWeight][d];
+    if (plan->stride[kWeight][d] == 0) copies *= std::exchange(weights.extent[d], 1);
   }
-  for (const int o : {kInput, kTarget}) {
+  weights.numel = plan->numel / copies;
+  for (int o = 0; o < kOperands; ++o) {
+    if (o == kWeight) continue;
     weights.dtypes[o] = plan->dtype;
     weights.offset[o] = 0;
     std::fill_n(weights.stride[o], kMaxRank, 0);
   }
+  coalesce(&weights);
   if (is_masked(*plan) && weights.rank == 1 && weights.stride[kWeight][0] == 1) {
     weights.operands = 1 << kWeight;
     weights.dtype = DType::kBool;
@@ -133,9 +129,7 @@ Status run_whole(const Plan& plan, const Buffers& buffers, const Options& option
   const Sweep sum = options.exact ? Sweep::kExactSum : Sweep::kFastSum;
   if (plan.op == Op::kLoss) return run_loss(plan, buffers, sum, options);
   // An exact sweep needs unmodified inputs, so the loss is computed before a gradient that overwrites one.
-  const bool in_place = buffers[kOut] == buffers[kInput] || buffers[kOut] == buffers[kTarget] ||
-                        buffers[kOut] == buffers[kWeight];
-  if (!in_place && !options.exact) return run_loss(plan, buffers, Sweep::kGradAndSum, options);
+  if (!is_in_place(buffers) && !options.exact) return run_loss(plan, buffers, Sweep::kGradAndSum, options);
   if (Status status = run_loss(plan, buffers, sum, options); !status.ok()) return status;
   return backend.run(plan, buffers, Sweep::kGrad, options, {});
 }
@@ -167,28 +161,6 @@ Plan slice_plan(const Plan& plan) {
   return slice;
 }
 
-// Calls f(offsets) for each slice, with the distance of each operand's first element from its first element
-// in the plan, in elements.
-template <class F>
-Status for_each_slice(const Plan& plan, F f) {
-  int64_t index[kMaxRank] = {}, offset[kOperands];
-  std::copy_n(plan.offset, kOperands, offset);
-  for (;;) {
-    if (Status status = f(offset); !status.ok()) return status;
-    int d = plan.rank - 1;
-    for (; d >= 0; --d) {
-      if (is_reduced(plan, d)) continue;
-      const bool more = ++index[d] < plan.extent[d];
-      for (int o = 0; o < kOperands; ++o) {
-        offset[o] += plan.stride[o][d] * (more ? 1 : 1 - plan.extent[d]);
-      }
-      if (more) break;
-      index[d] = 0;
-    }
-    if (d < 0) return {};
-  }
-}
-
 // Runs the slices for which wanted(buffers of the slice) is true one after the other.
 template <class F>
 Status run_each_slice(const Plan& plan, const Buffers& buffers, const Options& options, F wanted) {
@@ -206,9 +178,7 @@ Status run_each_slice(const Plan& plan, const Buffers& buffers, const Options& o
 // All slices in one sweep; then those that the fast sums leave undecided.
 Status run_slice_sums(const Plan& plan, const Buffers& buffers, const Options& options) {
   const Backend& backend = backend_for(plan, buffers);
-  const bool in_place = buffers[kOut] == buffers[kInput] || buffers[kOut] == buffers[kTarget] ||
-                        buffers[kOut] == buffers[kWeight];
-  const bool grad = plan.op == Op::kLossAndGrad, fused = grad && !in_place;
+  const bool grad = plan.op == Op::kLossAndGrad, fused = grad && !is_in_place(buffers);
   SumState pending;
   const Sweep sweep = fused ? Sweep::kGradAndSliceSums : Sweep::kSliceSums;
   if (Status status = backend.run(plan, buffers, sweep, options, {&pending, nullptr}); !status.ok())

@@ -195,12 +195,7 @@ aclError aclrtProcessReport(int32_t timeout) {
   }
   ++subscriber->processing;
   const auto ready = [&] { return subscriber->head != nullptr || subscriber->streams == 0; };
-  bool in_time = true;
-  if (timeout < 0) {
-    event_monitor().changed.wait(lock, ready);
-  } else {
-    in_time = event_monitor().changed.wait_for(lock, std::chrono::milliseconds(timeout), ready);
-  }
+  const bool in_time = wait_for(event_monitor().changed, lock, timeout, ready);
   while (subscriber->head != nullptr) {
     Callback* callback = pop(*subscriber);
     callback->state = Callback::State::kRunning;

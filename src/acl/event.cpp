@@ -75,9 +75,7 @@ aclError synchronize(const char* function, aclrtEvent handle, int32_t timeout) n
   const auto passed = [&event = *event, number = event->record_to_await()] {
     return event.completed_record(number);
   };
-  if (timeout < 0) {
-    event_monitor().changed.wait(lock, passed);
-  } else if (!event_monitor().changed.wait_for(lock, std::chrono::milliseconds(timeout), passed)) {
+  if (!wait_for(event_monitor().changed, lock, timeout, passed)) {
     return fail(ACL_ERROR_RT_EVENT_SYNC_TIMEOUT, "%s: expected the event within %d ms, got none", function,
                 timeout);
   }

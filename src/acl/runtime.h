@@ -83,6 +83,14 @@ struct EventMonitor {
   std::condition_variable changed;
 };
 EventMonitor& event_monitor() noexcept;
+// Waits until done() is true. `timeout` in milliseconds, -1 waits without limit; false on timeout.
+template <class Done>
+bool wait_for(std::condition_variable& changed, std::unique_lock<std::mutex>& lock, int32_t timeout,
+              Done done) {
+  if (timeout >= 0) return changed.wait_for(lock, std::chrono::milliseconds(timeout), done);
+  changed.wait(lock, done);
+  return true;
+}
 
 // Records are numbered in the order of the aclrtRecordEvent calls. A wait applies to the latest record at the
 // time of the call, or to the next one if the event is not armed (never recorded, or reset since).

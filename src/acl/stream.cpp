@@ -158,11 +158,7 @@ void drain(Context& context) noexcept {
 bool wait_idle(Stream& stream, int32_t timeout, aclError* failure) noexcept {
   std::unique_lock lock(stream.mutex);
   const auto idle = [&] { return stream.head == nullptr; };
-  if (timeout < 0) {
-    stream.changed.wait(lock, idle);
-  } else if (!stream.changed.wait_for(lock, std::chrono::milliseconds(timeout), idle)) {
-    return false;
-  }
+  if (!wait_for(stream.changed, lock, timeout, idle)) return false;
   *failure = std::exchange(stream.failure, ACL_SUCCESS);
   return true;
 }

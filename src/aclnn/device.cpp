@@ -26,6 +26,7 @@ Status run_sum(const Plan& plan, const Buffers& buffers) {
 
 // The same for the sums of slices, by way of a contiguous array.
 Status run_slice_sums(const Plan& plan, const Buffers& buffers) {
+  if (plan.slices == 0) return {};
   const int from_size = size_of(plan.dtype), to_size = size_of(plan.loss_dtype);
   const size_t bytes = static_cast<size_t>(plan.slices) * from_size;
   const std::unique_ptr<char[]> sums(new (std::nothrow) char[bytes]);
@@ -35,27 +36,23 @@ Status run_slice_sums(const Plan& plan, const Buffers& buffers) {
   Plan stored = plan;
   stored.loss_dtype = stored.dtypes[kLossOut] = plan.dtype;
   stored.offset[kLossOut] = 0;
-  int64_t count = 1;
+  int64_t dense = 1;
   for (int d = plan.rank; d-- > 0;) {
     if (is_reduced(plan, d)) continue;
-    stored.stride[kLossOut][d] = count;
-    count *= plan.extent[d];
+    stored.stride[kLossOut][d] = dense;
+    dense *= plan.extent[d];
   }
   Buffers temporary = buffers;
   temporary.data[kLossOut] = sums.get();
   if (Status status = run(stored, temporary, Options{}); !status.ok()) return status;
   const FloatEnvironment environment;
-  for (int64_t slice = 0; slice < count; ++slice) {
-    int64_t rest = slice, to = plan.offset[kLossOut];
-    for (int d = plan.rank; d-- > 0;) {
-      if (is_reduced(plan, d)) continue;
-      to += rest % plan.extent[d] * plan.stride[kLossOut][d];
-      rest /= plan.extent[d];
-    }
-    store_rounded(load(plan.dtype, sums.get() + slice * from_size), plan.loss_dtype,
-                  static_cast<char*>(buffers[kLossOut]) + to * to_size);
-  }
-  return {};
+  const char* sum = sums.get();
+  return for_each_slice(plan, [&](const int64_t* offset) {
+    store_rounded(load(plan.dtype, sum), plan.loss_dtype,
+                  static_cast<char*>(buffers[kLossOut]) + offset[kLossOut] * to_size);
+    sum += from_size;
+    return Status();
+  });
 }
 
 const Device kCpu{"cpu", run_on_cpu};

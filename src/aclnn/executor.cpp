@@ -32,7 +32,7 @@ Buffers buffers_of(const Executor& executor) noexcept {
     char* storage = static_cast<char*>(executor.tensors[i]->data.load(std::memory_order_acquire));
     if (storage != nullptr) buffers.data[executor.info.positions[i]] = storage + executor.offset[i];
   }
-  buffers.data[kLossOut] = buffers.data[kOut];  // where a plan has the loss of slices
+  buffers.data[kLossOut] = buffers.data[kOut];  // a sliced plan writes its loss to kLossOut
   return buffers;
 }
 

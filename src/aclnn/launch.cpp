@@ -1,4 +1,6 @@
 // The second phase: consume the executor, check the addresses, submit the call to the stream.
+#include <cstdlib>
+
 #include "acl/runtime.h"
 #include "aclnn/executor.h"
 #include "opdev/op_errno.h"

@@ -79,6 +79,7 @@ aclnnStatus check_reduction(const OperatorInfo& info, int64_t reduction) noexcep
 // dimension.
 Status make_loss_out_plan(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
                           const mseloss::Tensor& out, Plan* plan, const Names& names) {
+  // Checks the inputs; with at most one dimension this is already the plan.
   const mseloss::Tensor scalar(nullptr, out.dtype);
   if (Status status = make_loss_plan(input, target, reduction, scalar, plan, names); !status.ok())
     return status;
@@ -97,6 +98,7 @@ Status make_loss_out_plan(const ConstTensor& input, const ConstTensor& target, R
         "%s: expected the broadcast shape %s without its first dimension for reduction mean or sum, got %s",
         names.out, ShapeText(shape.extent, shape.rank).text, ShapeText(const_out).text);
   }
+  // `out` with a dimension 0 of extent 1, over which the core sums.
   int64_t extents[kMaxRank] = {1}, strides[kMaxRank] = {0};
   std::ranges::copy(out.shape, extents + 1);
   std::ranges::copy(out.strides, strides + 1);
@@ -105,8 +107,8 @@ Status make_loss_out_plan(const ConstTensor& input, const ConstTensor& target, R
   return make_loss_plan(input, target, reduction, slices, plan, names);
 }
 
-aclnnStatus make_call(const Operands& operands, const DType* dtypes, Reduction reduction,
-                      Call* call) noexcept {
+aclnnStatus make_plan(const Operands& operands, const DType* dtypes, Reduction reduction,
+                      Plan* plan) noexcept {
   const OperatorInfo& info = operands.info;
   const auto input = [&](int i) {
     return ConstTensor(nullptr, dtypes[i], operands[i].shape(), operands[i].strides());
@@ -114,14 +116,13 @@ aclnnStatus make_call(const Operands& operands, const DType* dtypes, Reduction r
   const int o = info.operands - 1;
   const mseloss::Tensor out(nullptr, dtypes[o], operands[o].shape(), operands[o].strides());
   if (info.op == Op::kGrad) {
-    return translate(info,
-                     make_grad_plan(input(0), input(1), input(2), reduction, out, &call->plan, info.core));
+    return translate(info, make_grad_plan(input(0), input(1), input(2), reduction, out, plan, info.core));
   }
   if (info.reduces_first_dimension && reduction != Reduction::kNone) {
-    return translate(info, make_loss_out_plan(input(0), input(1), reduction, out, &call->plan, info.core));
+    return translate(info, make_loss_out_plan(input(0), input(1), reduction, out, plan, info.core));
   }
-  return translate(info, make_loss_plan(input(0), input(1), reduction, out, &call->plan, info.core,
-                                        LossRounding::kInputsFirst));
+  return translate(
+      info, make_loss_plan(input(0), input(1), reduction, out, plan, info.core, LossRounding::kInputsFirst));
 }
 
 // False for a private format, whose blocks strides cannot describe. If the storage has the view's shape, the
@@ -177,7 +178,7 @@ aclnnStatus check_known_addresses(Executor& executor) noexcept {
 
 aclnnStatus fill_executor(Operands& operands, const DType* dtypes, Reduction reduction,
                           Executor* executor) noexcept {
-  if (const aclnnStatus code = make_call(operands, dtypes, reduction, &executor->call)) return code;
+  if (const aclnnStatus code = make_plan(operands, dtypes, reduction, &executor->call.plan)) return code;
   if (const aclnnStatus code = check_storage(operands)) return code;
   record_operands(operands, dtypes, executor);
   return check_known_addresses(*executor);

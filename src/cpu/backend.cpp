@@ -11,6 +11,7 @@
 
 #include "cpu/host_pool.h"
 #include "cpu/schedule/policy.h"
+#include "cpu/schedule/slice_sums.h"
 #include "cpu/schedule/tile_loop.h"
 #include "cpu/thread_pool.h"
 #include "numerics/float_environment.h"

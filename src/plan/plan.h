@@ -1,6 +1,7 @@
 // The plan: everything about a call that can be decided without reading an element.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 
@@ -60,7 +61,31 @@ inline void for_each_operand(const Plan& plan, F f) {
 // Whether a dimension of a sliced plan is summed.
 inline bool is_reduced(const Plan& plan, int dimension) { return plan.stride[kLossOut][dimension] == 0; }
 
+// Calls f(offsets) for each slice, with the distance of each operand's first element from its first element
+// in the plan, in elements.
+template <class F>
+Status for_each_slice(const Plan& plan, F f) {
+  int64_t index[kMaxRank] = {}, offset[kOperands];
+  std::copy_n(plan.offset, kOperands, offset);
+  for (;;) {
+    if (Status status = f(offset); !status.ok()) return status;
+    int d = plan.rank - 1;
+    for (; d >= 0; --d) {
+      if (is_reduced(plan, d)) continue;
+      const bool more = ++index[d] < plan.extent[d];
+      for (int o = 0; o < kOperands; ++o) {
+        offset[o] += plan.stride[o][d] * (more ? 1 : 1 - plan.extent[d]);
+      }
+      if (more) break;
+      index[d] = 0;
+    }
+    if (d < 0) return {};
+  }
+}
+
+// The layout class of the plan's strides.
 Layout classify(const Plan& plan);
+
 // The dtype that holds every value of both.
 inline DType promote(DType a, DType b) {
   if (a == b) return a;

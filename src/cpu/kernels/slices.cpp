@@ -77,8 +77,8 @@ void add_short_rows(const RowBlock& block) {
   using Memory = typename S::Memory;
   const size_t lanes = hn::Lanes(d), group = hn::Lanes(Wide());
   const size_t end = block.n / lanes * lanes;
-  const auto rest =
-      hn::FirstN(d, lanes - (block.n - end));  // the lanes of the last vector that were added before
+  // The last vector overlaps the one before it; these lanes have been added already.
+  const auto added = hn::FirstN(d, lanes - (block.n - end));
   // Additions of one term: one per vector, and those of the lanes.
   const size_t additions = block.n / lanes + 1 + lanes;
   const auto relative = hn::Set(Wide(), kUnit * static_cast<double>(additions) * kSlack);
@@ -96,7 +96,7 @@ void add_short_rows(const RowBlock& block) {
       for (size_t i = 0; i < end; i += lanes) sum = add(hn::Sub(S::load(d, x + i), S::load(d, y + i)), sum);
       if (end != block.n) {
         const size_t i = block.n - lanes;
-        sum = add(hn::IfThenZeroElse(rest, hn::Sub(S::load(d, x + i), S::load(d, y + i))), sum);
+        sum = add(hn::IfThenZeroElse(added, hn::Sub(S::load(d, x + i), S::load(d, y + i))), sum);
       }
       sums[k] = hn::GetLane(hn::SumOfLanes(wide, sum));
       x += block.pitch[kInput];

@@ -71,6 +71,18 @@ class Squares<float> {
   WideV sum_[2 * kAccumulators];
 };
 
+// Adds up the lanes of a double-double sum of terms of float64.
+HWY_INLINE void sum_lanes(WideV high_lanes, WideV low_lanes, RowSum* row) {
+  HWY_ALIGN double high[hn::MaxLanes(Wide())], low[hn::MaxLanes(Wide())];
+  hn::Store(high_lanes, Wide(), high);
+  hn::Store(low_lanes, Wide(), low);
+  row->high = row->low = 0;
+  for (size_t i = 0; i < hn::Lanes(Wide()); ++i) {
+    row->low += mseloss::two_sum(row->high, high[i], &row->high) + low[i];
+  }
+  row->squares_fit = false;
+}
+
 // Squares of float64 are two doubles each, summed in double-double.
 template <>
 class Squares<double> {
@@ -94,21 +106,14 @@ class Squares<double> {
       const auto residual = two_sum(high_[0], high_[k + 1], &high_[0]);
       low_[0] = hn::Add(low_[0], hn::Add(low_[k + 1], residual));
     });
-    HWY_ALIGN double high[hn::MaxLanes(Wide())], low[hn::MaxLanes(Wide())];
-    hn::Store(high_[0], Wide(), high);
-    hn::Store(low_[0], Wide(), low);
+    sum_lanes(high_[0], low_[0], row);
     const size_t lanes = hn::Lanes(Wide());
-    double sum = 0, rest = 0;
-    for (size_t i = 0; i < lanes; ++i) rest += mseloss::two_sum(sum, high[i], &sum) + low[i];
-    row->high = sum;
-    row->low = rest;
     const size_t in_row = n / (kAccumulators * lanes) + kAccumulators - 1 + 2;
     const auto additions = static_cast<double>(rows * in_row + kAccumulators + lanes);
     // Rounding of the low parts, quadratic in the unit roundoff, and what squares lose to underflow.
     row->error =
-        (4 * additions * additions * kUnit * kUnit * sum + static_cast<double>(n * rows) * 0x1p-1072) *
+        (4 * additions * additions * kUnit * kUnit * row->high + static_cast<double>(n * rows) * 0x1p-1072) *
         kSlack;
-    row->squares_fit = false;
   }
   template <class F>
   HWY_INLINE void columns(size_t rows, const F& f) const {
@@ -250,17 +255,6 @@ class WeightedSquares<double> {
   // What `terms` products lose to underflow, for weights that add up to 1 or less: the error of the square is
   // multiplied by a weight.
   static HWY_INLINE double underflow(size_t terms) { return static_cast<double>(terms) * 0x1p-1070; }
-
-  static HWY_INLINE void sum_lanes(WideV high_lanes, WideV low_lanes, RowSum* row) {
-    HWY_ALIGN double high[hn::MaxLanes(Wide())], low[hn::MaxLanes(Wide())];
-    hn::Store(high_lanes, Wide(), high);
-    hn::Store(low_lanes, Wide(), low);
-    double sum = 0, rest = 0;
-    for (size_t i = 0; i < hn::Lanes(Wide()); ++i) rest += mseloss::two_sum(sum, high[i], &sum) + low[i];
-    row->high = sum;
-    row->low = rest;
-    row->squares_fit = false;
-  }
 
   WideV high_, low_, weight_high_, weight_low_, signs_;
 };

@@ -22,117 +22,90 @@ void SweepRunner::in_parts(const RowBlock& block, size_t length, F f) {
   }
 }
 
-namespace {
-
-constexpr size_t kL1Elements = 2048;  // stay in L1 between the two kernels that read them
-
-}  // namespace
-
-// The gradient and the sums read each part while it is in the caches.
-void SweepRunner::run_slices(const RowBlock& block) {
-  kernels_.slice_sums[dtype_][weighted_](block);
-  if (sweep_ == Sweep::kSliceSums) return;
+void SweepRunner::grad(const RowBlock& block, bool non_temporal) {
   if (weighted_) {
-    kernels_.weighted_grad[dtype_][non_temporal_](block);
+    kernels_.weighted_grad[dtype_][non_temporal](block);
+  } else if (non_temporal) {
+    kernels_.grad_non_temporal[dtype_](block);
   } else {
-    (non_temporal_ ? kernels_.grad_non_temporal[dtype_]
-                   : kernels_.grad[dtype_][width_of(block.n * size_)])(block);
+    kernels_.grad[dtype_][width_of(block.n * size_)](block);
   }
 }
 
-void SweepRunner::run(const RowBlock& block) {
-  switch (sweep_) {
-    case Sweep::kSliceSums:
-    case Sweep::kGradAndSliceSums:
-      run_slices(block);
-      return;
-    case Sweep::kCountMask:  // has a weight
-      return;
-    case Sweep::kGrad:
-      (non_temporal_ ? kernels_.grad_non_temporal[dtype_]
-                     : kernels_.grad[dtype_][width_of(block.n * size_)])(block);
-      return;
-    case Sweep::kLoss:
-      kernels_.loss[dtype_][width_of(block.n * size_)](block);
-      return;
-    case Sweep::kGradAndLoss:
-      in_parts(block, kL1Elements, [this](const RowBlock& part) {
-        const int width = width_of(part.n * size_);
-        kernels_.grad[dtype_][width](part);
-        RowBlock loss = part;
-        loss.at[kOut] = part.at[kLossOut];
-        loss.pitch[kOut] = part.pitch[kLossOut];
-        kernels_.loss[dtype_][width](loss);
-      });
-      return;
-    case Sweep::kFastSum:
-    case Sweep::kGradAndSum:
-      in_parts(block, kSumBlock, [this](const RowBlock& part) {
-        RowSum sum;
-        if (sweep_ == Sweep::kFastSum) {
-          kernels_.sum[dtype_](part, &sum);
-        } else {
-          kernels_.grad_and_sum[dtype_][non_temporal_](part, &sum);
-        }
-        SumAccess::add_fast(sum_.state, sum, part.n * part.rows);
-      });
-      return;
-    case Sweep::kExactSum: {
-      kernels_.exact_sum[dtype_](block, sum_.limbs, &sum_.state->squares.special);
-      sum_.state->count += block.n * block.rows;
-      return;
-    }
+void SweepRunner::loss(const RowBlock& block) {
+  if (weighted_) {
+    kernels_.weighted_loss[dtype_](block);
+  } else {
+    kernels_.loss[dtype_][width_of(block.n * size_)](block);
   }
 }
 
-void SweepRunner::run_weighted(const RowBlock& block) {
+// The fast sum of at most kSumBlock elements, with the gradient if the sweep has one.
+void SweepRunner::fast_sum(const RowBlock& block) {
+  const bool with_grad = sweep_ == Sweep::kGradAndSum;
+  const size_t terms = block.n * block.rows;
+  if (weighted_) {
+    WeightedRowSum sum;
+    (with_grad ? kernels_.weighted_grad_and_sum[dtype_][block.masked][non_temporal_]
+               : kernels_.weighted_sum[dtype_][block.masked])(block, &sum);
+    SumAccess::add_fast(sum_.state, sum, terms, block.masked);
+  } else {
+    RowSum sum;
+    (with_grad ? kernels_.grad_and_sum[dtype_][non_temporal_] : kernels_.sum[dtype_])(block, &sum);
+    SumAccess::add_fast(sum_.state, sum, terms);
+  }
+}
+
+void SweepRunner::exact_sum(const RowBlock& block) {
+  SumState& state = *sum_.state;
+  const size_t terms = block.n * block.rows;
+  if (!weighted_) {
+    kernels_.exact_sum[dtype_](block, sum_.limbs, &state.squares.special);
+    state.count += terms;
+    return;
+  }
+  ExactSums sums{sum_.limbs, block.masked, 0, 0, 0};
+  kernels_.weighted_exact_sum[dtype_](block, &sums);
+  state.squares.special += sums.special;
+  state.weights.special += sums.weight_special;
+  if (block.masked) {
+    state.count += sums.selected;
+  } else {
+    state.weighted += terms;
+  }
+}
+
+void SweepRunner::operator()(const RowBlock& block) {
+  constexpr size_t kL1Elements = 2048;  // stay in L1 between the two kernels that read them
   switch (sweep_) {
-    case Sweep::kSliceSums:
-    case Sweep::kGradAndSliceSums:
-      run_slices(block);
-      return;
     case Sweep::kGrad:
-      kernels_.weighted_grad[dtype_][non_temporal_](block);
-      return;
+      return grad(block, non_temporal_);
     case Sweep::kLoss:
-      kernels_.weighted_loss[dtype_](block);
-      return;
+      return loss(block);
     case Sweep::kGradAndLoss:
-      in_parts(block, kL1Elements, [this](const RowBlock& part) {
-        kernels_.weighted_grad[dtype_][0](part);
-        RowBlock loss = part;
-        loss.at[kOut] = part.at[kLossOut];
-        loss.pitch[kOut] = part.pitch[kLossOut];
-        kernels_.weighted_loss[dtype_](loss);
+      return in_parts(block, kL1Elements, [this](const RowBlock& part) {
+        grad(part, false);
+        RowBlock loss_part = part;
+        loss_part.at[kOut] = part.at[kLossOut];
+        loss_part.pitch[kOut] = part.pitch[kLossOut];
+        loss(loss_part);
       });
-      return;
     case Sweep::kFastSum:
     case Sweep::kGradAndSum:
-      in_parts(block, kSumBlock, [this](const RowBlock& part) {
-        WeightedRowSum sum;
-        if (sweep_ == Sweep::kFastSum) {
-          kernels_.weighted_sum[dtype_][part.masked](part, &sum);
-        } else {
-          kernels_.weighted_grad_and_sum[dtype_][part.masked][non_temporal_](part, &sum);
-        }
-        SumAccess::add_fast(sum_.state, sum, part.n * part.rows, part.masked);
-      });
-      return;
+      return in_parts(block, kSumBlock, [this](const RowBlock& part) { fast_sum(part); });
+    case Sweep::kExactSum:
+      return exact_sum(block);
     case Sweep::kCountMask: {
       const uint64_t count = kernels_.count_true(block.at[kWeight], block.n);
       sum_.state->count += count;
       sum_.state->fast_terms += count;
       return;
     }
-    case Sweep::kExactSum: {
-      ExactSums sums{sum_.limbs, block.masked, 0, 0, 0};
-      kernels_.weighted_exact_sum[dtype_](block, &sums);
-      sum_.state->squares.special += sums.special;
-      sum_.state->weights.special += sums.weight_special;
-      (block.masked ? sum_.state->count : sum_.state->weighted) +=
-          block.masked ? sums.selected : block.n * block.rows;
+    case Sweep::kSliceSums:
+    case Sweep::kGradAndSliceSums:  // both read the block while it is in the caches
+      kernels_.slice_sums[dtype_][weighted_](block);
+      if (sweep_ == Sweep::kGradAndSliceSums) grad(block, non_temporal_);
       return;
-    }
   }
 }
 

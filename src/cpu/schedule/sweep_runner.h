@@ -18,12 +18,13 @@ class SweepRunner {
         weighted_(has(plan, kWeight)),
         sum_(sum) {}
 
-  void operator()(const RowBlock& block) { weighted_ ? run_weighted(block) : run(block); }
+  void operator()(const RowBlock& block);
 
  private:
-  void run(const RowBlock& block);
-  void run_weighted(const RowBlock& block);
-  void run_slices(const RowBlock& block);
+  void grad(const RowBlock& block, bool non_temporal);
+  void loss(const RowBlock& block);
+  void fast_sum(const RowBlock& block);
+  void exact_sum(const RowBlock& block);
   // Calls f(part) for parts of at most `length` elements: several rows, or a part of one.
   template <class F>
   void in_parts(const RowBlock& block, size_t length, F f);

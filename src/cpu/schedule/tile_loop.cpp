@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "cpu/pack/tile_packer.h"
-#include "numerics/formats.h"
+#include "cpu/schedule/slice_sums.h"
 
 namespace mseloss::cpu {
 namespace {
@@ -16,32 +16,6 @@ size_t packed_bytes(const Plan& plan, const Tiling& tiling, DType dtype) {
   const int64_t elements = tiling.tile_numel / row * (row + tiling.row_padding);
   return (static_cast<size_t>(elements) * size_of(dtype) + 63) / 64 * 64 + kPackedTileSlack;
 }
-
-// The first element and the extents of a tile.
-void locate_tile(const Plan& plan, const Tiling& tiling, int64_t index, int64_t* first, int64_t* extent) {
-  for (int i = plan.rank; i-- > 0;) {
-    const int d = tiling.order[i];
-    first[d] = index % tiling.tile_counts[d] * tiling.tile_extent[d];
-    index /= tiling.tile_counts[d];
-    extent[d] = std::min(tiling.tile_extent[d], plan.extent[d] - first[d]);
-  }
-}
-
-// The strides of a tile's slices in their accumulators, 0 in the reduced dimensions. Returns the distance of
-// the accumulators' planes.
-int64_t slice_strides(const Plan& plan, const Tiling& tiling, const int64_t* extent, int64_t* strides) {
-  int64_t stride = 1, plane = 1;
-  for (int d = plan.rank; d-- > 0;) {
-    const bool reduced = is_reduced(plan, d);
-    strides[d] = reduced ? 0 : stride;
-    if (reduced) continue;
-    stride *= extent[d];
-    plane *= tiling.tile_extent[d];
-  }
-  return plane + kSlicePadding;
-}
-
-int slice_planes(const Plan& plan) { return has(plan, kWeight) ? kWeightedSlicePlanes : kSlicePlanes; }
 
 class TileLoop {
  public:
@@ -143,7 +117,7 @@ class TileLoop {
     kernels().convert[static_cast<int>(from_dtype)][static_cast<int>(to_dtype)](from, to, packed_numel_);
   }
 
-  // With which strides the kernels access operand o.
+  // The strides with which the kernels access operand o.
   const int64_t* kernel_strides(int o) const { return tiling_.direct[o] ? plan_.stride[o] : packed_stride_; }
 
   void compute() {
@@ -228,12 +202,6 @@ void run_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_
   for (int64_t index = first; index < last; ++index) loop->run(index);
 }
 
-size_t slice_bytes(const Plan& plan, const Tiling& tiling) {
-  int64_t strides[kMaxRank];
-  const int64_t plane = slice_strides(plan, tiling, tiling.tile_extent, strides);
-  return (static_cast<size_t>(plane * (slice_planes(plan) + 1)) * sizeof(double) + 63) / 64 * 64;
-}
-
 int64_t run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first,
                         int64_t last, int64_t parts, char* scratch, SweepRunner* runner, double* sums) {
   auto* const loop = new (scratch) TileLoop(plan, tiling, data, scratch + kLoopBytes, runner);
@@ -248,85 +216,6 @@ int64_t run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* dat
     if (parts == 1) pending += finish_slice_tile(plan, tiling, data[kLossOut], unit, 1, own);
   }
   return pending;
-}
-
-namespace {
-
-// The sum of one slice in one accumulator.
-RowSum slice_sum(const double* at, int64_t plane, bool fits) {
-  return {at[0], at[plane], at[2 * plane], fits};
-}
-
-}  // namespace
-
-int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, int64_t slice_tile,
-                          int64_t parts, double* sums) {
-  int64_t first[kMaxRank], extent[kMaxRank], strides[kMaxRank], index[kMaxRank] = {};
-  locate_tile(plan, tiling, slice_tile * tiling.slice_tiles, first, extent);
-  const int64_t plane = slice_strides(plan, tiling, extent, strides);
-  const int64_t each = static_cast<int64_t>(slice_bytes(plan, tiling) / sizeof(double));
-  const bool fits = plan.dtype != DType::kFloat64, weighted = has(plan, kWeight), masked = is_masked(plan);
-  const auto terms = static_cast<uint64_t>(plan.numel / plan.slices);
-  const int size = size_of(plan.loss_dtype);
-  for (int d = 0; d < plan.rank; ++d) loss += first[d] * plan.stride[kLossOut][d] * size;
-  // Most slices are rounded many at a time, the others one by one.
-  const bool single = plan.loss_dtype == DType::kFloat32 || plan.loss_dtype == DType::kFloat64;
-  const bool rounds = single && parts == 1 && (!weighted || masked) && terms < uint64_t{1} << 53;
-  double* const results = sums + slice_planes(plan) * plane;
-  if (rounds) {
-    int64_t count = 1;
-    bool contiguous = true;  // in the loss
-    for (int d = 0; d < plan.rank; ++d) {
-      if (strides[d] == 0) continue;
-      count *= extent[d];
-      contiguous = contiguous && (extent[d] == 1 || plan.stride[kLossOut][d] == strides[d]);
-    }
-    const double divisor = plan.reduction == Reduction::kSum ? 1 : masked ? 0 : static_cast<double>(terms);
-    kernels().round_slices[static_cast<int>(plan.loss_dtype)](sums, plane, static_cast<size_t>(count),
-                                                              divisor, results);
-    bool decided = true;
-    for (int64_t i = 0; i < count; ++i) decided &= results[i] == results[i];
-    if (contiguous && decided) {
-      constexpr int kFrom = static_cast<int>(DType::kFloat64);
-      kernels().convert[kFrom][static_cast<int>(plan.loss_dtype)](results, loss, static_cast<size_t>(count));
-      return 0;
-    }
-  }
-  int64_t pending = 0;
-  const double* at = sums;
-  const auto finish = [&] {
-    if (const double result = results[at - sums]; rounds && result == result) {
-      return store_exact(result, plan.loss_dtype, loss);
-    }
-    SumState state;
-    for (int64_t part = 0; part < parts; ++part) {
-      const double* own = at + part * each;
-      const RowSum squares = slice_sum(own, plane, fits);
-      const uint64_t own_terms = part == 0 ? terms : 0;
-      if (weighted) {
-        SumAccess::add_fast(&state, {squares, slice_sum(own + 3 * plane, plane, fits)}, own_terms, masked);
-      } else {
-        SumAccess::add_fast(&state, squares, own_terms);
-      }
-    }
-    if (SumAccess::finish(state, nullptr, plan.reduction, plan.loss_dtype, loss)) return;
-    store_pending(plan.loss_dtype, loss);
-    ++pending;
-  };
-  for (;;) {
-    finish();
-    int d = plan.rank - 1;
-    for (; d >= 0; --d) {
-      // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): d < kMaxRank
-      if (strides[d] == 0) continue;
-      const int64_t steps = ++index[d] < extent[d] ? 1 : 1 - extent[d];
-      loss += steps * plan.stride[kLossOut][d] * size;
-      at += steps * strides[d];
-      if (steps == 1) break;
-      index[d] = 0;
-    }
-    if (d < 0) return pending;
-  }
 }
 
 }  // namespace mseloss::cpu

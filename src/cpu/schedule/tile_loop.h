@@ -15,19 +15,11 @@ size_t scratch_bytes(const Plan& plan, const Tiling& tiling);
 void run_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first, int64_t last,
                char* scratch, SweepRunner* runner);
 
-// The accumulators of the slices of one tile, in bytes.
-size_t slice_bytes(const Plan& plan, const Tiling& tiling);
-
-// Units first..last-1 of a sliced plan. The tiles that contribute to the same slices form a slice tile, which
-// is divided into `parts` units. With one part, `sums` are accumulators for one unit, and the rounded sums
-// are written to data[kLossOut]; returns the number of elements that became store_pending(). With several
-// parts, unit u leaves its sums in the accumulators that begin u * slice_bytes() behind `sums`.
+// Units first..last-1 of a sliced plan; each slice tile (slice_sums.h) is divided into `parts` units. With
+// one part, `sums` are the accumulators of one unit; the loss is rounded and written, and the result is the
+// number of its elements that were marked with store_pending(). With several parts, unit u leaves its sums in
+// the accumulators that begin u * slice_bytes() bytes after `sums`.
 int64_t run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first,
                         int64_t last, int64_t parts, char* scratch, SweepRunner* runner, double* sums);
-
-// Rounds the sums of one tile's slices, which `parts` accumulators behind each other have in parts, and
-// writes them. Returns the number of elements that became store_pending().
-int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, int64_t slice_tile,
-                          int64_t parts, double* sums);
 
 }  // namespace mseloss::cpu
