@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from mseloss._core import loss
+from mseloss._dtypes import NAMES
 
 __all__ = ["mean_squared_error", "root_mean_squared_error"]
 
@@ -33,9 +34,10 @@ def mean_squared_error(y_true, y_pred, *, sample_weight=None, multioutput="unifo
     0.375
     """
     errors, dtype, average = _errors(y_true, y_pred, sample_weight, multioutput)
-    if len(errors) == 1 and isinstance(
+    weighted = isinstance(
         average, np.ndarray
-    ):  # allowed for the root, as in scikit-learn
+    )  # for one output only the root allows it, as in scikit-learn
+    if len(errors) == 1 and weighted:
         raise ValueError("multioutput: expected weights only for several outputs, got one output")
     return errors.astype(dtype) if average is _RAW else _average(errors, average)
 
@@ -105,7 +107,7 @@ def _numbers(values, name):
     array = np.asarray(values)
     if array.dtype.kind == "c":
         raise ValueError(f"{name}: expected real numbers, got {array.dtype}")
-    if array.dtype.name in ("float32", "float16", "bfloat16", "float64") and array.dtype.isnative:
+    if array.dtype.name in NAMES and array.dtype.isnative:
         return array
     try:
         return array.astype(np.float64)

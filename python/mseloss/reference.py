@@ -7,11 +7,11 @@ It is simple rather than fast: the gradient is three NumPy operations, sums are 
 from __future__ import annotations
 
 import math
-import operator
 from fractions import Fraction
 
 import numpy as np
 
+from mseloss._axes import check_elementwise, reduced_axes
 from mseloss._core import asnumpy
 from mseloss._dtypes import numpy_dtype
 
@@ -78,7 +78,7 @@ def loss(input, target, reduction="mean", *, weight=None, axis=None, keepdims=Fa
     _check_weight_dtype(w, promoted)
     result = promoted if dtype is None else numpy_dtype(dtype)
     if reduction == "none":
-        _check_elementwise(axis, keepdims)
+        check_elementwise(axis, keepdims)
         return convert(_elementwise(x, y, w, _compute_dtype(promoted)), result)
     if w is None and axis is None and not keepdims:
         total = ExactSum()
@@ -96,8 +96,7 @@ def loss_and_grad(input, target, reduction="mean", *, weight=None, axis=None, gr
     Unlike `grad`, "mean" divides by the element count of the broadcast shape, or by the sum of the
     weights; with `axis`, by those of each slice. `grad_output` broadcasts to the loss. Returns (loss,
     gradient): the loss in the promoted dtype, the gradient in the dtype of `input`. Raises ValueError and
-    TypeError like
-    `mseloss.loss_and_grad`.
+    TypeError like `mseloss.loss_and_grad`.
     """
     _check_reduction(reduction)
     x, y, w = _array(input, "input"), _array(target, "target"), _weight(weight)
@@ -110,7 +109,7 @@ def loss_and_grad(input, target, reduction="mean", *, weight=None, axis=None, gr
         )
     shapes = [x.shape, y.shape] + ([] if w is None else [w.shape])
     if reduction == "none":
-        _check_elementwise(axis, False)
+        check_elementwise(axis, False)
         shape = np.broadcast_shapes(*shapes, g.shape)
         value = np.broadcast_to(loss(x, y, "none", weight=w), shape).copy()
     else:
@@ -406,30 +405,9 @@ def _check_weight_dtype(weight, promoted):
         )
 
 
-def _check_elementwise(axis, keepdims):
-    if axis is not None:
-        raise ValueError(f"axis: expected None for reduction 'none', got {axis!r}")
-    if keepdims:
-        raise ValueError("keepdims: expected False for reduction 'none', got True")
-
-
 def _axes(axis, rank):
     """`axis` as a tuple of dimensions from 0 on."""
-    if axis is None:
-        return tuple(range(rank))
-    given = axis if isinstance(axis, (tuple, list)) else (axis,)
-    try:
-        found = [operator.index(one) for one in given]
-    except TypeError:
-        raise TypeError(
-            f"axis: expected None, an integer or a tuple of integers, got {axis!r}"
-        ) from None
-    if any(not -rank <= one < rank for one in found):
-        raise ValueError(f"axis: expected dimensions of an array of rank {rank}, got {axis!r}")
-    found = [one % rank for one in found]
-    if len(set(found)) != len(found):
-        raise ValueError(f"axis: expected each dimension at most once, got {axis!r}")
-    return tuple(found)
+    return tuple(range(rank)) if axis is None else reduced_axes(axis, rank)
 
 
 def _expand(grad_output, shape, axes, whole):

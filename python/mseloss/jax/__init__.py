@@ -12,11 +12,11 @@ platforms that call them.
 from __future__ import annotations
 
 import functools
-import operator
 
 import jax
 import jax.numpy as jnp
 
+from mseloss._axes import check_elementwise, reduced_axes
 from mseloss._dtypes import EXPECTED, NAMES
 from mseloss.jax.ffi import EXPORT_CHECKS, REDUCTIONS
 from mseloss.jax.formulas import Spec
@@ -120,27 +120,13 @@ def _prepared(name, array, dtype, rank, keeps_weak):
 
 def _reduced(axis, keepdims, rank, elementwise, axis_name):
     """`axis` as a tuple of dimensions from 0 on, or None for all that do not remain."""
-    if elementwise and axis is not None:
-        raise ValueError(f"axis: expected None for reduction 'none', got {axis!r}")
-    if elementwise and keepdims:
-        raise ValueError("keepdims: expected False for reduction 'none', got True")
+    if elementwise:
+        check_elementwise(axis, keepdims)
     if axis_name is not None and (axis is not None or keepdims):
         raise ValueError("axis_name: expected axis None and keepdims False, got others")
     if axis is None:
         return tuple(range(rank)) if keepdims else None
-    given = axis if isinstance(axis, (tuple, list)) else (axis,)
-    try:
-        found = [operator.index(one) for one in given]
-    except TypeError:
-        raise TypeError(
-            f"axis: expected None, an integer or a tuple of integers, got {axis!r}"
-        ) from None
-    if any(not -rank <= one < rank for one in found):
-        raise ValueError(f"axis: expected dimensions of an array of rank {rank}, got {axis!r}")
-    found = [one % rank for one in found]
-    if len(set(found)) != len(found):
-        raise ValueError(f"axis: expected each dimension at most once, got {axis!r}")
-    return tuple(found)
+    return reduced_axes(axis, rank)
 
 
 def _check_shapes(arrays):

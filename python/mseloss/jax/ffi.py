@@ -61,6 +61,11 @@ def varying_axes(array):
     return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
 
 
+def manual_axes():
+    """The mesh axes of the enclosing shard_map; not those of jax.vmap."""
+    return getattr(jax.sharding.get_abstract_mesh(), "manual_axes", ())
+
+
 def _describe(shape, dtype, weak, like):
     """The type of a result that varies over the same mesh axes as `like`."""
     kind = jax.typeof(like)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mseloss.jax.ffi import vary
+from mseloss.jax.ffi import manual_axes, vary
 
 
 class Spec(NamedTuple):
@@ -20,9 +20,8 @@ class Spec(NamedTuple):
 
     reduction: str
     rank: int  # of the operands, all of which have it
-    axis: Any = (
-        None  # the dimensions that are summed, as a tuple; None for all of them, or for "none"
-    )
+    # The dimensions that are summed, as a tuple; None for all of them, or for "none".
+    axis: Any = None
     weak: bool = False  # whether JAX considers the result's dtype weak
     mesh_axes: tuple = ()  # the mesh axes over which the arrays are sharded inside shard_map
     parts: int = 1  # the number of devices along them, also where the axes are no longer bound
@@ -30,9 +29,9 @@ class Spec(NamedTuple):
     @property
     def kept(self):
         """The dimensions that are not summed, as bits."""
-        return (
-            0 if self.axis is None else sum(1 << i for i in range(self.rank) if i not in self.axis)
-        )
+        if self.axis is None:
+            return 0
+        return sum(1 << i for i in range(self.rank) if i not in self.axis)
 
     def loss_shape(self, shape):
         """The shape of the loss of arrays of `shape`; summed dimensions of `axis` stay with extent 1."""
@@ -70,8 +69,7 @@ def add_devices(part, spec):
     """The sum over the devices, each of which counts even where the arrays are replicated."""
     if not spec.mesh_axes:
         return part
-    manual = getattr(jax.sharding.get_abstract_mesh(), "manual_axes", ())  # not those of jax.vmap
-    axes = frozenset(spec.mesh_axes).intersection(manual)
+    axes = frozenset(spec.mesh_axes).intersection(manual_axes())
     return jax.lax.psum(vary(part, axes), spec.mesh_axes)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from mseloss.jax import formulas
-from mseloss.jax.ffi import REDUCTIONS, call, varying_axes
+from mseloss.jax.ffi import REDUCTIONS, call, manual_axes, varying_axes
 
 
 def differentiable(value, rule):
@@ -22,7 +22,6 @@ def differentiable(value, rule):
 
     def function(*arguments):
         *arrays, spec = arguments
-        given = [array for array in arrays if array is not None]
 
         def restore(values):
             values = iter(values)
@@ -34,9 +33,8 @@ def differentiable(value, rule):
             tangents = [None if is_zero(tangent) else tangent for tangent in tangents]
             return rule(spec, restore(values), restore(tangents))
 
-        manual = getattr(jax.sharding.get_abstract_mesh(), "manual_axes", ())
-        inner.defjvp(jvp, symbolic_zeros=not manual)
-        return inner(*given)
+        inner.defjvp(jvp, symbolic_zeros=not manual_axes())
+        return inner(*given(*arrays))
 
     return functools.wraps(value)(function)
 

@@ -12,7 +12,10 @@ from mseloss.jax.tangent import tangent_of
 
 
 def _until_decided(operands, axes, finish):
-    """finish(words of all devices) returns a value and whether fast sums decide its rounding."""
+    """finish's value from fast sums or, where these leave its rounding undecided, from exact ones.
+
+    finish(words of all devices) returns a value and whether its rounding is decided.
+    """
     value, decided = finish(_gathered(_partial(*operands, exact=False), axes))
     words = jax.lax.cond(
         jnp.all(decided != 0), _no_words, lambda *all: _partial(*all, exact=True), *operands
@@ -61,10 +64,9 @@ def _sharded_loss_jvp(spec, arrays, tangents):
     x, y, w = arrays
     scale = total = None
     if w is not None and spec.reduction == "mean":
-        shape = formulas.shape_of(x, y, w)
-        like = jnp.zeros((), jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
-        scale = _scale(jnp.broadcast_to(w, shape), like, spec)
-        total = _total(jnp.broadcast_to(w, shape), like, spec)
+        full = jnp.broadcast_to(w, formulas.shape_of(x, y, w))
+        like = jnp.zeros((), jnp.promote_types(x.dtype, jnp.float32))
+        scale, total = _scale(full, like, spec), _total(full, like, spec)
     part = tangent_of(spec, value, None, arrays, tangents, scale, total)
     return value, formulas.add_devices(part, spec)
 

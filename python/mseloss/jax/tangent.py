@@ -17,8 +17,8 @@ from mseloss.jax.ffi import varying_axes
 from mseloss.jax.gradient import derivative, gradient, gradient_shape, reduce_to
 
 _LINEAR = ("tx", "ty", "tw")
-# Residuals that the formula reads. The others are functions of these: "value" is the loss, and "stored" and
-# "scale" serve the transpose.
+# The operands in which the tangent is not linear and that the formula reads. The others follow from these:
+# "value" is the loss, and "stored" and "scale" spare the transpose work.
 _READ = ("x", "y", "w", "mean", "total")
 
 _tangent = Primitive("mseloss_tangent")
@@ -47,20 +47,8 @@ def tangent_of(spec, value, stored, arrays, tangents, scale=None, total=None):
             if divisor is None:
                 divisor = formulas.divisor(w, formulas.shape_of(x, y, w), x, spec)
             mean = formulas.mean(x, y, w, divisor, spec)
-    operands = {
-        "value": value,
-        "stored": stored,
-        "x": x,
-        "y": y,
-        "w": w,
-        "mean": mean,
-        "scale": scale,
-        "total": total,
-        "tx": tx,
-        "ty": ty,
-        "tw": tw,
-    }
-    return bind(spec, **operands)
+    residuals = {"value": value, "stored": stored, "x": x, "y": y, "w": w, "mean": mean}
+    return bind(spec, **residuals, scale=scale, total=total, tx=tx, ty=ty, tw=tw)
 
 
 def _formula(*operands, names, spec):
@@ -68,8 +56,7 @@ def _formula(*operands, names, spec):
     return formulas.tangent(*(given.get(n) for n in (*_READ[:3], *_LINEAR, *_READ[3:])), spec)
 
 
-_compiled = functools.partial(jax.jit, static_argnames=("names", "spec"))(_formula)
-_tangent.def_impl(_compiled)
+_tangent.def_impl(jax.jit(_formula, static_argnames=("names", "spec")))
 mlir.register_lowering(_tangent, mlir.lower_fun(_formula, multiple_results=False))
 
 

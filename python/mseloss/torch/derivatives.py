@@ -78,7 +78,7 @@ def _scaled_difference(grad_output, a, b, count):
     return loss_backward(grad_output, a, a.new_zeros(()) if b is None else b, count)
 
 
-def _forward_mode(jvp):
+def forward_mode(jvp):
     """A decorator for the jvp method of an autograd.Function.
 
     PyTorch disables forward mode while it runs one, which would lose the tangents of enclosing
@@ -88,7 +88,10 @@ def _forward_mode(jvp):
 
     def enabled(ctx, *tangents):
         with private.set_forward_mode_enabled(True):
-            primals = [forward_ad.unpack_dual(saved, level=0).primal for saved in ctx.saved_tensors]
+            primals = [
+                None if saved is None else forward_ad.unpack_dual(saved, level=0).primal
+                for saved in ctx.saved_tensors
+            ]
             return jvp(ctx, primals, tangents)
 
     return enabled
@@ -101,7 +104,7 @@ class Loss(private.SingleLevelFunction):
     def forward(ctx, run, input, target, reduction):
         ctx.save_for_backward(input, target)
         ctx.save_for_forward(input, target)
-        ctx.reduction = reduction
+        ctx.options = (reduction,)
         ctx.set_materialize_grads(False)  # absent tangents and gradients are None, not zeros
         return run(input, target, reduction)
 
@@ -110,26 +113,28 @@ class Loss(private.SingleLevelFunction):
         if grad_output is None:
             return None, None, None, None
         input, target = ctx.saved_tensors
+        (reduction,) = ctx.options
         needs = ctx.needs_input_grad[1:3]
-        return None, *loss_gradients(grad_output, input, target, ctx.reduction, needs), None
+        return None, *loss_gradients(grad_output, input, target, reduction, needs), None
 
     @staticmethod
-    @_forward_mode
+    @forward_mode
     def jvp(ctx, primals, tangents):
         input, target = primals
+        (reduction,) = ctx.options
         dtype = promoted(input, target)
-        if ctx.reduction != "none" and dtype.itemsize == 2:  # the sum is rounded once
+        if reduction != "none" and dtype.itemsize == 2:  # the sum is rounded once
             input, target = input.float(), target.float()
-        count = loss_count(input, target, ctx.reduction)
+        count = loss_count(input, target, reduction)
         of_input, of_target = tangents[1:3]
         difference = -of_target if of_input is None else of_input
         if of_input is not None and of_target is not None:
             difference = of_input.to(promoted(input, target)) - of_target
         result = loss_backward(difference, input, target, count)
         result = result.expand(torch.broadcast_shapes(input.shape, target.shape))
-        if ctx.reduction == "none":
+        if reduction == "none":
             return result.clone()
-        empty_mean = ctx.reduction == "mean" and count == 0  # NaN
+        empty_mean = reduction == "mean" and count == 0  # NaN
         return (result.mean() if empty_mean else result.sum()).to(dtype)
 
 
@@ -140,7 +145,7 @@ class LossBackward(private.SingleLevelFunction):
     def forward(ctx, run, grad_output, input, target, count):
         ctx.save_for_backward(grad_output, input, target)
         ctx.save_for_forward(grad_output, input, target)
-        ctx.count = count
+        ctx.options = (count,)
         ctx.set_materialize_grads(False)
         return run(grad_output, input, target, count)
 
@@ -149,7 +154,7 @@ class LossBackward(private.SingleLevelFunction):
         if gradient_output is None:
             return None, None, None, None, None
         grad_output, input, target = ctx.saved_tensors
-        count, needs = ctx.count, ctx.needs_input_grad[1:4]
+        (count,), needs = ctx.options, ctx.needs_input_grad[1:4]
         of_grad_output = of_input = of_target = None
         if needs[0]:
             product = loss_backward(gradient_output, input, target, count)
@@ -161,15 +166,16 @@ class LossBackward(private.SingleLevelFunction):
         return None, of_grad_output, of_input, of_target, None
 
     @staticmethod
-    @_forward_mode
+    @forward_mode
     def jvp(ctx, primals, tangents):
         grad_output, input, target = primals
+        (count,) = ctx.options
         _, of_grad_output, of_input, of_target, _ = tangents
         dtype, result = promoted(input, target), None
         if of_grad_output is not None:
-            result = loss_backward(of_grad_output, input, target, ctx.count)
+            result = loss_backward(of_grad_output, input, target, count)
         if of_input is not None or of_target is not None:
-            scaled = _scaled_difference(grad_output, of_input, of_target, ctx.count)
+            scaled = _scaled_difference(grad_output, of_input, of_target, count)
             result = scaled if result is None else result + scaled
         shape = torch.broadcast_shapes(grad_output.shape, input.shape, target.shape)
         return result.expand(shape).to(dtype)
@@ -199,22 +205,17 @@ def _register(name, operator, function):
     operators.LIBRARY.impl(name, differentiable, "Autograd", with_keyset=True)
 
 
-def _register_for_autograd_only(name, function):
+def _register_for_autograd_only(name, function, tensors):
     """As _register, with public functions only, which support neither forward mode nor torch.func."""
 
     def save(ctx, inputs, output):
-        *tensors, option = inputs
-        ctx.save_for_backward(*tensors)
+        ctx.save_for_backward(*inputs[:tensors])
         ctx.set_materialize_grads(False)
-        ctx.reduction = ctx.count = option
+        ctx.options = inputs[tensors:]
 
     class Context:  # function.backward expects `run` as first argument
         def __init__(self, ctx):
-            self.saved_tensors, self.reduction, self.count = (
-                ctx.saved_tensors,
-                ctx.reduction,
-                ctx.count,
-            )
+            self.saved_tensors, self.options = ctx.saved_tensors, ctx.options
             self.needs_input_grad = (False, *ctx.needs_input_grad)
 
     def backward(ctx, gradient):
@@ -225,9 +226,13 @@ def _register_for_autograd_only(name, function):
     )
 
 
-if private.AUTOGRAD_KEYS_ARE_KNOWN:
-    _register("mse_loss", operators.loss, Loss)
-    _register("mse_loss_backward", loss_backward, LossBackward)
-else:
-    _register_for_autograd_only("mse_loss", Loss)
-    _register_for_autograd_only("mse_loss_backward", LossBackward)
+def register(name, operator, function, tensors):
+    """Registers `function`, whose first `tensors` arguments are tensors or None, as the derivative."""
+    if private.AUTOGRAD_KEYS_ARE_KNOWN:
+        _register(name, operator, function)
+    else:
+        _register_for_autograd_only(name, function, tensors)
+
+
+register("mse_loss", operators.loss, Loss, 2)
+register("mse_loss_backward", loss_backward, LossBackward, 3)

@@ -23,21 +23,30 @@ def _is_autocast():
     return torch.is_autocast_enabled("cpu")  # which runs mse_loss in float32
 
 
+def autocast_dtype(input, target):
+    """The dtype of the kernels' loss: float32 for half types under autocast, else None, the promoted one.
+
+    The kernels widen half types, so that under autocast only the loss's dtype changes.
+    """
+    half = _is_autocast() and operators.promoted(input, target).itemsize == 2
+    return torch.float32 if half else None
+
+
+def autocast(*tensors):
+    """The operands as autocast passes them to mse_loss."""
+    return tuple(map(_widened, tensors)) if _is_autocast() else tensors
+
+
+def _widened(tensor):
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
 def _eager_loss(input, target, reduction):
-    # The kernels widen half types, so that under autocast only the loss's dtype changes.
-    dtype = None
-    if _is_autocast() and operators.promoted(input, target).itemsize == 2:
-        dtype = torch.float32
+    dtype = autocast_dtype(input, target)
     if torch.is_grad_enabled() and (input.requires_grad or target.requires_grad):
         return step(input, target, reduction, dtype)
     return _core.loss(input, target, reduction, dtype=dtype)
 
 
 def _operator_loss(input, target, reduction):
-    if _is_autocast():
-        input, target = _autocast(input), _autocast(target)
-    return operators.loss(input, target, reduction)
-
-
-def _autocast(tensor):
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    return operators.loss(*autocast(input, target), reduction)

@@ -18,11 +18,10 @@ def _find(name, default):
     """The object of this dotted name, or `default`."""
     module, _, attribute = name.rpartition(".")
     try:
+        # The owner may also be a class, a namespace, or a module that only exists as an attribute.
         try:
             owner = importlib.import_module(module)
-        except (
-            ModuleNotFoundError
-        ):  # a class or a namespace, or a module that only exists as an attribute
+        except ModuleNotFoundError:
             owner = torch
             for part in module.split(".")[1:]:
                 owner = getattr(owner, part)

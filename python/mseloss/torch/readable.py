@@ -66,20 +66,24 @@ def kernel_reads(*tensors, mask=None):
     )
 
 
-def operator_accepts(*tensors):
-    """Whether all tensors are, below transforms and tracers, strided CPU tensors of a supported dtype."""
+def operator_accepts(*tensors, mask=None):
+    """Whether all tensors are, below transforms and tracers, strided CPU tensors of a supported dtype.
+
+    `mask` is a further tensor, of dtype bool.
+    """
+    if mask is not None and not (is_known_type(mask) and _is_strided_on_cpu(mask)):
+        return False
     return is_known_type(*tensors) and all(map(_is_supported, tensors))
 
 
 def _is_supported(tensor):
+    return tensor.dtype in _DTYPES and _is_strided_on_cpu(tensor)
+
+
+def _is_strided_on_cpu(tensor):
     if not torch.compiler.is_compiling():
         while private.is_functorch_wrapped_tensor(tensor):
             tensor = private.get_unwrapped(tensor)
             if type(tensor) not in _ACCEPTED_TYPES:
                 return False
-    return (
-        tensor.dtype in _DTYPES
-        and tensor.layout is torch.strided
-        and tensor.device.type == "cpu"
-        and not tensor.is_nested
-    )
+    return tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_nested

@@ -16,11 +16,10 @@ are computed by PyTorch's operators.
 from __future__ import annotations
 
 import torch
-from torch.autograd import forward_ad
 
 from mseloss import _core
-from mseloss.torch import derivatives, operators, private
-from mseloss.torch.derivatives import reduce_to
+from mseloss.torch import operators, private
+from mseloss.torch.derivatives import forward_mode, reduce_to, register
 from mseloss.torch.operators import LIBRARY
 from mseloss.torch.readable import MAX_RANK, operator_accepts
 
@@ -54,7 +53,7 @@ def accepted(*tensors):
     """Whether the kernels can process the tensors, of which the last is a weight, a mask or None."""
     *operands, weight = tensors
     if is_mask(weight):
-        weight = weight.float()
+        return operator_accepts(*operands, mask=weight)
     return operator_accepts(*operands, *(() if weight is None else (weight,)))
 
 
@@ -66,6 +65,13 @@ def difference(input, target, weight):
     """input - target, not narrower than float32; 0 where a mask is false."""
     d = _wide(input) - _wide(target)
     return torch.where(weight, d, 0) if is_mask(weight) else d
+
+
+def _tangent_of_difference(input, target, weight, tx, ty):
+    """The tangent of difference(); that of an operand may be None."""
+    tx = torch.zeros_like(input) if tx is None else tx
+    ty = torch.zeros_like(target) if ty is None else ty
+    return difference(tx, ty, weight)
 
 
 def _times(value, weight):
@@ -118,7 +124,10 @@ def gradient_formula(grad_output, input, target, weight, reduction, dim):
 
 
 def _folded(tensors, dim):
-    """The tensors with at most MAX_RANK dimensions, and the reduced ones among these."""
+    """(tensors, dim, order): the tensors with at most MAX_RANK dimensions and the reduced ones among these.
+
+    `order` is the order in which the dimensions were merged, for _unfolded(); None if they are as they were.
+    """
     shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
     rank = len(shape)
     if rank <= MAX_RANK:
@@ -179,13 +188,14 @@ def _loss_backward_kernel(grad_output, input, target, weight, reduction, dim):
     given = [g, x, y] if weight is None else [g, x, y, weight]
     (g, x, y, *w), axis, order = _folded(given, dim)
     w = w[0] if w else None
-    if order is not None and dim:
-        g = g.select(axis[0], 0).unsqueeze(axis[0]) if g.numel() else g
     out = operators._empty(shape_of(g, x, y, w), dtype, x)
+    if out.numel() == 0:
+        return _unfolded(out, shape, order)
+    if order is not None and dim:
+        g = g.select(axis[0], 0).unsqueeze(axis[0])
     if reduction == "mean" and w is not None:
         kept = torch.broadcast_to(g, kept_shape(out.shape, axis))
-        for one in sorted(axis, reverse=True):
-            kept = kept.select(one, 0) if kept.numel() else kept.sum(one)
+        kept = kept.reshape([n for i, n in enumerate(out.shape) if i not in axis])
         _core.loss_and_grad(x, y, "mean", weight=w, axis=tuple(axis), grad_output=kept, out=out)
     else:
         mean = reduction == "mean"
@@ -271,11 +281,7 @@ def _tangent(input, target, weight, tangents, reduction, dim):
     shape = shape_of(input, target, weight)
     terms = d.new_zeros(())
     if tx is not None or ty is not None:
-        td = difference(
-            torch.zeros_like(input) if tx is None else tx,
-            torch.zeros_like(target) if ty is None else ty,
-            weight,
-        )
+        td = _tangent_of_difference(input, target, weight, tx, ty)
         terms = _times(2 * d * td, weight)
     if tw is not None:
         terms = terms + d * d * _wide(tw)
@@ -308,18 +314,9 @@ class Loss(private.SingleLevelFunction):
         return None, *found, None, None
 
     @staticmethod
-    def jvp(ctx, *tangents):
-        with private.set_forward_mode_enabled(True):
-            primals = _primals(ctx)
-            return _tangent(*primals, tangents[1:4], *ctx.options)
-
-
-def _primals(ctx):
-    """The saved tensors without the tangents of this level (see derivatives._forward_mode)."""
-    return [
-        None if saved is None else forward_ad.unpack_dual(saved, level=0).primal
-        for saved in ctx.saved_tensors
-    ]
+    @forward_mode
+    def jvp(ctx, primals, tangents):
+        return _tangent(*primals, tangents[1:4], *ctx.options)
 
 
 class LossBackward(private.SingleLevelFunction):
@@ -362,51 +359,26 @@ class LossBackward(private.SingleLevelFunction):
         return None, of_g, of_x, of_y, of_w, None, None
 
     @staticmethod
-    def jvp(ctx, *tangents):
-        with private.set_forward_mode_enabled(True):
-            g, x, y, w = _primals(ctx)
-            tg, tx, ty, tw = tangents[1:5]
-            reduction, dim = ctx.options
-            dtype, shape = operators.promoted(x, y), shape_of(g, x, y, w)
-            d = difference(x, y, w)
-            total = divisor(w, shape, dim, d) if reduction == "mean" else 1
-            result = d.new_zeros(())
-            if tg is not None:
-                result = result + _times(d * _wide(tg), w)
-            if tx is not None or ty is not None:
-                zero_x, zero_y = torch.zeros_like(x), torch.zeros_like(y)
-                td = difference(zero_x if tx is None else tx, zero_y if ty is None else ty, w)
-                result = result + _times(td * _wide(g), w)
-            if tw is not None:
-                result = result + d * _wide(tw) * _wide(g)
-                if reduction == "mean":
-                    of_total = _sums(_wide(tw).expand(shape), dim)
-                    result = result - _times(d * _wide(g), w) * (of_total / total)
-            return (result * (2 / total)).expand(shape).to(dtype).clone()
+    @forward_mode
+    def jvp(ctx, primals, tangents):
+        g, x, y, w = primals
+        tg, tx, ty, tw = tangents[1:5]
+        reduction, dim = ctx.options
+        dtype, shape = operators.promoted(x, y), shape_of(g, x, y, w)
+        d = difference(x, y, w)
+        total = divisor(w, shape, dim, d) if reduction == "mean" else 1
+        result = d.new_zeros(())
+        if tg is not None:
+            result = result + _times(d * _wide(tg), w)
+        if tx is not None or ty is not None:
+            result = result + _times(_tangent_of_difference(x, y, w, tx, ty) * _wide(g), w)
+        if tw is not None:
+            result = result + d * _wide(tw) * _wide(g)
+            if reduction == "mean":
+                of_total = _sums(_wide(tw).expand(shape), dim)
+                result = result - _times(d * _wide(g), w) * (of_total / total)
+        return (result * (2 / total)).expand(shape).to(dtype).clone()
 
 
-def _register_with_optional(name, function, tensors):
-    """As derivatives._register_for_autograd_only, for operators with an optional weight."""
-
-    def save(ctx, inputs, output):
-        ctx.save_for_backward(*inputs[:tensors])
-        ctx.set_materialize_grads(False)
-        ctx.options = inputs[tensors:]
-
-    class Context:  # function.backward expects `run` as first argument
-        def __init__(self, ctx):
-            self.saved_tensors, self.options = ctx.saved_tensors, ctx.options
-            self.needs_input_grad = (False, *ctx.needs_input_grad)
-
-    def backward(ctx, gradient):
-        return function.backward(Context(ctx), gradient)[1:]
-
-    torch.library.register_autograd(f"mseloss::{name}", backward, setup_context=save, lib=LIBRARY)
-
-
-if private.AUTOGRAD_KEYS_ARE_KNOWN:
-    derivatives._register("slices_loss", loss, Loss)
-    derivatives._register("slices_loss_backward", loss_backward, LossBackward)
-else:
-    _register_with_optional("slices_loss", Loss, 3)
-    _register_with_optional("slices_loss_backward", LossBackward, 4)
+register("slices_loss", loss, Loss, 3)
+register("slices_loss_backward", loss_backward, LossBackward, 4)

@@ -12,6 +12,7 @@ import torch
 
 from mseloss import _core
 from mseloss.torch import operators, slices
+from mseloss.torch.dispatch import autocast, autocast_dtype
 from mseloss.torch.private import (
     DisableTorchFunction,
     SingleLevelFunction,
@@ -52,7 +53,8 @@ class EagerSlices(SingleLevelFunction):
         rest = (None, None, None)
         with DisableTorchFunction():
             operands = ctx.saved_tensors
-            # The stored gradient has no history, and a retained graph needs it again.
+            # Only in the last backward pass, of first order: the stored gradient has no history for a second
+            # derivative, and a retained graph needs it again.
             if gradient is not None:
                 last = kernel_reads(grad_output) and not (torch.is_grad_enabled() or keeps_graph())
                 gradient = _scaled(gradient, grad_output, operands[2]) if last else None
@@ -100,19 +102,12 @@ def _keeping_dims(input, target, weight, reduction, dims):
     mask = slices.is_mask(weight)
     read = (input, target) if weight is None or mask else (input, target, weight)
     if kernel_reads(*read, mask=weight if mask else None):
-        # The kernels widen half types, so that under autocast only the loss's dtype changes.
-        half = operators.promoted(input, target).itemsize == 2
-        dtype = torch.float32 if half and torch.is_autocast_enabled("cpu") else None
+        dtype = autocast_dtype(input, target)
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in read):
             return EagerSlices.apply(input, target, weight, reduction, dims, dtype)
         return _loss(input, target, weight, reduction, dims, dtype)
     if slices.accepted(input, target, weight) and max(t.dim() for t in read) <= MAX_RANK:
-        if torch.is_autocast_enabled("cpu"):
-            input, target = (
-                t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
-                for t in (input, target)
-            )
-        return slices.loss(input, target, weight, reduction, list(dims))
+        return slices.loss(*autocast(input, target), weight, reduction, list(dims))
     return slices.formula(input, target, weight, reduction, dims)
 
 

@@ -59,7 +59,8 @@ class EagerStep(SingleLevelFunction):
         gradient, ctx.gradient = ctx.gradient, None
         needs = ctx.needs_input_grad
         with DisableTorchFunction():  # as in PyTorch's backward passes
-            # The stored gradient has no history, and a retained graph needs it again.
+            # Only in the last backward pass, of first order: the stored gradient has no history for a second
+            # derivative, and a retained graph needs it again.
             if gradient is not None:
                 last = kernel_reads(grad_output) and not (torch.is_grad_enabled() or keeps_graph())
                 gradient = _scaled(gradient, grad_output) if last else None

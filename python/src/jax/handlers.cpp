@@ -15,6 +15,7 @@
 #include "jax/xla_ffi.h"
 #include "module/grad_part.h"
 #include "mseloss/mseloss.h"
+#include "numerics/formats.h"
 #include "numerics/sum_access.h"
 
 namespace mseloss::python {
@@ -163,17 +164,15 @@ struct Slices {
 
 // The scale of a mean with weights, from the weights of `count` blocks.
 Status mean_scale_of(const Call& call, int64_t first, int64_t count, DType dtype, double* scale) {
-  const double one64 = 1, zero64 = 0;
-  const float one32 = 1, zero32 = 0;
-  const bool wide = dtype == DType::kFloat64;
-  const ConstTensor one = wide ? ConstTensor(&one64) : ConstTensor(&one32);
-  const ConstTensor zero = wide ? ConstTensor(&zero64) : ConstTensor(&zero32);
+  const DType compute = dtype == DType::kFloat64 ? dtype : DType::kFloat32;
+  static constexpr double kZero = 0;  // its first bytes are a float32's 0
+  const ConstTensor one = one_of(compute), zero{&kZero, compute};
   return sum_until_decided(
       first, count,
       [&](auto* sum, int64_t block, auto mode) { return sum->add(one, zero, call.full_weight(block), mode); },
       [&](auto* sum) {
         const SumTarget state = SumAccess::target(sum);
-        return SumAccess::scale(*state.state, state.limbs, 1, wide ? dtype : DType::kFloat32, scale);
+        return SumAccess::scale(*state.state, state.limbs, 1, compute, scale);
       });
 }
 
@@ -189,8 +188,13 @@ Status grad_of_blocks(const Call& call, double scale, int64_t first, int64_t cou
 // A mean with weights. The core's function for it computes the loss too, which is dropped.
 Status weighted_mean_grad(const In& grad_output, const Inputs& in, Out& out, const Slices& slices) {
   if (count_of(out) == 0) return {};
-  int64_t extents[64];
+  constexpr size_t kMost = 64;
+  int64_t extents[kMost];
   const std::span<const int64_t> shape = shape_of(out);
+  if (shape.size() > kMost) {
+    return Status::error(Code::kRank, "input: expected at most %zu dimensions with a weight, got %zu", kMost,
+                         shape.size());
+  }
   for (size_t i = 0; i < shape.size(); ++i) extents[i] = slices.sums(i, shape.size()) ? 1 : shape[i];
   const std::span<const int64_t> loss_shape(extents, shape.size());
   const DType dtype = dtype_of(out);
@@ -238,15 +242,6 @@ Status finish_grad(const In& stored, const In& grad_output, const Inputs& in, Ou
   if (!is_one(grad_output)) return grad_of(grad_output, in, out, kept, parts, rank, reduction);
   if (stored.data != out.data) std::memcpy(out.data, stored.data, bytes_of(stored));
   return {};
-}
-
-// A mean with weights of sharded arrays: `scale` is that of all devices.
-Status scaled_grad(const In& grad_output, const In& scale, const Inputs& in, Out& out) {
-  prefer_huge_pages(out);
-  const Call call(in, false, {}, out, Operand(grad_output, true));
-  const double value = dtype_of(scale) == DType::kFloat64 ? *static_cast<const double*>(scale.data)
-                                                          : *static_cast<const float*>(scale.data);
-  return grad_of_blocks(call, value, 0, call.count());
 }
 
 Status loss_and_grad(const Inputs& in, Out& value, Out& gradient, int64_t kept, int64_t rank,
@@ -309,12 +304,7 @@ Status finish_scale(const In& words, Out& out, Out& decided) {
   const DType dtype = dtype_of(out);
   double scale = 0;
   const bool done = SumAccess::scale(*state.state, state.limbs, 1, dtype, &scale);
-  if (dtype == DType::kFloat64) {
-    std::memcpy(out.data, &scale, sizeof scale);
-  } else {
-    const auto narrow = static_cast<float>(scale);
-    std::memcpy(out.data, &narrow, sizeof narrow);
-  }
+  store_rounded(scale, dtype, out.data);
   std::memcpy(decided.data, &done, 1);
   return {};
 }
@@ -385,7 +375,6 @@ MSELOSS_HANDLER(loss, loss_of, 0, false, 1, 1)
 MSELOSS_HANDLER(loss_and_grad, loss_and_grad, 0, false, 2, 3)
 MSELOSS_HANDLER(grad, grad_of, 1, false, 1, 4)
 MSELOSS_HANDLER(finish_grad, finish_grad, 2, false, 1, 4)
-MSELOSS_HANDLER(scaled_grad, scaled_grad, 2, false, 1, 0)
 MSELOSS_HANDLER(partial, partial, 0, false, 1, 1)
 MSELOSS_HANDLER(finish, finish, 1, true, 2, 1)
 MSELOSS_HANDLER(finish_scale, finish_scale, 1, true, 2, 0)

@@ -92,7 +92,7 @@ class Weight {
   }
   bool given() const { return given_; }
   ConstTensor view() const { return view_.view(); }
-  std::span<const int64_t> shape() const { return given_ ? view_.shape() : std::span<const int64_t>{}; }
+  std::span<const int64_t> shape() const { return view_.shape(); }
 
  private:
   bool given_;
@@ -109,7 +109,7 @@ void check_elementwise(nb::handle axis, bool keepdims) {
 // `given` is the caller's `out`.
 void check_result_shape(nb::handle given, const Tensor& out, const Axes& axes) {
   if (given.is_none() || std::ranges::equal(out.shape, axes.shape())) return;
-  // As the core reports it for a reduction to one element.
+  // The core itself reports an `out` of the wrong shape for a loss of one element.
   if (axes.shape().empty()) return;
   nb::list expected;
   for (const int64_t extent : axes.shape()) expected.append(extent);

@@ -181,7 +181,8 @@ variable_list gradients_from_python(const at::Tensor& grad_output, const variabl
 }
 
 struct MseLoss : torch::autograd::Function<MseLoss> {
-  // Compiled autograd may trace backward(): its tensors are not plain then, and all goes to the operators.
+  // Lets compiled autograd trace backward(). The traced tensors are not plain, so backward() then calls the
+  // operators only.
   static constexpr bool is_traceable = true;
 
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& y,
