@@ -81,6 +81,17 @@ Options options_with(const HostThreads& threads, int most = 4) {
   return options;
 }
 
+// One loop of the host, and the bits of a call on the library's own threads.
+void expect_own_bits(Host& host) {
+  Call own, hosted;
+  own.run({});
+  const HostThreads threads = host.table();
+  in_new_thread([&] { hosted.run(options_with(threads)); });
+  EXPECT_EQ(host.loops, 1);
+  EXPECT_EQ(own.loss, hosted.loss);
+  EXPECT_EQ(own.dx, hosted.dx);
+}
+
 TEST(HostThreads, RandomOperands_EqualTheOracle) {
   for (const bool alone : {false, true}) {
     Host host;
@@ -108,14 +119,8 @@ TEST(HostThreads, RandomOperands_EqualTheOracle) {
 }
 
 TEST(HostThreads, Loss_HasTheSameBitsAsOnTheOwnThreads) {
-  Call own, hosted;
-  own.run({});
   Host host;
-  const HostThreads threads = host.table();
-  in_new_thread([&] { hosted.run(options_with(threads)); });
-  EXPECT_EQ(host.loops, 1);
-  EXPECT_EQ(own.loss, hosted.loss);
-  EXPECT_EQ(own.dx, hosted.dx);
+  expect_own_bits(host);
 }
 
 TEST(HostThreads, Limits_OfHostAndOptionsHoldBoth) {
@@ -148,15 +153,9 @@ TEST(HostThreads, SmallCall_NeedsNoThreads) {
 }
 
 TEST(HostThreads, RefusedLoop_RunsOnTheCallingThread) {
-  Call own, hosted;
-  own.run({});
   Host host;
   host.refuses = true;
-  const HostThreads threads = host.table();
-  in_new_thread([&] { hosted.run(options_with(threads)); });
-  EXPECT_EQ(host.loops, 1);
-  EXPECT_EQ(own.loss, hosted.loss);
-  EXPECT_EQ(own.dx, hosted.dx);
+  expect_own_bits(host);
 }
 
 TEST(HostThreads, LateThreads_AreAvoidedForAWhile) {

@@ -124,6 +124,15 @@ class Allocation : public cann::Test {
         << "allocation " << k << ": " << g_live - live << " blocks and threads leak";
     return happened;
   }
+
+  // The call works, and then with each of its allocations failing once.
+  template <class Plan, class Run>
+  void fail_each_allocation(Plan make, Run run, const float& result, float expected) {
+    fail_and_recover(kNever, make, run, result, expected);  // performs the one-time initialisation
+    int64_t k = 0;
+    while (k < kNever && fail_and_recover(k, make, run, result, expected)) ++k;
+    EXPECT_GE(k, 2) << "the task and its thread";
+  }
 };
 
 TEST_F(Allocation, PhaseOneWithoutMemory_Is561101AndWritesNothing) {
@@ -153,10 +162,7 @@ TEST_F(Allocation, EveryAllocationOfTheBackwardRun_GivesACodeAndLeaksNothing) {
   const auto run = [&](aclOpExecutor* executor, aclrtStream s) {
     return aclnnMseLossBackward(nullptr, 0, executor, s);
   };
-  fail_and_recover(kNever, make, run, out[kCount - 1], 12);  // performs the one-time initialisation
-  int64_t k = 0;
-  while (k < kNever && fail_and_recover(k, make, run, out[kCount - 1], 12)) ++k;
-  EXPECT_GE(k, 2) << "the task and its thread";
+  fail_each_allocation(make, run, out[kCount - 1], 12);
 }
 
 TEST_F(Allocation, EveryAllocationOfTheLossRun_GivesACodeAndLeaksNothing) {
@@ -164,10 +170,7 @@ TEST_F(Allocation, EveryAllocationOfTheLossRun_GivesACodeAndLeaksNothing) {
   const auto run = [&](aclOpExecutor* executor, aclrtStream s) {
     return aclnnMseLoss(nullptr, 0, executor, s);
   };
-  fail_and_recover(kNever, make, run, sum, 4 * kCount);
-  int64_t k = 0;
-  while (k < kNever && fail_and_recover(k, make, run, sum, 4 * kCount)) ++k;
-  EXPECT_GE(k, 2) << "the task and its thread";
+  fail_each_allocation(make, run, sum, 4 * kCount);
 }
 
 TEST_F(Allocation, EveryAllocationOfTheLossOutRun_GivesACodeAndLeaksNothing) {
@@ -182,10 +185,7 @@ TEST_F(Allocation, EveryAllocationOfTheLossOutRun_GivesACodeAndLeaksNothing) {
   const auto run = [&](aclOpExecutor* executor, aclrtStream s) {
     return aclnnMseLossOut(nullptr, 0, executor, s);
   };
-  fail_and_recover(kNever, make, run, means[kColumns - 1], 4);
-  int64_t k = 0;
-  while (k < kNever && fail_and_recover(k, make, run, means[kColumns - 1], 4)) ++k;
-  EXPECT_GE(k, 2) << "the task and its thread";
+  fail_each_allocation(make, run, means[kColumns - 1], 4);
 }
 
 TEST_F(Allocation, TinyCallOnAnIdleStream_AllocatesNothing) {

@@ -27,6 +27,19 @@ class Streams : public cann::Test {
     EXPECT_EQ(aclrtQueryEventStatus(event, &status), ACL_SUCCESS);
     return status;
   }
+  // Destroys a stream that waits for an event which nobody records.
+  void expect_rest_dropped(aclError (*destroy)(aclrtStream)) {
+    Event never, behind;
+    char byte = 0;
+    aclrtStream own;
+    ASSERT_EQ(aclrtCreateStream(&own), ACL_SUCCESS);
+    EXPECT_EQ(aclrtStreamWaitEvent(own, never), ACL_SUCCESS);
+    EXPECT_EQ(aclrtMemsetAsync(&byte, 1, 1, 1, own), ACL_SUCCESS);
+    EXPECT_EQ(aclrtRecordEvent(behind, own), ACL_SUCCESS);
+    EXPECT_EQ(destroy(own), ACL_SUCCESS);
+    EXPECT_EQ(aclrtSynchronizeEvent(behind), ACL_SUCCESS);  // otherwise its waiters would block forever
+    EXPECT_EQ(byte, 0);
+  }
 };
 
 TEST_F(Streams, WorkOfAllSizes_RunsInOrder) {
@@ -238,30 +251,10 @@ TEST_F(Streams, DestroyedWithWork_FinishesWhatCanRun) {
   EXPECT_EQ(memory[kLarge - 1], 2);
 }
 
-TEST_F(Streams, DestroyedByForce_DropsWhatHasNotStarted) {
-  Event never, behind;
-  char byte = 0;
-  aclrtStream own;
-  ASSERT_EQ(aclrtCreateStream(&own), ACL_SUCCESS);
-  EXPECT_EQ(aclrtStreamWaitEvent(own, never), ACL_SUCCESS);
-  EXPECT_EQ(aclrtMemsetAsync(&byte, 1, 1, 1, own), ACL_SUCCESS);
-  EXPECT_EQ(aclrtRecordEvent(behind, own), ACL_SUCCESS);
-  EXPECT_EQ(aclrtDestroyStreamForce(own), ACL_SUCCESS);
-  EXPECT_EQ(aclrtSynchronizeEvent(behind), ACL_SUCCESS);
-  EXPECT_EQ(byte, 0);
-}
+TEST_F(Streams, DestroyedByForce_DropsWhatHasNotStarted) { expect_rest_dropped(aclrtDestroyStreamForce); }
 
 TEST_F(Streams, DestroyedBehindAnEventNobodyRecords_DropsTheRestAndItsRecords) {
-  Event never, behind;
-  char byte = 0;
-  aclrtStream own;
-  ASSERT_EQ(aclrtCreateStream(&own), ACL_SUCCESS);
-  EXPECT_EQ(aclrtStreamWaitEvent(own, never), ACL_SUCCESS);
-  EXPECT_EQ(aclrtMemsetAsync(&byte, 1, 1, 1, own), ACL_SUCCESS);
-  EXPECT_EQ(aclrtRecordEvent(behind, own), ACL_SUCCESS);
-  EXPECT_EQ(aclrtDestroyStream(own), ACL_SUCCESS);
-  EXPECT_EQ(aclrtSynchronizeEvent(behind), ACL_SUCCESS);  // otherwise its waiters would block forever
-  EXPECT_EQ(byte, 0);
+  expect_rest_dropped(aclrtDestroyStream);
 }
 
 TEST_F(Streams, EventDestroyedBeforeAnyRecord_LetsItsWaitersGo) {

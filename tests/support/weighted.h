@@ -82,13 +82,15 @@ class Integer {
   std::vector<uint64_t> words_;
 };
 
-// A sum of products of doubles, in units of 2^-3222, the smallest product of three.
+constexpr int kUnitBits = 3222;
+
+// A sum of products of doubles, in units of 2^-kUnitBits, the smallest product of three.
 class Sum {
  public:
   void add(double a, double b = 1, double c = 1) {
     if (a == 0 || b == 0 || c == 0) return;
     Integer product(1);
-    int exponent = 3222;
+    int exponent = kUnitBits;
     for (const double factor : {a, b, c}) {
       int e;
       std::frexp(factor, &e);
@@ -157,7 +159,7 @@ struct Slice {
     if (divisor == 0) return sign == 0 ? nan : sign * infinity;
     if (sign == 0) return 0;
     const double value = mean ? round_quotient(squares.magnitude(), weights.magnitude(), format)
-                              : round_quotient(squares.magnitude(), Integer(1).shifted(3222), format);
+                              : round_quotient(squares.magnitude(), Integer(1).shifted(kUnitBits), format);
     return sign * divisor < 0 ? -value : value;
   }
   // 2 / sum(w) in the compute dtype.
@@ -167,15 +169,14 @@ struct Slice {
       return std::isnan(weight_special) ? weight_special : std::copysign(0.0, weight_special);
     if (weights.sign() == 0) return std::numeric_limits<double>::infinity();
     return weights.sign() *
-           round_quotient(Integer(2).shifted(3222), weights.magnitude(), oracle::format_of(compute));
+           round_quotient(Integer(2).shifted(kUnitBits), weights.magnitude(), oracle::format_of(compute));
   }
 };
 
 inline double weight_at(const ConstTensor* w, oracle::Extents all, int64_t i) {
   if (w == nullptr) return 1;
-  if (w->dtype != DType::kBool) return oracle::value_at(*w, all, i);
-  const auto* bytes = static_cast<const unsigned char*>(w->data);
-  return bytes[oracle::offset_of(w->shape, w->strides, all, i)] != 0;
+  if (w->dtype == DType::kBool) return oracle::bits_at(*w, all, i) != 0;
+  return oracle::value_at(*w, all, i);
 }
 
 struct Reference {
@@ -203,10 +204,7 @@ inline Reference reference(const ConstTensor& x, const ConstTensor& y, const Con
   Reference result;
   std::vector<Slice> slices;
   const auto slice_of = [&](int64_t i) {
-    Shape strides(loss_shape.size());
-    int64_t dense = 1;
-    for (size_t k = loss_shape.size(); k-- > 0; dense *= loss_shape[k]) strides[k] = dense;
-    return static_cast<size_t>(oracle::offset_of(loss_shape, strides, all, i));
+    return static_cast<size_t>(oracle::offset_of(loss_shape, {}, all, i));
   };
   if (reduction == Reduction::kNone) {
     for (int64_t i = 0; i < count; ++i) {
