@@ -99,7 +99,7 @@ ACL_FUNC_VISIBILITY aclnnStatus AclSetDynamicTensorAddr(aclOpExecutor* executor,
                                                         void* addr);
 
 /* Values that operators of other libraries take. The operators here use none of them. Arrays and scalars copy
-   the caller's elements; a list owns its elements and destroys them with it. Destroying null succeeds. CANN
+   the caller's elements; destroying a list also destroys its elements. Destroying null succeeds. CANN
    has no public functions for the two 16-bit arrays; their names follow the others. */
 ACL_FUNC_VISIBILITY aclScalar* aclCreateScalar(void* value, aclDataType dataType);
 ACL_FUNC_VISIBILITY aclnnStatus aclDestroyScalar(const aclScalar* scalar);
