@@ -161,17 +161,21 @@ Plan slice_plan(const Plan& plan) {
   return slice;
 }
 
-// Runs the slices for which wanted(buffers of the slice) is true one after the other.
+// Runs the slices for which wanted(address of the loss) is true one after the other.
 template <class F>
 Status run_each_slice(const Plan& plan, const Buffers& buffers, const Options& options, F wanted) {
   const Plan slice = slice_plan(plan);
-  return for_each_slice(plan, [&](const int64_t* offset) {
+  const auto loss_at = [&](int64_t offset) {
+    return static_cast<char*>(buffers[kLossOut]) + offset * size_of(plan.loss_dtype);
+  };
+  const auto is_wanted = [&](int64_t offset) { return wanted(loss_at(offset)); };
+  return for_each_slice(plan, is_wanted, [&](const int64_t* offset) {
     Buffers part;
     for_each_operand(plan, [&](int o) {
       part.data[o] = static_cast<char*>(buffers[o]) + offset[o] * size_of(plan.dtypes[o]);
     });
     if (plan.op == Op::kLoss) part.data[kOut] = part.data[kLossOut];
-    return wanted(part) ? run_one(slice, part, options) : Status();
+    return run_one(slice, part, options);
   });
 }
 
@@ -189,9 +193,8 @@ Status run_slice_sums(const Plan& plan, const Buffers& buffers, const Options& o
     loss.operands &= ~(1 << kOut | 1 << kGradOutput);
     Options exact = options;
     exact.exact = true;
-    const Status status = run_each_slice(loss, buffers, exact, [&](const Buffers& slice) {
-      return is_pending(plan.loss_dtype, slice[kLossOut]);
-    });
+    const Status status = run_each_slice(
+        loss, buffers, exact, [&](const void* slice) { return is_pending(plan.loss_dtype, slice); });
     if (!status.ok()) return status;
   }
   if (!grad || fused) return {};
@@ -214,7 +217,7 @@ Status run_slices(const Plan& plan, const Buffers& buffers, const Options& optio
   }
   const bool scaled = has(plan, kWeight) && plan.reduction == Reduction::kMean && plan.op != Op::kLoss;
   if (!options.exact && !scaled && plan.rank > 0) return run_slice_sums(plan, buffers, options);
-  return run_each_slice(plan, buffers, options, [](const Buffers&) { return true; });
+  return run_each_slice(plan, buffers, options, [](const void*) { return true; });
 }
 
 }  // namespace

@@ -44,8 +44,18 @@ int64_t Case::numel() const {
 }
 
 bool Case::present(int operand) const {
-  if (operand == kG) return op != Op::kLoss;
-  return operand != kOut || op != Op::kLoss || reduction == Reduction::kNone;
+  switch (operand) {
+    case kG:
+      return op != Op::kLoss;
+    case kW:
+      return weighted;
+    case kOut:
+      return op != Op::kLoss || reduction == Reduction::kNone;
+    case kLoss:
+      return op != Op::kGrad && reduction != Reduction::kNone;
+    default:
+      return true;
+  }
 }
 
 Case make_case(std::string group, Op op, DType dtype, const std::string& layout_and_size, View g, View x,
@@ -60,6 +70,18 @@ Case make_case(std::string group, Op op, DType dtype, const std::string& layout_
   c.view[kX] = std::move(x);
   c.view[kY] = std::move(y);
   c.view[kOut] = std::move(out);
+  return c;
+}
+
+Case with_weight(Case c, View weight, DType dtype) {
+  c.view[kW] = std::move(weight);
+  c.weight_dtype = dtype;
+  c.weighted = true;
+  return c;
+}
+
+Case with_axis(Case c, View loss) {
+  c.view[kLoss] = std::move(loss);
   return c;
 }
 
@@ -110,13 +132,13 @@ int64_t cache_line_bytes(const View& view, DType dtype) {
 Traffic traffic(const Case& c) {
   int64_t bytes[kOperands] = {}, most = 0;
   for (int o = 0; o < kOperands; ++o) {
-    if (c.present(o)) bytes[o] = cache_line_bytes(c.view[o], c.dtype);
+    if (c.present(o)) bytes[o] = cache_line_bytes(c.view[o], c.dtype_of(o));
     most = std::max(most, bytes[o]);
   }
   Traffic result;
   for (int o = 0; o < kOperands; ++o) {
     result.bytes += bytes[o];
-    if (bytes[o] * 16 >= most) ++(o == kOut ? result.writes : result.reads);
+    if (bytes[o] * 16 >= most) ++(o >= kOut ? result.writes : result.reads);
   }
   return result;
 }

@@ -15,8 +15,9 @@ using Shape = std::vector<int64_t>;
 
 enum class Op : uint8_t { kGrad, kLoss, kFused };
 
-// grad_output, input, target, grad_input (or the elementwise loss)
-enum Operand : int { kG, kX, kY, kOut, kOperands };
+// grad_output, input, target, weight, grad_input (or the elementwise loss), the sum or mean
+enum Operand : int { kG, kX, kY, kW, kOut, kLoss, kOperands };
+constexpr int kInputs = kOut;
 
 struct View {
   Shape shape, strides;  // strides in elements, same rank as shape
@@ -33,8 +34,10 @@ struct Case {
   std::string id, group;
   Op op = Op::kGrad;
   DType dtype = DType::kFloat32;
+  DType weight_dtype = DType::kFloat32;  // dtype or kBool
+  bool weighted = false;
   Reduction reduction = Reduction::kMean;
-  View view[kOperands];
+  View view[kOperands];  // view[kLoss] is 0-dimensional, or 1 where a dimension is reduced
   mseloss::Options options;
   std::string target;       // instruction-set target; empty: the best one
   bool plain_sum = false;   // also time a plain float64 sum of squared differences
@@ -45,16 +48,19 @@ struct Case {
   const Shape& shape() const { return view[kOut].shape; }
   int64_t numel() const;
   bool present(int operand) const;
+  DType dtype_of(int operand) const { return operand == kW ? weight_dtype : dtype; }
 };
 
 struct Pointers {
-  const char* in[3];  // grad_output, input, target
-  char* out;          // grad_input, or the elementwise loss
-  char* loss;         // 0-dimensional, of the case's dtype
+  const char* in[kInputs];  // grad_output, input, target, weight
+  char* out;                // grad_input, or the elementwise loss
+  char* loss;               // of the case's dtype
 };
 
 Case make_case(std::string group, Op op, DType dtype, const std::string& layout_and_size, View g, View x,
                View y, View out);
+Case with_weight(Case c, View weight, DType dtype);
+Case with_axis(Case c, View loss);  // one loss for each slice
 
 const char* short_name(DType dtype);  // "f32"
 

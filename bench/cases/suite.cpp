@@ -182,6 +182,42 @@ void add_store(std::vector<Case>* cases) {
   }
 }
 
+// Weights, masks and axes. Every operand that is read or written once counts; a weighted mean with its
+// gradient reads the weight twice, because the gradient needs the sum of all weights.
+void add_weighted(std::vector<Case>* cases, bool quick) {
+  const int64_t mib = quick ? 16 : 64;
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    const int64_t n = (mib << 20) / mseloss::size_of(dtype) / 1024;
+    const View all = dense({n, 1024}), sample = dense({n, 1});
+    const auto add = [&](Op op, Reduction reduction, const char* kind, const View& weight, DType type) {
+      Case c = make_case("weighted", op, dtype, kind, scalar(), all, all, all);
+      c.reduction = reduction;
+      cases->push_back(with_weight(std::move(c), weight, type));
+    };
+    for (const Op op : {Op::kLoss, Op::kFused}) {
+      add(op, Reduction::kMean, "mean_weight/full", all, dtype);
+      add(op, Reduction::kSum, "sum_weight/full", all, dtype);
+      add(op, Reduction::kMean, "mean_weight/sample", sample, dtype);
+      add(op, Reduction::kMean, "mean_weight/mask", all, DType::kBool);
+    }
+  }
+}
+
+void add_axis(std::vector<Case>* cases, bool quick) {
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    const int64_t total = (quick ? 16 << 20 : 64 << 20) / mseloss::size_of(dtype);
+    const auto add = [&](Op op, const char* kind, int64_t m, int64_t n, bool rows) {
+      const View all = dense({m, n}), loss = rows ? dense({m, 1}) : dense({1, n});
+      const std::string size = "/" + std::to_string(m) + "x" + std::to_string(n);
+      cases->push_back(with_axis(make_case("axis", op, dtype, kind + size, scalar(), all, all, all), loss));
+    };
+    for (const Op op : {Op::kLoss, Op::kFused}) {
+      for (const int64_t n : {8, 32, 256, 1024, 65536}) add(op, "mean_last", total / n, n, true);
+      for (const int64_t n : {16, 1024}) add(op, "mean_first", total / n, n, false);
+    }
+  }
+}
+
 void add_targets(std::vector<Case>* cases) {
   std::istringstream targets(mseloss::supported_targets());
   for (std::string target; targets >> target;) {
@@ -215,6 +251,8 @@ std::vector<Case> fixed_cases(bool quick) {
   add_broadcast(&cases, quick);
   add_permuted(&cases, quick);
   add_strided(&cases, quick);
+  add_weighted(&cases, quick);
+  add_axis(&cases, quick);
   if (!quick) {
     add_curve(&cases);
     add_misaligned(&cases);

@@ -113,6 +113,7 @@ bool has_openmp_loop(const Case& c) {
 #if !defined(__FLT16_MANT_DIG__)
   if (c.dtype == DType::kFloat16) return false;
 #endif
+  if (c.weighted || !c.view[kLoss].shape.empty()) return false;
   return c.op != Op::kLoss || c.reduction != Reduction::kNone;
 }
 
@@ -128,7 +129,7 @@ void run_openmp_loop(const Case& c, const Pointers& at) {
 #if defined(__FLT16_MANT_DIG__)
       return run<_Float16, float>(c, at);
 #endif
-    case DType::kBool:  // no case has a mask
+    case DType::kBool:  // only of weights
       return;
   }
 }

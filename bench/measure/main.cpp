@@ -25,11 +25,14 @@ struct BoundCase {
   const Case& c;
   Pointers at;
 
-  mseloss::ConstTensor in(int o) const { return {at.in[o], c.dtype, c.view[o].shape, c.view[o].strides}; }
+  mseloss::ConstTensor in(int o) const {
+    return {at.in[o], c.dtype_of(o), c.view[o].shape, c.view[o].strides};
+  }
   mseloss::Tensor out() const { return {at.out, c.dtype, c.view[kOut].shape, c.view[kOut].strides}; }
 
   mseloss::Status call(const mseloss::Options& options) const {
-    const mseloss::Tensor loss(at.loss, c.dtype);
+    const mseloss::Tensor loss(at.loss, c.dtype, c.view[kLoss].shape, c.view[kLoss].strides);
+    if (c.weighted) return call_weighted(loss, options);
     switch (c.op) {
       case Op::kGrad:
         return mseloss::grad(in(kG), in(kX), in(kY), c.reduction, out(), options);
@@ -39,8 +42,18 @@ struct BoundCase {
         return mseloss::loss_and_grad(in(kX), in(kY), c.reduction, in(kG), loss, out(), options);
     }
   }
+  mseloss::Status call_weighted(const mseloss::Tensor& loss, const mseloss::Options& options) const {
+    switch (c.op) {
+      case Op::kGrad:
+        return mseloss::grad(in(kG), in(kX), in(kY), in(kW), c.reduction, out(), options);
+      case Op::kLoss:
+        return mseloss::loss(in(kX), in(kY), in(kW), c.reduction, c.present(kOut) ? out() : loss, options);
+      default:
+        return mseloss::loss_and_grad(in(kX), in(kY), in(kW), c.reduction, in(kG), loss, out(), options);
+    }
+  }
   std::string explain() const {
-    if (c.op != Op::kGrad) return {};
+    if (c.op != Op::kGrad || c.weighted) return {};
     return mseloss::explain(in(kG), in(kX), in(kY), c.reduction, out(), c.options);
   }
 };
@@ -57,13 +70,15 @@ class CaseRunner {
 
   // Checks and times one case; false if the result is wrong.
   bool run(const Case& c, Record* record) {
-    fill_inputs(c.dtype);
+    fill_inputs(c);
     mseloss::set_target(c.target.empty() ? nullptr : c.target.c_str());
     BoundCase bound{c, {}};
     const int64_t size = mseloss::size_of(c.dtype);
-    for (int o = 0; o < 3; ++o) bound.at.in[o] = arenas_[o]->data() + c.view[o].offset * size;
+    for (int o = 0; o < kInputs; ++o) {
+      bound.at.in[o] = arenas_[o]->data() + c.view[o].offset * mseloss::size_of(c.dtype_of(o));
+    }
     bound.at.out = arenas_[kOut]->data() + c.view[kOut].offset * size;
-    bound.at.loss = loss_;
+    bound.at.loss = arenas_[kLoss]->data();
     if (c.present(kOut)) {
       std::memset(arenas_[kOut]->data(), 0x5a, static_cast<size_t>(required_bytes(c.view[kOut], c.dtype)));
     }
@@ -81,11 +96,13 @@ class CaseRunner {
   }
 
  private:
-  void fill_inputs(DType dtype) {
-    if (filled_ && dtype == dtype_) return;
-    for (int o = 0; o < 3; ++o) fill(*arenas_[o], dtype, 7919u * static_cast<unsigned>(o + 1));
-    filled_ = true;
-    dtype_ = dtype;
+  void fill_inputs(const Case& c) {
+    if (!filled_ || c.dtype != dtype_) {
+      for (const int o : {kG, kX, kY}) fill(*arenas_[o], c.dtype, 7919u * static_cast<unsigned>(o + 1));
+      filled_ = true;
+      dtype_ = c.dtype;
+    }
+    if (c.weighted) fill_weights(*arenas_[kW], c.weight_dtype, 104729u);
   }
 
   std::vector<Contender> contenders(const BoundCase& bound, const Traffic& moved) {
@@ -122,8 +139,10 @@ class CaseRunner {
     const CeilingLoops& loops = ceiling_loops(mseloss::target());
     const int most = mseloss::max_threads(), reads = moved.reads;
     const auto bytes = static_cast<size_t>(moved.bytes / std::max(moved.streams(), 1));
-    for (int i = 0; i < 3; ++i) from_[i] = arenas_[c.op == Op::kLoss ? (i + 1) % 3 : i]->data();
-    if (c.op == Op::kFused) from_[0] = arenas_[kY]->data();
+    int next = 0;
+    for (const int o : {kX, kY, kW, kG}) {
+      if (next < 3 && (o != kW || c.weighted)) from_[next++] = arenas_[o]->data();
+    }
     char* const* from = from_;
     char* out = moved.writes != 0 ? arenas_[kOut]->data() : nullptr;
     std::vector<int> thread_counts{most};
@@ -151,7 +170,6 @@ class CaseRunner {
 
   std::unique_ptr<Arena> arenas_[kOperands];
   char* from_[3];
-  alignas(64) char loss_[8];
   bool quick_, filled_ = false;
   DType dtype_ = DType::kFloat32;
 };

@@ -71,8 +71,8 @@ void Record::add(const Case& c, const Traffic& moved, const std::vector<Timing>&
   if (!c.target.empty()) out << ",\"target\":" << quoted(c.target);
   if (!explain.empty()) out << ",\"explain\":" << quoted(explain);
   if (c.group == "random") {
-    constexpr const char* kNames[] = {"grad_output", "input", "target", "grad_input"};
-    for (int o = 0; o < kOperands; ++o) out << ",\"" << kNames[o] << "\":" << quoted(text_of(c.view[o]));
+    constexpr const char* kNames[] = {"grad_output", "input", "target", "weight", "grad_input", "loss"};
+    for (const int o : {kG, kX, kY, kOut}) out << ",\"" << kNames[o] << "\":" << quoted(text_of(c.view[o]));
   }
   out << ",\"seconds\":{";
   double ours = 0, ceiling = 0;

@@ -157,13 +157,18 @@ double FixedPoint::divide_and_round(uint64_t divisor, DType dtype) const {
   // that decide the rounding; the remainder only contributes to the sticky bit.
   uint64_t quotient[kLimbs];
   magnitude(quotient);
+  const double zero = sign() < 0 ? -0.0 : 0.0;
+  const int dividend_top = highest_bit(quotient);
+  if (dividend_top < 0) return zero;
+  // Three limbs give the 54 bits that the result can need and at least one more. The limbs below stay as they
+  // are: not zero, they leave a remainder.
+  const int first = dividend_top / 64;
   Wide remainder = 0;
-  for (int i = kLimbs; i-- > 0;) {
+  for (int i = first; i >= std::max(0, first - 2); --i) {
     const Wide dividend = remainder << 64 | quotient[i];
     quotient[i] = static_cast<uint64_t>(dividend / divisor);
     remainder = dividend % divisor;
   }
-  const double zero = sign() < 0 ? -0.0 : 0.0;
   const int top = highest_bit(quotient);
   if (top < 0) return zero;
   const Format format = format_of(dtype);

@@ -105,9 +105,19 @@ inline void store_pending(DType dtype, void* out) {
 }
 
 inline bool is_pending(DType dtype, const void* in) {
-  char pending[8];
-  store_pending(dtype, pending);
-  return std::memcmp(in, pending, static_cast<size_t>(size_of(dtype))) == 0;
+  uint64_t pending = 0, bits = 0;
+  store_pending(dtype, &pending);
+  switch (size_of(dtype)) {  // constant sizes: a search reads every loss
+    case 2:
+      std::memcpy(&bits, in, 2);
+      break;
+    case 4:
+      std::memcpy(&bits, in, 4);
+      break;
+    default:
+      std::memcpy(&bits, in, 8);
+  }
+  return bits == pending;
 }
 
 inline void store_rounded(double value, DType dtype, void* out) {

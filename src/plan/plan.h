@@ -61,26 +61,43 @@ inline void for_each_operand(const Plan& plan, F f) {
 // Whether a dimension of a sliced plan is summed.
 inline bool is_reduced(const Plan& plan, int dimension) { return plan.stride[kLossOut][dimension] == 0; }
 
-// Calls f(offsets) for each slice, with the distance of each operand's first element from its first element
-// in the plan, in elements.
-template <class F>
-Status for_each_slice(const Plan& plan, F f) {
-  int64_t index[kMaxRank] = {}, offset[kOperands];
-  std::copy_n(plan.offset, kOperands, offset);
+// Calls f(offsets) for each slice with wanted(offset of the loss); offsets are the distances of each
+// operand's first element from its data pointer, in elements.
+template <class Wanted, class F>
+Status for_each_slice(const Plan& plan, Wanted wanted, F f) {
+  int kept[kMaxRank], rank = 0;
+  for (int d = 0; d < plan.rank; ++d) {
+    if (!is_reduced(plan, d)) kept[rank++] = d;
+  }
+  int64_t index[kMaxRank] = {}, outer[kOperands];
+  std::copy_n(plan.offset, kOperands, outer);
+  const int inner = rank == 0 ? 0 : kept[--rank];
+  const int64_t count = plan.rank == 0 || is_reduced(plan, inner) ? 1 : plan.extent[inner];
   for (;;) {
-    if (Status status = f(offset); !status.ok()) return status;
-    int d = plan.rank - 1;
-    for (; d >= 0; --d) {
-      if (is_reduced(plan, d)) continue;
+    for (int64_t i = 0; i < count; ++i) {
+      if (!wanted(outer[kLossOut] + i * plan.stride[kLossOut][inner])) continue;
+      int64_t offset[kOperands];
+      for (int o = 0; o < kOperands; ++o) offset[o] = outer[o] + i * plan.stride[o][inner];
+      if (Status status = f(offset); !status.ok()) return status;
+    }
+    int k = rank;
+    while (k-- > 0) {
+      const int d = kept[k];
       const bool more = ++index[d] < plan.extent[d];
       for (int o = 0; o < kOperands; ++o) {
-        offset[o] += plan.stride[o][d] * (more ? 1 : 1 - plan.extent[d]);
+        outer[o] += plan.stride[o][d] * (more ? 1 : 1 - plan.extent[d]);
       }
       if (more) break;
       index[d] = 0;
     }
-    if (d < 0) return {};
+    if (k < 0) return {};
   }
+}
+
+template <class F>
+Status for_each_slice(const Plan& plan, F f) {
+  return for_each_slice(
+      plan, [](int64_t) { return true; }, f);
 }
 
 // The layout class of the plan's strides.

@@ -90,8 +90,8 @@ struct Kernels {
   // Adds the fast sums to the accumulators of slices; if strided[kLossOut], each column belongs to another
   // slice, else each row is a part of one; [dtype][weighted].
   void (*slice_sums[kDTypes][2])(const RowBlock&);
-  // result[i] = (sum of squares of slice i) / divisor, rounded to float32 or float64, or NaN if the error
-  // leaves the rounding open; divisor 0: the number of elements of the slice that a mask selects. `result`
+  // result[i] = (sum of squares of slice i) / divisor, rounded to the loss's dtype, or NaN where that is not
+  // certain; divisor 0: the number of elements of the slice that a mask selects. `result`
   // and the planes have kSlicePadding elements past `count`.
   void (*round_slices[kDTypes])(const double* planes, ptrdiff_t plane, size_t count, double divisor,
                                 double* result);

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <new>
 
 #include "cpu/kernels/lanes-inl.h"
 #include "cpu/kernels/row_loop-inl.h"
@@ -59,23 +60,48 @@ HWY_INLINE hn::Vec<D> load_columns(D d, const RowBlock& block, int operand, size
   return S::load(d, elements);
 }
 
-constexpr size_t kShortRow = 96, kShortLanes = 8;
+constexpr size_t kShortRow = 96;
 
 // Whether add_short_rows() can sum these rows: of different slices, not broadcast, at least a vector long.
 template <class S>
 HWY_INLINE bool has_short_rows(const RowBlock& block) {
-  return std::is_same_v<typename S::Compute, float> && block.n <= kShortRow && block.n >= kShortLanes &&
+  return std::is_same_v<typename S::Compute, float> && block.n <= kShortRow && block.n >= hn::Lanes(Wide()) &&
          block.pitch[kLossOut] == 1 && block.strided[kInput] && block.strided[kTarget];
+}
+
+// The sum of each of as many vectors as a vector has lanes: lane k of the result is that of rows[k]. Cheaper
+// than a sum across the lanes of each vector.
+HWY_INLINE WideV sum_of_each(const WideV* rows) {
+#if HWY_TARGET == HWY_SCALAR
+  return rows[0];
+#else
+  const Wide d;
+  const auto pair = [&](WideV a, WideV b) MSELOSS_INLINE {  // in each 16-byte block, a sum of a and one of b
+    return hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
+  };
+  const auto halves = [&](WideV a, WideV b) MSELOSS_INLINE {  // of a in the lower half, of b in the upper
+    return hn::Add(hn::ConcatLowerLower(d, b, a), hn::ConcatUpperUpper(d, b, a));
+  };
+  if constexpr (hn::MaxLanes(Wide()) == 2) {
+    return pair(rows[0], rows[1]);
+  } else if constexpr (hn::MaxLanes(Wide()) == 4) {
+    return halves(pair(rows[0], rows[1]), pair(rows[2], rows[3]));
+  } else {
+    const auto a = halves(pair(rows[0], rows[1]), pair(rows[4], rows[5]));  // rows 0 1 | 0 1 | 4 5 | 4 5
+    const auto b = halves(pair(rows[2], rows[3]), pair(rows[6], rows[7]));
+    return hn::Add(hn::OddEvenBlocks(b, a), hn::SwapAdjacentBlocks(hn::OddEvenBlocks(a, b)));
+  }
+#endif
 }
 
 // The same as add_rows() without the fixed costs of a loop with unrolled vectors, which exceed those of a
 // short row.
 template <class S>
 void add_short_rows(const RowBlock& block) {
-  const hn::CappedTag<double, kShortLanes> wide;
-  const hn::Rebind<float, decltype(wide)> d;
+  const Wide wide;
+  const hn::Rebind<float, Wide> d;
   using Memory = typename S::Memory;
-  const size_t lanes = hn::Lanes(d), group = hn::Lanes(Wide());
+  const size_t lanes = hn::Lanes(d);
   const size_t end = block.n / lanes * lanes;
   // The last vector overlaps the one before it; these lanes have been added already.
   const auto added = hn::FirstN(d, lanes - (block.n - end));
@@ -85,26 +111,36 @@ void add_short_rows(const RowBlock& block) {
   auto* planes = static_cast<double*>(block.at[kLossOut]);
   const auto* x = static_cast<const Memory*>(block.at[kInput]);
   const auto* y = static_cast<const Memory*>(block.at[kTarget]);
-  for (size_t first = 0; first < block.rows; first += group) {
-    HWY_ALIGN double sums[hn::MaxLanes(Wide())] = {};
-    for (size_t k = 0; k < HWY_MIN(group, block.rows - first); ++k) {
-      const auto add = [&](auto difference, auto sum) MSELOSS_INLINE {
-        const auto v = hn::PromoteTo(wide, difference);
-        return hn::MulAdd(v, v, sum);
-      };
-      auto sum = hn::Zero(wide);
-      for (size_t i = 0; i < end; i += lanes) sum = add(hn::Sub(S::load(d, x + i), S::load(d, y + i)), sum);
-      if (end != block.n) {
-        const size_t i = block.n - lanes;
-        sum = add(hn::IfThenZeroElse(added, hn::Sub(S::load(d, x + i), S::load(d, y + i))), sum);
-      }
-      sums[k] = hn::GetLane(hn::SumOfLanes(wide, sum));
-      x += block.pitch[kInput];
-      y += block.pitch[kTarget];
+  const auto row_sum = [&] MSELOSS_INLINE {  // and advance to the next row
+    const auto add = [&](auto difference, WideV sum) MSELOSS_INLINE {
+      const auto v = hn::PromoteTo(wide, difference);
+      return hn::MulAdd(v, v, sum);
+    };
+    auto sum = hn::Zero(wide);
+    for (size_t i = 0; i < end; i += lanes) sum = add(hn::Sub(S::load(d, x + i), S::load(d, y + i)), sum);
+    if (end != block.n) {
+      const size_t i = block.n - lanes;
+      sum = add(hn::IfThenZeroElse(added, hn::Sub(S::load(d, x + i), S::load(d, y + i))), sum);
     }
-    const auto high = hn::Load(Wide(), sums);
-    add_to_slices(high, hn::Zero(Wide()), hn::Mul(high, relative), planes + first, block.plane);
+    x += block.pitch[kInput];
+    y += block.pitch[kTarget];
+    return sum;
+  };
+  const auto add_group = [&](size_t first, const WideV* rows) MSELOSS_INLINE {
+    const auto high = sum_of_each(rows);
+    add_to_slices(high, hn::Zero(wide), hn::Mul(high, relative), planes + first, block.plane);
+  };
+  constexpr size_t kGroup = hn::MaxLanes(Wide());
+  WideV rows[kGroup];
+  size_t first = 0;
+  for (; first + kGroup <= block.rows; first += kGroup) {
+    unrolled<kGroup>([&](auto k) MSELOSS_INLINE { rows[k] = row_sum(); });
+    add_group(first, rows);
   }
+  if (first == block.rows) return;
+  const size_t left = block.rows - first;
+  unrolled<kGroup>([&](auto k) MSELOSS_INLINE { rows[k] = k < left ? row_sum() : hn::Zero(wide); });
+  add_group(first, rows);
 }
 
 // Each row is a part of one slice.
@@ -164,50 +200,90 @@ void add_weighted_rows(const RowBlock& block) {
   }
 }
 
-// Each column is a part of one slice. The sums of one vector of columns stay in registers.
+// Each column is a part of one slice. Wide rows are read one after the other, as they lie in memory; the sums
+// of their columns are in L1 then. Those of narrow rows stay in registers.
 template <class S, bool kWeighted>
 void add_columns(const RowBlock& block) {
   using T = typename S::Compute;
+  using Sums = std::conditional_t<kWeighted, WeightedSquares<T>, Squares<T, 1>>;
+  constexpr size_t kWideRow = 512, kSumBytes = 8192, kVectors = kSumBytes / sizeof(Sums);
   const hn::ScalableTag<T> d;
   const Drop<decltype(d)> drop(block.masked);
   const size_t lanes = hn::Lanes(d), wide_lanes = hn::Lanes(Wide());
   // Rows of other slices are blocks of their own.
   const size_t together = block.pitch[kLossOut] == 0 ? block.rows : 1;
-  for (size_t first = 0; first < block.rows; first += together) {
+  const bool wide = block.n * sizeof(typename S::Memory) >= kWideRow;
+  const auto add = [&](Sums* sums, auto x, auto y, auto weight, auto magnitude) MSELOSS_INLINE {
+    if constexpr (kWeighted) {
+      sums->add(drop(weight, hn::Sub(x, y)), magnitude() ? hn::Abs(weight) : weight);
+    } else {
+      sums->add(Index<0>(), hn::Sub(x, y));
+    }
+  };
+  // One vector of a row, at column j.
+  const auto add_vector = [&](Sums* sums, size_t r, size_t j, auto magnitude) MSELOSS_INLINE {
+    const size_t count = HWY_MIN(lanes, block.n - j);
+    const auto load = [&](int operand)
+                          MSELOSS_INLINE { return load_columns<S>(d, block, operand, r, j, count); };
+    add(sums, load(kInput), load(kTarget), kWeighted ? load(kWeight) : hn::Zero(d), magnitude);
+  };
+  // The full vectors of columns j to end of a row.
+  BroadcastVector<S> x_copies, y_copies, w_copies;
+  const auto add_vectors = [&](Sums* sums, size_t r, size_t j, size_t end) MSELOSS_INLINE {
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
+    const auto w = kWeighted ? row_input<S>(block, kWeight, r, &w_copies) : x;
+    // Hardware prefetchers do not follow from one row to the next.
+    const auto next = [&](int o) {
+      return static_cast<const char*>(block.at[o]) +
+             static_cast<ptrdiff_t>((r + 1) * sizeof(typename S::Memory)) * block.pitch[o];
+    };
+    const char *const next_x = next(kInput), *const next_y = next(kTarget);
+    for (; j < end; j += lanes, ++sums) {
+      hwy::Prefetch(next_x + j * sizeof(typename S::Memory));
+      hwy::Prefetch(next_y + j * sizeof(typename S::Memory));
+      Sums own = *sums;
+      add(&own, x.load(d, j), y.load(d, j), w.load(d, j), std::false_type());
+      *sums = own;
+    }
+  };
+  const auto finish = [&](const Sums& sums, size_t first, size_t j) MSELOSS_INLINE {
     double* planes =
-        static_cast<double*>(block.at[kLossOut]) + static_cast<ptrdiff_t>(first) * block.pitch[kLossOut];
-    for (size_t j = 0; j < block.n; j += lanes) {
-      const size_t count = HWY_MIN(lanes, block.n - j);
-      const auto load = [&](int operand, size_t r)
-                            MSELOSS_INLINE { return load_columns<S>(d, block, operand, r, j, count); };
-      if constexpr (kWeighted) {
-        const auto add = [&](WeightedSquares<T>* squares, auto magnitude) MSELOSS_INLINE {
-          for (size_t r = first; r < first + together; ++r) {
-            const auto weight = load(kWeight, r);
-            const auto difference = drop(weight, hn::Sub(load(kInput, r), load(kTarget, r)));
-            squares->add(difference, magnitude() ? hn::Abs(weight) : weight);
-          }
-        };
-        WeightedSquares<T> squares, magnitudes;
-        add(&squares, std::false_type());
-        const bool negative = squares.any_negative();
-        if (HWY_UNLIKELY(negative)) add(&magnitudes, std::true_type());
-        squares.columns(together, negative ? magnitudes : squares,
-                        [&](auto part, auto high, auto low, auto error, auto w_high, auto w_low, auto w_error)
-                            MSELOSS_INLINE {
-                              double* at = planes + j + part() * wide_lanes;
-                              add_to_slices(high, low, error, at, block.plane);
-                              add_to_slices(w_high, w_low, w_error, at + 3 * block.plane, block.plane);
-                            });
-      } else {
-        Squares<T> squares;
-        for (size_t r = first; r < first + together; ++r) {
-          squares.add(Index<0>(), hn::Sub(load(kInput, r), load(kTarget, r)));
-        }
-        squares.columns(together, [&](auto part, auto high, auto low, auto error) MSELOSS_INLINE {
-          add_to_slices(high, low, error, planes + j + part() * wide_lanes, block.plane);
-        });
+        static_cast<double*>(block.at[kLossOut]) + static_cast<ptrdiff_t>(first) * block.pitch[kLossOut] + j;
+    if constexpr (kWeighted) {
+      Sums magnitudes = sums;
+      if (HWY_UNLIKELY(sums.any_negative())) {
+        magnitudes = Sums();
+        for (size_t r = first; r < first + together; ++r) add_vector(&magnitudes, r, j, std::true_type());
       }
+      sums.columns(together, magnitudes,
+                   [&](auto part, auto high, auto low, auto error, auto w_high, auto w_low, auto w_error)
+                       MSELOSS_INLINE {
+                         double* at = planes + part() * wide_lanes;
+                         add_to_slices(high, low, error, at, block.plane);
+                         add_to_slices(w_high, w_low, w_error, at + 3 * block.plane, block.plane);
+                       });
+    } else {
+      sums.columns(together, [&](auto part, auto high, auto low, auto error) MSELOSS_INLINE {
+        add_to_slices(high, low, error, planes + part() * wide_lanes, block.plane);
+      });
+    }
+  };
+  alignas(Sums) char memory[kVectors * sizeof(Sums)];
+  auto* const sums = reinterpret_cast<Sums*>(memory);
+  for (size_t first = 0; first < block.rows; first += together) {
+    for (size_t j = 0; j < block.n; j += kVectors * lanes) {
+      const size_t vectors = HWY_MIN(kVectors, (block.n - j + lanes - 1) / lanes);
+      for (size_t v = 0; v < vectors; ++v) new (sums + v) Sums();
+      const size_t full = wide ? HWY_MIN(vectors, (block.n - j) / lanes) : 0;
+      for (size_t r = first; wide && r < first + together; ++r) add_vectors(sums, r, j, j + full * lanes);
+      for (size_t v = full; v < vectors; ++v) {
+        Sums own = sums[v];
+        for (size_t r = first; r < first + together; ++r) {
+          add_vector(&own, r, j + v * lanes, std::false_type());
+        }
+        sums[v] = own;
+      }
+      for (size_t v = 0; v < vectors; ++v) finish(sums[v], first, j + v * lanes);
     }
   }
 }
@@ -222,10 +298,28 @@ void weighted_slice_sums(const RowBlock& block) {
   block.strided[kLossOut] ? add_columns<S, true>(block) : add_weighted_rows<S>(block);
 }
 
-// result[i] = the sum of slice i divided by the divisor, rounded to To, or NaN if the ends of its interval
-// round to different values. The same interval as in PartialSum::finish(), widened by a few units in its last
-// place.
-template <class To>
+// Rounds float32 to a half type whose float32 encoding ends in kShift zeros, or to NaN where that may differ
+// from rounding the float64 value that v was rounded from: in the middle between two values of the half type,
+// and outside the half type's normal values.
+template <int kShift, class D>
+HWY_INLINE hn::Vec<D> round_to_half(D d, hn::Vec<D> v) {
+  const hn::RebindToUnsigned<D> du;
+  const auto bits = hn::BitCast(du, v), middle = hn::Set(du, 1u << (kShift - 1));
+  const auto rest = hn::Set(du, (1u << kShift) - 1),
+             odd = hn::And(hn::ShiftRight<kShift>(bits), hn::Set(du, 1));
+  const auto rounded = hn::AndNot(rest, hn::Add(hn::Add(bits, hn::Sub(middle, hn::Set(du, 1))), odd));
+  auto unsure = hn::RebindMask(d, hn::Eq(hn::And(bits, rest), middle));
+  if constexpr (kShift == 13) {  // float16
+    const auto normal = hn::And(hn::Ge(v, hn::Set(d, 0x1p-14f)), hn::Lt(v, hn::Set(d, 65504.0f)));
+    unsure = hn::Or(unsure, hn::AndNot(hn::Or(normal, hn::Eq(v, hn::Zero(d))), hn::FirstN(d, hn::Lanes(d))));
+  }
+  return hn::IfThenElse(unsure, hn::Set(d, std::numeric_limits<float>::quiet_NaN()), hn::BitCast(d, rounded));
+}
+
+// result[i] = the sum of slice i divided by the divisor, rounded to kTo, or NaN if that is not certain: the
+// ends of its interval must round to the same value. The same interval as in PartialSum::finish(), widened by
+// a few units in its last place.
+template <DType kTo>
 void round_slices(const double* planes, ptrdiff_t plane, size_t count, double divisor, double* result) {
   const Wide d;
   const auto unit = hn::Set(d, kUnit), slack = hn::Set(d, kSlack), tiny = hn::Set(d, 0x1p-1070);
@@ -244,12 +338,18 @@ void round_slices(const double* planes, ptrdiff_t plane, size_t count, double di
     const auto half_width = hn::Add(hn::Add(hn::Div(hn::Mul(error, slack), n), rounding), tiny);
     auto first = hn::Add(quotient, hn::Sub(correction, half_width));
     auto last = hn::Add(quotient, hn::Add(correction, half_width));
-    if constexpr (std::is_same_v<To, float>) {  // the ends are rounded already
+    if constexpr (kTo != DType::kFloat64) {  // the ends are rounded already
       const auto widen_by = hn::MulAdd(hn::Mul(unit, hn::Set(d, 4.0)), hn::Abs(last), tiny);
-      const hn::Rebind<float, Wide> narrow;
       const auto fits = hn::Lt(last, hn::Set(d, 0x1p127));  // no conversion overflows
-      first = hn::PromoteTo(d, hn::DemoteTo(narrow, hn::Max(hn::Sub(first, widen_by), zero)));
-      last = hn::IfThenElse(fits, hn::PromoteTo(d, hn::DemoteTo(narrow, hn::Add(last, widen_by))), nan);
+      const auto rounded = [](WideV end) MSELOSS_INLINE {
+        const hn::Rebind<float, Wide> narrow;
+        auto v = hn::DemoteTo(narrow, end);
+        if constexpr (kTo == DType::kFloat16) v = round_to_half<13>(narrow, v);
+        if constexpr (kTo == DType::kBFloat16) v = round_to_half<16>(narrow, v);
+        return hn::PromoteTo(Wide(), v);
+      };
+      first = rounded(hn::Max(hn::Sub(first, widen_by), zero));
+      last = hn::IfThenElse(fits, rounded(hn::Add(last, widen_by)), nan);
     } else {
       first = hn::Max(first, zero);
       last = hn::IfThenElse(hn::Lt(last, hn::Set(d, 0x1p1023)), last, nan);
@@ -265,9 +365,7 @@ static void fill_slices(Kernels* kernels, bool native_bfloat16) {
     constexpr int i = static_cast<int>(kDType);
     kernels->slice_sums[i][0] = &slice_sums<S>;
     kernels->slice_sums[i][1] = &weighted_slice_sums<S>;
-    if constexpr (kDType == DType::kFloat32 || kDType == DType::kFloat64) {
-      kernels->round_slices[i] = &round_slices<typename S::Compute>;
-    }
+    kernels->round_slices[i] = &round_slices<kDType>;
   });
 }
 

@@ -15,16 +15,16 @@
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
-template <class T>
+// kAccumulators hide the latency of an addition.
+template <class T, int kAccumulators = kSumUnroll>
 class Squares;
 
-// Squares of float32 are exact in float64: plain sums, in enough accumulators to hide the latency of an
-// addition.
-template <>
-class Squares<float> {
+// Squares of float32 are exact in float64: plain sums. An accumulator has the sums of one float32 vector, two
+// of float64.
+template <int kAccumulators>
+class Squares<float, kAccumulators> {
  public:
   using D = hn::ScalableTag<float>;
-  static constexpr int kAccumulators = kSumUnroll;  // each for one float32 vector, two of float64
   static constexpr int kColumnParts = HWY_TARGET == HWY_SCALAR ? 1 : 2;
 
   HWY_INLINE Squares() {
@@ -42,6 +42,7 @@ class Squares<float> {
 #endif
   }
   HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
+    static_assert(kAccumulators == 4, "the tree of additions");
     WideV pair[kAccumulators];
     unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { pair[k] = hn::Add(sum_[2 * k], sum_[2 * k + 1]); });
     row->high = sum_of_lanes(hn::Add(hn::Add(pair[0], pair[1]), hn::Add(pair[2], pair[3])));
@@ -84,11 +85,10 @@ HWY_INLINE void sum_lanes(WideV high_lanes, WideV low_lanes, RowSum* row) {
 }
 
 // Squares of float64 are two doubles each, summed in double-double.
-template <>
-class Squares<double> {
+template <int kAccumulators>
+class Squares<double, kAccumulators> {
  public:
   using D = Wide;
-  static constexpr int kAccumulators = kSumUnroll;
   static constexpr int kColumnParts = 1;
 
   HWY_INLINE Squares() {

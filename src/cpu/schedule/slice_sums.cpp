@@ -55,33 +55,12 @@ int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, in
   const int size = size_of(plan.loss_dtype);
   for (int d = 0; d < plan.rank; ++d) loss += first[d] * plan.stride[kLossOut][d] * size;
   // Most slices are rounded many at a time, the others one by one.
-  const bool single = plan.loss_dtype == DType::kFloat32 || plan.loss_dtype == DType::kFloat64;
-  const bool rounds = single && parts == 1 && (!weighted || masked) && terms < uint64_t{1} << 53;
+  const bool rounds = parts == 1 && (!weighted || masked) && terms < uint64_t{1} << 53;
   double* const results = sums + slice_planes(plan) * plane;
-  if (rounds) {
-    int64_t count = 1;
-    bool contiguous = true;  // in the loss
-    for (int d = 0; d < plan.rank; ++d) {
-      if (strides[d] == 0) continue;
-      count *= extent[d];
-      contiguous = contiguous && (extent[d] == 1 || plan.stride[kLossOut][d] == strides[d]);
-    }
-    const double divisor = plan.reduction == Reduction::kSum ? 1 : masked ? 0 : static_cast<double>(terms);
-    kernels().round_slices[static_cast<int>(plan.loss_dtype)](sums, plane, static_cast<size_t>(count),
-                                                              divisor, results);
-    bool decided = true;
-    for (int64_t i = 0; i < count; ++i) decided &= results[i] == results[i];
-    if (contiguous && decided) {
-      constexpr int kFrom = static_cast<int>(DType::kFloat64);
-      kernels().convert[kFrom][static_cast<int>(plan.loss_dtype)](results, loss, static_cast<size_t>(count));
-      return 0;
-    }
-  }
   int64_t pending = 0;
-  const double* at = sums;
-  const auto finish = [&] {
+  const auto finish = [&](const double* at, char* to) {
     if (const double result = results[at - sums]; rounds && result == result) {
-      return store_exact(result, plan.loss_dtype, loss);
+      return store_exact(result, plan.loss_dtype, to);
     }
     SumState state;
     for (int64_t part = 0; part < parts; ++part) {
@@ -94,12 +73,33 @@ int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, in
         SumAccess::add_fast(&state, squares, own_terms);
       }
     }
-    if (SumAccess::finish(state, nullptr, plan.reduction, plan.loss_dtype, loss)) return;
-    store_pending(plan.loss_dtype, loss);
+    if (SumAccess::finish(state, nullptr, plan.reduction, plan.loss_dtype, to)) return;
+    store_pending(plan.loss_dtype, to);
     ++pending;
   };
+  if (rounds) {
+    int64_t count = 1;
+    bool contiguous = true;  // in the loss
+    for (int d = 0; d < plan.rank; ++d) {
+      if (strides[d] == 0) continue;
+      count *= extent[d];
+      contiguous = contiguous && (extent[d] == 1 || plan.stride[kLossOut][d] == strides[d]);
+    }
+    const double divisor = plan.reduction == Reduction::kSum ? 1 : masked ? 0 : static_cast<double>(terms);
+    kernels().round_slices[static_cast<int>(plan.loss_dtype)](sums, plane, static_cast<size_t>(count),
+                                                              divisor, results);
+    if (contiguous) {
+      constexpr int kFrom = static_cast<int>(DType::kFloat64);
+      kernels().convert[kFrom][static_cast<int>(plan.loss_dtype)](results, loss, static_cast<size_t>(count));
+      for (int64_t i = 0; i < count; ++i) {
+        if (results[i] != results[i]) finish(sums + i, loss + i * size);
+      }
+      return pending;
+    }
+  }
+  const double* at = sums;
   for (;;) {
-    finish();
+    finish(at, loss);
     int d = plan.rank - 1;
     for (; d >= 0; --d) {
       // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): d < kMaxRank

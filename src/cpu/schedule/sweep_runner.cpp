@@ -1,6 +1,9 @@
 #include "cpu/schedule/sweep_runner.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "cpu/schedule/tiling.h"
 
 namespace mseloss::cpu {
 
@@ -75,6 +78,21 @@ void SweepRunner::exact_sum(const RowBlock& block) {
   }
 }
 
+namespace {
+
+// The rows of the gradient as one row, if they follow each other in every operand.
+RowBlock joined_rows(const RowBlock& block) {
+  for (const int o : {kGradOutput, kInput, kTarget, kWeight, kOut}) {
+    const ptrdiff_t row = block.strided[o] ? static_cast<ptrdiff_t>(block.n) : 0;
+    if (block.at[o] != nullptr && block.pitch[o] != row) return block;
+  }
+  RowBlock joined = block;
+  joined.n *= std::exchange(joined.rows, 1);
+  return joined;
+}
+
+}  // namespace
+
 void SweepRunner::operator()(const RowBlock& block) {
   constexpr size_t kL1Elements = 2048;  // stay in L1 between the two kernels that read them
   switch (sweep_) {
@@ -102,10 +120,13 @@ void SweepRunner::operator()(const RowBlock& block) {
       return;
     }
     case Sweep::kSliceSums:
-    case Sweep::kGradAndSliceSums:  // both read the block while it is in the caches
       kernels_.slice_sums[dtype_][weighted_](block);
-      if (sweep_ == Sweep::kGradAndSliceSums) grad(block, non_temporal_);
       return;
+    case Sweep::kGradAndSliceSums: {  // both read the block while it is in the caches
+      kernels_.slice_sums[dtype_][weighted_](block);
+      const RowBlock rows = joined_rows(block);
+      return grad(rows, non_temporal_ && static_cast<int64_t>(rows.n) * size_ >= kNonTemporalRowBytes);
+    }
   }
 }
 

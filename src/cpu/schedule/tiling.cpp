@@ -80,7 +80,7 @@ void choose_tile(const Plan& plan, Tiling* tiling) {
 // Kernels that sum columns keep their sums in registers for the rows of a block: of a sliced plan whose
 // innermost dimension is not reduced, a tile has several rows of the same slices.
 void add_slice_rows(const Plan& plan, int64_t* tile) {
-  constexpr int64_t kRows = 8;
+  constexpr int64_t kRows = 16;
   if (is_reduced(plan, plan.rank - 1)) return;
   for (int d = plan.rank - 1; d-- > 0;) {
     if (!is_reduced(plan, d)) continue;
@@ -118,9 +118,11 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
   const int outermost = first_row_dimension(plan);
   int first[kOperands];
   std::fill_n(first, kOperands, plan.rank);
+  int out_row = plan.rank;  // the rows of a gradient may span slices
   const auto row_bytes = [&](int d) { return product(tiling->tile_extent, d, plan.rank) * size; };
   for_each_operand(plan, [&](int o) {
     first[o] = std::max(outermost, first_contiguous_dimension(plan, *tiling, o));
+    if (o == kOut) out_row = first_contiguous_dimension(plan, *tiling, o);
     // Packing reads the cache lines in the operand's order; direct access reads them in the order of the
     // rows.
     if (first[o] == 0 || first[o] == plan.rank || row_bytes(first[o]) >= kLineBytes) return;
@@ -140,7 +142,7 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
   };
   // Non-temporal stores need long rows: operands that are contiguous only in shorter ones are packed.
   tiling->non_temporal_rows =
-      tiling->non_temporal && first[kOut] < plan.rank && row_bytes(first[kOut]) >= kNonTemporalRowBytes;
+      tiling->non_temporal && first[kOut] < plan.rank && row_bytes(out_row) >= kNonTemporalRowBytes;
   const int64_t min_bytes = tiling->non_temporal_rows ? kNonTemporalRowBytes
                             : has_sum(plan)           ? kDirectSumRowBytes
                                                       : kDirectRowBytes;

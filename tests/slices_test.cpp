@@ -1,0 +1,138 @@
+// Losses over some of the axes, compared bit by bit with exact integers.
+#include "tests/support/sums.h"
+#include "tests/support/weighted_calls.h"
+
+namespace {
+
+using namespace weighted;
+
+TEST(SlicesProperty, RandomAxesWithoutWeights_HaveTheExactBits) {
+  const auto names = targets();
+  for_each_case(10000, [&](Random& random) {
+    ASSERT_TRUE(mseloss::set_target(random.pick(names).c_str()).ok());
+    random_case(random, false, true);
+  });
+  ASSERT_TRUE(mseloss::set_target(nullptr).ok());
+}
+
+TEST(SlicesProperty, RandomAxesWithWeights_HaveTheExactBits) {
+  const auto names = targets();
+  for_each_case(10000, [&](Random& random) {
+    ASSERT_TRUE(mseloss::set_target(random.pick(names).c_str()).ok());
+    random_case(random, true, true);
+  });
+  ASSERT_TRUE(mseloss::set_target(nullptr).ok());
+}
+
+// Every subset of the axes of a tensor of rank 5, with and without weights, in every dtype.
+TEST(Slices, EverySubsetOfAxesUpToRank5_IsExact) {
+  Random random(31);
+  for (const Shape& all :
+       {Shape{}, Shape{7}, Shape{3, 70}, Shape{4, 3, 9}, Shape{2, 3, 4, 17}, Shape{3, 2, 4, 3, 5}})
+    for (unsigned axes = 0; axes < 1u << all.size(); ++axes)
+      for (DType dtype : kDTypes)
+        for (const Weights kind : {Weights::kPositive, Weights::kSigned, Weights::kMask}) {
+          Shape loss_shape = all;
+          for (size_t k = 0; k < all.size(); ++k)
+            if (axes >> k & 1) loss_shape[k] = 1;
+          Operand x(random, dtype, all, random.pick(kLayouts)), y(random, dtype, all, random.pick(kLayouts));
+          Operand w(random, weight_dtype(random, dtype, kind), narrowed(random, all), random.pick(kLayouts));
+          x.fill(random, Values::kUnit);
+          y.fill(random, Values::kUnit);
+          fill_weights(random, w, kind);
+          Operand g(random, dtype, loss_shape, random.pick(kLayouts));
+          g.fill(random, Values::kUnit);
+          Operand loss(random, dtype, loss_shape, Layout::kAny, true),
+              grad(random, dtype, all, Layout::kAny, true);
+          const Reduction reduction = random.pick({Reduction::kMean, Reduction::kSum});
+          for (Operand* weight : {static_cast<Operand*>(nullptr), &w}) {
+            ASSERT_TRUE(is_right(random, x, y, weight, nullptr, reduction, loss, nullptr)) << axes;
+            ASSERT_TRUE(is_right(random, x, y, weight, &g, reduction, loss, &grad)) << axes;
+          }
+        }
+}
+
+// Rows and columns around the sizes at which the kernels change: short rows, wide rows, vectors, tiles.
+TEST(Slices, SizesAroundVectorsRowsAndTiles_AreExactOnEveryTarget) {
+  Random random(34);
+  std::vector<Shape> shapes{{2, 2049}, {33, 1030}, {3, 5000}};
+  for (int64_t n : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 95, 96, 97}) shapes.push_back({37, n});
+  for (int64_t n : {64, 127, 128, 129, 255, 257, 511, 513, 1025}) shapes.push_back({random.range(1, 35), n});
+  size_t next = 0;
+  for_each_target([&] {
+    for (const Shape& all : shapes)
+      for (const int axis : {0, 1}) {
+        const DType dtype = kDTypes[next++ % 4];
+        Shape loss_shape = all;
+        loss_shape[static_cast<size_t>(axis)] = 1;
+        const Weights kind = random.pick({Weights::kPositive, Weights::kSigned, Weights::kMask});
+        Operand x(random, dtype, all, random.pick({Layout::kDense, Layout::kAny}));
+        Operand y(random, dtype, random.chance(80) ? all : loss_shape, Layout::kDense);
+        Operand w(random, weight_dtype(random, dtype, kind), all, Layout::kDense);
+        x.fill(random, random.pick({Values::kUnit, Values::kIntegers}));
+        y.fill(random, Values::kUnit);
+        fill_weights(random, w, kind);
+        Operand g(random, dtype, {}, Layout::kDense);
+        g.fill(random, Values::kUnit);
+        Operand loss(random, random.pick(kDTypes), loss_shape, Layout::kDense, true);
+        Operand grad(random, dtype, all, Layout::kDense, true);
+        const Reduction reduction = random.pick({Reduction::kMean, Reduction::kSum});
+        Operand* weight = random.chance(50) ? &w : nullptr;
+        ASSERT_TRUE(is_right(random, x, y, weight, nullptr, reduction, loss, nullptr));
+        ASSERT_TRUE(is_right(random, x, y, weight, &g, reduction, loss, &grad));
+      }
+  });
+}
+
+// Many slices of which each is on or beside a rounding tie, or at the ends of the formats.
+TEST(SlicesProperty, SumsOnAndBesideRoundingTies_AreRoundedOnce) {
+  const auto names = targets();
+  for_each_case(3000, [&](Random& random) {
+    ASSERT_TRUE(mseloss::set_target(random.pick(names).c_str()).ok());
+    const DType from = random.pick(kDTypes), to = random.pick(kDTypes);
+    const Reduction reduction = random.pick({Reduction::kMean, Reduction::kSum});
+    // Slices have one count, so the sums of a mean, which divides by it, are copies of one.
+    std::vector<HardSum> sums;
+    size_t n = 1;
+    for (int64_t i = random.range(1, 20); i > 0; --i) {
+      const bool copy = reduction == Reduction::kMean && !sums.empty();
+      sums.push_back(copy ? sums.front() : hard_sum(random, from, to, reduction));
+      n = std::max(n, sums.back().differences.size() + static_cast<size_t>(sums.back().zeros));
+    }
+    const bool rows = random.chance(50);
+    const auto count = static_cast<int64_t>(sums.size()), length = static_cast<int64_t>(n);
+    const Shape all = rows ? Shape{count, length} : Shape{length, count};
+    Operand x(random, from, all, random.pick({Layout::kDense, Layout::kAny}));
+    Operand y(random, from, {}, Layout::kDense);
+    oracle::store(from, y.at(0), oracle::encode(from, 0));
+    for (int64_t i = 0; i < count; ++i) {
+      std::vector<double> differences = sums[static_cast<size_t>(i)].differences;
+      differences.resize(n);
+      for (int64_t j = 0; j < length; ++j) {
+        const int64_t at = rows ? i * length + j : j * count + i;
+        oracle::store(from, x.at(at), oracle::encode(from, differences[static_cast<size_t>(j)]));
+      }
+    }
+    Operand loss(random, to, rows ? Shape{count, 1} : Shape{1, count}, Layout::kDense, true);
+    ASSERT_TRUE(is_right(random, x, y, nullptr, nullptr, reduction, loss, nullptr));
+  });
+  ASSERT_TRUE(mseloss::set_target(nullptr).ok());
+}
+
+TEST(Slices, EmptySlices_SumToZeroAndHaveNoMean) {
+  const Shape empty{3, 0}, rows{3, 1}, columns{1, 0};
+  float out[3] = {5, 5, 5};
+  ASSERT_TRUE(mseloss::loss({nullptr, DType::kFloat32, empty}, {nullptr, DType::kFloat32, empty},
+                            Reduction::kSum, {out, rows})
+                  .ok());
+  for (const float value : out) EXPECT_EQ(std::bit_cast<uint32_t>(value), 0u);
+  ASSERT_TRUE(mseloss::loss({nullptr, DType::kFloat32, empty}, {nullptr, DType::kFloat32, empty},
+                            Reduction::kMean, {out, rows})
+                  .ok());
+  for (const float value : out) EXPECT_TRUE(std::isnan(value));
+  EXPECT_TRUE(mseloss::loss({nullptr, DType::kFloat32, empty}, {nullptr, DType::kFloat32, empty},
+                            Reduction::kMean, {nullptr, DType::kFloat32, columns})
+                  .ok());
+}
+
+}  // namespace
