@@ -14,18 +14,18 @@ import numpy as np
 from mseloss._axes import check_elementwise, reduced_axes
 from mseloss._core import asnumpy
 from mseloss._dtypes import numpy_dtype
+from mseloss._rounding import (
+    compute_dtype,
+    convert,
+    mean_scale,
+    promote,
+    round_fraction,
+    round_number,
+)
 
 __all__ = ["ExactSum", "grad", "loss", "loss_and_grad", "mean_scale"]
 
 _REDUCTIONS = ("none", "mean", "sum")
-# significand bits including the implicit bit, exponent of the smallest subnormal, exponent of the largest
-# value
-_FORMATS = {
-    "float32": (24, -149, 127),
-    "float16": (11, -24, 15),
-    "bfloat16": (8, -133, 127),
-    "float64": (53, -1074, 1023),
-}
 
 
 def grad(grad_output, input, target, reduction="mean", *, dtype=None):
@@ -79,7 +79,7 @@ def loss(input, target, reduction="mean", *, weight=None, axis=None, keepdims=Fa
     result = promoted if dtype is None else numpy_dtype(dtype)
     if reduction == "none":
         check_elementwise(axis, keepdims)
-        return convert(_elementwise(x, y, w, _compute_dtype(promoted)), result)
+        return convert(_elementwise(x, y, w, compute_dtype(promoted)), result)
     if w is None and axis is None and not keepdims:
         total = ExactSum()
         total.add(x, y)
@@ -120,7 +120,7 @@ def loss_and_grad(input, target, reduction="mean", *, weight=None, axis=None, gr
         scale = grad_scale(reduction, math.prod(shape), promoted)
         gradient = scaled_grad(g, x, y, scale, promoted)
         return value, convert(np.broadcast_to(gradient, shape).copy(), x.dtype)
-    compute = _compute_dtype(promoted)
+    compute = compute_dtype(promoted)
     scale = compute.type(2)
     if reduction == "mean":
         scale = _Slices(x, y, w, axis).scale(compute)
@@ -149,7 +149,7 @@ class _Slices:
     """The exact sums of w * d**2 and of w over some axes, as integers in NumPy arrays of objects."""
 
     def __init__(self, x, y, w, axis):
-        compute = _compute_dtype(promote(x.dtype, y.dtype))
+        compute = compute_dtype(promote(x.dtype, y.dtype))
         with np.errstate(all="ignore"):
             d = np.asarray(x.astype(compute) - y.astype(compute)).astype(np.float64)
             w = np.float64(1) if w is None else w
@@ -225,7 +225,7 @@ class _Slices:
 
 def grad_scale(reduction, count, dtype):
     """The gradient's scale for inputs of `dtype`: 2 / count for "mean", else 2, in the compute dtype."""
-    compute = _compute_dtype(dtype)
+    compute = compute_dtype(dtype)
     return mean_scale(count, compute) if reduction == "mean" else compute.type(2)
 
 
@@ -235,12 +235,6 @@ def scaled_grad(grad_output, input, target, scale, dtype):
     with np.errstate(all="ignore"):
         difference = input.astype(compute) - target.astype(compute)
         return convert(np.asarray((difference * scale) * grad_output.astype(compute)), dtype)
-
-
-def mean_scale(count, dtype):
-    """2 / count rounded once, as a NumPy scalar of `dtype`; 0 for a count of 0."""
-    dtype = numpy_dtype(dtype)
-    return dtype.type(round_fraction(Fraction(2, count), dtype) if count else 0)
 
 
 class ExactSum:
@@ -259,7 +253,7 @@ class ExactSum:
     def add(self, input, target):
         """Adds `sum((input - target) ** 2)` over the broadcast shape."""
         x, y = _array(input, "input"), _array(target, "target")
-        compute = _compute_dtype(promote(x.dtype, y.dtype))
+        compute = compute_dtype(promote(x.dtype, y.dtype))
         shape = np.broadcast_shapes(x.shape, y.shape)
         if math.prod(shape) == 0:
             return
@@ -317,53 +311,6 @@ class ExactSum:
             return dtype.type(round_fraction(value, dtype))
 
 
-def round_fraction(value, dtype):
-    """A Fraction rounded to nearest even in `dtype`, as a Python float."""
-    precision, lowest_bit, max_exponent = _FORMATS[numpy_dtype(dtype).name]
-    if value == 0:
-        return 0.0
-    magnitude = abs(value)
-    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
-    if magnitude < Fraction(2) ** exponent:
-        exponent -= 1
-    last_bit = max(exponent - precision + 1, lowest_bit)
-    rounded = round(magnitude / Fraction(2) ** last_bit) * Fraction(2) ** last_bit  # ties to even
-    if rounded >= Fraction(2) ** (max_exponent + 1):
-        rounded = math.inf
-    return float(rounded) if value > 0 else -float(rounded)
-
-
-def promote(a, b):
-    """The promoted dtype of `a` and `b`."""
-    if a == b:
-        return a
-    return np.dtype(np.float64 if "float64" in (a.name, b.name) else np.float32)
-
-
-def _compute_dtype(dtype):
-    return np.dtype(np.float64 if dtype.name == "float64" else np.float32)
-
-
-def convert(array, dtype):
-    """`array` rounded once to `dtype`; unchanged if that is None."""
-    dtype = array.dtype if dtype is None else numpy_dtype(dtype)
-    with np.errstate(all="ignore"):
-        if array.dtype.name == "float64" and dtype.name == "bfloat16":
-            array = _to_odd_float32(array)
-        return array.astype(dtype, copy=False)
-
-
-def _to_odd_float32(array):
-    # ml_dtypes converts float64 to bfloat16 through float32 and so rounds twice. If the first rounding is
-    # to odd, the second gives the correctly rounded result.
-    near = array.astype(np.float32)
-    toward_zero = np.where(
-        np.abs(near.astype(np.float64)) > np.abs(array), np.nextafter(near, np.float32(0)), near
-    )
-    inexact = (toward_zero.astype(np.float64) != array) & ~np.isnan(array)
-    return (toward_zero.view(np.uint32) | inexact.astype(np.uint32)).view(np.float32)
-
-
 def _array(value, name):
     if isinstance(value, (bool, int, float)) and not isinstance(value, np.generic):
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}")
@@ -376,16 +323,6 @@ def _array_or_number(value, name, dtype):
     if isinstance(value, (int, float)):
         return np.asarray(round_number(value, dtype), dtype)
     return _array(value, name)
-
-
-def round_number(value, dtype):
-    """A Python number rounded to nearest even in `dtype`; zeros keep their sign."""
-    if isinstance(value, int):
-        return round_fraction(Fraction(value), dtype)
-    value = float(value)
-    if value == 0 or not math.isfinite(value):
-        return value
-    return round_fraction(Fraction(value), dtype)
 
 
 def _weight(value):

@@ -20,7 +20,7 @@ from mseloss._core import use_torch_threads
 from mseloss.torch.arguments import checked_reduction as _checked_reduction
 from mseloss.torch.dispatch import implementation as _implementation
 from mseloss.torch.readable import is_known_type as _is_known_type
-from mseloss.torch.slices_step import slices_loss as _slices_loss
+from mseloss.torch.slices import slices_loss as _slices_loss
 from mseloss.torch.step import STEP_IS_COMPILED
 from mseloss.torch.step import compiled_loss as _compiled_loss
 

@@ -11,7 +11,7 @@ import operator
 import torch
 
 from mseloss import _core
-from mseloss.torch import operators, slices
+from mseloss.torch import operators
 from mseloss.torch.dispatch import autocast, autocast_dtype
 from mseloss.torch.private import (
     DisableTorchFunction,
@@ -20,12 +20,16 @@ from mseloss.torch.private import (
     saved_tensors_hooks,
 )
 from mseloss.torch.readable import MAX_RANK, kernel_reads
+from mseloss.torch.slices.derivatives import gradients
+from mseloss.torch.slices.formula import formula, is_mask, kept_shape, shape_of
+from mseloss.torch.slices.operators import accepted
+from mseloss.torch.slices.operators import loss as loss_operator
 
 
 class EagerSlices(SingleLevelFunction):
     """The loss of tensors that the kernels read, in `dtype`, or in the promoted dtype for None.
 
-    It has the shape of `slices.loss`: reduced dimensions remain with extent 1.
+    It has the shape of the operator `slices_loss`: reduced dimensions remain with extent 1.
     """
 
     @staticmethod
@@ -33,7 +37,7 @@ class EagerSlices(SingleLevelFunction):
         ctx.save_for_backward(input, target, weight)
         ctx.options = reduction, dim
         ctx.gradient = None
-        shape = slices.shape_of(input, target, weight)
+        shape = shape_of(input, target, weight)
         if (
             reduction == "none"
             or input.shape != shape
@@ -44,7 +48,7 @@ class EagerSlices(SingleLevelFunction):
         loss, ctx.gradient = _core.loss_and_grad(
             input, target, reduction, weight=weight, axis=dim, dtype=dtype
         )
-        return loss.view(slices.kept_shape(shape, dim))
+        return loss.view(kept_shape(shape, dim))
 
     @staticmethod
     def backward(ctx, grad_output):
@@ -62,9 +66,9 @@ class EagerSlices(SingleLevelFunction):
                     others = (False, *needs[1:3])
                     if not any(others):
                         return gradient, None, None, *rest
-                    found = slices.gradients(grad_output, *operands, *ctx.options, others)
+                    found = gradients(grad_output, *operands, *ctx.options, others)
                     return gradient, *found[1:], *rest
-            return *slices.gradients(grad_output, *operands, *ctx.options, needs[:3]), *rest
+            return *gradients(grad_output, *operands, *ctx.options, needs[:3]), *rest
 
 
 def _scaled(gradient, grad_output, weight):
@@ -99,16 +103,16 @@ def slices_loss(input, target, weight, reduction, dim, keepdim):
 
 
 def _keeping_dims(input, target, weight, reduction, dims):
-    mask = slices.is_mask(weight)
+    mask = is_mask(weight)
     read = (input, target) if weight is None or mask else (input, target, weight)
     if kernel_reads(*read, mask=weight if mask else None):
         dtype = autocast_dtype(input, target)
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in read):
             return EagerSlices.apply(input, target, weight, reduction, dims, dtype)
         return _loss(input, target, weight, reduction, dims, dtype)
-    if slices.accepted(input, target, weight) and max(t.dim() for t in read) <= MAX_RANK:
-        return slices.loss(*autocast(input, target), weight, reduction, list(dims))
-    return slices.formula(input, target, weight, reduction, dims)
+    if accepted(input, target, weight) and max(t.dim() for t in read) <= MAX_RANK:
+        return loss_operator(*autocast(input, target), weight, reduction, list(dims))
+    return formula(input, target, weight, reduction, dims)
 
 
 def _promoted(input, target, weight):
