@@ -4,6 +4,7 @@
 #define MSELOSS_PARTIAL_SUM_H_
 
 #include <cstdint>
+#include <span>
 
 #include "mseloss/types.h"
 
@@ -54,6 +55,23 @@ class MSELOSS_API PartialSum {
   // type `dtype`. An element without a weight has weight 1. Empty: sum 0, mean NaN. Returns false and writes
   // nothing if the fast sum cannot decide the rounding or reduction is kNone.
   bool finish(Reduction reduction, DType dtype, void* out) const noexcept;
+
+  // Digits: the sum as int32 words that integer sums of any kind may add (MPI_SUM, an all-reduce, a loop).
+  // The elementwise sum of up to kMaxArrays arrays, in any order, is an array of the merged sum: merging adds
+  // no rounding, and processes that add the same arrays hold equal sums and decide alike in finish(). The
+  // words do not depend on the byte order. docs/numerics.md describes the format, which has a version.
+  //
+  // `dtype` is the promoted dtype of input and target, the same for all arrays. float64 is possible for every
+  // sum; float32, float16 and bfloat16 need fewer words.
+  static constexpr int kMaxArrays = 32767;
+  static constexpr int digit_count(DType dtype) { return dtype == DType::kFloat64 ? 572 : 117; }
+  // Writes digit_count(dtype) words. Errors: kShape for another number of elements; kDType for kBool, or if
+  // the sum has float64 inputs and dtype is another one. Writes nothing then.
+  Status encode(DType dtype, std::span<int32_t> digits) const noexcept;
+  // Replaces this sum by that of the words. It is exact if all encoded sums were. Errors: kShape; kDigits for
+  // words that no sum of arrays has: of more arrays, of several dtypes, of another version. On an error *this
+  // is unchanged.
+  Status decode(std::span<const int32_t> digits) noexcept;
 
   // Elements added so far, without those that a mask left out.
   uint64_t count() const { return state_.count + state_.weighted; }

@@ -100,6 +100,7 @@ enum class Code : uint8_t {
   kOutOfMemory,
   kTarget,
   kEnvironment,
+  kDigits,
 };
 
 // A code and, for errors, a message that names the parameter, what was expected and what was given. The

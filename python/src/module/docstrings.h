@@ -151,6 +151,29 @@ Example:
     np.float32(3.5)
 )";
 
+inline constexpr const char* kDigitsDoc =
+    R"(The sum as a new int32 array that any integer sum may add, in any order.
+
+The elementwise sum of up to 32767 such arrays (NumPy's ``+``, ``MPI.SUM``, an all-reduce, Dask's ``sum``) is an
+array of the merged sum, from which ``from_digits`` makes it. All processes that add the same arrays hold the
+same sum, so they decide alike whether ``finish`` needs exact sums.
+
+``dtype`` is the promoted dtype of input and target and must be the same for all arrays: float64, which every
+sum fits (572 elements), or float32, float16 or bfloat16 (117 elements).
+
+Raises:
+    TypeError: another dtype, or one narrower than that of the inputs.
+)";
+
+inline constexpr const char* kFromDigitsDoc =
+    R"(The PartialSum of a sum of arrays of ``digits``; also of int64, as NumPy sums int32.
+
+Raises:
+    TypeError: not a one-dimensional array of int32 or int64 in CPU memory.
+    ValueError: another length, more than 32767 arrays, arrays of different dtypes or of another version, or
+        values that no such sum has.
+)";
+
 inline constexpr const char* kInfoDoc =
     R"(A dict of version, device, instruction-set targets, thread count and memory limit (bytes).
 

@@ -1,7 +1,12 @@
 // mseloss._core.PartialSum.
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 
+#include <algorithm>
 #include <cstring>
+#include <limits>
+#include <memory>
+#include <vector>
 
 #include "arrays/array_view.h"
 #include "arrays/result_array.h"
@@ -48,6 +53,42 @@ nb::object finish(const PartialSum& sum, nb::handle reduction_name, nb::handle d
   return nb::steal(out.finish(true));
 }
 
+nb::object digits(const PartialSum& sum, nb::handle dtype) {
+  const DType inputs = parse_dtype(dtype);
+  const auto count = static_cast<size_t>(PartialSum::digit_count(inputs));
+  auto words = std::make_unique<int32_t[]>(count);
+  check(sum.encode(inputs, {words.get(), count}));
+  int32_t* const data = words.get();
+  const nb::capsule owner(words.release(), [](void* p) noexcept { delete[] static_cast<int32_t*>(p); });
+  return nb::cast(nb::ndarray<nb::numpy, int32_t>(data, {count}, owner));
+}
+
+// The words of a one-dimensional array of int32, or of int64, as which NumPy sums int32.
+std::vector<int32_t> read_words(nb::handle given) {
+  nb::ndarray<nb::ro, nb::ndim<1>, nb::device::cpu> array;
+  const bool found = nb::try_cast(given, array);
+  const bool wide = found && array.dtype() == nb::dtype<int64_t>();
+  if (!found || !(wide || array.dtype() == nb::dtype<int32_t>())) {
+    raise(PyExc_TypeError, "digits: expected a one-dimensional array of int32, got %R", given.ptr());
+  }
+  std::vector<int32_t> words(array.shape(0));
+  const auto stride = static_cast<ptrdiff_t>(array.stride(0));
+  for (size_t i = 0; i < words.size(); ++i) {
+    const ptrdiff_t at = static_cast<ptrdiff_t>(i) * stride;
+    const int64_t word =
+        wide ? static_cast<const int64_t*>(array.data())[at] : static_cast<const int32_t*>(array.data())[at];
+    // Too large a word becomes one that decode() rejects.
+    words[i] = static_cast<int32_t>(std::clamp<int64_t>(word, -1, std::numeric_limits<int32_t>::max()));
+  }
+  return words;
+}
+
+PartialSum from_digits(nb::handle given) {
+  PartialSum sum;
+  check(sum.decode(read_words(given)));
+  return sum;
+}
+
 // The state for pickling. The tag reads differently on a machine of another byte order; its last digit is the
 // version of the layout.
 struct State {
@@ -90,6 +131,8 @@ void add_partial_sum(nb::module_& m) {
            "exact"_a = false)
       .def("merge", &merge, "other"_a.none())
       .def("finish", &finish, "reduction"_a.none(), "dtype"_a.none())
+      .def("digits", &digits, "dtype"_a.none() = "float64", kDigitsDoc)
+      .def_static("from_digits", &from_digits, "digits"_a.none(), kFromDigitsDoc)
       .def_prop_ro("count", &PartialSum::count)
       .def_prop_ro("exact", &PartialSum::exact)
       .def("__getstate__", &get_state)
