@@ -51,6 +51,29 @@ class MSELOSS_API PartialSum {
              const Options& options = {});
   void merge(const PartialSum& other) noexcept;
 
+  // For the gradient of data in parts: its scale is that of the whole.
+  //
+  //   PartialSum whole;                                  // for each part: whole.add_divisor(x, y, nullptr,
+  //   mode) double scale;                                      // after the merge of all parts:
+  //   whole.scale(Reduction::kMean, dtype, &scale);      // or of any sum of the whole
+  //   part.add_with_grad(x, y, nullptr, scale, &one, dx);
+  //
+  // `weight` is null for none.
+
+  // Adds the elements, or their weights, to the divisor of the mean, and nothing to the sum; without a weight
+  // nothing is read. Same errors as add().
+  Status add_divisor(const ConstTensor& input, const ConstTensor& target, const ConstTensor* weight,
+                     Mode mode, const Options& options = {});
+  // Sets *scale to 2 for kSum and for kMean to 2 / divisor, rounded once to the compute dtype of inputs of
+  // `dtype`. Returns false if the fast sum of the weights cannot decide the rounding or reduction is kNone.
+  bool scale(Reduction reduction, DType dtype, double* scale) const noexcept;
+  // Adds as add() with kFast, and in the same sweep writes grad_input = ((input - target) * scale) *
+  // (weight * grad_output), with the rules and errors of loss_and_grad() for kSum. If grad_input is one of
+  // the inputs, these cannot be added again with kExact.
+  Status add_with_grad(const ConstTensor& input, const ConstTensor& target, const ConstTensor* weight,
+                       double scale, const ConstTensor& grad_output, const Tensor& grad_input,
+                       const Options& options = {});
+
   // Writes the correctly rounded sum, divided by the sum of the weights for kMean, to the element `out` of
   // type `dtype`. An element without a weight has weight 1. Empty: sum 0, mean NaN. Returns false and writes
   // nothing if the fast sum cannot decide the rounding or reduction is kNone.
