@@ -101,6 +101,7 @@ enum class Code : uint8_t {
   kTarget,
   kEnvironment,
   kDigits,
+  kCommunication,
 };
 
 // A code and, for errors, a message that names the parameter, what was expected and what was given. The

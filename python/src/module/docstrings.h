@@ -151,6 +151,30 @@ Example:
     np.float32(3.5)
 )";
 
+inline constexpr const char* kAddDivisorDoc =
+    R"(Adds the elements, or their weights, to the divisor of the mean, and nothing to the sum.
+
+Without a weight nothing is read. Same errors as ``add``.
+)";
+
+inline constexpr const char* kScaleDoc =
+    R"(The factor of the gradient: 2 for "sum", and for "mean" 2 / divisor, rounded once for inputs of ``dtype``.
+
+None if the fast sum of the weights cannot decide the rounding.
+)";
+
+inline constexpr const char* kAddWithGradDoc =
+    R"(Adds as ``add`` does and in the same sweep computes the gradient of this part of a larger loss.
+
+The result is ((input - target) * scale) * (weight * grad_output) in the broadcast shape: in ``grad_input``, which
+may be ``input`` or ``target``, or in a new array of the kind and dtype of ``input``. ``scale`` is that of the
+whole, and ``grad_output`` has one element. Same errors as ``loss_and_grad`` with "sum".
+
+Example:
+    >>> divisor.add_divisor(x, y)     # all parts; without weights this reads nothing
+    >>> gradient = part.add_with_grad(x, y, divisor.scale("mean", "float32"))
+)";
+
 inline constexpr const char* kDigitsDoc =
     R"(The sum as a new int32 array that any integer sum may add, in any order.
 

@@ -14,6 +14,7 @@
 #include "module/docstrings.h"
 #include "module/gil.h"
 #include "module/module.h"
+#include "module/operands.h"
 #include "numerics/sum_access.h"
 
 namespace mseloss::python {
@@ -23,16 +24,59 @@ using namespace nb::literals;
 
 namespace {
 
+Reduction parse_sum(nb::handle name) {
+  const Reduction reduction = parse_reduction(name);
+  if (reduction == Reduction::kNone)
+    raise(PyExc_ValueError, "reduction: expected 'mean' or 'sum', got 'none'");
+  return reduction;
+}
+
+nb::object finish(const PartialSum& sum, nb::handle reduction_name, nb::handle dtype) {
+  const Reduction reduction = parse_sum(reduction_name);
+  const DType result = parse_dtype(dtype);
+  ResultArray out;
+  out.allocate({}, result, nullptr);
+  if (!sum.finish(reduction, result, out.view().data)) return nb::none();
+  return nb::steal(out.finish(true));
+}
+
 void add(PartialSum& sum, nb::handle input, nb::handle target, nb::handle weight, bool exact) {
-  ArrayView x, y;
-  x.read(input.ptr(), "input");
-  y.read(target.ptr(), "target");
-  ArrayView w;
-  if (!weight.is_none()) w.read_weight(weight.ptr(), "weight");
+  const Operands in(input, target);
+  const Weight w(weight);
   const auto mode = exact ? PartialSum::Mode::kExact : PartialSum::Mode::kFast;
-  check(call_core<nb::gil_scoped_release>(BroadcastShape(x, y, w).count(), [&] {
-    return weight.is_none() ? sum.add(x.view(), y.view(), mode) : sum.add(x.view(), y.view(), w.view(), mode);
+  check(call_core<nb::gil_scoped_release>(BroadcastShape(in.x, in.y, w).count(), [&] {
+    return w.given() ? sum.add(in.x.view(), in.y.view(), w.view(), mode, in.options())
+                     : sum.add(in.x.view(), in.y.view(), mode, in.options());
   }));
+}
+
+void add_divisor(PartialSum& sum, nb::handle input, nb::handle target, nb::handle weight, bool exact) {
+  const Operands in(input, target);
+  const Weight w(weight);
+  const ConstTensor weights = w.given() ? w.view() : ConstTensor{};
+  const auto mode = exact ? PartialSum::Mode::kExact : PartialSum::Mode::kFast;
+  check(call_core<nb::gil_scoped_release>(w.given() ? BroadcastShape(in.x, in.y, w).count() : 0, [&] {
+    return sum.add_divisor(in.x.view(), in.y.view(), w.given() ? &weights : nullptr, mode, in.options());
+  }));
+}
+
+nb::object scale(const PartialSum& sum, nb::handle reduction, nb::handle dtype) {
+  double result;
+  return sum.scale(parse_sum(reduction), parse_dtype(dtype), &result) ? nb::cast(result) : nb::none();
+}
+
+nb::object add_with_grad(PartialSum& sum, nb::handle input, nb::handle target, double scale,
+                         nb::handle weight, nb::handle grad_output, nb::handle given) {
+  const Operands in(grad_output, input, target);
+  const Weight w(weight);
+  const ConstTensor weights = w.given() ? w.view() : ConstTensor{};
+  const BroadcastShape shape(in.x, in.y, w);
+  Output grad_input(given, shape.extents(), in.x.dtype(), in.x);
+  check(call_core<nb::gil_scoped_release>(shape.count(), [&] {
+    return sum.add_with_grad(in.x.view(), in.y.view(), w.given() ? &weights : nullptr, scale, in.g.view(),
+                             grad_input.view(), in.options());
+  }));
+  return grad_input.finish();
 }
 
 void merge(PartialSum& sum, nb::handle other) {
@@ -40,17 +84,6 @@ void merge(PartialSum& sum, nb::handle other) {
     raise(PyExc_TypeError, "other: expected a PartialSum, got %R", other.ptr());
   }
   sum.merge(*nb::inst_ptr<PartialSum>(other));
-}
-
-nb::object finish(const PartialSum& sum, nb::handle reduction_name, nb::handle dtype) {
-  const Reduction reduction = parse_reduction(reduction_name);
-  if (reduction == Reduction::kNone)
-    raise(PyExc_ValueError, "reduction: expected 'mean' or 'sum', got 'none'");
-  const DType result = parse_dtype(dtype);
-  ResultArray out;
-  out.allocate({}, result, nullptr);
-  if (!sum.finish(reduction, result, out.view().data)) return nb::none();
-  return nb::steal(out.finish(true));
 }
 
 nb::object digits(const PartialSum& sum, nb::handle dtype) {
@@ -129,6 +162,12 @@ void add_partial_sum(nb::module_& m) {
       .def(nb::init<>())
       .def("add", &add, "input"_a.none(), "target"_a.none(), nb::kw_only(), "weight"_a = nb::none(),
            "exact"_a = false)
+      .def("add_divisor", &add_divisor, "input"_a.none(), "target"_a.none(), nb::kw_only(),
+           "weight"_a = nb::none(), "exact"_a = false, kAddDivisorDoc)
+      .def("scale", &scale, "reduction"_a.none(), "dtype"_a.none(), kScaleDoc)
+      .def("add_with_grad", &add_with_grad, "input"_a.none(), "target"_a.none(), "scale"_a, nb::kw_only(),
+           "weight"_a = nb::none(), "grad_output"_a.none() = 1.0, "grad_input"_a = nb::none(),
+           kAddWithGradDoc)
       .def("merge", &merge, "other"_a.none())
       .def("finish", &finish, "reduction"_a.none(), "dtype"_a.none())
       .def("digits", &digits, "dtype"_a.none() = "float64", kDigitsDoc)
