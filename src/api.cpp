@@ -1,4 +1,6 @@
 // The public C++ API: each function makes a plan, checks the buffers and runs it.
+#include <algorithm>
+
 #include "backend.h"
 #include "cpu/explain.h"
 #include "mseloss/mseloss.h"
@@ -73,27 +75,36 @@ Status loss_and_grad(const ConstTensor& input, const ConstTensor& target, const 
 
 namespace {
 
-Status add_part(PartialSum* sum, const ConstTensor& input, const ConstTensor& target,
-                const ConstTensor* weight, PartialSum::Mode mode, const Options& options) {
-  double unused = 0;  // make_loss_plan() and check_buffers() need an output; a sweep does not write it
-  const Tensor out(&unused, DType::kFloat64);
-  Plan plan;
-  if (Status status =
-          make_loss_plan(input, target, Reduction::kSum, out, &plan, kLossNames, LossRounding::kOnce, weight);
-      !status.ok()) {
-    return status;
-  }
-  const Buffers buffers{nullptr, input.data, target.data,
-                        &unused, nullptr,    weight == nullptr ? nullptr : weight->data};
-  if (Status status = check_buffers(plan, buffers, kLossNames); !status.ok()) return status;
+// What a plan of a sum has as output; its sweeps do not write it.
+struct NoOutput {
+  double value = 0;
+  Tensor tensor{&value, DType::kFloat64};
+};
+
+// Checks the addresses, runs a sweep and merges its sum.
+Status add_sweep(PartialSum* sum, const Status& planned, const Plan& plan, const Buffers& buffers,
+                 const Names& names, Sweep sweep, const Options& options) {
+  if (!planned.ok()) return planned;
+  if (Status status = check_buffers(plan, buffers, names); !status.ok()) return status;
   PartialSum part;
-  const Sweep sweep = mode == PartialSum::Mode::kExact ? Sweep::kExactSum : Sweep::kFastSum;
   const Backend& backend = backend_for(plan, buffers);
   if (Status status = backend.run(plan, buffers, sweep, options, SumAccess::target(&part)); !status.ok()) {
     return status;
   }
   sum->merge(part);
   return {};
+}
+
+Status add_part(PartialSum* sum, const ConstTensor& input, const ConstTensor& target,
+                const ConstTensor* weight, PartialSum::Mode mode, const Options& options) {
+  NoOutput out;
+  Plan plan;
+  const Status planned = make_loss_plan(input, target, Reduction::kSum, out.tensor, &plan, kLossNames,
+                                        LossRounding::kOnce, weight);
+  const Buffers buffers{nullptr,    input.data, target.data,
+                        &out.value, nullptr,    weight == nullptr ? nullptr : weight->data};
+  const Sweep sweep = mode == PartialSum::Mode::kExact ? Sweep::kExactSum : Sweep::kFastSum;
+  return add_sweep(sum, planned, plan, buffers, kLossNames, sweep, options);
 }
 
 }  // namespace
@@ -106,6 +117,45 @@ Status PartialSum::add(const ConstTensor& input, const ConstTensor& target, Mode
 Status PartialSum::add(const ConstTensor& input, const ConstTensor& target, const ConstTensor& weight,
                        Mode mode, const Options& options) {
   return add_part(this, input, target, &weight, mode, options);
+}
+
+Status PartialSum::add_divisor(const ConstTensor& input, const ConstTensor& target, const ConstTensor* weight,
+                               Mode mode, const Options& options) {
+  NoOutput out;
+  Plan plan;
+  if (Status status = make_loss_plan(input, target, Reduction::kSum, out.tensor, &plan, kLossNames,
+                                     LossRounding::kOnce, weight);
+      !status.ok()) {
+    return status;
+  }
+  if (weight == nullptr) {
+    state_.count += static_cast<uint64_t>(plan.numel);
+    return {};
+  }
+  // Differences of 0 over the whole shape.
+  const double zero = 0;
+  for (const int o : {kInput, kTarget}) {
+    plan.dtypes[o] = plan.dtype;
+    plan.offset[o] = 0;
+    std::fill_n(plan.stride[o], kMaxRank, 0);
+  }
+  plan.layout = classify(plan);
+  const Sweep sweep = mode == Mode::kExact ? Sweep::kExactSum : Sweep::kFastSum;
+  return add_sweep(this, {}, plan, {nullptr, &zero, &zero, &out.value, nullptr, weight->data}, kLossNames,
+                   sweep, options);
+}
+
+Status PartialSum::add_with_grad(const ConstTensor& input, const ConstTensor& target,
+                                 const ConstTensor* weight, double scale, const ConstTensor& grad_output,
+                                 const Tensor& grad_input, const Options& options) {
+  NoOutput loss;
+  Plan plan;
+  const Status planned = make_loss_and_grad_plan(input, target, Reduction::kSum, grad_output, loss.tensor,
+                                                 grad_input, &plan, {}, weight);
+  plan.scale = scale;
+  const Buffers buffers{grad_output.data, input.data,  target.data,
+                        grad_input.data,  &loss.value, weight == nullptr ? nullptr : weight->data};
+  return add_sweep(this, planned, plan, buffers, {}, Sweep::kGradAndSum, options);
 }
 
 std::string explain(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,

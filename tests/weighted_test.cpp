@@ -158,29 +158,8 @@ TEST(WeightedPartialSum, AnyPartitionOrderAndMixture_FinishesAsTheWhole) {
     const Reduction reduction = random.pick({Reduction::kMean, Reduction::kSum});
     Slice all;
     std::vector<PartialSum> parts;
-    for (int64_t part = random.range(1, 5); part > 0; --part) {
-      const int64_t n = random.range(0, 60);
-      const Weights kind =
-          random.pick({Weights::kPositive, Weights::kSigned, Weights::kHuge, Weights::kMask});
-      const bool plain = random.chance(30);
-      Operand x(random, dtype, {n}, Layout::kAny), y(random, dtype, {n}, Layout::kAny);
-      Operand w(random, weight_dtype(random, dtype, kind), {n}, Layout::kAny);
-      const Values values = random.pick(kValues);
-      x.fill(random, values);
-      y.fill(random, values);
-      fill_weights(random, w, kind);
-      const ConstTensor weight = w.view();
-      const auto d = oracle::differences(x.view(), y.view());
-      for (int64_t i = 0; i < n; ++i) {
-        const double wi = plain ? 1 : weight_at(&weight, x.shape(), i);
-        if (plain || kind != Weights::kMask || wi != 0) all.add(d[static_cast<size_t>(i)], wi);
-      }
-      const auto mode = random.chance(50) ? PartialSum::Mode::kFast : PartialSum::Mode::kExact;
-      PartialSum sum;
-      ASSERT_TRUE(
-          (plain ? sum.add(x.view(), y.view(), mode) : sum.add(x.view(), y.view(), weight, mode)).ok());
-      parts.push_back(sum);
-    }
+    for (int64_t part = random.range(1, 5); part > 0; --part)
+      parts.push_back(random_part(random, dtype, &all));
     PartialSum total;
     for (const PartialSum& part : parts) total.merge(part);
     double out = 0;

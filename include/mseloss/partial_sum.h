@@ -4,6 +4,7 @@
 #define MSELOSS_PARTIAL_SUM_H_
 
 #include <cstdint>
+#include <span>
 
 #include "mseloss/types.h"
 
@@ -50,10 +51,50 @@ class MSELOSS_API PartialSum {
              const Options& options = {});
   void merge(const PartialSum& other) noexcept;
 
+  // For the gradient of data in parts: its scale is that of the whole.
+  //
+  //   PartialSum whole;                                  // for each part: whole.add_divisor(x, y, nullptr,
+  //   mode) double scale;                                      // after the merge of all parts:
+  //   whole.scale(Reduction::kMean, dtype, &scale);      // or of any sum of the whole
+  //   part.add_with_grad(x, y, nullptr, scale, &one, dx);
+  //
+  // `weight` is null for none.
+
+  // Adds the elements, or their weights, to the divisor of the mean, and nothing to the sum; without a weight
+  // nothing is read. Same errors as add().
+  Status add_divisor(const ConstTensor& input, const ConstTensor& target, const ConstTensor* weight,
+                     Mode mode, const Options& options = {});
+  // Sets *scale to 2 for kSum and for kMean to 2 / divisor, rounded once to the compute dtype of inputs of
+  // `dtype`. Returns false if the fast sum of the weights cannot decide the rounding or reduction is kNone.
+  bool scale(Reduction reduction, DType dtype, double* scale) const noexcept;
+  // Adds as add() with kFast, and in the same sweep writes grad_input = ((input - target) * scale) *
+  // (weight * grad_output), with the rules and errors of loss_and_grad() for kSum. If grad_input is one of
+  // the inputs, these cannot be added again with kExact.
+  Status add_with_grad(const ConstTensor& input, const ConstTensor& target, const ConstTensor* weight,
+                       double scale, const ConstTensor& grad_output, const Tensor& grad_input,
+                       const Options& options = {});
+
   // Writes the correctly rounded sum, divided by the sum of the weights for kMean, to the element `out` of
   // type `dtype`. An element without a weight has weight 1. Empty: sum 0, mean NaN. Returns false and writes
   // nothing if the fast sum cannot decide the rounding or reduction is kNone.
   bool finish(Reduction reduction, DType dtype, void* out) const noexcept;
+
+  // Digits: the sum as int32 words that integer sums of any kind may add (MPI_SUM, an all-reduce, a loop).
+  // The elementwise sum of up to kMaxArrays arrays, in any order, is an array of the merged sum: merging adds
+  // no rounding, and processes that add the same arrays hold equal sums and decide alike in finish(). The
+  // words do not depend on the byte order. docs/numerics.md describes the format, which has a version.
+  //
+  // `dtype` is the promoted dtype of input and target, the same for all arrays. float64 is possible for every
+  // sum; float32, float16 and bfloat16 need fewer words.
+  static constexpr int kMaxArrays = 32767;
+  static constexpr int digit_count(DType dtype) { return dtype == DType::kFloat64 ? 572 : 117; }
+  // Writes digit_count(dtype) words. Errors: kShape for another number of elements; kDType for kBool, or if
+  // the sum has float64 inputs and dtype is another one. Writes nothing then.
+  Status encode(DType dtype, std::span<int32_t> digits) const noexcept;
+  // Replaces this sum by that of the words. It is exact if all encoded sums were. Errors: kShape; kDigits for
+  // words that no sum of arrays has: of more arrays, of several dtypes, of another version. On an error *this
+  // is unchanged.
+  Status decode(std::span<const int32_t> digits) noexcept;
 
   // Elements added so far, without those that a mask left out.
   uint64_t count() const { return state_.count + state_.weighted; }

@@ -100,6 +100,8 @@ enum class Code : uint8_t {
   kOutOfMemory,
   kTarget,
   kEnvironment,
+  kDigits,
+  kCommunication,
 };
 
 // A code and, for errors, a message that names the parameter, what was expected and what was given. The

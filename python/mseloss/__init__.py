@@ -45,6 +45,7 @@ __all__ = [
     "loss_and_grad",
     "memory",
     "metrics",
+    "mpi",
     "reference",
     "set_target",
     "torch",
@@ -57,7 +58,7 @@ for _sentence in check_environment():
 del check_environment
 
 # Imported on first use: they need NumPy, PyTorch or JAX, whose imports take much longer than that of mseloss.
-_MODULES = ("jax", "memory", "metrics", "reference", "torch")
+_MODULES = ("jax", "memory", "metrics", "mpi", "reference", "torch")
 _FROM_REPORT = ("Report", "compare")
 
 

@@ -200,6 +200,30 @@ void exact_divisor(const SumState& state, const uint64_t* weight_limbs, uint64_t
   FixedPoint(limbs).add_integer(state.count);
 }
 
+// The same from fast sums, or from fast and exact ones. Returns false if float64 cannot represent the count.
+bool fast_divisor(const SumState& state, const uint64_t* limbs, Interval* divisor) {
+  if (state.count > uint64_t{1} << 53) return false;
+  const bool all_fast = state.fast_terms == state.count + state.weighted;
+  *divisor = add_exact_part(state.weights, all_fast ? nullptr : limbs + PartialSum::kLimbs);
+  FastSum with_count{divisor->high, divisor->low, divisor->error, 0};
+  add_row(&with_count, {static_cast<double>(state.count), 0, 0, false});
+  *divisor = {with_count.high, with_count.low, with_count.error};
+  return true;
+}
+
+// 2 / divisor, rounded once.
+double exact_scale(const FixedPoint& divisor, DType dtype) {
+  uint64_t magnitude[PartialSum::kLimbs], two[PartialSum::kLimbs] = {};
+  divisor.magnitude(magnitude);
+  FixedPoint(two).add_integer(2);
+  const double scale = FixedPoint(two).divide_and_round(FixedPoint(magnitude), dtype);
+  return divisor.sign() < 0 ? -scale : scale;
+}
+bool fast_scale(const Interval& divisor, DType dtype, double* scale) {
+  Interval quotient;
+  return divide({2, 0, 0}, divisor, &quotient) && round_interval(quotient, dtype, true, scale);
+}
+
 // finish() with weights. Writes nothing if it returns false.
 bool finish_weighted(const SumState& state, const uint64_t* limbs, bool mean, DType dtype, double* result) {
   const bool exact = state.fast_terms == 0;
@@ -219,13 +243,7 @@ bool finish_weighted(const SumState& state, const uint64_t* limbs, bool mean, DT
     return true;
   }
   Interval divisor{};
-  if (mean && !exact) {
-    if (state.count > uint64_t{1} << 53) return false;
-    divisor = add_exact_part(state.weights, all_fast ? nullptr : limbs + PartialSum::kLimbs);
-    FastSum with_count{divisor.high, divisor.low, divisor.error, 0};
-    add_row(&with_count, {static_cast<double>(state.count), 0, 0, false});
-    divisor = {with_count.high, with_count.low, with_count.error};
-  }
+  if (mean && !exact && !fast_divisor(state, limbs, &divisor)) return false;
   if (squares.special != 0) {
     *result = squares.special;
     if (!mean) return true;
@@ -317,13 +335,14 @@ bool SumAccess::scale(const SumState& state, const uint64_t* limbs, uint64_t cop
     return true;
   }
   if (state.fast_terms == 0) {
-    uint64_t magnitude[PartialSum::kLimbs], two[PartialSum::kLimbs] = {};
-    const FixedPoint total(const_cast<uint64_t*>(limbs));
-    total.magnitude(magnitude);
-    FixedPoint(magnitude).multiply(copies);
-    FixedPoint(two).add_integer(2);
-    *scale = FixedPoint(two).divide_and_round(FixedPoint(magnitude), dtype);
-    if (total.sign() < 0) *scale = -*scale;
+    uint64_t product[PartialSum::kLimbs];
+    FixedPoint total(product);
+    std::copy_n(limbs, PartialSum::kLimbs, product);
+    const bool negative = total.sign() < 0;
+    total.magnitude(product);
+    total.multiply(copies);
+    *scale = exact_scale(total, dtype);
+    if (negative) *scale = -*scale;
     return true;
   }
   if (copies > uint64_t{1} << 53) return false;
@@ -332,9 +351,31 @@ bool SumAccess::scale(const SumState& state, const uint64_t* limbs, uint64_t cop
   const double low = std::fma(n, sum.high, -high) + n * sum.low;
   const Interval divisor{high, low,
                          (n * sum.error + 4 * kUnit * (std::fabs(low) + std::fabs(n * sum.low))) * kSlack};
-  Interval quotient;
-  return is_moderate(sum.high) && divide({2, 0, 0}, divisor, &quotient) &&
-         round_interval(quotient, dtype, true, scale);
+  return is_moderate(sum.high) && fast_scale(divisor, dtype, scale);
+}
+
+bool PartialSum::scale(Reduction reduction, DType dtype, double* scale) const noexcept {
+  const FloatEnvironment environment;
+  const DType compute = dtype == DType::kFloat64 ? dtype : DType::kFloat32;
+  const FastSum& weights = state_.weights;
+  if (reduction == Reduction::kSum) {
+    *scale = 2;
+  } else if (reduction != Reduction::kMean) {
+    return false;
+  } else if (state_.weighted == 0) {
+    *scale = mean_scale(compute, static_cast<int64_t>(state_.count));
+  } else if (weights.special != 0) {
+    if (!std::isnan(weights.special) && !(weights.error < INFINITY)) return false;
+    *scale = std::isnan(weights.special) ? NAN : std::copysign(0.0, weights.special);
+  } else if (state_.fast_terms == 0) {
+    uint64_t divisor[kLimbs];
+    exact_divisor(state_, limbs_[1], divisor);
+    *scale = exact_scale(FixedPoint(divisor), compute);
+  } else {
+    Interval divisor;
+    return fast_divisor(state_, limbs_[0], &divisor) && fast_scale(divisor, compute, scale);
+  }
+  return true;
 }
 
 }  // namespace mseloss

@@ -39,6 +39,19 @@ def test_the_page_runs(code, tmp_path, monkeypatch):
         mseloss.set_target(target)
 
 
+@pytest.mark.parametrize("code", blocks("docs/distributed.md"))
+def test_the_page_on_several_processes_runs(code):
+    if "jax.distributed" in code:
+        pytest.skip("test_jax.py runs a program like this")
+    if "mpi" in code:
+        pytest.importorskip("mpi4py")
+        pytest.skip("test_mpi.py runs this page's functions under mpirun")
+    x, y = normal(1, (64, 64)), normal(2, (64, 64))
+    names = {"mseloss": mseloss, "x": x, "y": y}
+    exec(code, names)
+    assert names["loss"] == mseloss.loss(x, y)
+
+
 @pytest.mark.parametrize("code", blocks("README.md"))
 def test_the_readme_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -83,7 +96,7 @@ def test_the_stub_names_everything():
 
 def test_everything_public_is_there():
     for name in mseloss.__all__:
-        if name not in ("torch", "jax"):
+        if name not in ("jax", "mpi", "torch"):
             assert getattr(mseloss, name) is not None
     assert set(mseloss.__all__) <= set(dir(mseloss))
     with pytest.raises(AttributeError, match="no attribute 'lose'"):

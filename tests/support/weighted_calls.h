@@ -1,58 +1,11 @@
-// Random weights, and calls of loss() and loss_and_grad() with weights or over some axes that are compared
-// with the reference.
+// Calls of loss() and loss_and_grad() with weights or over some axes, compared with the reference.
 #pragma once
 
 #include <sstream>
 
-#include "tests/support/weighted.h"
+#include "tests/support/parts.h"
 
 namespace weighted {
-
-enum class Weights { kPositive, kBinary, kSigned, kHuge, kSubnormal, kSpecial, kMask };
-constexpr Weights kWeights[] = {Weights::kPositive,  Weights::kBinary,  Weights::kSigned, Weights::kHuge,
-                                Weights::kSubnormal, Weights::kSpecial, Weights::kMask};
-
-inline DType weight_dtype(Random& random, DType promoted, Weights kind) {
-  if (kind == Weights::kMask) return DType::kBool;
-  for (;;) {
-    const DType dtype = random.pick(kDTypes);
-    if (oracle::promoted_dtype(promoted, dtype) == promoted) return dtype;
-  }
-}
-
-inline uint64_t random_weight(Random& random, DType dtype, Weights kind) {
-  const auto format = oracle::format_of(dtype);
-  switch (kind) {
-    case Weights::kPositive:
-      return oracle::encode(dtype, random.unit());
-    case Weights::kBinary:
-      return oracle::encode(dtype, random.chance(50));
-    case Weights::kSigned:
-      return oracle::encode(dtype, random.chance(40) ? random.range(-3, 3) : 2 * random.unit() - 1);
-    case Weights::kHuge:
-      return random_finite(random, dtype);
-    case Weights::kSubnormal:
-      return oracle::encode(dtype,
-                            std::ldexp(static_cast<double>(random.range(-9, 9)), format.lowest_exponent));
-    case Weights::kSpecial:
-      return random.chance(70) ? oracle::encode(dtype, random.unit())
-                               : random_value(random, dtype, Values::kSpecial);
-    case Weights::kMask:
-      break;
-  }
-  // Any byte but 0 is true.
-  return random.chance(60) ? static_cast<uint64_t>(random.pick({1, 1, 1, 2, 128, 255})) : 0;
-}
-
-inline void fill_weights(Random& random, Operand& w, Weights kind) {
-  for (int64_t i = 0, n = w.count(); i < n; ++i) {
-    const uint64_t bits = random_weight(random, w.dtype(), kind);
-    if (w.dtype() == DType::kBool)
-      *w.at(i) = static_cast<std::byte>(bits);
-    else
-      oracle::store(w.dtype(), w.at(i), bits);
-  }
-}
 
 // The shape of a loss over random axes; 0-dimensional for all of them, sometimes.
 inline Shape reduced(Random& random, Shape all) {

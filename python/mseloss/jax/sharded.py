@@ -5,58 +5,46 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from mseloss import _core
 from mseloss.jax import formulas
-from mseloss.jax.ffi import PARTIAL_WORDS, REDUCTIONS, call, vary, varying_axes
+from mseloss.jax.ffi import REDUCTIONS, call
 from mseloss.jax.gradient import derivative, differentiable, given
 from mseloss.jax.tangent import tangent_of
 
 
-def _until_decided(operands, axes, finish):
+def _until_decided(operands, spec, finish):
     """finish's value from fast sums or, where these leave its rounding undecided, from exact ones.
 
-    finish(words of all devices) returns a value and whether its rounding is decided.
+    finish(the sum of all devices' digits) returns a value and whether its rounding is decided. All devices
+    hold the same sum, so they take the same branch.
     """
-    value, decided = finish(_gathered(_partial(*operands, exact=False), axes))
-    words = jax.lax.cond(
-        jnp.all(decided != 0), _no_words, lambda *all: _partial(*all, exact=True), *operands
+    value, decided = finish(_total_digits(*operands, spec=spec, exact=False))
+
+    def exact(*operands):
+        return finish(_total_digits(*operands, spec=spec, exact=True))[0]
+
+    return jax.lax.cond(decided != 0, lambda *_: value, exact, *operands)
+
+
+def _total_digits(*operands, spec, exact):
+    count = len(_core.PartialSum().digits(operands[0].dtype))
+    digits = call(
+        "partial", [((count,), jnp.int32)], *operands, vmap_method="sequential", exact=exact
     )
-    exact, _ = finish(_gathered(words, axes))
-    return jnp.where(decided != 0, value, exact)
-
-
-def _no_words(*operands):
-    words = jnp.zeros(PARTIAL_WORDS, jnp.uint32)
-    return vary(words, frozenset().union(*map(varying_axes, operands)))
-
-
-def _partial(*operands, exact):
-    return call(
-        "partial",
-        [((PARTIAL_WORDS,), jnp.uint32)],
-        *operands,
-        vmap_method="sequential",
-        exact=exact,
-    )
-
-
-def _gathered(words, axes):
-    """The words of all devices, one row each, gathered by an integer sum with one non-zero term per row."""
-    devices = jax.lax.axis_size(axes)
-    rows = jnp.zeros((devices, PARTIAL_WORDS), jnp.uint32)
-    return jax.lax.psum(rows.at[jax.lax.axis_index(axes)].set(words), axes)
+    return formulas.add_devices(digits, spec)
 
 
 def _finish(name, dtype, **attributes):
-    def finish(words):
+    def finish(digits):
         results = [((), dtype), ((), jnp.uint8)]
-        return call(name, results, words, vmap_method="sequential", **attributes)
+        return call(name, results, digits, vmap_method="sequential", **attributes)
 
     return finish
 
 
 def _sharded_loss(x, y, w, spec):
     finish = _finish("finish", x.dtype, reduction=REDUCTIONS[spec.reduction])
-    return _until_decided(given(x, y, w), spec.mesh_axes, finish)
+    return _until_decided(given(x, y, w), spec, finish)
 
 
 def _sharded_loss_jvp(spec, arrays, tangents):
@@ -79,7 +67,7 @@ def _mean_scale(w, like, spec):
     """The scale of a mean, 2 / sum(w), rounded once to the dtype of `like`."""
     one = jnp.ones((1,) * w.ndim, like.dtype)
     operands = (one, jnp.zeros_like(one), w)
-    return _until_decided(operands, spec.mesh_axes, _finish("finish_scale", like.dtype))
+    return _until_decided(operands, spec, _finish("finish_scale", like.dtype))
 
 
 def _mean_scale_jvp(spec, arrays, tangents):

@@ -11,6 +11,8 @@ any layout and thread count.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -19,6 +21,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 from mseloss._core import use_torch_threads
 from mseloss.torch.arguments import checked_reduction as _checked_reduction
 from mseloss.torch.dispatch import implementation as _implementation
+from mseloss.torch.dispatch import operator_loss as _operator_loss
 from mseloss.torch.readable import is_known_type as _is_known_type
 from mseloss.torch.slices import slices_loss as _slices_loss
 from mseloss.torch.step import STEP_IS_COMPILED
@@ -39,6 +42,8 @@ def mse_loss(
     weight: Tensor | None = None,
     dim: list[int] | None = None,
     keepdim: bool = False,
+    group: Any = None,
+    averaged: bool = False,
 ) -> Tensor:
     """The squared differences, their sum or their mean, differentiable with respect to every operand.
 
@@ -54,6 +59,16 @@ def mse_loss(
         dim: for "mean" and "sum" an int or several, the dimensions of the broadcast shape to reduce; None for
             all.
         keepdim: whether reduced dimensions remain with extent 1.
+        group: for "mean" and "sum" a ProcessGroup or a DeviceMesh whose processes hold parts of the data, of
+            any shapes, also empty. All call the function, with the same dtypes and arguments. The loss is
+            that of all parts together, with the same bits on every process, for any number of processes and
+            any parts. The gradient is this process's part of the derivative of that loss.
+        averaged: whether the gradients are averaged over the group later, as DistributedDataParallel and
+            FSDP do. Then they are multiplied by its size, so that the average is the derivative of the loss.
+
+    DTensors need no group: the loss is that of the whole tensors, whatever their placements, and replicated
+    (for "none" placed like them); every gradient is placed like its operand. With a group and for DTensors
+    the derivatives are of first order, `weight` must not require a gradient, and there is no `dim`.
 
     Returns a tensor of the promoted dtype: of the broadcast shape for "none", 0-dimensional if all dimensions
     are reduced. For an empty slice the sum is 0 and the mean is NaN. Other dtypes, layouts and subclasses,
@@ -67,6 +82,9 @@ def mse_loss(
     """
     if _is_scripting():
         return F.mse_loss(input, target, size_average, reduce, reduction, weight)
+    if group is not None:
+        arguments = (size_average, reduce, reduction, weight)
+        return _distributed_loss(input, target, arguments, group, averaged, dim, keepdim)
     sliced = weight is not None or dim is not None or keepdim
     if size_average is reduce is None and not sliced and not _is_compiling():
         loss = _compiled_loss(input, target, reduction)
@@ -83,6 +101,8 @@ def mse_loss(
         return handle_torch_function(mse_loss, tensors, input, target, *arguments)
     compute = _implementation(input, target)
     if compute is None:
+        if _is_dtensor(input, target):
+            return _distributed_loss(input, target, arguments, None, False)
         return F.mse_loss(input, target, *arguments)
     if (
         input.shape != target.shape
@@ -94,7 +114,7 @@ def mse_loss(
 
 
 class MSELoss(torch.nn.MSELoss):
-    """`mse_loss` as a module, with the arguments of `torch.nn.MSELoss`, and `dim` and `keepdim`.
+    """`mse_loss` as a module, with the arguments of `torch.nn.MSELoss`, and others of `mse_loss`.
 
     >>> loss = mseloss.torch.MSELoss()
     >>> loss(torch.randn(3, 5, requires_grad=True), torch.randn(3, 5)).backward()
@@ -107,10 +127,14 @@ class MSELoss(torch.nn.MSELoss):
         reduction: str = "mean",
         dim: list[int] | None = None,
         keepdim: bool = False,
+        group: Any = None,
+        averaged: bool = False,
     ) -> None:
         super().__init__(size_average, reduce, reduction)
         self.dim = dim
         self.keepdim = keepdim
+        self.group = group
+        self.averaged = averaged
 
     def forward(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         return mse_loss(
@@ -120,6 +144,8 @@ class MSELoss(torch.nn.MSELoss):
             weight=weight,
             dim=self.dim,
             keepdim=self.keepdim,
+            group=self.group,
+            averaged=self.averaged,
         )
 
 
@@ -132,6 +158,8 @@ def _sliced_loss(
     keepdim: bool,
 ) -> Tensor:
     weight = arguments[3]
+    if _is_dtensor(input, target, weight):
+        return _distributed_loss(input, target, arguments, None, False, dim, keepdim)
     tensors = (input, target) if weight is None else (input, target, weight)
     known = _is_known_type(*tensors)
     if known and has_torch_function_variadic(*tensors):  # a torch function mode
@@ -151,6 +179,41 @@ def _sliced_loss(
             f"Invalid reduction mode: {reduction}. Expected one of 'none', 'mean', 'sum'."
         )
     return _slices_loss(input, target, weight, reduction, dim, keepdim)
+
+
+def _is_dtensor(*tensors):
+    """Whether one is a DTensor; does not import torch.distributed.tensor."""
+    return any(type(tensor).__name__ == "DTensor" for tensor in tensors)
+
+
+@torch.jit.ignore
+def _distributed_loss(
+    input: Tensor,
+    target: Tensor,
+    arguments: tuple[bool | None, bool | None, str, Tensor | None],
+    group: Any,
+    averaged: bool,
+    dim: list[int] | None = None,
+    keepdim: bool = False,
+) -> Tensor:
+    weight = arguments[3]
+    reduction = _checked_reduction(input, target, *arguments)
+    if dim is not None or keepdim:
+        raise ValueError("dim: expected None with a group or for a DTensor, got others")
+    if _is_dtensor(input, target, weight):
+        if group is not None:
+            raise ValueError("group: expected None for a DTensor, whose mesh has the groups")
+        from mseloss.torch.dtensor import dtensor_loss
+
+        def elementwise(x, y, w):
+            if w is None:
+                return _operator_loss(x, y, "none")
+            return _slices_loss(x, y, w, "none", None, False)
+
+        return dtensor_loss(input, target, weight, reduction, elementwise)
+    from mseloss.torch.group import group_loss
+
+    return group_loss(input, target, weight, reduction, group, averaged)
 
 
 def _is_pytorchs(input, target, weight, known):

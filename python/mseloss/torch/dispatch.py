@@ -15,7 +15,7 @@ def implementation(input, target):
     if is_known_type(input, target) and kernel_reads(input, target):
         return _eager_loss
     if operator_accepts(input, target) and max(input.dim(), target.dim()) <= MAX_RANK:
-        return _operator_loss
+        return operator_loss
     return None
 
 
@@ -48,5 +48,5 @@ def _eager_loss(input, target, reduction):
     return _core.loss(input, target, reduction, dtype=dtype)
 
 
-def _operator_loss(input, target, reduction):
+def operator_loss(input, target, reduction):
     return operators.loss(*autocast(input, target), reduction)

@@ -45,7 +45,7 @@ def _empty(shape, dtype, like):
     return _core.empty(tuple(shape), dtype, like=like.new_empty(0))
 
 
-def _folded(*tensors):
+def folded(*tensors):
     """The tensors with at most MAX_RANK dimensions: adjacent dimensions are merged in all of them alike.
 
     A copy is made only where two dimensions of a tensor cannot be merged in place.
@@ -72,7 +72,7 @@ def _loss_kernel(input, target, reduction):
         operands = torch.broadcast_tensors(input.to(dtype), target.to(dtype))
         return torch.ops.aten.mse_loss.default(*operands, REDUCTION[reduction])
     shape = torch.broadcast_shapes(input.shape, target.shape)
-    input, target = _folded(input, target)
+    input, target = folded(input, target)
     if reduction != "none":
         return _core.loss(input, target, reduction, out=_empty((), dtype, input))
     out = _empty(torch.broadcast_shapes(input.shape, target.shape), dtype, input)
@@ -85,7 +85,7 @@ def _loss_backward_kernel(grad_output, input, target, count):
     if not operator_accepts(g, x, y):
         return ((x - y) * scale(count) * g).contiguous()
     shape = torch.broadcast_shapes(g.shape, x.shape, y.shape)
-    g, x, y = _folded(g, x, y)
+    g, x, y = folded(g, x, y)
     out = _empty(torch.broadcast_shapes(g.shape, x.shape, y.shape), dtype, x)
     _core.grad_part(g, x, y, count, out)
     return out.view(shape)

@@ -62,6 +62,9 @@ saved_tensors_hooks = _find(
 
 DisableTorchFunction = _find("torch._C.DisableTorchFunction", contextlib.nullcontext)
 
+# Process groups by name. Without it the loss of a group is not available.
+resolve_process_group = _find("torch.distributed.distributed_c10d._resolve_process_group", None)
+
 # A Function for one level of torch.func. torch.autograd.Function.apply rejects calls under transforms, and
 # tests for them, which takes a microsecond.
 _before = len(MISSING)

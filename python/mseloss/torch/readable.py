@@ -14,7 +14,7 @@ from mseloss.torch import private
 
 MAX_RANK = 8  # of the kernels
 
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _PLAIN_TYPES = frozenset((torch.Tensor, torch.nn.Parameter))
 # FakeTensor and FunctionalTensor trace any operator. Other subclasses may override operators or support only
 # PyTorch's own.
@@ -55,7 +55,7 @@ def kernel_reads(*tensors, mask=None):
     for tensor in tensors:
         if (
             _keys_of(tensor).raw_repr() & _SPECIAL_TENSOR
-            or tensor.dtype not in _DTYPES
+            or tensor.dtype not in DTYPES
             or tensor.dim() > MAX_RANK
         ):
             return False
@@ -77,7 +77,7 @@ def operator_accepts(*tensors, mask=None):
 
 
 def _is_supported(tensor):
-    return tensor.dtype in _DTYPES and _is_strided_on_cpu(tensor)
+    return tensor.dtype in DTYPES and _is_strided_on_cpu(tensor)
 
 
 def _is_strided_on_cpu(tensor):

@@ -265,41 +265,35 @@ Status loss_and_grad(const Inputs& in, Out& value, Out& gradient, int64_t kept, 
   });
 }
 
-// The PartialSum of this device's shard, as 32-bit words.
+std::span<int32_t> digits_in(const xla::Buffer& words) {
+  return {static_cast<int32_t*>(words.data), static_cast<size_t>(count_of(words))};
+}
+
+// The digits of this device's shard.
 Status partial(const Inputs& in, Out& words, int64_t exact) {
   PartialSum sum;
   const Call call(in, false, {});
   const auto mode = exact != 0 ? PartialSum::Mode::kExact : PartialSum::Mode::kFast;
   const Status status = call.each_block([&](int64_t i) { return add(&sum, call, i, mode); });
-  if (status.ok()) std::memcpy(words.data, &sum, sizeof sum);
-  return status;
+  return status.ok() ? sum.encode(dtype_of(in.input), digits_in(words)) : status;
 }
 
-PartialSum total_of(const In& words) {
-  PartialSum total;
-  const auto* part = static_cast<const char*>(words.data);
-  const size_t bytes = static_cast<size_t>(count_of(words)) * 4;
-  for (size_t at = 0; at + sizeof(PartialSum) <= bytes; at += sizeof(PartialSum)) {
-    PartialSum one;
-    std::memcpy(static_cast<void*>(&one), part + at, sizeof one);
-    total.merge(one);
-  }
-  return total;
-}
-
-// The loss from the PartialSums of all devices. `decided` is false, and the loss 0, if they leave its
+// The loss from the sum of the digits of all devices. `decided` is false, and the loss 0, if it leaves the
 // rounding undecided.
 Status finish(const In& words, Out& out, Out& decided, int64_t reduction) {
+  PartialSum total;
+  if (Status status = total.decode(digits_in(words)); !status.ok()) return status;
   std::memset(out.data, 0, bytes_of(out));
-  const bool done = total_of(words).finish(static_cast<Reduction>(reduction), dtype_of(out), out.data);
+  const bool done = total.finish(static_cast<Reduction>(reduction), dtype_of(out), out.data);
   std::memcpy(decided.data, &done, 1);
   return {};
 }
 
-// The scale of a mean with weights, in the compute dtype, from the PartialSums of w * (1 - 0)^2 of all
+// The scale of a mean with weights, in the compute dtype, from the sum of the digits of w * (1 - 0)^2 of all
 // devices.
 Status finish_scale(const In& words, Out& out, Out& decided) {
-  PartialSum total = total_of(words);
+  PartialSum total;
+  if (Status status = total.decode(digits_in(words)); !status.ok()) return status;
   const SumTarget state = SumAccess::target(&total);
   const DType dtype = dtype_of(out);
   double scale = 0;
@@ -380,9 +374,3 @@ MSELOSS_HANDLER(finish, finish, 1, true, 2, 1)
 MSELOSS_HANDLER(finish_scale, finish_scale, 1, true, 2, 0)
 
 }  // namespace mseloss::python
-
-// How many 32-bit words a PartialSum takes in an XLA array.
-extern "C" __attribute__((visibility("default"))) int mseloss_jax_partial_words() {
-  static_assert(sizeof(mseloss::PartialSum) % 4 == 0);
-  return sizeof(mseloss::PartialSum) / 4;
-}

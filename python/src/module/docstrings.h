@@ -151,6 +151,53 @@ Example:
     np.float32(3.5)
 )";
 
+inline constexpr const char* kAddDivisorDoc =
+    R"(Adds the elements, or their weights, to the divisor of the mean, and nothing to the sum.
+
+Without a weight nothing is read. Same errors as ``add``.
+)";
+
+inline constexpr const char* kScaleDoc =
+    R"(The factor of the gradient: 2 for "sum", and for "mean" 2 / divisor, rounded once for inputs of ``dtype``.
+
+None if the fast sum of the weights cannot decide the rounding.
+)";
+
+inline constexpr const char* kAddWithGradDoc =
+    R"(Adds as ``add`` does and in the same sweep computes the gradient of this part of a larger loss.
+
+The result is ((input - target) * scale) * (weight * grad_output) in the broadcast shape: in ``grad_input``, which
+may be ``input`` or ``target``, or in a new array of the kind and dtype of ``input``. ``scale`` is that of the
+whole, and ``grad_output`` has one element. Same errors as ``loss_and_grad`` with "sum".
+
+Example:
+    >>> divisor.add_divisor(x, y)     # all parts; without weights this reads nothing
+    >>> gradient = part.add_with_grad(x, y, divisor.scale("mean", "float32"))
+)";
+
+inline constexpr const char* kDigitsDoc =
+    R"(The sum as a new int32 array that any integer sum may add, in any order.
+
+The elementwise sum of up to 32767 such arrays (NumPy's ``+``, ``MPI.SUM``, an all-reduce, Dask's ``sum``) is an
+array of the merged sum, from which ``from_digits`` makes it. All processes that add the same arrays hold the
+same sum, so they decide alike whether ``finish`` needs exact sums.
+
+``dtype`` is the promoted dtype of input and target and must be the same for all arrays: float64, which every
+sum fits (572 elements), or float32, float16 or bfloat16 (117 elements).
+
+Raises:
+    TypeError: another dtype, or one narrower than that of the inputs.
+)";
+
+inline constexpr const char* kFromDigitsDoc =
+    R"(The PartialSum of a sum of arrays of ``digits``; also of int64, as NumPy sums int32.
+
+Raises:
+    TypeError: not a one-dimensional array of int32 or int64 in CPU memory.
+    ValueError: another length, more than 32767 arrays, arrays of different dtypes or of another version, or
+        values that no such sum has.
+)";
+
 inline constexpr const char* kInfoDoc =
     R"(A dict of version, device, instruction-set targets, thread count and memory limit (bytes).
 

@@ -6,16 +6,14 @@
 #include <string>
 
 #include "arrays/array_view.h"
-#include "arrays/result_array.h"
-#include "arrays/torch_output.h"
 #include "module/arguments.h"
 #include "module/docstrings.h"
 #include "module/gil.h"
 #include "module/grad_part.h"
 #include "module/into_out.h"
 #include "module/module.h"
+#include "module/operands.h"
 #include "plan/plan.h"
-#include "torch/threads.h"
 
 namespace mseloss::python {
 
@@ -29,49 +27,6 @@ void run(const BroadcastShape& shape, Call call) {
   check(call_core<nb::gil_scoped_release>(shape.count(), call));
 }
 
-// The operands as views, read in the order in which errors are reported.
-struct Operands {
-  ArrayView g, x, y;
-
-  Operands(nb::handle input, nb::handle target) {
-    x.read(input.ptr(), "input");
-    y.read(target.ptr(), "target");
-  }
-  // PyTorch is the one library with DLPack's exchange interface so far.
-  Options options() const { return x.kind() == ArrayKind::kExchange ? torch_options() : Options(); }
-
-  Operands(nb::handle grad_output, nb::handle input, nb::handle target) : Operands(input, target) {
-    g.read_or_scalar(grad_output.ptr(), "grad_output", x.dtype());
-  }
-};
-
-// Where an operator writes: the caller's `out`, or if that is None a new array, the same kind of object as
-// `like`.
-class Output {
- public:
-  Output(nb::handle out, std::span<const int64_t> shape, DType dtype, const ArrayView& like) : out_(out) {
-    if (out.is_none()) {
-      result_.allocate(shape, dtype, &like);
-    } else {
-      given_.read_writable(out.ptr(), "out");
-      may_be_tensor_ = given_.kind() != ArrayKind::kNumpy;
-      if (may_be_tensor_) check_torch_output(out.ptr(), "out");
-    }
-  }
-  Tensor view() const { return out_.is_none() ? result_.view() : given_.mutable_view(); }
-  nb::object finish(bool scalar = false) {
-    if (out_.is_none()) return nb::steal(result_.finish(scalar));
-    if (may_be_tensor_) mark_torch_output_written(out_.ptr());
-    return nb::borrow(out_);
-  }
-
- private:
-  nb::handle out_;
-  bool may_be_tensor_ = false;  // of PyTorch
-  ArrayView given_;
-  ResultArray result_;
-};
-
 nb::object grad(nb::handle grad_output, nb::handle input, nb::handle target, nb::handle reduction_name,
                 nb::handle out) {
   Operands in(grad_output, input, target);
@@ -83,21 +38,6 @@ nb::object grad(nb::handle grad_output, nb::handle input, nb::handle target, nb:
   });
   return grad_input.finish();
 }
-
-// A weight, or None.
-class Weight {
- public:
-  explicit Weight(nb::handle weight) : given_(!weight.is_none()) {
-    if (given_) view_.read_weight(weight.ptr(), "weight");
-  }
-  bool given() const { return given_; }
-  ConstTensor view() const { return view_.view(); }
-  std::span<const int64_t> shape() const { return view_.shape(); }
-
- private:
-  bool given_;
-  ArrayView view_;
-};
 
 void check_elementwise(nb::handle axis, bool keepdims) {
   if (!axis.is_none()) {

@@ -1,7 +1,12 @@
 // mseloss._core.PartialSum.
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 
+#include <algorithm>
 #include <cstring>
+#include <limits>
+#include <memory>
+#include <vector>
 
 #include "arrays/array_view.h"
 #include "arrays/result_array.h"
@@ -9,6 +14,7 @@
 #include "module/docstrings.h"
 #include "module/gil.h"
 #include "module/module.h"
+#include "module/operands.h"
 #include "numerics/sum_access.h"
 
 namespace mseloss::python {
@@ -18,16 +24,59 @@ using namespace nb::literals;
 
 namespace {
 
+Reduction parse_sum(nb::handle name) {
+  const Reduction reduction = parse_reduction(name);
+  if (reduction == Reduction::kNone)
+    raise(PyExc_ValueError, "reduction: expected 'mean' or 'sum', got 'none'");
+  return reduction;
+}
+
+nb::object finish(const PartialSum& sum, nb::handle reduction_name, nb::handle dtype) {
+  const Reduction reduction = parse_sum(reduction_name);
+  const DType result = parse_dtype(dtype);
+  ResultArray out;
+  out.allocate({}, result, nullptr);
+  if (!sum.finish(reduction, result, out.view().data)) return nb::none();
+  return nb::steal(out.finish(true));
+}
+
 void add(PartialSum& sum, nb::handle input, nb::handle target, nb::handle weight, bool exact) {
-  ArrayView x, y;
-  x.read(input.ptr(), "input");
-  y.read(target.ptr(), "target");
-  ArrayView w;
-  if (!weight.is_none()) w.read_weight(weight.ptr(), "weight");
+  const Operands in(input, target);
+  const Weight w(weight);
   const auto mode = exact ? PartialSum::Mode::kExact : PartialSum::Mode::kFast;
-  check(call_core<nb::gil_scoped_release>(BroadcastShape(x, y, w).count(), [&] {
-    return weight.is_none() ? sum.add(x.view(), y.view(), mode) : sum.add(x.view(), y.view(), w.view(), mode);
+  check(call_core<nb::gil_scoped_release>(BroadcastShape(in.x, in.y, w).count(), [&] {
+    return w.given() ? sum.add(in.x.view(), in.y.view(), w.view(), mode, in.options())
+                     : sum.add(in.x.view(), in.y.view(), mode, in.options());
   }));
+}
+
+void add_divisor(PartialSum& sum, nb::handle input, nb::handle target, nb::handle weight, bool exact) {
+  const Operands in(input, target);
+  const Weight w(weight);
+  const ConstTensor weights = w.given() ? w.view() : ConstTensor{};
+  const auto mode = exact ? PartialSum::Mode::kExact : PartialSum::Mode::kFast;
+  check(call_core<nb::gil_scoped_release>(w.given() ? BroadcastShape(in.x, in.y, w).count() : 0, [&] {
+    return sum.add_divisor(in.x.view(), in.y.view(), w.given() ? &weights : nullptr, mode, in.options());
+  }));
+}
+
+nb::object scale(const PartialSum& sum, nb::handle reduction, nb::handle dtype) {
+  double result;
+  return sum.scale(parse_sum(reduction), parse_dtype(dtype), &result) ? nb::cast(result) : nb::none();
+}
+
+nb::object add_with_grad(PartialSum& sum, nb::handle input, nb::handle target, double scale,
+                         nb::handle weight, nb::handle grad_output, nb::handle given) {
+  const Operands in(grad_output, input, target);
+  const Weight w(weight);
+  const ConstTensor weights = w.given() ? w.view() : ConstTensor{};
+  const BroadcastShape shape(in.x, in.y, w);
+  Output grad_input(given, shape.extents(), in.x.dtype(), in.x);
+  check(call_core<nb::gil_scoped_release>(shape.count(), [&] {
+    return sum.add_with_grad(in.x.view(), in.y.view(), w.given() ? &weights : nullptr, scale, in.g.view(),
+                             grad_input.view(), in.options());
+  }));
+  return grad_input.finish();
 }
 
 void merge(PartialSum& sum, nb::handle other) {
@@ -37,15 +86,40 @@ void merge(PartialSum& sum, nb::handle other) {
   sum.merge(*nb::inst_ptr<PartialSum>(other));
 }
 
-nb::object finish(const PartialSum& sum, nb::handle reduction_name, nb::handle dtype) {
-  const Reduction reduction = parse_reduction(reduction_name);
-  if (reduction == Reduction::kNone)
-    raise(PyExc_ValueError, "reduction: expected 'mean' or 'sum', got 'none'");
-  const DType result = parse_dtype(dtype);
-  ResultArray out;
-  out.allocate({}, result, nullptr);
-  if (!sum.finish(reduction, result, out.view().data)) return nb::none();
-  return nb::steal(out.finish(true));
+nb::object digits(const PartialSum& sum, nb::handle dtype) {
+  const DType inputs = parse_dtype(dtype);
+  const auto count = static_cast<size_t>(PartialSum::digit_count(inputs));
+  auto words = std::make_unique<int32_t[]>(count);
+  check(sum.encode(inputs, {words.get(), count}));
+  int32_t* const data = words.get();
+  const nb::capsule owner(words.release(), [](void* p) noexcept { delete[] static_cast<int32_t*>(p); });
+  return nb::cast(nb::ndarray<nb::numpy, int32_t>(data, {count}, owner));
+}
+
+// The words of a one-dimensional array of int32, or of int64, as which NumPy sums int32.
+std::vector<int32_t> read_words(nb::handle given) {
+  nb::ndarray<nb::ro, nb::ndim<1>, nb::device::cpu> array;
+  const bool found = nb::try_cast(given, array);
+  const bool wide = found && array.dtype() == nb::dtype<int64_t>();
+  if (!found || !(wide || array.dtype() == nb::dtype<int32_t>())) {
+    raise(PyExc_TypeError, "digits: expected a one-dimensional array of int32, got %R", given.ptr());
+  }
+  std::vector<int32_t> words(array.shape(0));
+  const auto stride = static_cast<ptrdiff_t>(array.stride(0));
+  for (size_t i = 0; i < words.size(); ++i) {
+    const ptrdiff_t at = static_cast<ptrdiff_t>(i) * stride;
+    const int64_t word =
+        wide ? static_cast<const int64_t*>(array.data())[at] : static_cast<const int32_t*>(array.data())[at];
+    // Too large a word becomes one that decode() rejects.
+    words[i] = static_cast<int32_t>(std::clamp<int64_t>(word, -1, std::numeric_limits<int32_t>::max()));
+  }
+  return words;
+}
+
+PartialSum from_digits(nb::handle given) {
+  PartialSum sum;
+  check(sum.decode(read_words(given)));
+  return sum;
 }
 
 // The state for pickling. The tag reads differently on a machine of another byte order; its last digit is the
@@ -88,8 +162,16 @@ void add_partial_sum(nb::module_& m) {
       .def(nb::init<>())
       .def("add", &add, "input"_a.none(), "target"_a.none(), nb::kw_only(), "weight"_a = nb::none(),
            "exact"_a = false)
+      .def("add_divisor", &add_divisor, "input"_a.none(), "target"_a.none(), nb::kw_only(),
+           "weight"_a = nb::none(), "exact"_a = false, kAddDivisorDoc)
+      .def("scale", &scale, "reduction"_a.none(), "dtype"_a.none(), kScaleDoc)
+      .def("add_with_grad", &add_with_grad, "input"_a.none(), "target"_a.none(), "scale"_a, nb::kw_only(),
+           "weight"_a = nb::none(), "grad_output"_a.none() = 1.0, "grad_input"_a = nb::none(),
+           kAddWithGradDoc)
       .def("merge", &merge, "other"_a.none())
       .def("finish", &finish, "reduction"_a.none(), "dtype"_a.none())
+      .def("digits", &digits, "dtype"_a.none() = "float64", kDigitsDoc)
+      .def_static("from_digits", &from_digits, "digits"_a.none(), kFromDigitsDoc)
       .def_prop_ro("count", &PartialSum::count)
       .def_prop_ro("exact", &PartialSum::exact)
       .def("__getstate__", &get_state)

@@ -1,0 +1,173 @@
+"""The loss of data that the processes of a group hold, as custom operators.
+
+    group_loss(Tensor input, Tensor target, Tensor? weight, str reduction, str[] groups, float factor)
+        -> (Tensor loss, Tensor scale)
+    part_backward(Tensor grad_output, Tensor input, Tensor target, Tensor? weight, Tensor scale) -> Tensor
+
+`groups` names process groups whose product is the set of processes, one for each dimension of a mesh. They
+add the digits of all processes' partial sums, int32, so that every process finishes the same sum. `scale` is
+the factor of the gradient, 2 / sum(w) or 2; `factor` multiplies gradients only. The kernels run on the CPU,
+so tensors on other devices are copied; the digits are added on the device of `input`, as its process groups
+require.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed as dist
+
+from mseloss import _core
+from mseloss._parts import Exchange
+from mseloss.torch.derivatives import reduce_to
+from mseloss.torch.dispatch import autocast
+from mseloss.torch.operators import LIBRARY, folded, promoted
+from mseloss.torch.private import resolve_process_group
+from mseloss.torch.readable import DTYPES
+
+LIBRARY.define(
+    "group_loss(Tensor input, Tensor target, Tensor? weight, str reduction, str[] groups, float factor)"
+    " -> (Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+LIBRARY.define(
+    "part_backward(Tensor grad_output, Tensor input, Tensor target, Tensor? weight, Tensor scale) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_group_loss = torch.ops.mseloss.group_loss.default
+_part_backward = torch.ops.mseloss.part_backward.default
+
+
+def group_loss(input, target, weight, reduction, group, averaged):
+    """The loss of all processes' data. `group` is a ProcessGroup or a DeviceMesh."""
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction: expected 'mean' or 'sum' with a group, got {reduction!r}")
+    groups = group_names(group)
+    factor = float(math.prod(dist.get_world_size(g) for g in groups_of(group))) if averaged else 1.0
+    return loss_of_groups(input, target, weight, reduction, groups, factor)
+
+
+def loss_of_groups(input, target, weight, reduction, groups, factor=1.0):
+    tensors = {"input": input, "target": target} | ({} if weight is None else {"weight": weight})
+    for name, tensor in tensors.items():
+        mask = name == "weight" and tensor.dtype == torch.bool
+        if tensor.dtype not in DTYPES and not mask:
+            expected = "float32, float16, bfloat16 or float64" + ", or bool" * (name == "weight")
+            raise TypeError(f"{name}: expected {expected}, got {tensor.dtype}")
+    if weight is not None and weight.requires_grad:
+        raise NotImplementedError(
+            "weight: expected a tensor that requires no gradient, with a group"
+        )
+    x, y = autocast(input, target)
+    loss, _ = _group_loss(x, y, weight, reduction, groups, factor)
+    return loss
+
+
+def groups_of(group):
+    """The process groups of a ProcessGroup, or of each dimension of a DeviceMesh."""
+    if isinstance(group, dist.ProcessGroup):
+        return [group]
+    if isinstance(group, dist.DeviceMesh):
+        return [group.get_group(i) for i in range(group.ndim)]
+    raise TypeError(f"group: expected a ProcessGroup or a DeviceMesh, got {group!r}")
+
+
+def group_names(group):
+    return [g.group_name for g in groups_of(group)]
+
+
+class _Groups(Exchange):
+    def __init__(self, names, device, dtype):
+        groups = [resolve_process_group(name) for name in names]
+
+        def all_reduce(digits):
+            tensor = torch.from_numpy(digits).to(device)
+            for group in groups:
+                dist.all_reduce(tensor, group=group)
+            return tensor.cpu().numpy()
+
+        super().__init__(all_reduce, math.prod(g.size() for g in groups), dtype)
+
+
+def _on_cpu(*tensors):
+    present = [t.detach().cpu() for t in tensors if t is not None]
+    present = iter(folded(*present))
+    return [None if t is None else next(present) for t in tensors]
+
+
+def _group_loss_kernel(input, target, weight, reduction, groups, factor):
+    dtype = promoted(input, target)
+    x, y, w = _on_cpu(input, target, weight)
+
+    def finish(total):
+        value, scale = total.finish(reduction, dtype), total.scale(reduction, dtype)
+        return None if value is None or scale is None else (value, scale)
+
+    value, scale = _Groups(groups, input.device, dtype).until_decided(
+        lambda part, exact: part.add(x, y, weight=w, exact=exact), finish
+    )
+    # A float64 holds every value of a narrower dtype.
+    loss = torch.tensor(float(value), dtype=torch.float64).to(input.device, dtype)
+    return loss, torch.tensor(scale, dtype=torch.float64)
+
+
+def _part_backward_kernel(grad_output, input, target, weight, scale):
+    shape = torch.broadcast_shapes(*(t.shape for t in (input, target, weight) if t is not None))
+    x, y, w = _on_cpu(input, target, weight)
+    dtype = promoted(input, target)
+    flat = torch.broadcast_shapes(*(t.shape for t in (x, y, w) if t is not None))
+    out = _core.empty(tuple(flat), dtype, like=x.new_empty(0))
+    _core.PartialSum().add_with_grad(
+        x,
+        y,
+        scale.item(),
+        weight=w,
+        grad_output=grad_output.detach().cpu().to(dtype),
+        grad_input=out,
+    )
+    return out.view(shape).to(input.device)
+
+
+LIBRARY.impl("group_loss", _group_loss_kernel, "CompositeExplicitAutograd")
+LIBRARY.impl("part_backward", _part_backward_kernel, "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake("mseloss::group_loss", lib=LIBRARY)
+def _(input, target, weight, reduction, groups, factor):
+    dtype = promoted(input, target)
+    return input.new_empty((), dtype=dtype), torch.empty((), dtype=torch.float64)
+
+
+@torch.library.register_fake("mseloss::part_backward", lib=LIBRARY)
+def _(grad_output, input, target, weight, scale):
+    shape = torch.broadcast_shapes(*(t.shape for t in (input, target, weight) if t is not None))
+    return input.new_empty(shape, dtype=promoted(input, target))
+
+
+def _save(ctx, inputs, output):
+    input, target, weight, _, _, factor = inputs
+    ctx.save_for_backward(input, target, weight, output[1])
+    ctx.set_materialize_grads(False)
+    ctx.factor = factor
+
+
+def _backward(ctx, grad_output, _):
+    of_input = of_target = None
+    if grad_output is not None:
+        input, target, weight, scale = ctx.saved_tensors
+        x, y = input, target
+        if promoted(x, y).itemsize == 2 and x.shape != y.shape:  # summed in float32, rounded once
+            x, y = x.float(), y.float()
+        gradient = _part_backward(grad_output * ctx.factor, x, y, weight, scale)
+        of_input = reduce_to(gradient, input) if ctx.needs_input_grad[0] else None
+        of_target = reduce_to(-gradient, target) if ctx.needs_input_grad[1] else None
+    return of_input, of_target, None, None, None, None
+
+
+def _no_second_derivative(ctx, gradient):
+    raise NotImplementedError("mse_loss: expected first derivatives with a group, got a second one")
+
+
+torch.library.register_autograd("mseloss::group_loss", _backward, setup_context=_save, lib=LIBRARY)
+torch.library.register_autograd("mseloss::part_backward", _no_second_derivative, lib=LIBRARY)

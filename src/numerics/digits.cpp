@@ -1,0 +1,244 @@
+// PartialSum::encode() and decode(): a sum as int32 words that any integer sum may add. docs/numerics.md
+// describes the format and proves that the sum of the words bounds the error of the merged sum.
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "mseloss/partial_sum.h"
+#include "numerics/fixed_point.h"
+#include "numerics/float_environment.h"
+#include "numerics/sum_access.h"
+
+namespace mseloss {
+namespace {
+
+constexpr int kDigitBits = 16, kDigitsPerLimb = 64 / kDigitBits, kMaxDigit = (1 << kDigitBits) - 1;
+constexpr int kCountDigits = 4;  // of a 64-bit count
+
+// Bounds on the error of a fast sum. Level 0: it is at most kTiny. Level i > 0: it is at most bound_of(i)
+// times the sum, which is not negative.
+constexpr int kLevels = 19;
+constexpr double kTiny = 0x1p-960;
+double bound_of(int level) { return level <= 0 ? 0 : std::ldexp(1, 4 * level - 100); }
+
+// Positions of the words. Each array adds 1 to `kArrays`, its kind and the square of that to the next two,
+// and at most 1 to every word from kNaN up to the first digit of the sums.
+enum Word : int {
+  kArrays,
+  kKind,
+  kKindSquared,
+  kCount,
+  kWeighted = kCount + kCountDigits,
+  kSpecial = kWeighted + kCountDigits,  // NaN, infinity, -infinity: of the squares, then of the weights
+  kNegative = kSpecial + 6,             // a sum is negative
+  kUnbounded,                           // a fast sum has no bound that a level describes
+  kLevel,
+  kDigits = kLevel + kLevels,
+};
+
+// The digits of the limbs that a layout has: `count` from `first` on, all others are 0 or repeat the sign.
+struct Window {
+  int first, count;
+};
+
+// Each window starts at or below the lowest bit of its terms, and ends above 2^64 times the largest one.
+struct Layout {
+  int kind;  // version and class of dtypes, at most 255, so that the sum of 32767 squares fits
+  Window sums[2];
+};
+constexpr Layout kNarrow{2, {{173, 57}, {192, 22}}};  // w d^2: 2^-447 to 2^384, w: 2^-149 to 2^128
+constexpr Layout kWide{3, {{0, 398}, {134, 136}}};    // w d^2: 2^-3222 to 2^3072, w: 2^-1074 to 2^1024
+
+constexpr int words_of(const Layout& layout) { return kDigits + layout.sums[0].count + layout.sums[1].count; }
+static_assert(words_of(kNarrow) == PartialSum::digit_count(DType::kFloat32));
+static_assert(words_of(kWide) == PartialSum::digit_count(DType::kFloat64));
+
+const Layout& layout_of(DType dtype) { return dtype == DType::kFloat64 ? kWide : kNarrow; }
+
+void write_count(uint64_t count, int32_t* words) {
+  for (int i = 0; i < kCountDigits; ++i)
+    words[i] = static_cast<int32_t>(count >> (kDigitBits * i) & kMaxDigit);
+}
+
+uint64_t read_count(const int32_t* words) {  // modulo 2^64
+  uint64_t count = 0;
+  for (int i = 0; i < kCountDigits; ++i) count += static_cast<uint64_t>(words[i]) << (kDigitBits * i);
+  return count;
+}
+
+// Returns false if the limbs have bits outside the window.
+bool write_sum(const uint64_t* limbs, const Window& window, int32_t* words) {
+  const bool negative = FixedPoint(const_cast<uint64_t*>(limbs)).sign() < 0;
+  const int end = window.first + window.count;
+  for (int i = 0; i < kDigitsPerLimb * PartialSum::kLimbs; ++i) {
+    const auto digit =
+        static_cast<int32_t>(limbs[i / kDigitsPerLimb] >> (kDigitBits * (i % kDigitsPerLimb)) & kMaxDigit);
+    if (i >= window.first && i < end) {
+      words[i - window.first] = digit;
+    } else if (digit != (i >= end && negative ? kMaxDigit : 0)) {
+      return false;
+    }
+  }
+  return (words[window.count - 1] > kMaxDigit / 2) == negative;
+}
+
+// Propagates the carries; the sign is that of the last digit.
+void read_sum(const int32_t* words, const Window& window, uint64_t* limbs) {
+  std::fill_n(limbs, PartialSum::kLimbs, 0);
+  int64_t carry = 0, digit = 0;
+  for (int i = window.first; i < kDigitsPerLimb * PartialSum::kLimbs; ++i) {
+    if (i < window.first + window.count) {
+      carry += words[i - window.first];
+      digit = carry & kMaxDigit;
+      carry >>= kDigitBits;
+    } else if (i == window.first + window.count) {
+      digit = digit > kMaxDigit / 2 ? kMaxDigit : 0;
+    }
+    limbs[i / kDigitsPerLimb] |= static_cast<uint64_t>(digit) << (kDigitBits * (i % kDigitsPerLimb));
+  }
+}
+
+void write_special(double special, int32_t* words) {
+  words[0] = std::isnan(special);
+  words[1] = special == INFINITY;
+  words[2] = special == -INFINITY;
+}
+
+double read_special(const int32_t* words) {
+  if (words[0] != 0 || (words[1] != 0 && words[2] != 0)) return NAN;
+  return words[1] != 0 ? INFINITY : words[2] != 0 ? -INFINITY : 0;
+}
+
+// The lowest level that holds for the error of a fast sum with this value; -1 without an error, kLevels if
+// none holds.
+int level_of(double error, const uint64_t* limbs) {
+  if (error == 0) return -1;
+  if (error <= kTiny) return 0;
+  double high, low;
+  FixedPoint(const_cast<uint64_t*>(limbs))
+      .to_double_double(&high, &low);  // truncated: high is at most the sum
+  if (!(error < INFINITY && high > kTiny && high < INFINITY)) return kLevels;
+  const double relative = error / high * kSlack;
+  int level = 1;
+  while (level < kLevels && relative > bound_of(level)) ++level;
+  return level;
+}
+
+// The sum of the limbs, rounded to two float64, with the error of `tiny` sums of level 0 and others up to
+// `level`.
+FastSum rounded_sum(const uint64_t* limbs, int level, int tiny) {
+  FastSum sum;
+  FixedPoint(const_cast<uint64_t*>(limbs)).to_double_double(&sum.high, &sum.low);
+  if (!std::isfinite(sum.high)) return {0, 0, INFINITY, 0};
+  sum.error = (sum.high * (bound_of(level) + 0x1p-100) + tiny * kTiny) * kSlack;
+  return sum;
+}
+
+Status check_words(std::span<const int32_t> words) {
+  const auto refuse = [](const char* expected) {
+    return Status::error(Code::kDigits, "digits: expected %s", expected);
+  };
+  const int64_t arrays = words[kArrays];
+  if (arrays < 1 || arrays > PartialSum::kMaxArrays) {
+    return Status::error(Code::kDigits, "digits: expected the sum of 1 to %d arrays, got that of %lld",
+                         PartialSum::kMaxArrays, static_cast<long long>(arrays));
+  }
+  const int kind = words.size() == static_cast<size_t>(words_of(kWide)) ? kWide.kind : kNarrow.kind;
+  if (words[kKind] != arrays * kind || words[kKindSquared] != arrays * kind * kind) {
+    return refuse("a sum of arrays of this version of the format, all of the same class of dtypes");
+  }
+  for (size_t i = kCount; i < words.size(); ++i) {
+    const bool flag = i >= kSpecial && i < kDigits;
+    if (words[i] < 0 || words[i] > arrays * (flag ? 1 : kMaxDigit)) {
+      return refuse("a sum of arrays of digits, got a value that no such sum has");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Status PartialSum::encode(DType dtype, std::span<int32_t> digits) const noexcept {
+  if (dtype > DType::kFloat64) {
+    return Status::error(Code::kDType, "dtype: expected float32, float16, bfloat16 or float64, got %s",
+                         name_of(dtype));
+  }
+  const Layout& layout = layout_of(dtype);
+  if (digits.size() != static_cast<size_t>(words_of(layout))) {
+    return Status::error(Code::kShape, "digits: expected %d elements for %s, got %zu", words_of(layout),
+                         name_of(dtype), digits.size());
+  }
+  const FloatEnvironment environment;
+  std::array<int32_t, words_of(kWide)> words{};
+  words[kArrays] = 1;
+  words[kKind] = layout.kind;
+  words[kKindSquared] = layout.kind * layout.kind;
+  write_count(state_.count, &words[kCount]);
+  write_count(state_.weighted, &words[kWeighted]);
+  int level = -1, at = kDigits;
+  for (const int i : {0, 1}) {
+    const FastSum& fast = i == 0 ? state_.squares : state_.weights;
+    uint64_t limbs[kLimbs];
+    std::copy_n(limbs_[i], kLimbs, limbs);
+    FixedPoint sum(limbs);
+    if (fast.error < INFINITY) {  // else `low` may be infinite too
+      sum.add(fast.high);
+      sum.add(fast.low);
+    }
+    if (sum.sign() < 0) words[kNegative] = 1;
+    level = std::max(level, level_of(fast.error, limbs));
+    write_special(fast.special, &words[kSpecial + 3 * i]);
+    if (!write_sum(limbs, layout.sums[i], &words[at])) {
+      return Status::error(Code::kDType, "dtype: expected float64 for a sum with float64 inputs, got %s",
+                           name_of(dtype));
+    }
+    at += layout.sums[i].count;
+  }
+  if (level == kLevels) {
+    words[kUnbounded] = 1;
+  } else if (level >= 0) {
+    words[kLevel + level] = 1;
+  }
+  std::copy_n(words.begin(), digits.size(), digits.begin());
+  return {};
+}
+
+Status PartialSum::decode(std::span<const int32_t> digits) noexcept {
+  if (digits.size() != static_cast<size_t>(words_of(kNarrow)) &&
+      digits.size() != static_cast<size_t>(words_of(kWide))) {
+    return Status::error(Code::kShape, "digits: expected %d or %d elements, got %zu", words_of(kNarrow),
+                         words_of(kWide), digits.size());
+  }
+  if (Status status = check_words(digits); !status.ok()) return status;
+  const FloatEnvironment environment;
+  const Layout& layout = digits.size() == static_cast<size_t>(words_of(kWide)) ? kWide : kNarrow;
+  PartialSum sum;
+  SumState& state = sum.state_;
+  state.count = read_count(&digits[kCount]);
+  state.weighted = read_count(&digits[kWeighted]);
+  int level = kLevels - 1;
+  while (level >= 0 && digits[kLevel + level] == 0) --level;
+  const bool fast = level >= 0 || digits[kUnbounded] != 0;
+  // The levels bound the errors relative to the sum only if no part of it is negative.
+  const bool bounded = digits[kUnbounded] == 0 && digits[kNegative] == 0;
+  int at = kDigits;
+  for (const int i : {0, 1}) {
+    read_sum(&digits[at], layout.sums[i], sum.limbs_[i]);
+    at += layout.sums[i].count;
+    if (i == 1 && state.weighted == 0) continue;  // is_valid() checks that it is 0
+    FastSum& part = i == 0 ? state.squares : state.weights;
+    if (fast) {
+      part = bounded ? rounded_sum(sum.limbs_[i], level, digits[kLevel]) : FastSum{0, 0, INFINITY, 0};
+      std::fill_n(sum.limbs_[i], kLimbs, 0);
+    }
+    part.special = read_special(&digits[kSpecial + 3 * i]);
+  }
+  if (fast) state.fast_terms = state.count + state.weighted;
+  if (!SumAccess::is_valid(sum)) {
+    return Status::error(Code::kDigits, "digits: expected a sum of squares, got inconsistent values");
+  }
+  *this = sum;
+  return {};
+}
+
+}  // namespace mseloss

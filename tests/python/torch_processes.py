@@ -1,0 +1,249 @@
+"""Run by test_torch_distributed.py in every process of a gloo group; the argument names the group of checks.
+
+All processes make the same random data, take their own parts, and compare with the reference of the whole.
+"""
+
+import itertools
+import sys
+
+import mseloss
+import mseloss.torch as face
+import numpy as np
+import torch
+import torch.distributed as dist
+from conftest import same_bits
+from mseloss import reference
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.nn.parallel import DistributedDataParallel
+
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+rank, processes = dist.get_rank(), dist.get_world_size()
+WORLD = dist.group.WORLD
+random = np.random.default_rng(3)
+checks = 0
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def values(shape, dtype, kind="normal"):
+    if kind == "tie":  # halfway between two values of the dtype: only an exact sum rounds correctly
+        array = np.zeros(shape)
+        half_ulp = {torch.bfloat16: 2.0**-4, torch.float16: 2.0**-5.5, torch.float32: 2.0**-12}
+        array.flat[0] = 1
+        array.flat[-1] = half_ulp.get(dtype, 2.0**-26.5)
+    elif kind == "special":
+        array = random.choice([0.0, 1.0, np.inf, np.nan], shape, p=[0.5, 0.3, 0.1, 0.1])
+    else:
+        array = random.standard_normal(shape)
+    return torch.tensor(array).to(dtype)
+
+
+def array_of(tensor):
+    return None if tensor is None else mseloss._core.asnumpy(tensor.detach(), weight=True)
+
+
+def expect(actual, expected):
+    global checks
+    checks += 1
+    assert same_bits(array_of(actual), expected), (actual, expected)
+
+
+def group():
+    """20 random splits for each dtype, with empty parts, weights and masks."""
+    for dtype, case in itertools.product(DTYPES, range(20)):
+        rows, reduction = int(random.integers(0, 12)), ("mean", "sum")[case % 2]
+        kind = ("normal", "tie", "special")[case % 3] if rows else "normal"
+        x, y = values((rows, 3), dtype, kind), values((rows, 3), dtype)
+        if kind != "normal":
+            y.zero_()
+        w = [None, values((rows, 3), dtype).abs(), torch.tensor(random.random((rows, 3)) < 0.6)]
+        w = w[case % 5 % 3]
+        cuts = np.sort([0, *random.integers(0, rows + 1, processes - 1), rows])
+        own = slice(*cuts[rank : rank + 2])
+        a, b = (t[own].clone().requires_grad_() for t in (x, y))
+        c = None if w is None else w[own]
+        averaged = case % 4 == 0
+        loss = face.mse_loss(a, b, reduction=reduction, weight=c, group=WORLD, averaged=averaged)
+        loss.backward()
+        g = float(processes if averaged else 1)
+        arrays = (array_of(x), array_of(y), reduction)
+        expected = reference.loss(*arrays, weight=array_of(w))
+        _, gradient = reference.loss_and_grad(*arrays, weight=array_of(w), grad_output=g)
+        expect(loss, expected)
+        expect(a.grad, gradient[own])
+        expect(-b.grad, gradient[own])
+    mesh = dist.init_device_mesh("cpu", (1, processes))
+    x = torch.ones(rank + 1, 3)
+    expect(face.mse_loss(x, x, group=mesh), np.float32(0))
+    expect(face.MSELoss(group=mesh, reduction="sum")(x, x), np.float32(0))
+    with torch.autocast("cpu"):
+        half = torch.ones(2, dtype=torch.bfloat16) / 3
+        assert face.mse_loss(half, half, group=WORLD).dtype == torch.float32
+
+
+def placed(tensor, mesh, placements):
+    whole = [Replicate() if p.is_partial() else p for p in placements]
+    result = distribute_tensor(tensor.clone(), mesh, whole)
+    if tuple(whole) == tuple(placements):
+        return result
+    # A sum over the processes, of which only the first has a term.
+    first = all(mesh.get_local_rank(i) == 0 for i, p in enumerate(placements) if p.is_partial())
+    local = result.to_local() * first
+    return DTensor.from_local(local, mesh, placements, shape=tensor.shape, stride=tensor.stride())
+
+
+def dtensor():
+    """All pairs of placements; even, uneven, empty shards; broadcasting, weights; 1-D and 2-D meshes."""
+    one = [Shard(0), Shard(1), Replicate(), Partial()]
+    meshes = [(dist.init_device_mesh("cpu", (processes,)), [(p,) for p in one])]
+    if processes == 4:
+        pairs = [p for p in itertools.product(one[:3], repeat=2)] + [(Partial(), Shard(1))]
+        meshes.append((dist.init_device_mesh("cpu", (2, 2)), pairs))
+    cases = 0
+    for mesh, placements in meshes:
+        for px, py in itertools.product(placements, repeat=2):
+            cases += 1
+            shape = [(8, 4), (7, 3), (2, 1)][cases % 3]
+            reduction = ("mean", "sum", "none")[cases % 4 % 3]
+            x = values(shape, torch.float32)
+            y = values(shape if cases % 5 else shape[1:], torch.float32)
+            if y.dim() == 1:
+                py = tuple(Shard(0) if p == Shard(1) else Replicate() for p in py)
+            dx, dy = placed(x, mesh, px).requires_grad_(), placed(y, mesh, py).requires_grad_()
+            w = dw = None
+            if cases % 3 == 0:
+                w = values(shape, torch.float32).abs()
+                dw = placed(w, mesh, px)
+            target = y if cases % 7 == 0 else dy  # a tensor that all processes have
+            loss = face.mse_loss(dx, target, reduction=reduction, weight=dw)
+            (loss * 3).sum().backward()
+            arrays = (x.numpy(), y.numpy(), reduction)
+            expected = reference.loss(*arrays, weight=array_of(w))
+            _, gradient = reference.loss_and_grad(*arrays, weight=array_of(w), grad_output=3.0)
+            assert reduction == "none" or loss.placements == (Replicate(),) * mesh.ndim
+            expect(loss.full_tensor(), expected)
+            expect(dx.grad.full_tensor(), gradient)
+            if not any(p.is_partial() for p in px):
+                assert dx.grad.placements == dx.placements
+            if target is dy:
+                assert any(p.is_partial() for p in py) or dy.grad.placements == dy.placements
+                of_target = dy.grad.full_tensor().numpy()
+                whole = -gradient if y.dim() == 2 else -gradient.astype(np.float64).sum(0)
+                np.testing.assert_allclose(of_target, whole, rtol=1e-5, atol=1e-6)
+
+
+def compiled():
+    """torch.compile in one graph: the bits of the eager call, forward and backward."""
+    mesh = dist.init_device_mesh("cpu", (processes,))
+    x, y = values((7, 3), torch.float32), values((7, 3), torch.float32)
+    expected, gradient = reference.loss_and_grad(x.numpy(), y.numpy())
+    own = slice(7 * rank // processes, 7 * (rank + 1) // processes)
+    ours = torch.compile(lambda a, b: face.mse_loss(a, b, group=WORLD), fullgraph=True)
+    a = x[own].clone().requires_grad_()
+    loss = ours(a, y[own])
+    loss.backward()
+    expect(loss, expected)
+    expect(a.grad, gradient[own])
+    ours = torch.compile(lambda a, b: face.mse_loss(a, b), fullgraph=True)
+    for px, py in (((Shard(0),), (Shard(0),)), ((Shard(1),), (Replicate(),))):
+        dx, dy = placed(x, mesh, px).requires_grad_(), placed(y, mesh, py)
+        loss = ours(dx, dy)
+        loss.backward()
+        expect(loss.full_tensor(), expected)
+        expect(dx.grad.full_tensor(), gradient)
+        assert dx.grad.placements == px
+
+
+def model():
+    torch.manual_seed(5)
+    first, second = torch.nn.Linear(6, 8), torch.nn.Linear(8, 3)
+    return torch.nn.Sequential(first, torch.nn.Tanh(), second).double()
+
+
+def wrappers():
+    """DDP, FSDP2, tensor parallelism: the bits of the loss of one process, its gradients up to rounding."""
+    mesh = dist.init_device_mesh("cpu", (processes,))
+    x, y = values((10, 6), torch.float64), values((10, 3), torch.float64)
+    # Uneven: the last process has most of the rows.
+    own = slice(rank, rank + 1) if rank < processes - 1 else slice(rank, 10)
+    one = model()
+    expected = face.mse_loss(one(x).float(), y.float())
+    expected.backward()
+    for name in ("ddp", "fsdp", "tensor"):
+        net = model()
+        if name == "tensor":
+            plan = {
+                "0": ColwiseParallel(),
+                "2": RowwiseParallel(output_layouts=Shard(-1), use_local_output=False),
+            }
+            net = parallelize_module(net, mesh, plan)
+            loss = face.mse_loss(net(x).float(), distribute_tensor(y.float(), mesh, [Shard(0)]))
+            loss.backward()
+            loss = loss.full_tensor()
+        else:
+            net = DistributedDataParallel(net) if name == "ddp" else fully_shard(net, mesh=mesh)
+            output = net(x[own]).float()
+            loss = face.mse_loss(output, y[own].float(), group=WORLD, averaged=True)
+            loss.backward()
+        expect(loss, expected.detach().numpy())
+        for ours, theirs in zip(net.parameters(), one.parameters(), strict=True):
+            gradient = ours.grad.full_tensor() if isinstance(ours.grad, DTensor) else ours.grad
+            np.testing.assert_allclose(gradient.numpy(), theirs.grad.numpy(), rtol=1e-6)
+
+
+def refused():
+    x, wide = torch.ones(3, requires_grad=True), torch.ones(3, dtype=torch.int32)
+    mesh = dist.init_device_mesh("cpu", (processes,))
+    dx = distribute_tensor(x.detach(), mesh, [Replicate()]).requires_grad_()
+    other = distribute_tensor(
+        x.detach(), dist.init_device_mesh("cpu", (processes, 1)), [Replicate()] * 2
+    )
+    cases = [
+        (
+            ValueError,
+            "reduction: expected 'mean' or 'sum'",
+            (x, x),
+            {"group": WORLD, "reduction": "none"},
+        ),
+        (TypeError, "group: expected a ProcessGroup", (x, x), {"group": "world"}),
+        (TypeError, "target: expected float32", (x, wide), {"group": WORLD}),
+        (ValueError, "dim: expected None", (x, x), {"group": WORLD, "dim": 0}),
+        (ValueError, "dim: expected None", (dx, dx), {"dim": 0}),
+        (ValueError, "group: expected None", (dx, dx), {"group": WORLD}),
+        (ValueError, "target: expected the device mesh", (dx, other), {}),
+        (
+            NotImplementedError,
+            "weight: expected a tensor that requires",
+            (x, x),
+            {"group": WORLD, "weight": x},
+        ),
+    ]
+    global checks
+    for kind, message, arguments, options in cases:
+        try:
+            face.mse_loss(*arguments, **options)
+        except kind as error:
+            given = str(error)
+        else:
+            given = "no error"
+        assert given.startswith(message), given
+        checks += 1
+    loss = face.mse_loss(x, torch.zeros(3), group=WORLD)
+    (first,) = torch.autograd.grad(loss, x, create_graph=True)
+    try:
+        first.sum().backward()
+    except NotImplementedError:
+        checks += 1
+    else:
+        raise AssertionError("a second derivative")
+
+
+for name in sys.argv[1:]:
+    globals()[name]()
+total = torch.tensor([checks])
+dist.all_reduce(total)
+if rank == 0:
+    print("processes", processes, "checks", int(total), flush=True)
+dist.destroy_process_group()
