@@ -13,6 +13,7 @@ namespace mseloss {
 namespace {
 
 constexpr int kDigitBits = 16, kDigitsPerLimb = 64 / kDigitBits, kMaxDigit = (1 << kDigitBits) - 1;
+constexpr int kLimbDigits = kDigitsPerLimb * PartialSum::kLimbs;
 constexpr int kCountDigits = 4;  // of a 64-bit count
 
 // Bounds on the error of a fast sum. Level 0: it is at most kTiny. Level i > 0: it is at most bound_of(i)
@@ -55,6 +56,8 @@ static_assert(words_of(kWide) == PartialSum::digit_count(DType::kFloat64));
 
 const Layout& layout_of(DType dtype) { return dtype == DType::kFloat64 ? kWide : kNarrow; }
 
+bool is_negative(const uint64_t* limbs) { return limbs[PartialSum::kLimbs - 1] >> 63 != 0; }
+
 void write_count(uint64_t count, int32_t* words) {
   for (int i = 0; i < kCountDigits; ++i)
     words[i] = static_cast<int32_t>(count >> (kDigitBits * i) & kMaxDigit);
@@ -68,34 +71,39 @@ uint64_t read_count(const int32_t* words) {  // modulo 2^64
 
 // Returns false if the limbs have bits outside the window.
 bool write_sum(const uint64_t* limbs, const Window& window, int32_t* words) {
-  const bool negative = FixedPoint(const_cast<uint64_t*>(limbs)).sign() < 0;
-  const int end = window.first + window.count;
-  for (int i = 0; i < kDigitsPerLimb * PartialSum::kLimbs; ++i) {
-    const auto digit =
-        static_cast<int32_t>(limbs[i / kDigitsPerLimb] >> (kDigitBits * (i % kDigitsPerLimb)) & kMaxDigit);
-    if (i >= window.first && i < end) {
-      words[i - window.first] = digit;
-    } else if (digit != (i >= end && negative ? kMaxDigit : 0)) {
-      return false;
+  uint16_t digits[kLimbDigits];
+  for (int i = 0; i < PartialSum::kLimbs; ++i) {
+    for (int j = 0; j < kDigitsPerLimb; ++j) {
+      digits[kDigitsPerLimb * i + j] = static_cast<uint16_t>(limbs[i] >> (kDigitBits * j));
     }
   }
-  return (words[window.count - 1] > kMaxDigit / 2) == negative;
+  const int end = window.first + window.count;
+  const uint16_t sign = is_negative(limbs) ? kMaxDigit : 0;
+  unsigned outside = (digits[end - 1] ^ sign) & (kMaxDigit / 2 + 1);  // the last digit has the sign
+  for (int i = 0; i < window.first; ++i) outside |= digits[i];
+  for (int i = end; i < kLimbDigits; ++i) outside |= digits[i] ^ sign;
+  std::copy(digits + window.first, digits + end, words);
+  return outside == 0;
 }
 
 // Propagates the carries; the sign is that of the last digit.
 void read_sum(const int32_t* words, const Window& window, uint64_t* limbs) {
-  std::fill_n(limbs, PartialSum::kLimbs, 0);
-  int64_t carry = 0, digit = 0;
-  for (int i = window.first; i < kDigitsPerLimb * PartialSum::kLimbs; ++i) {
-    if (i < window.first + window.count) {
-      carry += words[i - window.first];
-      digit = carry & kMaxDigit;
-      carry >>= kDigitBits;
-    } else if (i == window.first + window.count) {
-      digit = digit > kMaxDigit / 2 ? kMaxDigit : 0;
-    }
-    limbs[i / kDigitsPerLimb] |= static_cast<uint64_t>(digit) << (kDigitBits * (i % kDigitsPerLimb));
+  int32_t digits[kLimbDigits] = {};
+  std::copy_n(words, window.count, digits + window.first);
+  unsigned __int128 carry = 0;
+  for (int i = 0; i < PartialSum::kLimbs; ++i) {
+    const auto digit = [&](int j) { return static_cast<uint64_t>(digits[kDigitsPerLimb * i + j]); };
+    const uint64_t low = digit(0) + (digit(1) << kDigitBits), high = digit(2) + (digit(3) << kDigitBits);
+    carry += low + (static_cast<unsigned __int128>(high) << (2 * kDigitBits));
+    limbs[i] = static_cast<uint64_t>(carry);
+    carry >>= 64;
   }
+  const int end = kDigitBits * (window.first + window.count), last = end - 1;
+  const uint64_t sign = limbs[last / 64] >> (last % 64) & 1 ? ~uint64_t{0} : 0;
+  if (end == 64 * PartialSum::kLimbs) return;
+  const uint64_t above = ~uint64_t{0} << (end % 64);
+  limbs[end / 64] = (limbs[end / 64] & ~above) | (sign & above);
+  std::fill(limbs + end / 64 + 1, limbs + PartialSum::kLimbs, sign);
 }
 
 void write_special(double special, int32_t* words) {
@@ -147,11 +155,15 @@ Status check_words(std::span<const int32_t> words) {
   if (words[kKind] != arrays * kind || words[kKindSquared] != arrays * kind * kind) {
     return refuse("a sum of arrays of this version of the format, all of the same class of dtypes");
   }
-  for (size_t i = kCount; i < words.size(); ++i) {
-    const bool flag = i >= kSpecial && i < kDigits;
-    if (words[i] < 0 || words[i] > arrays * (flag ? 1 : kMaxDigit)) {
-      return refuse("a sum of arrays of digits, got a value that no such sum has");
-    }
+  const auto exceed = [&](size_t first, size_t end, int64_t limit) {
+    bool found = false;
+    for (size_t i = first; i < end; ++i) found |= (words[i] < 0) | (words[i] > limit);
+    return found;
+  };
+  const int64_t digits = arrays * kMaxDigit;
+  if (exceed(kCount, kSpecial, digits) || exceed(kSpecial, kDigits, arrays) ||
+      exceed(kDigits, words.size(), digits)) {
+    return refuse("a sum of arrays of digits, got a value that no such sum has");
   }
   return {};
 }
@@ -185,7 +197,7 @@ Status PartialSum::encode(DType dtype, std::span<int32_t> digits) const noexcept
       sum.add(fast.high);
       sum.add(fast.low);
     }
-    if (sum.sign() < 0) words[kNegative] = 1;
+    if (is_negative(limbs)) words[kNegative] = 1;
     level = std::max(level, level_of(fast.error, limbs));
     write_special(fast.special, &words[kSpecial + 3 * i]);
     if (!write_sum(limbs, layout.sums[i], &words[at])) {
@@ -221,11 +233,13 @@ Status PartialSum::decode(std::span<const int32_t> digits) noexcept {
   const bool fast = level >= 0 || digits[kUnbounded] != 0;
   // The levels bound the errors relative to the sum only if no part of it is negative.
   const bool bounded = digits[kUnbounded] == 0 && digits[kNegative] == 0;
-  int at = kDigits;
+  const bool weighted = state.weighted != 0;
+  const auto weights = digits.subspan(static_cast<size_t>(kDigits + layout.sums[0].count));
+  const bool valid =
+      weighted || std::all_of(weights.begin(), weights.end(), [](int32_t word) { return word == 0; });
   for (const int i : {0, 1}) {
-    read_sum(&digits[at], layout.sums[i], sum.limbs_[i]);
-    at += layout.sums[i].count;
-    if (i == 1 && state.weighted == 0) continue;  // is_valid() checks that it is 0
+    if (i == 1 && !weighted) break;
+    read_sum(i == 0 ? &digits[kDigits] : weights.data(), layout.sums[i], sum.limbs_[i]);
     FastSum& part = i == 0 ? state.squares : state.weights;
     if (fast) {
       part = bounded ? rounded_sum(sum.limbs_[i], level, digits[kLevel]) : FastSum{0, 0, INFINITY, 0};
@@ -234,7 +248,7 @@ Status PartialSum::decode(std::span<const int32_t> digits) noexcept {
     part.special = read_special(&digits[kSpecial + 3 * i]);
   }
   if (fast) state.fast_terms = state.count + state.weighted;
-  if (!SumAccess::is_valid(sum)) {
+  if (!valid || !SumAccess::is_valid(sum)) {
     return Status::error(Code::kDigits, "digits: expected a sum of squares, got inconsistent values");
   }
   *this = sum;

@@ -103,7 +103,9 @@ bool any_below(const uint64_t* limbs, int bit) {
 
 int FixedPoint::sign() const {
   if (limbs_[kLimbs - 1] >> 63 != 0) return -1;
-  return highest_bit(limbs_) < 0 ? 0 : 1;
+  uint64_t any = 0;
+  for (int i = 0; i < kLimbs; ++i) any |= limbs_[i];
+  return any != 0;
 }
 
 void FixedPoint::magnitude(uint64_t* magnitude) const {

@@ -109,14 +109,16 @@ bool SumAccess::is_valid(const PartialSum& sum) {
   const auto plausible = [&](const uint64_t* limbs, int top) {
     uint64_t magnitude[PartialSum::kLimbs];
     const FixedPoint value(const_cast<uint64_t*>(limbs));
-    if (value.sign() < 0 && !weighted) return false;
+    const int sign = value.sign();
+    if (sign == 0 || exact_terms == 0) return sign == 0;
+    if (sign < 0 && !weighted) return false;
     value.magnitude(magnitude);
     const int limb = (top - PartialSum::kLowestBit) / 64, bit = (top - PartialSum::kLowestBit) % 64;
     for (int i = limb + 1; i < PartialSum::kLimbs; ++i) {
       if (i == limb + 1 ? magnitude[i] >> bit != 0 : magnitude[i] != 0) return false;
     }
     const uint64_t quotient = magnitude[limb] >> bit | (bit == 0 ? 0 : magnitude[limb + 1] << (64 - bit));
-    return exact_terms == 0 ? value.sign() == 0 : quotient < exact_terms;
+    return quotient < exact_terms;
   };
   if (!weighted && FixedPoint(const_cast<uint64_t*>(sum.limbs_[1])).sign() != 0) return false;
   return plausible(sum.limbs_[0], weighted ? 3 * 1024 : 2 * 1024) && plausible(sum.limbs_[1], 1024);

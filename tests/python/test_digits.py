@@ -34,7 +34,8 @@ def sums(arrays):
 )
 def test_added_digits_have_the_bits_of_one_call(arrays, kind, exact, random):
     x, y, w = (a.reshape(-1) for a in np.broadcast_arrays(*arrays))
-    w = {"no weight": None, "weight": w, "mask": w > 0}[kind]
+    with np.errstate(invalid="ignore"):  # NaN > 0
+        w = {"no weight": None, "weight": w, "mask": w > 0}[kind]
     cuts = sorted(random.randint(0, x.size) for _ in exact[1:])
     digits = []
     for low, high, e in zip([0, *cuts], [*cuts, x.size], exact, strict=True):
@@ -141,3 +142,53 @@ def test_digits_of_narrow_inputs_refuse_a_sum_of_float64(dtype):
         part.digits(dtype)
     with pytest.raises(TypeError, match=r"^dtype: expected"):
         part.digits("int32")
+
+
+@pytest.mark.parametrize("kind", ["no weight", "weight", "mask"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_gradients_of_parts_have_the_bits_of_the_whole(kind, reduction, dtype):
+    x, y = normal(1, (40, 3), dtype), normal(2, (40, 3), dtype)
+    w = {"no weight": None, "weight": normal(3, (40, 3), dtype), "mask": x > 0}[kind]
+    cuts = [slice(0, 7), slice(7, 7), slice(7, 40)]
+
+    def part(a, i):
+        return None if a is None else a[cuts[i]]
+
+    divisors = []
+    for i in range(3):
+        divisor = mseloss.PartialSum()
+        divisor.add_divisor(part(x, i), part(y, i), weight=part(w, i), exact=True)
+        divisors.append(divisor.digits(dtype))
+    scale = mseloss.PartialSum.from_digits(sum(divisors)).scale(reduction, dtype)
+    expected, gradient = reference.loss_and_grad(x, y, reduction, weight=w, grad_output=0.5)
+    sums = []
+    for i in range(3):
+        own = mseloss.PartialSum()
+        out = np.empty_like(part(x, i)) if i else None
+        result = own.add_with_grad(
+            part(x, i), part(y, i), scale, weight=part(w, i), grad_output=0.5, grad_input=out
+        )
+        assert out is None or result is out
+        assert same_bits(result, gradient[cuts[i]])
+        sums.append(own.digits(dtype))
+    value = mseloss.PartialSum.from_digits(sum(sums)).finish(reduction, dtype)
+    assert value is None or same_bits(value, expected)
+
+
+def test_parts_refuse():
+    part = mseloss.PartialSum()
+    x, short = np.ones(3), np.ones(2)
+    for call in (
+        lambda: part.add_divisor(x, short),
+        lambda: part.add_divisor(x, x, weight=short),
+        lambda: part.add_with_grad(x, short, 2.0),
+        lambda: part.add_with_grad(x, x, 2.0, grad_output=short),
+        lambda: part.add_with_grad(x, x, 2.0, grad_input=short),
+        lambda: part.scale("none", "float32"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"^(target|weight|grad_output|grad_input|reduction): "
+        ):
+            call()
+    assert part.count == 0
+    assert mseloss.PartialSum().scale("sum", "float16") == 2

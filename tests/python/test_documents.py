@@ -39,17 +39,35 @@ def test_the_page_runs(code, tmp_path, monkeypatch):
         mseloss.set_target(target)
 
 
+@pytest.fixture
+def process_group():
+    """PyTorch's default group, of this process alone."""
+    dist = pytest.importorskip("torch.distributed")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield dist.init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
 @pytest.mark.parametrize("code", blocks("docs/distributed.md"))
-def test_the_page_on_several_processes_runs(code):
+def test_the_page_on_several_processes_runs(code, request):
     if "jax.distributed" in code:
-        pytest.skip("test_jax.py runs a program like this")
-    if "mpi" in code:
-        pytest.importorskip("mpi4py")
-        pytest.skip("test_mpi.py runs this page's functions under mpirun")
+        pytest.skip("jax_processes.py is this sample as a program")
+    if "mpi4py" in code:
+        pytest.skip("test_mpi.py runs this sample under mpirun")
     x, y = normal(1, (64, 64)), normal(2, (64, 64))
     names = {"mseloss": mseloss, "x": x, "y": y}
+    if "torch" in code:
+        mesh = request.getfixturevalue("process_group")
+        import torch
+        from torch.distributed.tensor import Shard, distribute_tensor
+
+        names["output"], names["target"] = (
+            distribute_tensor(t, mesh, [Shard(0)]) if "DTensor" in code else t
+            for t in map(torch.from_numpy, (x, y))
+        )
     exec(code, names)
-    assert names["loss"] == mseloss.loss(x, y)
+    loss = names["loss"].full_tensor() if "DTensor" in code else names["loss"]
+    assert float(loss) == mseloss.loss(x, y)
 
 
 @pytest.mark.parametrize("code", blocks("README.md"))

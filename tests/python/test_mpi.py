@@ -1,6 +1,7 @@
 """mseloss.mpi: the same bits for any number of ranks and any distribution of the data."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,8 +29,7 @@ def with_ranks(ranks, program):
         "OMPI_MCA_rmaps_base_oversubscribe": "1",
         "OMPI_MCA_mpi_yield_when_idle": "1",
     }
-    path = Path(__file__).with_name(program)
-    command = [mpirun, "-n", str(ranks), "timeout", "200", sys.executable, str(path)]
+    command = [mpirun, "-n", str(ranks), "timeout", "200", sys.executable, str(program)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
@@ -37,4 +37,14 @@ def with_ranks(ranks, program):
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])
 def test_every_number_of_ranks_has_the_bits_of_one(ranks):
-    assert with_ranks(ranks, "mpi_ranks.py") == [f"ranks {ranks} checks {168 * ranks}"]
+    program = Path(__file__).with_name("mpi_ranks.py")
+    assert with_ranks(ranks, program) == [f"ranks {ranks} checks {168 * ranks}"]
+
+
+def test_the_page_runs(tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "distributed.md"
+    (sample,) = re.findall(r"^```python\n([^`]*mpi4py.*?)^```", page.read_text(), re.M | re.S)
+    program = tmp_path / "sample.py"
+    data = "import numpy as np\nx, y, w = np.arange(3.0), np.ones(3), np.ones(3)\n"
+    program.write_text(f"{data}{sample}\nif MPI.COMM_WORLD.rank == 0:\n    print(loss, dx)\n")
+    assert with_ranks(2, program) == ["0.6666666666666666 [-0.33333333  0.          0.33333333]"]

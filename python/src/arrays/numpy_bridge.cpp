@@ -206,6 +206,24 @@ PyObject* new_numpy_array(int rank, const int64_t* shape, const int64_t* strides
   return array;
 }
 
+PyObject* new_numpy_int32(size_t count, int32_t** data) {
+  load_api();
+  npy_intp shape = static_cast<npy_intp>(count);
+  PyObject* array = PyArray_SimpleNew(1, &shape, NPY_INT32);
+  if (array == nullptr) raise_current();
+  *data = static_cast<int32_t*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(array)));
+  return array;
+}
+
+std::span<const int32_t> numpy_int32(PyObject* object) {
+  if (!is_numpy_array(object)) return {};
+  auto* const array = reinterpret_cast<PyArrayObject*>(object);
+  const bool plain = PyArray_TYPE(array) == NPY_INT32 && PyArray_NDIM(array) == 1 &&
+                     PyArray_CHKFLAGS(array, NPY_ARRAY_CARRAY_RO) && PyArray_ISNOTSWAPPED(array);
+  if (!plain) return {};
+  return {static_cast<const int32_t*>(PyArray_DATA(array)), static_cast<size_t>(PyArray_DIM(array, 0))};
+}
+
 void numpy_set_read_only(PyObject* array) {
   PyArray_CLEARFLAGS(reinterpret_cast<PyArrayObject*>(array), NPY_ARRAY_WRITEABLE);
 }

@@ -5,6 +5,7 @@
 #include <Python.h>
 
 #include <optional>
+#include <span>
 
 #include "mseloss/mseloss.h"
 
@@ -42,6 +43,10 @@ NumpyView numpy_view(PyObject* array);
 PyObject* new_numpy_array(int rank, const int64_t* shape, const int64_t* strides, DType dtype,
                           void* data = nullptr, PyObject* owner = nullptr);
 void numpy_set_read_only(PyObject* array);
+// A new one-dimensional array. Imports NumPy.
+PyObject* new_numpy_int32(size_t count, int32_t** data);
+// The elements of a one-dimensional, contiguous array of int32; null data for any other object.
+std::span<const int32_t> numpy_int32(PyObject* array);
 PyObject* numpy_array_to_scalar(PyObject* array);  // steals a 0-dimensional array
 
 }  // namespace mseloss::python

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
-#include <memory>
 #include <vector>
 
 #include "arrays/array_view.h"
+#include "arrays/numpy_bridge.h"
 #include "arrays/result_array.h"
 #include "module/arguments.h"
 #include "module/docstrings.h"
@@ -89,11 +89,10 @@ void merge(PartialSum& sum, nb::handle other) {
 nb::object digits(const PartialSum& sum, nb::handle dtype) {
   const DType inputs = parse_dtype(dtype);
   const auto count = static_cast<size_t>(PartialSum::digit_count(inputs));
-  auto words = std::make_unique<int32_t[]>(count);
-  check(sum.encode(inputs, {words.get(), count}));
-  int32_t* const data = words.get();
-  const nb::capsule owner(words.release(), [](void* p) noexcept { delete[] static_cast<int32_t*>(p); });
-  return nb::cast(nb::ndarray<nb::numpy, int32_t>(data, {count}, owner));
+  int32_t* data;
+  nb::object words = nb::steal(new_numpy_int32(count, &data));
+  check(sum.encode(inputs, {data, count}));
+  return words;
 }
 
 // The words of a one-dimensional array of int32, or of int64, as which NumPy sums int32.
@@ -118,7 +117,8 @@ std::vector<int32_t> read_words(nb::handle given) {
 
 PartialSum from_digits(nb::handle given) {
   PartialSum sum;
-  check(sum.decode(read_words(given)));
+  const std::span<const int32_t> words = numpy_int32(given.ptr());
+  check(words.data() != nullptr ? sum.decode(words) : sum.decode(read_words(given)));
   return sum;
 }
 
