@@ -156,9 +156,12 @@ Status check_words(std::span<const int32_t> words) {
     return refuse("a sum of arrays of this version of the format, all of the same class of dtypes");
   }
   const auto exceed = [&](size_t first, size_t end, int64_t limit) {
-    bool found = false;
-    for (size_t i = first; i < end; ++i) found |= (words[i] < 0) | (words[i] > limit);
-    return found;
+    int32_t lowest = 0, highest = 0;
+    for (size_t i = first; i < end; ++i) {
+      lowest = std::min(lowest, words[i]);
+      highest = std::max(highest, words[i]);
+    }
+    return lowest < 0 || highest > limit;
   };
   const int64_t digits = arrays * kMaxDigit;
   if (exceed(kCount, kSpecial, digits) || exceed(kSpecial, kDigits, arrays) ||
@@ -234,7 +237,7 @@ Status PartialSum::decode(std::span<const int32_t> digits) noexcept {
   // The levels bound the errors relative to the sum only if no part of it is negative.
   const bool bounded = digits[kUnbounded] == 0 && digits[kNegative] == 0;
   const bool weighted = state.weighted != 0;
-  const auto weights = digits.subspan(static_cast<size_t>(kDigits + layout.sums[0].count));
+  const auto weights = digits.last(static_cast<size_t>(layout.sums[1].count));
   const bool valid =
       weighted || std::all_of(weights.begin(), weights.end(), [](int32_t word) { return word == 0; });
   for (const int i : {0, 1}) {
