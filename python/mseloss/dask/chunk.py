@@ -1,0 +1,130 @@
+"""What the tasks of mseloss.dask compute from their chunks, which are NumPy arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import mseloss
+from mseloss import _core
+from mseloss.reference import promote
+
+
+def elementwise(x, y, weight=None, *, dtype):
+    """The squared differences of a chunk, times their weights."""
+    x, y, weight = _native(x), _native(y), _native(weight)
+    return mseloss.loss(x, y, "none", weight=weight, dtype=dtype)
+
+
+def sum_of(x, y, weight=None, *, skipna=False):
+    """The exact PartialSum of a chunk. `skipna` leaves out the elements of which an operand is NaN."""
+    x, y, weight = _native(x), _native(y), _native(weight)
+    if skipna:
+        x, y, weight = without_nan(x, y, weight)
+    total = mseloss.PartialSum()
+    total.add(x, y, weight=weight, exact=True)
+    return total
+
+
+def sum_of_weights(weight, *, dtype):
+    """The exact PartialSum of w * (1 - 0)^2, whose scale() is that of a mean with these weights."""
+    total = mseloss.PartialSum()
+    total.add(np.ones((), dtype), np.zeros((), dtype), weight=_native(weight), exact=True)
+    return total
+
+
+def merge(parts, axis=None, keepdims=True):
+    """The sum of PartialSums in nested lists, one list for each axis, as dask.array.reduction gives them."""
+    total = mseloss.PartialSum()
+    for part in _flat(parts):
+        total.merge(part)
+    return total
+
+
+def finish(parts, axis, keepdims, *, reduction, dtype):
+    """The loss of all chunks, rounded once."""
+    value = merge(parts).finish(reduction, dtype)
+    return np.asarray(value).reshape((1,) * len(axis)) if keepdims else value
+
+
+def finish_scale(parts, axis, keepdims, *, dtype, copies):
+    """The scale of a mean, 2 / (copies * sum(w)), rounded once to `dtype`."""
+    return np.float64(merge(parts).scale(dtype, copies))
+
+
+def gradient(g, x, y, weight=None, scale=2.0, *, count=0):
+    """The chunk's part of the gradient. Its scale is 2 / `count`, with a weight `scale`, otherwise 2."""
+    g, x, y, weight = _native(g), _native(x), _native(y), _native(weight)
+    dtype = x.dtype
+    promoted = promote(dtype, y.dtype)
+    shapes = [a.shape for a in (g, x, y, weight) if a is not None]
+    out = _core.empty(np.broadcast_shapes(*shapes), dtype)
+    g, x, y = (a.astype(promoted, copy=False) for a in (g, x, y))
+    return _core.grad_part(g, x, y, count, out, weight, float(scale))
+
+
+def sum_and_gradient(g, x, y, weight=None, scale=2.0, *, count=0):
+    """The chunk's PartialSum and its part of the gradient."""
+    return sum_of(x, y, weight), gradient(g, x, y, weight, scale, count=count)
+
+
+def slices(x, y, weight=None, *, reduction, axis, keepdims, dtype, skipna=False):
+    """The loss of the slices of a chunk, which contains the whole of each."""
+    x, y, weight = _native(x), _native(y), _native(weight)
+    if skipna:
+        x, y, weight = without_nan(x, y, weight)
+    return np.asarray(
+        mseloss.loss(x, y, reduction, weight=weight, axis=axis, keepdims=keepdims, dtype=dtype)
+    )
+
+
+def loss_and_gradient(g, x, y, weight=None, *, reduction, axis, dtype):
+    """The loss of a chunk's slices or elements, and the chunk's part of the gradient."""
+    g, x, y, weight = _native(g), _native(x), _native(y), _native(weight)
+    return mseloss.loss_and_grad(
+        x, y, reduction, weight=weight, axis=axis, grad_output=g, dtype=dtype
+    )
+
+
+def first(pair):
+    """The first of a task's two results. A reduced dimension wraps it into a list of one chunk."""
+    while isinstance(pair, list):
+        (pair,) = pair
+    return pair[0]
+
+
+def second(pair):
+    return pair[1]
+
+
+def itself(part, axis, keepdims):
+    return part
+
+
+def without_nan(x, y, weight):
+    """The operands with a weight that leaves out the elements where an operand is NaN."""
+    valid = ~(np.isnan(x) | np.isnan(y))
+    masked = weight is None or weight.dtype == bool
+    if not masked:
+        valid = valid & ~np.isnan(weight)
+    if valid.all():
+        return x, y, weight
+    if masked:
+        return x, y, valid if weight is None else valid & weight
+    # A weight of 0 times NaN is NaN, so the elements that are left out become 0 too: they add exact zeros.
+    zeroed = [np.where(valid, a, np.zeros((), a.dtype)) for a in (x, y, weight)]
+    return tuple(zeroed)
+
+
+def _native(array):
+    """The array in native byte order; None as it is."""
+    if array is None or array.dtype.isnative:
+        return array
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def _flat(parts):
+    if isinstance(parts, list):
+        for part in parts:
+            yield from _flat(part)
+    else:
+        yield parts
