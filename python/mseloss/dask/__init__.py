@@ -1,9 +1,10 @@
 """The loss and its gradient for Dask arrays: lazy, with the same bits for all chunks and schedulers.
 
-Each task reads the corresponding chunks of the operands once and computes an exact partial sum, its part of
-the gradient, or both. Partial sums are merged in a tree, which involves no rounding; the loss is rounded
-once, at its root. So loss and gradient have the bits of `mseloss.loss` and `mseloss.loss_and_grad` on the
-whole arrays, for all chunks, schedulers and numbers of workers.
+Each task reads the corresponding chunks of the operands once and computes a partial sum with an error bound,
+its part of the gradient, or both. Partial sums are merged in a tree, at whose root the loss is rounded once.
+If the bound leaves the rounding open, about once in a million losses of random data, the same scheduler
+computes exact partial sums. So loss and gradient have the bits of `mseloss.loss` and
+`mseloss.loss_and_grad` on the whole arrays, for all chunks, schedulers and numbers of workers.
 
 >>> x = dask.array.from_zarr("prediction.zarr")
 >>> y = dask.array.from_zarr("target.zarr")
@@ -26,7 +27,7 @@ import mseloss
 from mseloss import reference
 from mseloss._axes import reduced_axes
 from mseloss.dask import chunk
-from mseloss.dask.operands import Operands, tree
+from mseloss.dask.operands import Operands, finished
 
 __all__ = ["grad", "loss", "loss_and_grad"]
 
@@ -68,10 +69,9 @@ def loss(
         return call.blockwise(partial(chunk.elementwise, dtype=result), result)
     axes = _axes(axis, call.rank)
     if len(axes) == call.rank:
-        parts = call.sums(partial(chunk.sum_of, skipna=skipna))
-        return tree(
-            parts, partial(chunk.finish, reduction=reduction, dtype=result), result, keepdims
-        )
+        finish = partial(chunk.finish, reduction=reduction, dtype=result)
+        fast, exact = (partial(chunk.sum_of, skipna=skipna, exact=e) for e in (False, True))
+        return finished(call.sums(fast), call.sums(exact), finish, result, keepdims)
     options = dict(reduction=reduction, axis=axes, keepdims=keepdims, dtype=result, skipna=skipna)
     function = partial(chunk.slices, **options)
     return call.with_whole(axes).blockwise(function, result, reduced=axes, keepdims=keepdims)
@@ -124,7 +124,8 @@ def loss_and_grad(
         count = math.prod(call.shape) if mean and weight is None else 0
         pairs = call.blockwise(partial(chunk.sum_and_gradient, count=count), object, scale=scale)
         finish = partial(chunk.finish, reduction=reduction, dtype=result)
-        value = tree(call.sums(chunk.first, of=pairs), finish, result)
+        exact = call.sums(partial(chunk.sum_of, exact=True))
+        value = finished(call.sums(chunk.first, of=pairs), exact, finish, result)
     else:
         options = dict(
             axis=None if reduction == "none" else axes, reduction=reduction, dtype=result
@@ -142,8 +143,11 @@ def _scale(call):
     copies = math.prod(call.shape) // weight.size if weight.size else 1
     # The chunks of a clone are read again. The originals would stay in memory until the sum is known.
     weights = Operands({"weight": clone(weight)})
-    parts = weights.sums(partial(chunk.sum_of_weights, dtype=promoted))
-    return tree(parts, partial(chunk.finish_scale, dtype=compute, copies=copies), np.float64)
+    fast, exact = (
+        weights.sums(partial(chunk.sum_of_weights, dtype=promoted, exact=e)) for e in (False, True)
+    )
+    finish = partial(chunk.finish_scale, dtype=compute, copies=copies)
+    return finished(fast, exact, finish, np.float64)
 
 
 def _axes(axis, rank):

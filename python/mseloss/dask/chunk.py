@@ -15,21 +15,19 @@ def elementwise(x, y, weight=None, *, dtype):
     return mseloss.loss(x, y, "none", weight=weight, dtype=dtype)
 
 
-def sum_of(x, y, weight=None, *, skipna=False):
-    """The exact PartialSum of a chunk. `skipna` leaves out the elements of which an operand is NaN."""
+def sum_of(x, y, weight=None, *, skipna=False, exact=False):
+    """The PartialSum of a chunk. `skipna` leaves out the elements of which an operand is NaN."""
     x, y, weight = _native(x), _native(y), _native(weight)
     if skipna:
         x, y, weight = without_nan(x, y, weight)
     total = mseloss.PartialSum()
-    total.add(x, y, weight=weight, exact=True)
+    total.add(x, y, weight=weight, exact=exact)
     return total
 
 
-def sum_of_weights(weight, *, dtype):
-    """The exact PartialSum of w * (1 - 0)^2, whose scale() is that of a mean with these weights."""
-    total = mseloss.PartialSum()
-    total.add(np.ones((), dtype), np.zeros((), dtype), weight=_native(weight), exact=True)
-    return total
+def sum_of_weights(weight, *, dtype, exact=False):
+    """The PartialSum of w * (1 - 0)^2, whose scale() is that of a mean with these weights."""
+    return sum_of(np.ones((), dtype), np.zeros((), dtype), weight, exact=exact)
 
 
 def merge(parts, axis=None, keepdims=True):
@@ -40,15 +38,22 @@ def merge(parts, axis=None, keepdims=True):
     return total
 
 
-def finish(parts, axis, keepdims, *, reduction, dtype):
-    """The loss of all chunks, rounded once."""
+def finish(parts, axis, keepdims, *, reduction, dtype, exact=None):
+    """The loss of all chunks, rounded once.
+
+    `exact` is a Dask array with the same loss from exact sums. It is computed only if the fast sums leave
+    the rounding undecided, by the scheduler that runs this task.
+    """
     value = merge(parts).finish(reduction, dtype)
+    if value is None:
+        return exact.compute()
     return np.asarray(value).reshape((1,) * len(axis)) if keepdims else value
 
 
-def finish_scale(parts, axis, keepdims, *, dtype, copies):
-    """The scale of a mean, 2 / (copies * sum(w)), rounded once to `dtype`."""
-    return np.float64(merge(parts).scale(dtype, copies))
+def finish_scale(parts, axis, keepdims, *, dtype, copies, exact=None):
+    """The scale of a mean, 2 / (copies * sum(w)), rounded once to `dtype`; `exact` as for `finish`."""
+    scale = merge(parts).scale(dtype, copies)
+    return exact.compute() if scale is None else np.float64(scale)
 
 
 def gradient(g, x, y, weight=None, scale=2.0, *, count=0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import dask.array as da
 import numpy as np
@@ -118,13 +119,19 @@ class Operands:
         return shape
 
 
-def tree(parts, aggregate, dtype, keepdims=False):
-    """Merges all partial sums in a tree, and passes the last ones to `aggregate`."""
+def finished(parts, exact_parts, finish, dtype, keepdims=False):
+    """finish(partial sums), or if they leave the rounding undecided, finish(exact partial sums)."""
+    exact = _tree(exact_parts, finish, dtype, keepdims)
+    return _tree(parts, partial(finish, exact=exact), dtype, keepdims)
+
+
+def _tree(parts, finish, dtype, keepdims):
+    """Merges partial sums in a tree, and passes the last ones to `finish`."""
     return da.reduction(
         parts,
         chunk=chunk.itself,
         combine=chunk.merge,
-        aggregate=aggregate,
+        aggregate=finish,
         concatenate=False,
         keepdims=keepdims,
         split_every=_MERGED,
