@@ -7,6 +7,7 @@ import numpy as np
 import mseloss
 from mseloss import _core
 from mseloss.reference import promote
+from mseloss.selection import without_nan
 
 
 def elementwise(x, y, weight=None, *, dtype):
@@ -103,21 +104,6 @@ def second(pair):
 
 def itself(part, axis, keepdims):
     return part
-
-
-def without_nan(x, y, weight):
-    """The operands with a weight that leaves out the elements where an operand is NaN."""
-    valid = ~(np.isnan(x) | np.isnan(y))
-    masked = weight is None or weight.dtype == bool
-    if not masked:
-        valid = valid & ~np.isnan(weight)
-    if valid.all():
-        return x, y, weight
-    if masked:
-        return x, y, valid if weight is None else valid & weight
-    # A weight of 0 times NaN is NaN, so the elements that are left out become 0 too: they add exact zeros.
-    zeroed = [np.where(valid, a, np.zeros((), a.dtype)) for a in (x, y, weight)]
-    return tuple(zeroed)
 
 
 def _native(array):
