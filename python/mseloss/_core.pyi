@@ -124,6 +124,15 @@ class PartialSum:
     @property
     def exact(self) -> bool: ...
 
+class SliceSums:
+    """Exact sums of the slices of a chunk, over the dimensions `axis`; they merge with those of other chunks."""
+
+    def __init__(
+        self, input: Array, target: Array, axis: tuple[int, ...], weight: Array | None = None
+    ) -> None: ...
+    def merge(self, other: SliceSums) -> None: ...
+    def finish(self, reduction: Literal["mean", "sum"], dtype: Any) -> Any: ...
+
 def explain(
     grad_output: Array | float,
     input: Array,
