@@ -27,7 +27,7 @@ import mseloss
 from mseloss import reference
 from mseloss._axes import reduced_axes
 from mseloss.dask import chunk
-from mseloss.dask.operands import Operands, finished
+from mseloss.dask.operands import Operands, finished, tree
 
 __all__ = ["grad", "loss", "loss_and_grad"]
 
@@ -72,9 +72,13 @@ def loss(
         finish = partial(chunk.finish, reduction=reduction, dtype=result)
         fast, exact = (partial(chunk.sum_of, skipna=skipna, exact=e) for e in (False, True))
         return finished(call.sums(fast), call.sums(exact), finish, result, keepdims)
+    if not call.are_whole(axes):
+        parts = call.sums(partial(chunk.slice_sums, axis=axes, skipna=skipna), axes=axes)
+        finish = partial(chunk.finish_slices, reduction=reduction, dtype=result)
+        return tree(parts, chunk.merge_slices, finish, result, keepdims, axes)
     options = dict(reduction=reduction, axis=axes, keepdims=keepdims, dtype=result, skipna=skipna)
     function = partial(chunk.slices, **options)
-    return call.with_whole(axes).blockwise(function, result, reduced=axes, keepdims=keepdims)
+    return call.blockwise(function, result, reduced=axes, keepdims=keepdims)
 
 
 def grad(grad_output, input, target, reduction="mean"):

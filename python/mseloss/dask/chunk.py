@@ -83,6 +83,31 @@ def slices(x, y, weight=None, *, reduction, axis, keepdims, dtype, skipna=False)
     )
 
 
+def slice_sums(x, y, weight=None, *, axis, skipna=False):
+    """The exact sums of the parts of slices that are in a chunk."""
+    x, y, weight = _native(x), _native(y), _native(weight)
+    if skipna:
+        x, y, weight = without_nan(x, y, weight)
+    return _core.SliceSums(x, y, axis, weight)
+
+
+def merge_slices(parts, axis=None, keepdims=True):
+    """The sum of SliceSums in nested lists, as for `merge`."""
+    first, *others = _flat(parts)
+    if not others:
+        return first
+    total = first.copy()
+    for part in others:
+        total.merge(part)
+    return total
+
+
+def finish_slices(parts, axis, keepdims, *, reduction, dtype):
+    """The loss of each slice, rounded once."""
+    values = merge_slices(parts).finish(reduction, dtype)
+    return np.expand_dims(values, axis) if keepdims else values
+
+
 def loss_and_gradient(g, x, y, weight=None, *, reduction, axis, dtype):
     """The loss of a chunk's slices or elements, and the chunk's part of the gradient."""
     g, x, y, weight = _native(g), _native(x), _native(y), _native(weight)

@@ -39,15 +39,23 @@ class Operands:
         array = self.arrays.get(name)
         return None if array is None else np.zeros((0,) * array.ndim, _native(array.dtype))
 
+    def are_whole(self, axes):
+        """Whether no operand has several chunks along the dimensions `axes`."""
+        return all(
+            array.numblocks[axis - self.rank] == 1
+            for array in self._lazy()
+            for axis in axes
+            if axis >= self.rank - array.ndim
+        )
+
     def with_whole(self, axes):
         """The operands with one chunk along each of the dimensions `axes`; smaller ones along the others."""
-        for name, array in self.arrays.items():
-            if name == self._beside or array.ndim == 0:
-                continue
-            first = self.rank - array.ndim
-            if any(array.numblocks[axis - first] > 1 for axis in axes if axis >= first):
-                chunks = {d: -1 if d + first in axes else "auto" for d in range(array.ndim)}
-                self.arrays[name] = array.rechunk(chunks)
+        if not self.are_whole(axes):
+            for name, array in self.arrays.items():
+                if name != self._beside:
+                    first = self.rank - array.ndim
+                    chunks = {d: -1 if d + first in axes else "auto" for d in range(array.ndim)}
+                    self.arrays[name] = array.rechunk(chunks)
         return self
 
     def blockwise(
@@ -93,9 +101,15 @@ class Operands:
                 f"{self._beside}: expected a shape that broadcasts to the loss, {loss}, got {given}"
             )
 
-    def sums(self, function, of=None):
-        """function(chunks), a partial sum, as a Dask array of one element for each chunk."""
-        return self.blockwise(function, object, of=of, ones=range(self.rank))
+    def sums(self, function, of=None, axes=None):
+        """function(chunks), partial sums over `axes`, as a Dask array of one object for each chunk."""
+        return self.blockwise(
+            function, object, of=of, ones=range(self.rank) if axes is None else axes
+        )
+
+    def _lazy(self):
+        """The Dask arrays that have the dimensions of the broadcast shape."""
+        return [a for n, a in self.arrays.items() if n != self._beside and isinstance(a, da.Array)]
 
     def _broadcast(self):
         shape, names = (), []
@@ -121,22 +135,24 @@ class Operands:
 
 def finished(parts, exact_parts, finish, dtype, keepdims=False):
     """finish(partial sums), or if they leave the rounding undecided, finish(exact partial sums)."""
-    exact = _tree(exact_parts, finish, dtype, keepdims)
-    return _tree(parts, partial(finish, exact=exact), dtype, keepdims)
+    exact = tree(exact_parts, chunk.merge, finish, dtype, keepdims)
+    return tree(parts, chunk.merge, partial(finish, exact=exact), dtype, keepdims)
 
 
-def _tree(parts, finish, dtype, keepdims):
-    """Merges partial sums in a tree, and passes the last ones to `finish`."""
+def tree(parts, merge, finish, dtype, keepdims, axes=None):
+    """Merges partial sums along `axes` in a tree, and passes the last ones to `finish`."""
+    left = parts.ndim if keepdims else 0 if axes is None else parts.ndim - len(axes)
     return da.reduction(
         parts,
         chunk=chunk.itself,
-        combine=chunk.merge,
+        combine=merge,
         aggregate=finish,
+        axis=axes,
         concatenate=False,
         keepdims=keepdims,
         split_every=_MERGED,
         dtype=object,
-        meta=np.empty((0,) * (parts.ndim if keepdims else 0), dtype),
+        meta=np.empty((0,) * left, dtype),
     )
 
 

@@ -83,6 +83,7 @@ void set_state(SliceSums* sums, nb::bytes state) {
 void add_slice_sums(nb::module_& m) {
   nb::class_<SliceSums>(m, "SliceSums", kSliceSumsDoc)
       .def("__init__", &create, "input"_a.none(), "target"_a.none(), "axis"_a, "weight"_a = nb::none())
+      .def("copy", [](const SliceSums& sums) { return SliceSums(sums); })
       .def("merge", &merge, "other"_a)
       .def("finish", &finish, "reduction"_a.none(), "dtype"_a.none())
       .def("__getstate__", &get_state)

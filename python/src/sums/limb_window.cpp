@@ -88,7 +88,11 @@ void LimbWindow::shrink() {
 }
 
 void LimbWindow::copy(int64_t slice, uint64_t* limbs) const {
-  for (int i = 0; i < kLimbs; ++i) limbs[i] = limb(slice, i);
+  std::fill(limbs, limbs + kLimbs, 0);
+  if (size_ == 0) return;
+  const uint64_t* own = &limbs_[static_cast<size_t>(slice * size_)];
+  std::copy(own, own + size_, limbs + first_);
+  std::fill(limbs + first_ + size_, limbs + kLimbs, sign_of(own[size_ - 1]));
 }
 
 void LimbWindow::write(std::string* bytes) const {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 
 #include "numerics/float_environment.h"
 #include "numerics/formats.h"
@@ -51,6 +52,31 @@ class TileSums {
     add(slice, static_cast<uint64_t>(significand >> 64), exponent + 64, negative);
   }
 
+  // Adds value i to slice i * step. The values are squares of float32: not negative, not subnormal.
+  void add_row(const double* values, int count, int step) {
+    int64_t lowest = INT64_MAX, highest = 0;
+    for (int i = 0; i < count; ++i) {
+      const auto bits = std::bit_cast<int64_t>(values[i]);
+      lowest = std::min(lowest, bits == 0 ? INT64_MAX : bits);
+      highest = std::max(highest, bits);
+    }
+    if (highest == 0) return;
+    const auto digit_of = [](int64_t bits) { return (static_cast<int>(bits >> 52) + kBias) / 32; };
+    low_ = std::min(low_, digit_of(lowest));
+    high_ = std::max(high_, digit_of(highest));
+    for (int i = 0; i < count; ++i) {
+      const uint64_t bits = std::bit_cast<uint64_t>(values[i]);
+      const int bit = static_cast<int>(bits >> 52) + kBias;
+      const uint64_t significand = (bits & (kHidden - 1)) | (bits != 0 ? kHidden : 0);
+      const uint64_t first = (significand & 0xffff'ffff) << bit % 32, second = (significand >> 32)
+                                                                               << bit % 32;
+      int64_t* digits = &digits_[static_cast<size_t>(i * step) * kDigits + static_cast<size_t>(bit / 32)];
+      digits[0] += static_cast<uint32_t>(first);
+      digits[1] += static_cast<int64_t>((first >> 32) + static_cast<uint32_t>(second));
+      digits[2] += static_cast<int64_t>(second >> 32);
+    }
+  }
+
   // Reduces the digits to 32 bits, apart from the highest one, which has the sign.
   void carry(int slices) {
     for (int s = 0; s < slices; ++s) {
@@ -84,6 +110,10 @@ class TileSums {
 
  private:
   // A term has 3 digits, and the sum of 2^63 of them two more. Even, for whole limbs.
+  // From a double's biased exponent to the bit of its last place.
+  static constexpr int kBias = -1075 - PartialSum::kLowestBit;
+  static constexpr uint64_t kHidden = uint64_t{1} << 52;
+
   int end() const { return std::min(kDigits, (high_ + 6) & ~1); }
 
   std::vector<int64_t> digits_;
@@ -108,8 +138,10 @@ struct Operand {
   void load_row(int64_t offset, int dimension, int count, T* row) const {
     const char* from = data + offset;
     const int64_t step = stride[dimension];
-    if (dtype == DType::kFloat32) {
-      for (int i = 0; i < count; ++i) row[i] = static_cast<T>(read_unaligned<float>(from + i * step));
+    if (dtype == DType::kFloat32 && step == sizeof(float)) {
+      for (int i = 0; i < count; ++i) row[i] = static_cast<T>(read_unaligned<float>(from + 4 * i));
+    } else if (dtype == DType::kFloat64 && step == sizeof(double)) {
+      for (int i = 0; i < count; ++i) row[i] = static_cast<T>(read_unaligned<double>(from + 8 * i));
     } else {
       for (int i = 0; i < count; ++i) row[i] = static_cast<T>(load(dtype, from + i * step));
     }
@@ -232,6 +264,19 @@ class SliceSweep {
     if (has_weight_) w_.load_row(place.w, inner_, count, w);
     for (int i = 0; i < count; ++i) x[i] -= y[i];
     const int64_t slice_step = rank_ == 0 ? 0 : slice_step_[inner_];
+    if constexpr (std::is_same_v<T, float>) {
+      if (!has_weight_ && all_finite(x, count)) {
+        double squares[kTile];
+        for (int i = 0; i < count; ++i) squares[i] = static_cast<double>(x[i]) * static_cast<double>(x[i]);
+        squares_.add_row(squares, count, step);
+        if (step == 0) {
+          sums_.count_[static_cast<size_t>(slice)] += static_cast<uint64_t>(count);
+        } else {
+          for (int i = 0; i < count; ++i) ++sums_.count_[static_cast<size_t>(slice + i * slice_step)];
+        }
+        return;
+      }
+    }
     for (int i = 0; i < count; ++i) {
       const int64_t index = slice + i * (step == 0 ? 0 : slice_step);
       if (masked_ && w[i] == 0) continue;
@@ -253,6 +298,12 @@ class SliceSweep {
         add_weight(i * step, static_cast<double>(w[i]));
       }
     }
+  }
+
+  static bool all_finite(const T* values, int count) {
+    T zero[8] = {};  // several, so that one addition need not wait for another
+    for (int i = 0; i < count; ++i) zero[i % 8] += values[i] * 0;
+    return std::all_of(zero, zero + 8, [](T sum) { return sum == 0; });
   }
 
   void add_square(int slice, float d) {
@@ -332,10 +383,10 @@ bool SliceSums::merge(const SliceSums& other) {
 }
 
 void SliceSums::finish(Reduction reduction, DType dtype, void* out) const {
-  uint64_t limbs[2 * kLimbs];
+  uint64_t limbs[2 * kLimbs] = {};
   for (size_t s = 0; s < count_.size(); ++s) {
     squares_.copy(static_cast<int64_t>(s), limbs);
-    weights_.copy(static_cast<int64_t>(s), limbs + kLimbs);
+    if (weighted_) weights_.copy(static_cast<int64_t>(s), limbs + kLimbs);
     SumState state;
     (weighted_ ? state.weighted : state.count) = count_[s];
     state.squares.special = special_[s].squares;

@@ -15,8 +15,8 @@ def read(spec, weight=False):
     """The array that `spec` names: PATH, or PATH:NAME for .npz, .safetensors and .zarr.
 
     float32, float16, bfloat16 or float64, for a weight also bool, in the file's own byte order and memory
-    order. Mapped and not loaded, except for compressed .npz members; a ZarrArray for .zarr. Raises FileError for
-    everything that can be wrong with a file.
+    order. Mapped and not loaded, except for compressed .npz members; a ZarrArray for .zarr. Raises FileError
+    for everything that can be wrong with a file.
     """
     path, name = split(spec)
     with naming(path, "cannot be read"):
