@@ -26,6 +26,7 @@ class Operands:
         self.arrays = {name: _array(value, name, given, lazy) for name, value in given.items()}
         self._beside = beside
         self.shape = self._broadcast()
+        self._kept = ()  # dimensions of the loss, set by check_beside()
 
     @property
     def rank(self):
@@ -73,7 +74,7 @@ class Operands:
             if isinstance(array, np.ndarray):  # a number
                 pairs += [array, None]
             else:
-                axes = kept if name == self._beside else whole
+                axes = self._kept if name == self._beside else whole
                 pairs += [array, axes[len(axes) - array.ndim :]]
         if scale is not None:
             pairs += [scale, ()]
@@ -91,10 +92,11 @@ class Operands:
 
     def check_beside(self, axes):
         """Raises ValueError unless the operand beside the others broadcasts to the loss over `axes`."""
+        self._kept = tuple(d for d in range(self.rank) if d not in axes)
         if self._beside is None:
             return
         given = self.arrays[self._beside].shape
-        loss = tuple(n for d, n in enumerate(self.shape) if d not in axes)
+        loss = tuple(self.shape[d] for d in self._kept)
         last = loss[len(loss) - len(given) :]
         if len(given) > len(loss) or any(g not in (1, n) for g, n in zip(given, last, strict=True)):
             raise ValueError(
