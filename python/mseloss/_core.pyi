@@ -77,12 +77,11 @@ def grad_part(
     count: int,
     out: Array,
     weight: Array | None = None,
-    scale: float = 2.0,
 ) -> Array:
     """`grad` of a part of a larger tensor, into `out`, which is returned.
 
-    `count` is the element count of the whole `input` for reduction "mean", and 0 for "none" and "sum". With
-    `weight` it is 0, and `scale` is 2 or, for "mean", the `PartialSum.scale` of all weights.
+    `count` is the element count of the whole `input` for reduction "mean", and 0 for "none" and "sum",
+    where `weight` is possible.
     """
 
 def asnumpy(array: Array, name: str = "array", weight: bool = False) -> Any:
@@ -118,7 +117,6 @@ class PartialSum:
     def digits(self, dtype: Any = "float64") -> Any: ...
     @staticmethod
     def from_digits(digits: Array) -> PartialSum: ...
-    def scale(self, dtype: Any, copies: int = 1) -> float | None: ...
     @property
     def count(self) -> int: ...
     @property

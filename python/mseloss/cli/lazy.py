@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import dask
 import dask.array as da
 import numpy as np
 from dask.callbacks import Callback
+from dask.system import CPU_COUNT
 
 import mseloss.dask
 from mseloss import reference
@@ -109,7 +111,9 @@ def _save(values, out):
 
 
 def _compute(lazy):
-    return dask.compute(lazy, scheduler="threads")[0]
+    # After an error Dask does not wait for tasks that are running; the pool does, so none writes any more.
+    with ThreadPoolExecutor(CPU_COUNT) as pool:
+        return dask.compute(lazy, scheduler="threads", pool=pool)[0]
 
 
 @contextmanager

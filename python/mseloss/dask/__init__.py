@@ -123,10 +123,13 @@ def loss_and_grad(
     axes = () if reduction == "none" else _axes(axis, call.rank)
     call.check_beside(axes)
     if reduction != "none" and len(axes) == call.rank:
-        mean = reduction == "mean"
-        scale = _scale(call) if mean and weight is not None else None
-        count = math.prod(call.shape) if mean and weight is None else 0
-        pairs = call.blockwise(partial(chunk.sum_and_gradient, count=count), object, scale=scale)
+        promoted = reference.promote(call.empty("input").dtype, call.empty("target").dtype)
+        scale = factor = None
+        if reduction == "mean" and weight is not None:
+            scale = _scale(call, promoted)
+        else:
+            factor = _factor(call.shape, reduction, promoted)
+        pairs = call.blockwise(partial(chunk.sum_and_gradient, factor=factor), object, scale=scale)
         finish = partial(chunk.finish, reduction=reduction, dtype=result)
         exact = call.sums(partial(chunk.sum_of, exact=True))
         value = finished(call.sums(chunk.first, of=pairs), exact, finish, result)
@@ -139,18 +142,23 @@ def loss_and_grad(
     return value, call.blockwise(chunk.second, gradient, of=pairs)
 
 
-def _scale(call):
-    """The scale of a mean with weights, as a Dask array."""
+def _factor(shape, reduction, dtype):
+    """The factor of a gradient without weights: 2, or for "mean" 2 / elements, rounded once."""
+    elements, divisor = np.broadcast_to(np.zeros((), dtype), shape), mseloss.PartialSum()
+    divisor.add_divisor(elements, elements)  # reads nothing
+    return divisor.scale(reduction, dtype)
+
+
+def _scale(call, dtype):
+    """The factor of the gradient of a mean with weights, as a Dask array."""
     weight = call.arrays["weight"]
-    promoted = reference.promote(call.empty("input").dtype, call.empty("target").dtype)
-    compute = np.dtype(np.float64 if promoted.name == "float64" else np.float32)
     copies = math.prod(call.shape) // weight.size if weight.size else 1
     # The chunks of a clone are read again. The originals would stay in memory until the sum is known.
     weights = Operands({"weight": clone(weight)})
     fast, exact = (
-        weights.sums(partial(chunk.sum_of_weights, dtype=promoted, exact=e)) for e in (False, True)
+        weights.sums(partial(chunk.sum_of_weights, dtype=dtype, exact=e)) for e in (False, True)
     )
-    finish = partial(chunk.finish_scale, dtype=compute, copies=copies)
+    finish = partial(chunk.finish_scale, dtype=dtype, copies=copies)
     return finished(fast, exact, finish, np.float64)
 
 

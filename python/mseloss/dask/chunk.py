@@ -27,8 +27,10 @@ def sum_of(x, y, weight=None, *, skipna=False, exact=False):
 
 
 def sum_of_weights(weight, *, dtype, exact=False):
-    """The PartialSum of w * (1 - 0)^2, whose scale() is that of a mean with these weights."""
-    return sum_of(np.ones((), dtype), np.zeros((), dtype), weight, exact=exact)
+    """The PartialSum that has a chunk's weights in its divisor and nothing in its sum."""
+    zero, total = np.zeros((), dtype), mseloss.PartialSum()
+    total.add_divisor(zero, zero, weight=_native(weight), exact=exact)
+    return total
 
 
 def merge(parts, axis=None, keepdims=True):
@@ -52,25 +54,34 @@ def finish(parts, axis, keepdims, *, reduction, dtype, exact=None):
 
 
 def finish_scale(parts, axis, keepdims, *, dtype, copies, exact=None):
-    """The scale of a mean, 2 / (copies * sum(w)), rounded once to `dtype`; `exact` as for `finish`."""
-    scale = merge(parts).scale(dtype, copies)
+    """The factor of a mean's gradient, 2 / (copies * sum(w)), rounded once; `exact` as for `finish`."""
+    once, total = merge(parts), mseloss.PartialSum()
+    while copies:  # each weight counts as often as it is used
+        if copies & 1:
+            total.merge(once)
+        once, copies = merge([once, once]), copies >> 1
+    scale = total.scale("mean", dtype)
     return exact.compute() if scale is None else np.float64(scale)
 
 
-def gradient(g, x, y, weight=None, scale=2.0, *, count=0):
-    """The chunk's part of the gradient. Its scale is 2 / `count`, with a weight `scale`, otherwise 2."""
-    g, x, y, weight = _native(g), _native(x), _native(y), _native(weight)
-    dtype = x.dtype
-    promoted = promote(dtype, y.dtype)
-    shapes = [a.shape for a in (g, x, y, weight) if a is not None]
-    out = _core.empty(np.broadcast_shapes(*shapes), dtype)
-    g, x, y = (a.astype(promoted, copy=False) for a in (g, x, y))
-    return _core.grad_part(g, x, y, count, out, weight, float(scale))
+def gradient(g, x, y, *, count):
+    """The chunk's part of the gradient: of a mean over `count` elements, or for 0 of a sum."""
+    g, x, y = _native(g), _native(x), _native(y)
+    out = _core.empty(np.broadcast_shapes(g.shape, x.shape, y.shape), x.dtype)
+    return _core.grad_part(g, x, y, count, out)
 
 
-def sum_and_gradient(g, x, y, weight=None, scale=2.0, *, count=0):
-    """The chunk's PartialSum and its part of the gradient."""
-    return sum_of(x, y, weight), gradient(g, x, y, weight, scale, count=count)
+def sum_and_gradient(g, x, y, weight=None, scale=None, *, factor=None):
+    """The chunk's PartialSum and its part of the gradient, whose factor is `scale` or `factor`."""
+    total = mseloss.PartialSum()
+    gradient = total.add_with_grad(
+        _native(x),
+        _native(y),
+        float(factor if scale is None else scale),
+        weight=_native(weight),
+        grad_output=_native(g),
+    )
+    return total, gradient
 
 
 def slices(x, y, weight=None, *, reduction, axis, keepdims, dtype, skipna=False):

@@ -126,9 +126,9 @@ Example:
 
 inline constexpr const char* kGradPartDoc = R"(``grad`` of a part of a larger tensor, into ``out``.
 
-``count`` is the element count of the whole ``input`` for reduction "mean", and 0 for "none" and "sum". With
-``weight`` it is 0, and ``scale`` is 2 or, for "mean", the ``PartialSum.scale`` of all weights. The parts
-together have the same bits as one call on the whole tensor. Returns ``out``.
+``count`` is the element count of the whole ``input`` for reduction "mean", and 0 for "none" and "sum". The
+parts together have the same bits as one call on the whole tensor. ``weight`` is possible for the latter two
+only. Returns ``out``.
 )";
 
 inline constexpr const char* kAsNumpyDoc =
@@ -203,13 +203,6 @@ inline constexpr const char* kSliceSumsDoc =
 
 They merge with those of other chunks of the same slices, in any order; ``finish`` gives an array with the
 correctly rounded loss of each slice. The objects can be pickled for machines of the same byte order.
-)";
-
-inline constexpr const char* kScaleDoc =
-    R"(2 / (copies * sum), rounded once to ``dtype``, or None if fast sums leave the rounding undecided.
-
-The scale of a mean's gradient, if the sum is that of ``w * (1 - 0)**2`` over all weights, each of which is
-used ``copies`` times.
 )";
 
 inline constexpr const char* kInfoDoc =

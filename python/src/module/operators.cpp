@@ -157,7 +157,7 @@ nb::object empty(nb::handle shape, nb::handle dtype, nb::handle like) {
 }
 
 nb::object part_grad(nb::handle grad_output, nb::handle input, nb::handle target, int64_t count,
-                     nb::handle out, nb::handle weight, double scale) {
+                     nb::handle out, nb::handle weight) {
   Operands in(grad_output, input, target);
   const Weight w(weight);
   if (count < 0)
@@ -167,7 +167,7 @@ nb::object part_grad(nb::handle grad_output, nb::handle input, nb::handle target
   Output grad_input(out, shape.extents(), in.x.dtype(), in.x);
   run(shape, [&] {
     if (w.given()) {
-      return weighted_grad_part(in.g.view(), in.x.view(), in.y.view(), w.view(), scale, grad_input.view(),
+      return weighted_grad_part(in.g.view(), in.x.view(), in.y.view(), w.view(), 2, grad_input.view(),
                                 in.options());
     }
     return grad_part(in.g.view(), in.x.view(), in.y.view(), count, grad_input.view(), in.options());
@@ -202,7 +202,7 @@ void add_operators(nb::module_& m) {
         nb::kw_only(), "weight"_a = nb::none(), "axis"_a = nb::none(), "grad_output"_a.none() = 1.0,
         "out"_a = nb::none(), "dtype"_a = nb::none(), nb::sig(kLossAndGradSignature), kLossAndGradDoc);
   m.def("grad_part", &part_grad, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(), "count"_a,
-        "out"_a, "weight"_a = nb::none(), "scale"_a = 2.0, kGradPartDoc);
+        "out"_a, "weight"_a = nb::none(), kGradPartDoc);
   m.def("explain", &explain, "grad_output"_a.none(), "input"_a.none(), "target"_a.none(),
         "reduction"_a.none() = "mean", nb::kw_only(), "out"_a = nb::none(), kExplainDoc);
   m.def("empty", &empty, "shape"_a.none(), "dtype"_a.none(), "like"_a = nb::none(), kEmptyDoc);

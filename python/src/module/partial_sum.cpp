@@ -122,14 +122,6 @@ PartialSum from_digits(nb::handle given) {
   return sum;
 }
 
-nb::object scale(const PartialSum& sum, nb::handle dtype, uint64_t copies) {
-  PartialSum copy = sum;
-  const SumTarget target = SumAccess::target(&copy);
-  double result;
-  if (!SumAccess::scale(*target.state, target.limbs, copies, parse_dtype(dtype), &result)) return nb::none();
-  return nb::float_(result);
-}
-
 // The state for pickling. The tag reads differently on a machine of another byte order; its last digit is the
 // version of the layout.
 struct State {
@@ -180,7 +172,6 @@ void add_partial_sum(nb::module_& m) {
       .def("finish", &finish, "reduction"_a.none(), "dtype"_a.none())
       .def("digits", &digits, "dtype"_a.none() = "float64", kDigitsDoc)
       .def_static("from_digits", &from_digits, "digits"_a.none(), kFromDigitsDoc)
-      .def("scale", &scale, "dtype"_a.none(), "copies"_a = 1, kScaleDoc)
       .def_prop_ro("count", &PartialSum::count)
       .def_prop_ro("exact", &PartialSum::exact)
       .def("__getstate__", &get_state)
