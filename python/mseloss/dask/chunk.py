@@ -6,7 +6,6 @@ import numpy as np
 
 import mseloss
 from mseloss import _core
-from mseloss.reference import promote
 from mseloss.selection import without_nan
 
 
