@@ -1,8 +1,8 @@
 """What an exchange of digits costs beside an all-reduce of one float64, by a model of published figures.
 
-The model is recursive doubling: ceil(log2(P)) steps of a + b * bytes. a and b follow from the all-reduces of 8
-and 4096 bytes over 128 hosts in R. Graham et al., "Scalable Hierarchical Aggregation Protocol (SHArP)", COMHPC
-2016: 6.01 and 46.93 us.
+The model is recursive doubling: ceil(log2(P)) steps of a + b * bytes. a and b follow from the all-reduces of
+8 and 4096 bytes over 128 hosts in R. Graham et al., "Scalable Hierarchical Aggregation Protocol (SHArP)",
+COMHPC 2016: 6.01 and 46.93 us.
 """
 
 from __future__ import annotations
