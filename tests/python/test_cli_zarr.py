@@ -1,6 +1,7 @@
 """The shell command on Zarr arrays: chunk by chunk, with the results of .npy files."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,20 @@ def test_a_chunk_that_cannot_be_decoded_is_one_sentence(stores, command, damage)
         assert " cannot be read: " in err
         assert err.count("\n") == 1
     assert sorted(os.listdir()) == ["x.npy", "x.zarr", "y.npy", "y.zarr"]
+
+
+def test_the_commands_of_the_page(here, command):
+    x, y = normal(1, (9, 8)), normal(2, (9, 8))
+    put("prediction.zarr", x, (3, 8))
+    put("target.zarr", y, (4, 4))
+    np.save("target.npy", y)
+    page = (Path(__file__).parents[2] / "docs/dask.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^mseloss (.*)", page, re.M)
+    assert len(lines) == 3
+    results = [command(*arguments.split()) for arguments in lines]
+    assert [(status, err) for status, _, err in results] == [(0, "")] * 3
+    assert results[0][1] == line(reference.loss(x, y))
+    assert same_bits(content("gradient.zarr"), reference.grad(1.0, x, y))
 
 
 @pytest.mark.parametrize(
