@@ -161,7 +161,8 @@ def tree(parts, merge, finish, dtype, keepdims, axes=None):
 def _array(value, name, given, lazy):
     if isinstance(value, da.Array):
         return value
-    if isinstance(value, (int, float)) and name == "grad_output":
+    number = isinstance(value, (int, float, np.integer)) and not isinstance(value, np.floating)
+    if number and name == "grad_output":
         dtype = _native(getattr(given["input"], "dtype", np.dtype(float)))
         return np.asarray(reference.round_number(value, dtype), dtype)
     array = np.asanyarray(value)
