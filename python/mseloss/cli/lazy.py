@@ -46,7 +46,7 @@ def grad(g, x, y, weight, names, reduction, out, dtype, progress):
 
 def loss(x, y, weight, names, reduction, axis, out, dtype, progress):
     """Returns (value, shape, dtype name). For "none" and with `axis` value is None; `out` has the losses."""
-    (x, y, weight), block = _operands((x, y, weight), names)
+    (x, y, weight), block = _operands((x, y, weight), names, reduced=axis or ())
     options = {"weight": weight, "dtype": dtype, "axis": tuple(axis) if axis else None}
     result = mseloss.dask.loss(x, y, reduction, **options)
     if reduction == "none":
@@ -59,7 +59,7 @@ def loss(x, y, weight, names, reduction, axis, out, dtype, progress):
     return None if axis else values[()], result.shape, result.dtype.name
 
 
-def _operands(operands, names, beside=None):
+def _operands(operands, names, beside=None, reduced=()):
     """The operands as Dask arrays of the same blocks, numbers and None as they are, and the block's shape."""
     given = [
         (a, n)
@@ -69,16 +69,20 @@ def _operands(operands, names, beside=None):
     arrays, names = zip(*given, strict=True)
     chunked.check_rank(arrays, names)
     shape = chunked.broadcast_shape(arrays, names)
-    block = _block(arrays, shape)
+    block = _block(arrays, shape, reduced)
     return [_array(a, block) if hasattr(a, "shape") else a for a in operands], block
 
 
-def _block(arrays, shape):
-    """A block of about _BLOCK bytes that consists of whole chunks of the first Zarr array of this shape."""
+def _block(arrays, shape, reduced=()):
+    """A block of about _BLOCK bytes that consists of whole chunks of the first Zarr array of this shape.
+
+    It is long along the `reduced` dimensions, so that few blocks have parts of the same slice.
+    """
     stored = next((a for a in arrays if hasattr(a, "chunks") and a.shape == shape), None)
     block = [1] * len(shape) if stored is None else list(stored.chunks)
     size = max(a.dtype.itemsize for a in arrays)
-    for d in reversed(range(len(shape))):
+    inner = [d % len(shape) for d in reduced if -len(shape) <= d < len(shape)]
+    for d in [*inner, *reversed(range(len(shape)))]:
         room = _BLOCK // (size * math.prod(block))
         whole = -(-shape[d] // block[d]) if block[d] else 0
         block[d] *= max(1, min(room, whole))

@@ -12,6 +12,9 @@ from mseloss import reference
 from mseloss.dask import chunk
 
 _MERGED = 16  # partial sums that one task merges
+_MERGED_SLICES = (
+    2  # the same for those of slices, which may be larger than the chunks they come from
+)
 
 
 class Operands:
@@ -152,7 +155,7 @@ def tree(parts, merge, finish, dtype, keepdims, axes=None):
         axis=axes,
         concatenate=False,
         keepdims=keepdims,
-        split_every=_MERGED,
+        split_every=_MERGED if axes is None else dict.fromkeys(axes, _MERGED_SLICES),
         dtype=object,
         meta=np.empty((0,) * left, dtype),
     )

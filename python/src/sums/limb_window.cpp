@@ -108,8 +108,9 @@ bool LimbWindow::read(std::string_view* bytes) {
   std::memcpy(&size_, bytes->data() + sizeof(first_), sizeof(size_));
   bytes->remove_prefix(kHeader);
   if (first_ < 0 || size_ < 0 || first_ > kLimbs || size_ > kLimbs - first_) return false;
-  const auto count = static_cast<size_t>(slices_) * static_cast<size_t>(size_);
-  if (bytes->size() / sizeof(uint64_t) < count) return false;
+  const auto slices = static_cast<size_t>(slices_), size = static_cast<size_t>(size_);
+  if (size != 0 && bytes->size() / sizeof(uint64_t) / size < slices) return false;
+  const size_t count = slices * size;
   limbs_.resize(count);
   std::memcpy(limbs_.data(), bytes->data(), count * sizeof(uint64_t));
   bytes->remove_prefix(count * sizeof(uint64_t));

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <type_traits>
 
 #include "numerics/float_environment.h"
@@ -269,26 +270,21 @@ class SliceSweep {
         double squares[kTile];
         for (int i = 0; i < count; ++i) squares[i] = static_cast<double>(x[i]) * static_cast<double>(x[i]);
         squares_.add_row(squares, count, step);
-        if (step == 0) {
-          sums_.count_[static_cast<size_t>(slice)] += static_cast<uint64_t>(count);
-        } else {
-          for (int i = 0; i < count; ++i) ++sums_.count_[static_cast<size_t>(slice + i * slice_step)];
-        }
         return;
       }
     }
     for (int i = 0; i < count; ++i) {
       const int64_t index = slice + i * (step == 0 ? 0 : slice_step);
-      if (masked_ && w[i] == 0) continue;
-      ++sums_.count_[static_cast<size_t>(index)];
+      if (masked_ && w[i] == 0) {
+        ++sums_.masked_[static_cast<size_t>(index)];
+        continue;
+      }
       const bool has_factor = has_weight_ && !masked_;
-      if (!std::isfinite(x[i]) || (has_factor && !std::isfinite(w[i]))) {
-        auto& special = sums_.special_[static_cast<size_t>(index)];
-        const double magnitude = std::fabs(static_cast<double>(x[i]));
-        special.squares += has_factor ? static_cast<double>(w[i]) * magnitude : magnitude;
-        if (has_factor && !std::isfinite(w[i])) special.weights += static_cast<double>(w[i]);
-        if (!has_factor || !std::isfinite(w[i])) continue;
-        add_weight(i * step, static_cast<double>(w[i]));
+      const bool finite_factor = !has_factor || std::isfinite(w[i]);
+      if (!std::isfinite(x[i]) || !finite_factor) {
+        const double magnitude = std::fabs(static_cast<double>(x[i])), factor = static_cast<double>(w[i]);
+        sums_.add_special(index, {has_factor ? factor * magnitude : magnitude, finite_factor ? 0 : factor});
+        if (has_factor && finite_factor) add_weight(i * step, factor);
         continue;
       }
       if (!has_factor) {
@@ -350,16 +346,18 @@ class SliceSweep {
 SliceSums::SliceSums(const ConstTensor& input, const ConstTensor& target, const ConstTensor* weight,
                      std::span<const int64_t> shape, unsigned reduced)
     : weighted_(weight != nullptr && weight->dtype != DType::kBool) {
-  int64_t slices = 1;
+  count_ = 1;
   for (size_t d = 0; d < shape.size(); ++d) {
-    if (reduced >> d & 1) continue;
-    kept_.push_back(shape[d]);
-    slices *= shape[d];
+    if (reduced >> d & 1) {
+      count_ *= static_cast<uint64_t>(shape[d]);
+    } else {
+      kept_.push_back(shape[d]);
+      slices_ *= shape[d];
+    }
   }
-  count_.resize(static_cast<size_t>(slices));
-  special_.resize(static_cast<size_t>(slices));
-  squares_ = LimbWindow(slices);
-  weights_ = LimbWindow(slices);
+  if (weight != nullptr && !weighted_) masked_.resize(static_cast<size_t>(slices_));
+  squares_ = LimbWindow(slices_);
+  weights_ = LimbWindow(slices_);
   const FloatEnvironment environment;
   if (input.dtype == DType::kFloat64 || target.dtype == DType::kFloat64) {
     SliceSweep<double>(input, target, weight, shape, reduced, this).run();
@@ -370,13 +368,21 @@ SliceSums::SliceSums(const ConstTensor& input, const ConstTensor& target, const 
   weights_.shrink();
 }
 
+void SliceSums::add_special(int64_t slice, const Special& terms) {
+  if (terms.squares == 0 && terms.weights == 0) return;
+  if (special_.empty()) special_.resize(static_cast<size_t>(slices_));
+  special_[static_cast<size_t>(slice)].squares += terms.squares;
+  special_[static_cast<size_t>(slice)].weights += terms.weights;
+}
+
 bool SliceSums::merge(const SliceSums& other) {
   if (kept_ != other.kept_ || weighted_ != other.weighted_) return false;
-  for (size_t s = 0; s < count_.size(); ++s) {
-    count_[s] += other.count_[s];
-    special_[s].squares += other.special_[s].squares;
-    special_[s].weights += other.special_[s].weights;
+  count_ += other.count_;
+  if (!other.masked_.empty()) {
+    masked_.resize(static_cast<size_t>(slices_));
+    for (size_t s = 0; s < masked_.size(); ++s) masked_[s] += other.masked_[s];
   }
+  for (size_t s = 0; s < other.special_.size(); ++s) add_special(static_cast<int64_t>(s), other.special_[s]);
   squares_.add(other.squares_);
   weights_.add(other.weights_);
   return true;
@@ -384,13 +390,15 @@ bool SliceSums::merge(const SliceSums& other) {
 
 void SliceSums::finish(Reduction reduction, DType dtype, void* out) const {
   uint64_t limbs[2 * kLimbs] = {};
-  for (size_t s = 0; s < count_.size(); ++s) {
+  for (size_t s = 0; s < static_cast<size_t>(slices_); ++s) {
     squares_.copy(static_cast<int64_t>(s), limbs);
     if (weighted_) weights_.copy(static_cast<int64_t>(s), limbs + kLimbs);
     SumState state;
-    (weighted_ ? state.weighted : state.count) = count_[s];
-    state.squares.special = special_[s].squares;
-    state.weights.special = special_[s].weights;
+    (weighted_ ? state.weighted : state.count) = count_ - (masked_.empty() ? 0 : masked_[s]);
+    if (!special_.empty()) {
+      state.squares.special = special_[s].squares;
+      state.weights.special = special_[s].weights;
+    }
     SumAccess::finish(state, limbs, reduction, dtype,
                       static_cast<char*>(out) + s * static_cast<size_t>(size_of(dtype)));
   }
@@ -416,10 +424,10 @@ bool take(std::string_view* bytes, V* values, size_t count) {
 
 std::string SliceSums::state() const {
   std::string bytes;
-  const uint64_t header[3] = {kTag, weighted_, kept_.size()};
-  append(&bytes, header, 3);
+  const uint64_t header[] = {kTag, weighted_, kept_.size(), count_, masked_.size(), special_.size()};
+  append(&bytes, header, std::size(header));
   append(&bytes, kept_.data(), kept_.size());
-  append(&bytes, count_.data(), count_.size());
+  append(&bytes, masked_.data(), masked_.size());
   append(&bytes, special_.data(), special_.size());
   squares_.write(&bytes);
   weights_.write(&bytes);
@@ -427,21 +435,27 @@ std::string SliceSums::state() const {
 }
 
 bool SliceSums::set_state(std::string_view bytes) {
-  uint64_t header[3];
-  if (!take(&bytes, header, 3) || header[0] != kTag || header[1] > 1 || header[2] > kMaxRank) return false;
+  uint64_t header[6];
+  if (!take(&bytes, header, std::size(header)) || header[0] != kTag || header[1] > 1 ||
+      header[2] > kMaxRank) {
+    return false;
+  }
   weighted_ = header[1] != 0;
+  count_ = header[3];
   kept_.resize(header[2]);
   if (!take(&bytes, kept_.data(), kept_.size())) return false;
-  int64_t slices = 1;
+  slices_ = 1;
   for (const int64_t extent : kept_) {
-    if (extent < 0 || __builtin_mul_overflow(slices, extent, &slices)) return false;
+    if (extent < 0 || __builtin_mul_overflow(slices_, extent, &slices_)) return false;
   }
-  if (bytes.size() / sizeof(uint64_t) < static_cast<size_t>(slices)) return false;
-  count_.resize(static_cast<size_t>(slices));
-  special_.resize(static_cast<size_t>(slices));
-  squares_ = LimbWindow(slices);
-  weights_ = LimbWindow(slices);
-  return take(&bytes, count_.data(), count_.size()) && take(&bytes, special_.data(), special_.size()) &&
+  const auto slices = static_cast<uint64_t>(slices_);
+  const auto known = [&](uint64_t count) { return count == 0 || (count == slices && count <= bytes.size()); };
+  if (!known(header[4]) || !known(header[5])) return false;
+  masked_.resize(header[4]);
+  special_.resize(header[5]);
+  squares_ = LimbWindow(slices_);
+  weights_ = LimbWindow(slices_);
+  return take(&bytes, masked_.data(), masked_.size()) && take(&bytes, special_.data(), special_.size()) &&
          squares_.read(&bytes) && weights_.read(&bytes) && bytes.empty();
 }
 

@@ -67,10 +67,14 @@ class SliceSums {
   template <class T>
   friend class SliceSweep;
 
-  bool weighted_ = false;        // each element has a weight, other than bool
-  std::vector<int64_t> kept_;    // extents of the kept dimensions
-  std::vector<uint64_t> count_;  // elements of each slice that are not masked
-  std::vector<Special> special_;
+  void add_special(int64_t slice, const Special& terms);
+
+  bool weighted_ = false;         // each element has a weight, other than bool
+  std::vector<int64_t> kept_;     // extents of the kept dimensions
+  int64_t slices_ = 1;            // their product
+  uint64_t count_ = 0;            // elements of each slice, masked ones included
+  std::vector<uint64_t> masked_;  // how many of them are masked; empty: none
+  std::vector<Special> special_;  // empty: all zero
   LimbWindow squares_, weights_;
 };
 
