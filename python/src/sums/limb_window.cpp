@@ -112,7 +112,7 @@ bool LimbWindow::read(std::string_view* bytes) {
   if (size != 0 && bytes->size() / sizeof(uint64_t) / size < slices) return false;
   const size_t count = slices * size;
   limbs_.resize(count);
-  std::memcpy(limbs_.data(), bytes->data(), count * sizeof(uint64_t));
+  if (count != 0) std::memcpy(limbs_.data(), bytes->data(), count * sizeof(uint64_t));
   bytes->remove_prefix(count * sizeof(uint64_t));
   return true;
 }

@@ -415,7 +415,7 @@ void append(std::string* bytes, const V* values, size_t count) {
 template <class V>
 bool take(std::string_view* bytes, V* values, size_t count) {
   if (bytes->size() / sizeof(V) < count) return false;
-  std::memcpy(values, bytes->data(), count * sizeof(V));
+  if (count != 0) std::memcpy(values, bytes->data(), count * sizeof(V));
   bytes->remove_prefix(count * sizeof(V));
   return true;
 }
