@@ -36,6 +36,7 @@ __all__ = [
     "Report",
     "__version__",
     "compare",
+    "dask",
     "empty",
     "explain",
     "grad",
@@ -49,6 +50,7 @@ __all__ = [
     "reference",
     "set_target",
     "torch",
+    "xarray",
 ]
 
 for _sentence in check_environment():
@@ -57,8 +59,8 @@ for _sentence in check_environment():
     warnings.warn(f"{_sentence}; ignored", RuntimeWarning, stacklevel=2)
 del check_environment
 
-# Imported on first use: they need NumPy, PyTorch or JAX, whose imports take much longer than that of mseloss.
-_MODULES = ("jax", "memory", "metrics", "mpi", "reference", "torch")
+# Imported on first use: they need NumPy or a framework, whose imports take much longer than that of mseloss.
+_MODULES = ("dask", "jax", "memory", "metrics", "mpi", "reference", "torch", "xarray")
 _FROM_REPORT = ("Report", "compare")
 
 

@@ -122,6 +122,16 @@ class PartialSum:
     @property
     def exact(self) -> bool: ...
 
+class SliceSums:
+    """Exact sums of the slices of a chunk, over the dimensions `axis`, which merge with others."""
+
+    def __init__(
+        self, input: Array, target: Array, axis: tuple[int, ...], weight: Array | None = None
+    ) -> None: ...
+    def copy(self) -> SliceSums: ...
+    def merge(self, other: SliceSums) -> None: ...
+    def finish(self, reduction: Literal["mean", "sum"], dtype: Any) -> Any: ...
+
 def explain(
     grad_output: Array | float,
     input: Array,

@@ -70,6 +70,29 @@ def test_the_page_on_several_processes_runs(code, request):
     assert float(loss) == mseloss.loss(x, y)
 
 
+@pytest.mark.parametrize("code", blocks("docs/dask.md"))
+def test_the_page_on_dask_runs(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dask, zarr, xr = map(pytest.importorskip, ("dask.array", "zarr", "xarray"))
+    x, y = normal(1, (6, 3, 4)), normal(2, (6, 3, 4))
+    for name, array in [("prediction", x), ("target", y)]:
+        zarr.create_array(f"{name}.zarr", shape=array.shape, chunks=(2, 3, 4), dtype="f4")[...] = (
+            array
+        )
+    dims = ("time", "lat", "lon")
+    names = {"forecast": xr.DataArray(dask.from_array(x), dims=dims)}
+    names |= {
+        "observation": xr.DataArray(y, dims=dims),
+        "area": xr.DataArray(x[0] ** 2, dims=dims[1:]),
+    }
+    exec(code, names)
+    if "gradient" in names:
+        assert names["value"] == mseloss.loss(x, y)
+        assert (zarr.open_array("gradient.zarr")[...] == mseloss.grad(1.0, x, y)).all()
+    else:
+        assert (names["error"].values == mseloss.loss(x, y, weight=x[0] ** 2, axis=(1, 2))).all()
+
+
 @pytest.mark.parametrize("code", blocks("README.md"))
 def test_the_readme_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -114,7 +137,7 @@ def test_the_stub_names_everything():
 
 def test_everything_public_is_there():
     for name in mseloss.__all__:
-        if name not in ("jax", "mpi", "torch"):
+        if name not in ("dask", "jax", "mpi", "torch", "xarray"):
             assert getattr(mseloss, name) is not None
     assert set(mseloss.__all__) <= set(dir(mseloss))
     with pytest.raises(AttributeError, match="no attribute 'lose'"):

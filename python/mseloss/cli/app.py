@@ -21,8 +21,8 @@ from mseloss.cli.exit import NOT_EQUAL, STOPPED, guarded
 from mseloss.report.report import MAX_TOLERANCE
 
 _EPILOG = (
-    "An array is given as a file: x.npy, x.npz or x.safetensors; append :NAME to select one of several "
-    "arrays in a file. Files are memory-mapped and may be larger than memory."
+    "An array is given as a file, x.npy, x.npz or x.safetensors, or as a Zarr store, x.zarr; append :NAME to "
+    "select one of several arrays. All of them may be larger than memory."
 )
 app = typer.Typer(
     name="mseloss",
@@ -96,12 +96,17 @@ def grad(
     x, y = files.read(input), files.read(target)
     g = _number_or_array(grad_output)
     converted = dtype and dtype.value
-    if weight is not None:
-        w = files.read(weight, weight=True)
-        names = (grad_output, input, target, weight)
+    w = None if weight is None else files.read(weight, weight=True)
+    names = (grad_output, input, target, weight)
+    if _through_dask(out, g, x, y, w):
+        from mseloss.cli import lazy
+
+        with _progress(as_json) as progress:
+            shape, result = lazy.grad(g, x, y, w, names, reduction.value, out, converted, progress)
+    elif weight is not None:
         shape, result = sliced.grad(g, x, y, w, names, reduction.value, out, converted)
     else:
-        names = (grad_output, input, target)
+        names = names[:3]
         with _progress(as_json) as progress:
             shape, result = chunked.grad(g, x, y, names, reduction.value, out, converted, progress)
     _print(
@@ -141,7 +146,14 @@ def loss(
             raise files.FileError(f"--out: needed for {option}")
     names = (input, target, weight)
     converted = dtype and dtype.value
-    if axis:
+    if _through_dask(out, x, y, w):
+        from mseloss.cli import lazy
+
+        with _progress(as_json) as progress:
+            value, shape, result = lazy.loss(
+                x, y, w, names, reduction.value, axis, out, converted, progress
+            )
+    elif axis:
         value, shape, result = sliced.loss(x, y, w, names, reduction.value, axis, out, converted)
     else:
         with _progress(as_json) as progress:
@@ -208,7 +220,7 @@ def check(
 
     mseloss check device.npy --input x.npy --target y.npy --grad-output g.npy --plot errors.png
     """
-    given = files.read(actual)
+    given = _read_by_parts(actual)
     if (expected is None) == (input is None and target is None):
         raise files.FileError("give either EXPECTED or both --input and --target")
     if expected is None and (input is None or target is None):
@@ -217,14 +229,14 @@ def check(
         raise files.FileError("--grad-output: not used by --operator loss, leave it out")
     with _progress(as_json) as progress:
         if expected is not None:
-            report = chunked.check(given, files.read(expected), tolerance, worst, progress)
+            report = chunked.check(given, _read_by_parts(expected), tolerance, worst, progress)
         else:
             report = chunked.check_operator(
                 operator.value,
                 given,
-                _number_or_array(grad_output),
-                files.read(input),
-                files.read(target),
+                _number_or_array(grad_output, _read_by_parts),
+                _read_by_parts(input),
+                _read_by_parts(target),
                 (grad_output, input, target),
                 reduction.value,
                 tolerance,
@@ -306,13 +318,32 @@ def _terminate(number, frame):
     raise KeyboardInterrupt  # so that temporary files are removed
 
 
-def _number_or_array(text):
+def _read_by_parts(name):
+    """An array from a file, or a Dask array on a Zarr store."""
+    array = files.read(name)
+    if not _is_zarr(array):
+        return array
+    from mseloss.cli import lazy
+
+    return lazy.array(array)
+
+
+def _number_or_array(text, read=files.read):
     try:
         return float(text)
     except ValueError:
         if not text:
             raise files.FileError("--grad-output: expected a number or a file, got ''") from None
-        return files.read(text)
+        return read(text)
+
+
+def _through_dask(out, *operands):
+    """Whether a call reads or writes Zarr arrays."""
+    return any(map(_is_zarr, operands)) or (out is not None and files.is_zarr(out))
+
+
+def _is_zarr(operand):
+    return hasattr(operand, "chunks")
 
 
 def _progress(quiet):

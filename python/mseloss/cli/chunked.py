@@ -149,13 +149,14 @@ def broadcast_shape(arrays, names):
 
 def _at(array, index):
     """The part of an operand at `index` of the broadcast shape, in native byte order; a dimension of 1 is
-    broadcast. Only parts in foreign byte order are copies."""
+    broadcast. Only parts in foreign byte order and of Dask arrays are copies."""
     block = array[
         tuple(
             i if n != 1 else (slice(None) if isinstance(i, slice) else 0)
             for i, n in zip(index, array.shape, strict=False)
         )
     ]
+    block = np.asarray(block)  # computes a Dask array
     return block if block.dtype.isnative else block.astype(_dtype(block))
 
 

@@ -43,7 +43,8 @@ def _status_of(error):
     if "ClickException" in kinds:
         return _fail(error.format_message(), BAD_INPUT)
     if isinstance(error, ModuleNotFoundError):
-        return _fail(f"the command needs {error.name}: pip install 'mseloss[cli]'", BAD_INPUT)
+        extra = "dask" if error.name in ("dask", "zarr") else "cli"
+        return _fail(f"the command needs {error.name}: pip install 'mseloss[{extra}]'", BAD_INPUT)
     if isinstance(error, (ValueError, TypeError, MemoryError, OSError, ImportError)):
         name = getattr(error, "filename", None) or _failing_output(error)
         text = str(error) if isinstance(error, FileError) else reason(error)

@@ -198,6 +198,13 @@ Raises:
         values that no such sum has.
 )";
 
+inline constexpr const char* kSliceSumsDoc =
+    R"(Exact sums of the slices of a chunk of the data, over the dimensions ``axis``.
+
+They merge with those of other chunks of the same slices, in any order; ``finish`` gives an array with the
+correctly rounded loss of each slice. The objects can be pickled for machines of the same byte order.
+)";
+
 inline constexpr const char* kInfoDoc =
     R"(A dict of version, device, instruction-set targets, thread count and memory limit (bytes).
 

@@ -128,6 +128,7 @@ NB_MODULE(_core, m) {
   m.attr("__version__") = mseloss::version();
   add_operators(m);
   add_partial_sum(m);
+  add_slice_sums(m);
   add_settings(m);
   add_dlpack_export(m);
   add_core_api(m);

@@ -7,5 +7,6 @@ namespace mseloss::python {
 
 void add_operators(nanobind::module_& m);
 void add_partial_sum(nanobind::module_& m);
+void add_slice_sums(nanobind::module_& m);
 
 }  // namespace mseloss::python

@@ -1,7 +1,8 @@
-"""Arrays in .npy, .npz and .safetensors files: memory-mapped for reading, written in chunks."""
+"""Arrays in .npy, .npz and .safetensors files and .zarr stores: read and written in chunks."""
 
 from mseloss.cli.files.errors import FileError
+from mseloss.cli.files.names import is_zarr
 from mseloss.cli.files.reading import read
-from mseloss.cli.files.writing import write
+from mseloss.cli.files.writing import region, write
 
-__all__ = ["FileError", "read", "write"]
+__all__ = ["FileError", "is_zarr", "read", "region", "write"]

@@ -26,7 +26,7 @@ def naming(path, failure):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except FileError:
+    except (FileError, ModuleNotFoundError):
         raise
     except ContentError as error:
         raise FileError(f"{path}: {reason(error)}") from None

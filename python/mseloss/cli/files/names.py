@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mseloss.cli.files.errors import ContentError, FileError
 
-SUFFIXES = (".npy", ".npz", ".safetensors")
-_NAMED = re.compile(r"\.(?:npz|safetensors):", re.IGNORECASE | re.ASCII)
+SUFFIXES = (".npy", ".npz", ".safetensors", ".zarr")
+_NAMED = re.compile(r"\.(?:npz|safetensors|zarr):", re.IGNORECASE | re.ASCII)
 
 
 def split(spec):
@@ -29,6 +29,11 @@ def suffix_of(path):
         if path.name.lower().endswith(suffix):
             return suffix
     raise FileError(f"{path}: expected a file named {', '.join(SUFFIXES)}")
+
+
+def is_zarr(spec):
+    """Whether `spec` names a Zarr store or an array in one."""
+    return split(spec)[0].name.lower().endswith(".zarr")
 
 
 def choose(path, names, name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import stat
@@ -12,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from mseloss.cli.files import npy, npz, safetensors
-from mseloss.cli.files.errors import ContentError, naming
-from mseloss.cli.files.names import split, suffix_of
+from mseloss.cli.files.errors import ContentError, FileError, naming
+from mseloss.cli.files.names import is_zarr, split, suffix_of
 
 _FAILURE = "cannot be written"
 
@@ -42,6 +43,42 @@ def write(spec, shape, dtype, name):
 
 
 @contextmanager
+def region(spec, shape, dtype, name, chunks):
+    """Yields an array in the .npy file or the .zarr store that `spec` names, to be written in any order.
+
+    `chunks` is the shape of the store's chunks, which must not be written by two threads at once. As with
+    `write`, the destination is replaced after the block, and unchanged after an exception.
+    """
+    path, given = split(spec)
+    dtype = np.dtype(dtype)
+    if is_zarr(spec):
+        from mseloss.cli.files import zarr
+
+        target = zarr.writing(path, given, shape, dtype, chunks)
+    elif suffix_of(path) == ".npy":
+        target = _mapped(_replacing(path, ".npy", name, shape, dtype), shape, dtype)
+    else:
+        raise FileError(
+            f"{path}: expected a .zarr store or a .npy file as an operand is a Zarr array"
+        )
+    with _named(path, target) as array:
+        yield array
+
+
+@contextmanager
+def _mapped(replacing, shape, dtype):
+    with replacing as file:
+        begin, size = file.tell(), math.prod(shape) * dtype.itemsize
+        if size == 0:
+            yield np.empty(shape, dtype)
+            return
+        file.truncate(begin + size)
+        array = np.memmap(file, dtype, "r+", begin, shape)
+        yield array
+        array.flush()
+
+
+@contextmanager
 def _named(path, context):
     """Like `with context`, but converts exceptions of the context itself (not of the block) to FileError."""
     with naming(path, _FAILURE):
@@ -66,7 +103,7 @@ def _replacing(path, suffix, name, shape, dtype):
     part = real.with_name(f".mseloss-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with ExitStack() as stack:
-            file = stack.enter_context(open(part, "xb"))
+            file = stack.enter_context(open(part, "x+b"))
             old = None
             if before is not None:
                 os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))

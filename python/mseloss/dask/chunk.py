@@ -1,0 +1,156 @@
+"""What the tasks of mseloss.dask compute from their chunks, which are NumPy arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import mseloss
+from mseloss import _core
+from mseloss.selection import without_nan
+
+
+def elementwise(x, y, weight=None, *, dtype):
+    """The squared differences of a chunk, times their weights."""
+    x, y, weight = _native(x), _native(y), _native(weight)
+    return mseloss.loss(x, y, "none", weight=weight, dtype=dtype)
+
+
+def sum_of(x, y, weight=None, *, skipna=False, exact=False):
+    """The PartialSum of a chunk. `skipna` leaves out the elements of which an operand is NaN."""
+    x, y, weight = _native(x), _native(y), _native(weight)
+    if skipna:
+        x, y, weight = without_nan(x, y, weight)
+    total = mseloss.PartialSum()
+    total.add(x, y, weight=weight, exact=exact)
+    return total
+
+
+def sum_of_weights(weight, *, dtype, exact=False):
+    """The PartialSum that has a chunk's weights in its divisor and nothing in its sum."""
+    zero, total = np.zeros((), dtype), mseloss.PartialSum()
+    total.add_divisor(zero, zero, weight=_native(weight), exact=exact)
+    return total
+
+
+def merge(parts, axis=None, keepdims=True):
+    """The sum of PartialSums in nested lists, one list for each axis, as dask.array.reduction gives them."""
+    total = mseloss.PartialSum()
+    for part in _flat(parts):
+        total.merge(part)
+    return total
+
+
+def finish(parts, axis, keepdims, *, reduction, dtype, exact=None):
+    """The loss of all chunks, rounded once.
+
+    `exact` is a Dask array with the same loss from exact sums. It is computed only if the fast sums leave
+    the rounding undecided, by the scheduler that runs this task.
+    """
+    value = merge(parts).finish(reduction, dtype)
+    if value is None:
+        return exact.compute()
+    return np.asarray(value).reshape((1,) * len(axis)) if keepdims else value
+
+
+def finish_scale(parts, axis, keepdims, *, dtype, copies, exact=None):
+    """The factor of a mean's gradient, 2 / (copies * sum(w)), rounded once; `exact` as for `finish`."""
+    once, total = merge(parts), mseloss.PartialSum()
+    while copies:  # each weight counts as often as it is used
+        if copies & 1:
+            total.merge(once)
+        once, copies = merge([once, once]), copies >> 1
+    scale = total.scale("mean", dtype)
+    return exact.compute() if scale is None else np.float64(scale)
+
+
+def gradient(g, x, y, *, count):
+    """The chunk's part of the gradient: of a mean over `count` elements, or for 0 of a sum."""
+    g, x, y = _native(g), _native(x), _native(y)
+    out = _core.empty(np.broadcast_shapes(g.shape, x.shape, y.shape), x.dtype)
+    return _core.grad_part(g, x, y, count, out)
+
+
+def sum_and_gradient(g, x, y, weight=None, scale=None, *, factor=None):
+    """The chunk's PartialSum and its part of the gradient, whose factor is `scale` or `factor`."""
+    total = mseloss.PartialSum()
+    gradient = total.add_with_grad(
+        _native(x),
+        _native(y),
+        float(factor if scale is None else scale),
+        weight=_native(weight),
+        grad_output=_native(g),
+    )
+    return total, gradient
+
+
+def slices(x, y, weight=None, *, reduction, axis, keepdims, dtype, skipna=False):
+    """The loss of the slices of a chunk, which contains the whole of each."""
+    x, y, weight = _native(x), _native(y), _native(weight)
+    if skipna:
+        x, y, weight = without_nan(x, y, weight)
+    return np.asarray(
+        mseloss.loss(x, y, reduction, weight=weight, axis=axis, keepdims=keepdims, dtype=dtype)
+    )
+
+
+def slice_sums(x, y, weight=None, *, axis, skipna=False):
+    """The exact sums of the parts of slices that are in a chunk."""
+    x, y, weight = _native(x), _native(y), _native(weight)
+    if skipna:
+        x, y, weight = without_nan(x, y, weight)
+    return _core.SliceSums(x, y, axis, weight)
+
+
+def merge_slices(parts, axis=None, keepdims=True):
+    """The sum of SliceSums in nested lists, as for `merge`."""
+    first, *others = _flat(parts)
+    if not others:
+        return first
+    total = first.copy()
+    for part in others:
+        total.merge(part)
+    return total
+
+
+def finish_slices(parts, axis, keepdims, *, reduction, dtype):
+    """The loss of each slice, rounded once."""
+    values = merge_slices(parts).finish(reduction, dtype)
+    return np.expand_dims(values, axis) if keepdims else values
+
+
+def loss_and_gradient(g, x, y, weight=None, *, reduction, axis, dtype):
+    """The loss of a chunk's slices or elements, and the chunk's part of the gradient."""
+    g, x, y, weight = _native(g), _native(x), _native(y), _native(weight)
+    return mseloss.loss_and_grad(
+        x, y, reduction, weight=weight, axis=axis, grad_output=g, dtype=dtype
+    )
+
+
+def first(pair):
+    """The first of a task's two results. A reduced dimension wraps it into a list of one chunk."""
+    while isinstance(pair, list):
+        (pair,) = pair
+    return pair[0]
+
+
+def second(pair):
+    return pair[1]
+
+
+def itself(part, axis, keepdims):
+    return part
+
+
+def _native(array):
+    """The array in native byte order; None as it is."""
+    if array is None or array.dtype.isnative:
+        return array
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def _flat(parts):
+    if isinstance(parts, list):
+        for part in parts:
+            yield from _flat(part)
+    else:
+        yield parts
