@@ -1,6 +1,6 @@
 // The public C++ API: each function makes a plan, checks the buffers and runs it.
-#include "backend.h"
 #include "cpu/explain.h"
+#include "cpu/sweep.h"
 #include "mseloss/mseloss.h"
 #include "plan/plan.h"
 
@@ -87,9 +87,8 @@ Status add_part(PartialSum* sum, const ConstTensor& input, const ConstTensor& ta
                         &unused, nullptr,    weight == nullptr ? nullptr : weight->data};
   if (Status status = check_buffers(plan, buffers, kLossNames); !status.ok()) return status;
   PartialSum part;
-  const Sweep sweep = mode == PartialSum::Mode::kExact ? Sweep::kExactSum : Sweep::kFastSum;
-  const Backend& backend = backend_for(plan, buffers);
-  if (Status status = backend.run(plan, buffers, sweep, options, SumAccess::target(&part)); !status.ok()) {
+  const auto sweep = mode == PartialSum::Mode::kExact ? cpu::Sweep::kExactSum : cpu::Sweep::kFastSum;
+  if (Status status = cpu::run_sweep(plan, buffers, sweep, options, SumAccess::target(&part)); !status.ok()) {
     return status;
   }
   sum->merge(part);
