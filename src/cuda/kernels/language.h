@@ -1,0 +1,78 @@
+// The part of CUDA C++ that the kernels use. Everything else they need is here, so that the model
+// (cuda/model/language.h) replaces this one file: kernels access global memory only through these functions
+// and shared memory only through Shared.
+#pragma once
+
+#if defined(MSELOSS_CUDA_MODEL)
+#include "cuda/model/language.h"
+#else
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#define MSELOSS_KERNEL __global__ void __launch_bounds__(mseloss::cuda::kThreads)
+#define MSELOSS_DEVICE static __device__ __forceinline__
+#define MSELOSS_PARAMETER(Type, name) const __grid_constant__ Type name
+#define MSELOSS_UNROLL _Pragma("unroll")
+// Declares `count` elements of shared memory.
+#define MSELOSS_SHARED(Type, name, count) \
+  __shared__ Type name##_memory[count];   \
+  const Shared<Type> name { name##_memory }
+
+namespace mseloss::cuda {
+
+template <class T>
+struct Shared {
+  T* memory;
+  __device__ __forceinline__ T load(int i) const { return memory[i]; }
+  __device__ __forceinline__ void store(int i, const T& value) const { memory[i] = value; }
+  __device__ __forceinline__ void add(int i, T value) const { atomicAdd(&memory[i], value); }
+  __device__ __forceinline__ void add_bits(int i, T bits) const { atomicOr(&memory[i], bits); }
+  // Elements [first, first + count), which only the calling thread accesses until the next barrier.
+  __device__ __forceinline__ T* own(int first, int) const { return memory + first; }
+};
+
+// Global memory. `streaming`: read or written once. `coherent`: also what other blocks of this launch wrote.
+template <class T>
+MSELOSS_DEVICE T load_streaming(uint64_t address) {
+  return __ldcs(reinterpret_cast<const T*>(address));
+}
+template <class T>
+MSELOSS_DEVICE T load(uint64_t address) {
+  return __ldca(reinterpret_cast<const T*>(address));
+}
+template <class T>
+MSELOSS_DEVICE T load_coherent(uint64_t address) {
+  return __ldcg(reinterpret_cast<const T*>(address));
+}
+template <class T>
+MSELOSS_DEVICE void store_streaming(uint64_t address, const T& value) {
+  __stcs(reinterpret_cast<T*>(address), value);
+}
+template <class T>
+MSELOSS_DEVICE void store(uint64_t address, const T& value) {
+  __stwb(reinterpret_cast<T*>(address), value);
+}
+template <class T>
+MSELOSS_DEVICE void store_coherent(uint64_t address, const T& value) {
+  __stcg(reinterpret_cast<T*>(address), value);
+}
+template <class T>
+MSELOSS_DEVICE T add_global(uint64_t address, T value) {
+  return atomicAdd(reinterpret_cast<T*>(address), value);
+}
+MSELOSS_DEVICE void add_bits_global(uint64_t address, unsigned long long bits) {
+  atomicOr(reinterpret_cast<unsigned long long*>(address), bits);
+}
+
+MSELOSS_DEVICE float half_to_float(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
+MSELOSS_DEVICE uint16_t float_to_half(float value) { return __half_as_ushort(__float2half_rn(value)); }
+MSELOSS_DEVICE uint16_t float_to_bfloat16(float value) {
+  return __bfloat16_as_ushort(__float2bfloat16_rn(value));
+}
+
+}  // namespace mseloss::cuda
+
+#endif
