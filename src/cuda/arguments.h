@@ -74,8 +74,8 @@ enum class Result : uint8_t {
   kScale,  // 2 / sum(w), a double
 };
 
-// The distribution of a sum over blocks and threads: a block has kThreads / team slices, each summed by `team`
-// threads; gridDim.y blocks share the terms of a slice.
+// The distribution of a sum over blocks and threads: a block has kThreads / team slices, each summed by
+// `team` threads; gridDim.y blocks share the terms of a slice.
 struct SumShape {
   int team;          // a power of two
   bool columns;      // adjacent threads take adjacent slices, not adjacent terms
@@ -91,7 +91,7 @@ struct SumArguments {
   View result;  // over the kept dimensions
   Result kind;
   Reduction reduction;
-  bool weighted;     // by numbers, not by a mask
+  bool weighted;      // by numbers, not by a mask
   uint64_t partials;  // scratch: Terms of every slice and part; 0 if there is one part
   uint64_t tickets;   // scratch, zero: uint32 per group
   // The exact sweep.
@@ -102,6 +102,7 @@ struct SumArguments {
 
 // An exact sum is an array of signed 64-bit cells that weigh 2^16 times as much as the one before; cell 0 has
 // the weight of PartialSum's bit 0. Of every slice: the sum, the sum of the weights, flags, ticket.
+inline constexpr int kTermDoubles = 6;  // of the fast sums of one slice and part
 inline constexpr int kDigits = PartialSum::kLimbs * 4;
 inline constexpr int kFlagsWord = 2 * kDigits;
 inline constexpr int kTicketWord = kFlagsWord + 1;

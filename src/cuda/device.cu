@@ -1,5 +1,5 @@
-// libmseloss_cuda.so: the kernels compiled for CUDA devices, and the driver over the CUDA runtime. It is linked
-// with the static runtime, so it loads on machines without a driver and reports that there is none.
+// libmseloss_cuda.so: the kernels compiled for CUDA devices, and the driver over the CUDA runtime. It is
+// linked with the static runtime, so it loads on machines without a driver and reports that there is none.
 #include <cuda_runtime.h>
 
 #include <cstring>
@@ -68,9 +68,8 @@ const char* zero(void* address, size_t bytes, void* stream) {
 
 const void* functions[kKernels];
 [[maybe_unused]] const bool filled = [] {
-  for_each_kernel([](int kernel, auto* function) {
-    functions[kernel] = reinterpret_cast<const void*>(function);
-  });
+  for_each_kernel(
+      [](int kernel, auto* function) { functions[kernel] = reinterpret_cast<const void*>(function); });
   return true;
 }();
 
@@ -85,8 +84,8 @@ const char* copy(void* to, const void* from, size_t bytes, void* stream) {
 }
 const char* wait(void* stream) { return text_of(cudaStreamSynchronize(stream_of(stream))); }
 
-constexpr Driver kDriver{MSELOSS_VERSION, enter,   leave, describe, accessible, allocate,
-                         release,         zero, launch, copy,     wait};
+constexpr Driver kDriver{MSELOSS_VERSION, enter, leave,  describe, accessible, allocate,
+                         release,         zero,  launch, copy,     wait};
 
 }  // namespace
 }  // namespace mseloss::cuda

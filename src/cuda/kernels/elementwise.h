@@ -86,8 +86,9 @@ MSELOSS_DEVICE void store_lanes(uint64_t address, int64_t chunk, const Lanes<S>&
   store_streaming(address + chunk * kChunkBytes, bits_as<uint4>(lanes));
 }
 
-// Calls chunk_visit(inputs, chunk, u) for the chunks of this thread, in batches whose loads are independent, and
-// tail_visit(index) for its element of the tail. `blocks` blocks take tiles of kThreads * kUnroll chunks in turn.
+// Calls chunk_visit(inputs, chunk, u) for the chunks of this thread, in batches whose loads are independent,
+// and tail_visit(index) for its element of the tail. `blocks` blocks take tiles of kThreads * kUnroll chunks
+// in turn.
 template <class Operands, class S, class ChunkVisit, class TailVisit>
 MSELOSS_DEVICE void for_each_dense(const DenseArguments& a, const Operands& operands, int64_t block,
                                    int64_t blocks, ChunkVisit chunk_visit, TailVisit tail_visit) {

@@ -23,8 +23,8 @@ struct ExactMemory {
 };
 
 // Adds an integer of at most 3 words times 2^bit, where bit 0 is that of cell 0.
-MSELOSS_DEVICE void add_integer(const ExactMemory& memory, int first_cell, const uint64_t (&words)[3], int bit,
-                                bool negative) {
+MSELOSS_DEVICE void add_integer(const ExactMemory& memory, int first_cell, const uint64_t (&words)[3],
+                                int bit, bool negative) {
   const int shift = bit % 16;
   int cell = first_cell + bit / 16;
   uint64_t carry = 0;  // bits of the word below, shifted
@@ -165,7 +165,8 @@ MSELOSS_DEVICE bool gather(const SumArguments& a, int64_t slice, const ExactMemo
     memory.words.store(i, load_coherent<int64_t>(digit_address(a, slice, i)));
   }
   if (threadIdx.x == 0) {
-    memory.flags.store(0, static_cast<uint32_t>(load_coherent<uint64_t>(digit_address(a, slice, kFlagsWord))));
+    memory.flags.store(0,
+                       static_cast<uint32_t>(load_coherent<uint64_t>(digit_address(a, slice, kFlagsWord))));
   }
   __syncthreads();
   return true;

@@ -15,7 +15,7 @@ struct Terms {
   Pair squares;  // (w) d^2
   Pair weights;  // w
 };
-inline constexpr int kTermDoubles = 6;
+static_assert(sizeof(Terms) == kTermDoubles * sizeof(double));
 
 // Adds term + residual. `is_signed`: the terms may be negative, so that their size is a sum of its own.
 MSELOSS_DEVICE void accumulate(Pair* sum, double term, double residual, bool is_signed) {
@@ -290,8 +290,7 @@ MSELOSS_KERNEL dense_sum(MSELOSS_PARAMETER(SumArguments, a)) {
   for (int u = 0; u < kUnroll; ++u) merge(&terms.squares, sums[u]);
   finish_group(a, 0, terms, shared, flag, [&](const Terms& sum) {
     const double depth = static_cast<double>(a.shape.depth);
-    const double error =
-        kPairs ? pair_bound(a, sum, sum.squares) : depth * kUnit * sum.squares.high * kSlack;
+    const double error = kPairs ? pair_bound(a, sum, sum.squares) : depth * kUnit * sum.squares.high * kSlack;
     return state_of(a, sum, error, 0, !kPairs);
   });
 }

@@ -61,7 +61,8 @@ MSELOSS_KERNEL tile(MSELOSS_PARAMETER(TileArguments, a)) {
       for (int c = slow; c < position.columns; c += kTileRows) {
         if (fast >= position.rows) continue;
         const int64_t offset = position.origin.at[o] + fast * view.stride[row] + c * view.stride[column];
-        shared.store(slot + fast * kTilePitch + c, load_bits(view.address + offset, view.dtype, view.aligned));
+        shared.store(slot + fast * kTilePitch + c,
+                     load_bits(view.address + offset, view.dtype, view.aligned));
       }
     }
     __syncthreads();
