@@ -11,7 +11,8 @@ namespace mseloss::cuda {
 // Threads of a block, for every kernel.
 inline constexpr int kThreads = 256;
 
-// Divides a 63-bit index by an extent >= 2: the high half of index * multiplier, shifted right.
+// Divides a 63-bit index by an extent: the high half of index * multiplier, shifted right. The multiplier of
+// extent 1 is 0.
 struct Divisor {
   uint64_t multiplier;
   uint32_t shift;

@@ -79,14 +79,15 @@ class Call {
                                                   : kDenseGradAndLoss;
       const int64_t chunks = a.numel * size_of(plan.dtype) / kChunkBytes;
       return launch(static_cast<Kernel>(first + static_cast<int>(plan.dtype)),
-                    {blocks_for((chunks + kTileElements - 1) / kTileElements), 1}, &a);
+                    {blocks_for(device_, (chunks + kTileElements - 1) / kTileElements), 1}, &a);
     }
     const ElementArguments a = element_arguments(plan, buffers, operands, scales_);
     if (TileArguments tile; tile_arguments(a, &tile)) {
-      return launch(static_cast<Kernel>(kTile + compute_index(plan)), {blocks_for(tile.tiles), 1}, &tile);
+      return launch(static_cast<Kernel>(kTile + compute_index(plan)), {blocks_for(device_, tile.tiles), 1},
+                    &tile);
     }
     return launch(static_cast<Kernel>(kGeneral + compute_index(plan)),
-                  {blocks_for((plan.numel + kTileElements - 1) / kTileElements), 1}, &a);
+                  {blocks_for(device_, (plan.numel + kTileElements - 1) / kTileElements), 1}, &a);
   }
 
   // Computes 2 / sum(w) of a mean with weights, for each slice.
@@ -181,12 +182,13 @@ class Call {
       if (exact_parts > 1) {
         if (Status status = zero(a->digits, digits); !status.ok()) return status;
       }
-    } else if (Status status = launch(static_cast<Kernel>(kernel), {blocks_for(a->shape.groups), parts}, a);
+    } else if (Status status =
+                   launch(static_cast<Kernel>(kernel), {blocks_for(device_, a->shape.groups), parts}, a);
                !status.ok()) {
       return status;
     }
     return launch(static_cast<Kernel>(kExactSum + compute_index(plan)),
-                  {blocks_for(nest.slices), exact_parts}, a);
+                  {blocks_for(device_, nest.slices), exact_parts}, a);
   }
 
   const Driver& driver_;

@@ -31,6 +31,7 @@ const char* enter(int index, DeviceInfo* info, int* previous) {
   info->index = index;
   info->architecture = 10 * major + minor;
   info->min_terms = 16;
+  info->max_blocks = int64_t{64} * info->multiprocessors;
   return text_of(error);
 }
 

@@ -30,7 +30,8 @@ struct DeviceInfo {
   int index;
   int architecture;  // 90: compute capability 9.0
   int multiprocessors;
-  int64_t min_terms;  // terms per thread below which a sum takes fewer blocks
+  int64_t min_terms;   // terms per thread below which a sum takes fewer blocks
+  int64_t max_blocks;  // of a launch; blocks take further tiles when there are more
   char name[64];
 };
 

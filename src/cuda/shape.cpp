@@ -34,7 +34,7 @@ View view_of(const Plan& plan, const Buffers& buffers, int operand) {
 }  // namespace
 
 Divisor make_divisor(int64_t extent) {
-  if (extent < 2) return {};  // never divided by
+  if (extent < 2) return {};
   // With l = ceil(log2(extent)) and m = ceil(2^(63 + l) / extent) = (2^(63 + l) + e) / extent, 0 <= e <
   // extent, n m / 2^(63 + l) exceeds n / extent by n e / (2^(63 + l) extent) < 1 / extent, because n < 2^63
   // and e < 2^l. The fraction of n / extent is at most 1 - 1 / extent, so both have the same floor.
@@ -176,8 +176,8 @@ uint32_t shape_exact_sum(const DeviceInfo& device, const Nest& nest, int64_t* pe
   return static_cast<uint32_t>(std::max<int64_t>(1, ceil_div(nest.terms, *per_part)));
 }
 
-uint32_t blocks_for(int64_t tiles) {
-  return static_cast<uint32_t>(std::clamp<int64_t>(tiles, 1, int64_t{1} << 30));
+uint32_t blocks_for(const DeviceInfo& device, int64_t tiles) {
+  return static_cast<uint32_t>(std::clamp<int64_t>(tiles, 1, device.max_blocks));
 }
 
 }  // namespace mseloss::cuda

@@ -33,7 +33,7 @@ uint32_t shape_dense_sum(const DeviceInfo& device, const DenseArguments& dense, 
 // Of an exact sum.
 uint32_t shape_exact_sum(const DeviceInfo& device, const Nest& nest, int64_t* per_part);
 
-// Blocks of a loop over `tiles`, each of which takes further tiles when there are more.
-uint32_t blocks_for(int64_t tiles);
+// Blocks of a loop over `tiles`.
+uint32_t blocks_for(const DeviceInfo& device, int64_t tiles);
 
 }  // namespace mseloss::cuda

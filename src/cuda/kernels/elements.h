@@ -24,7 +24,7 @@ MSELOSS_DEVICE C squared(const Element<C>& e, bool weighted) {
 }
 
 MSELOSS_DEVICE uint64_t divide(uint64_t index, const Divisor& divisor) {
-  return __umul64hi(index, divisor.multiplier) >> divisor.shift;
+  return divisor.multiplier == 0 ? index : __umul64hi(index, divisor.multiplier) >> divisor.shift;
 }
 
 // Distances in bytes from the first element of each view.

@@ -25,8 +25,8 @@ struct Fibers::Fiber {
   char* stack;
   void (*run)(void*);
   void* argument;
-  bool entered = false;  // the function is suspended in yield()
-  bool running = false;
+  bool entered = false;  // suspended: in yield(), or between two functions
+  bool running = false;  // in a function
 };
 
 Fibers::Fibers(int count) : count_(count), resumer_(nullptr) {
@@ -54,16 +54,18 @@ Fibers::~Fibers() {
 
 void Fibers::enter(unsigned low, unsigned high) {
   auto* const fiber = reinterpret_cast<Fiber*>(static_cast<uintptr_t>(high) << 32 | low);
-  fiber->run(fiber->argument);
-  fiber->running = false;
-  std::longjmp(*static_cast<std::jmp_buf*>(fiber->owner->resumer_), 1);
+  for (;;) {
+    fiber->run(fiber->argument);
+    fiber->running = false;
+    fiber->owner->yield();
+  }
 }
 
 void Fibers::start(int index, void (*run)(void*), void* context) {
   Fiber& fiber = fibers_[index];
+  if (fiber.running) fiber.entered = false;
   fiber.run = run;
   fiber.argument = context;
-  fiber.entered = false;
   fiber.running = true;
 }
 

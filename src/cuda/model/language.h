@@ -13,10 +13,8 @@
 #define MSELOSS_DEVICE static inline
 #define MSELOSS_PARAMETER(Type, name) const Type& name
 #define MSELOSS_UNROLL
-#define MSELOSS_SHARED(Type, name, count)                                               \
-  const Shared<Type> name {                                                             \
-    model::Machine::current().declare_shared(#name, sizeof(Type), count, alignof(Type)) \
-  }
+#define MSELOSS_SHARED(Type, name, count) \
+  const Shared<Type> name { model::running->declare_shared(#name, sizeof(Type), count, alignof(Type)) }
 
 namespace mseloss::cuda {
 
@@ -37,18 +35,18 @@ struct Shared {
   void add(int i, T value) const { *element(i, model::Access::kAtomic) += value; }
   void add_bits(int i, T bits) const { *element(i, model::Access::kAtomic) |= bits; }
   T* own(int first, int count) const {
-    return static_cast<T*>(model::Machine::current().own_shared(array, first, count));
+    return static_cast<T*>(model::running->own_shared(array, first, count));
   }
 
  private:
   T* element(int i, model::Access kind) const {
-    return static_cast<T*>(model::Machine::current().shared_element(array, i, kind));
+    return static_cast<T*>(model::running->shared_element(array, i, kind));
   }
 };
 
 template <class T>
 T* checked(uint64_t address, model::Access kind) {
-  model::Machine::current().access(address, sizeof(T), alignof(T), kind);
+  model::running->access(address, sizeof(T), alignof(T), kind);
   return reinterpret_cast<T*>(address);
 }
 template <class T>
@@ -80,16 +78,16 @@ T add_global(uint64_t address, T value) {
   T* const at = checked<T>(address, model::Access::kAtomic);
   const T old = *at;
   *at += value;
-  model::Machine::current().after_atomic();
+  model::running->after_atomic();
   return old;
 }
 inline void add_bits_global(uint64_t address, unsigned long long bits) {
   *checked<unsigned long long>(address, model::Access::kAtomic) |= bits;
-  model::Machine::current().after_atomic();
+  model::running->after_atomic();
 }
 
-inline void __syncthreads() { model::Machine::current().barrier(); }
-inline void __threadfence() { model::Machine::current().fence(); }
+inline void __syncthreads() { model::running->barrier(); }
+inline void __threadfence() { model::running->fence(); }
 
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmul_rn(float a, float b) { return a * b; }

@@ -52,16 +52,18 @@ void Machine::start_block(Block* block, int slot, int64_t id) {
   block->epoch = 1;
   block->waiting = block->done = 0;
   block->arrays.clear();
-  block->memory.resize(kSharedBytes / sizeof(std::max_align_t));
-  std::memset(block->memory.data(), kPoison, kSharedBytes);
+  block->memory.resize(kSharedBytes / sizeof(std::max_align_t));  // reads before a write are errors
   block->used = 0;
   block->acquired.clear();
   block->threads.resize(static_cast<size_t>(thread_count_));
   block->ready.clear();
   for (int i = 0; i < thread_count_; ++i) {
     Thread& thread = block->threads[static_cast<size_t>(i)];
-    thread = Thread{};
     thread.index = i;
+    thread.waiting = thread.done = thread.has_released = false;
+    thread.sequence = 0;
+    thread.seen.clear();
+    thread.acquired.clear();
     thread.fiber = slot * thread_count_ + i;
     fibers_->start(thread.fiber, &Machine::thread_main, this);
     block->ready.push_back(i);
@@ -126,6 +128,7 @@ std::string Machine::run(uint32_t grid_x, uint32_t grid_y, int threads,
                          void (*kernel)(const void*, const void*), const void* function,
                          const void* arguments) {
   ++launch_;
+  running = this;
   random_.seed(settings.seed + launch_);
   grid_x_ = grid_x;
   grid_y_ = grid_y;
@@ -140,25 +143,23 @@ std::string Machine::run(uint32_t grid_x, uint32_t grid_y, int threads,
   const int slots = settings.resident_blocks;
   if (fibers_ == nullptr) fibers_ = std::make_unique<Fibers>(slots * threads);
   std::vector<int64_t> order = block_order(int64_t{grid_x} * grid_y);
-  std::vector<std::unique_ptr<Block>> resident;
-  std::vector<int> free_slots;
-  for (int i = 0; i < slots; ++i) free_slots.push_back(i);
-  std::vector<int> slot_of;
-  while (error_.empty() && !(order.empty() && resident.empty())) {
-    while (!order.empty() && !free_slots.empty()) {
-      resident.push_back(std::make_unique<Block>());
-      slot_of.push_back(free_slots.back());
-      free_slots.pop_back();
-      start_block(resident.back().get(), slot_of.back(), order.back());
-      order.pop_back();
-    }
+  blocks_.resize(static_cast<size_t>(slots));
+  std::vector<int> resident;  // slots
+  for (int slot = 0; slot < slots && !order.empty(); ++slot, order.pop_back()) {
+    start_block(&blocks_[static_cast<size_t>(slot)], slot, order.back());
+    resident.push_back(slot);
+  }
+  while (error_.empty() && !resident.empty()) {
     const size_t choice = random_() % resident.size();
-    Block* const block = resident[choice].get();
-    for (int i = 0; i < 64 && error_.empty() && !block->ready.empty(); ++i) step(block);
-    if (block->done == thread_count_) {
-      free_slots.push_back(slot_of[choice]);
+    const int slot = resident[choice];
+    Block& block = blocks_[static_cast<size_t>(slot)];
+    for (int i = 0; i < 64 && error_.empty() && !block.ready.empty(); ++i) step(&block);
+    if (block.done != thread_count_) continue;
+    if (order.empty()) {
       resident.erase(resident.begin() + static_cast<int64_t>(choice));
-      slot_of.erase(slot_of.begin() + static_cast<int64_t>(choice));
+    } else {
+      start_block(&block, slot, order.back());
+      order.pop_back();
     }
   }
   block_ = nullptr;
@@ -212,13 +213,13 @@ void Machine::access(uintptr_t address, size_t bytes, size_t alignment, Access k
     if (!region.scratch || address < region.base || address + bytes > region.base + region.bytes) continue;
     return access_scratch(region, address, bytes, kind);
   }
-  access_operand(what(), address, bytes, kind);
-  if (kind != Access::kAtomic) return;
-  fail(what() + " of an operand");
+  if (kind == Access::kAtomic) fail(what() + " of an operand");
+  access_operand(address, bytes, kind);
 }
 
-void Machine::access_operand(const std::string& what, uintptr_t address, size_t bytes, Access kind) {
+void Machine::access_operand(uintptr_t address, size_t bytes, Access kind) {
   const bool write = kind == Access::kWrite;
+  const std::string_view what = write ? "writes" : "reads";
   bool inside = false;
   for (Region& region : regions) {
     if (region.scratch || address < region.base || address + bytes > region.base + region.bytes) continue;
@@ -232,10 +233,11 @@ void Machine::access_operand(const std::string& what, uintptr_t address, size_t 
     if (!own) continue;
     for (size_t i = 0; i < bytes && region.writable; ++i) {
       uint32_t& mark = region.map[first + i];
-      if (!write && mark == 2 + launch_) fail(what + " of " + region.name + " that this launch has written");
+      if (!write && mark == 2 + launch_)
+        fail("reads an element of " + region.name + " that this launch has written");
       if (!write) continue;
       if (mark != 1 && !(region.rewritable && mark != 2 + launch_)) {
-        fail(what + " of " + region.name + " a second time");
+        fail("writes an element of " + region.name + " a second time");
       }
       mark = 2 + launch_;
     }
@@ -247,8 +249,8 @@ void Machine::access_operand(const std::string& what, uintptr_t address, size_t 
   for (const Region& region : regions) {
     if (address >= region.base && address < region.base + region.bytes) nearest = region.name;
   }
-  fail(what + " outside the elements of every operand " + (write ? "that may be written" : "") +
-       ", in the span of " + nearest);
+  fail(std::string(what) + " " + std::to_string(bytes) + " bytes outside the elements of every operand" +
+       (write ? " that may be written" : "") + ", in the span of " + nearest);
 }
 
 void Machine::access_scratch(Region& region, uintptr_t address, size_t bytes, Access kind) {
@@ -323,7 +325,7 @@ int Machine::live_scratch() const {
 int Machine::declare_shared(const char* name, size_t element, int count, size_t alignment) {
   std::vector<Array>& arrays = block_->arrays;
   for (size_t i = 0; i < arrays.size(); ++i) {
-    if (std::strcmp(arrays[i].name, name) == 0) return static_cast<int>(i);
+    if (arrays[i].name == name) return static_cast<int>(i);
   }
   const size_t offset = (block_->used + alignment - 1) / alignment * alignment;
   block_->used = offset + element * static_cast<size_t>(count);

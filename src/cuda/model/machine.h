@@ -70,6 +70,7 @@ struct Settings {
   int multiprocessors = 3;   // few, so that small operands have several blocks and blocks several tiles
   int resident_blocks = 2;   // that interleave
   int64_t min_terms = 1;     // DeviceInfo::min_terms
+  int64_t max_blocks = 4;    // DeviceInfo::max_blocks
   int64_t only_blocks = 0;   // of a launch: the first, last and some others; 0: all
   int fail_allocation = -1;  // this allocation of the call fails
 };
@@ -140,13 +141,14 @@ class Machine {
   void release_barrier(Block* block);
   static void thread_main(void* context);
   [[noreturn]] void fail(const std::string& text) const;
-  void access_operand(const std::string& what, uintptr_t address, size_t bytes, Access kind);
+  void access_operand(uintptr_t address, size_t bytes, Access kind);
   void access_scratch(Region& region, uintptr_t address, size_t bytes, Access kind);
   bool ordered(const Writer& writer) const;
   void check_cell(const Array& array, int index, Cell& cell, Access kind);
   std::vector<int64_t> block_order(int64_t blocks);
 
   std::unique_ptr<Fibers> fibers_;
+  std::vector<Block> blocks_;  // by slot
   std::mt19937_64 random_;
   uint32_t launch_ = 0;
   uint32_t grid_x_ = 0, grid_y_ = 0;
@@ -159,5 +161,8 @@ class Machine {
   std::string error_;
   std::map<uintptr_t, Clock> objects_;  // of atomic operations of this launch
 };
+
+// The machine that runs a kernel on the calling thread.
+inline thread_local constinit Machine* running = nullptr;
 
 }  // namespace mseloss::cuda::model

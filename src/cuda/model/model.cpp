@@ -20,8 +20,8 @@ thread_local int t_allocations = 0;
 
 const char* enter(int index, DeviceInfo* info, int* previous) {
   if (index > 0) return "invalid device ordinal";
-  *info = {0, 90, Machine::current().settings.multiprocessors, Machine::current().settings.min_terms,
-           "model"};
+  const Settings& settings = Machine::current().settings;
+  *info = {0, 90, settings.multiprocessors, settings.min_terms, settings.max_blocks, "model"};
   *previous = 0;
   return nullptr;
 }
