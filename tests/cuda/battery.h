@@ -148,7 +148,7 @@ inline Finding any_layout(const Runner& run, int cases_count, uint64_t seed) {
 
 inline Finding transposed(const Runner& run, DType dtype, int64_t rows, int64_t columns) {
   Shapes make;
-  const Shape shape{2, rows, columns};
+  const Shape shape{rows, columns};
   Operand g = make.dense(dtype, {}, Values::kUnit),
           x = make.any(dtype, shape, cases::Layout::kDense, Values::kUnit);
   Operand y = make.any(dtype, shape, cases::Layout::kTransposed, Values::kUnit);
@@ -230,6 +230,33 @@ inline Finding exact_sums(const Table& table, int64_t count) {
     }
   }
   return {};
+}
+
+// 1 + 2^-24 is a tie of float32, which 2^-200 alone breaks: it reaches the sum of a thread between 2^-70 and
+// -2^-70, where two float64 have no room for it.
+inline Finding spilled_terms(const Table& table) {
+  Runner run(table);
+  run.options.exact = true;
+  Shapes make;
+  constexpr int64_t kCount = 5 * 256;
+  auto& settings = Machine::current().settings;
+  const auto saved = settings.min_terms;
+  settings.min_terms = 1 << 20;
+  Operand x = make.dense(DType::kFloat32, {kCount}, Values::kUnit),
+          w = make.dense(DType::kFloat32, {kCount}, Values::kUnit);
+  Operand y = make.dense(DType::kFloat32, {}, Values::kUnit),
+          out = make.dense(DType::kFloat32, {}, Values::kUnit, true);
+  const auto put = [](Operand& o, int64_t i, float v) {
+    oracle::store(DType::kFloat32, o.at(i), std::bit_cast<uint32_t>(v));
+  };
+  put(y, 0, 0);
+  for (int64_t i = 0; i < kCount; ++i) put(x, i, 0), put(w, i, 1);
+  const float roots[] = {1, 0x1p-12F, 0x1p-35F, 0x1p-100F, 0x1p-35F};
+  for (int64_t i = 0; i < 5; ++i) put(x, 256 * i, roots[i]);
+  put(w, 4 * 256, -1);
+  Finding finding = run.loss(x, y, &w, Reduction::kSum, out);
+  settings.min_terms = saved;
+  return finding;
 }
 
 // More additions to one cell of the exact sweep than it has room for, by one block.
@@ -347,7 +374,7 @@ inline Finding all(const Table& table, bool thorough) {
     settings.multiprocessors = static_cast<int>(seed);
     const std::function<Finding()> calls[] = {
         [&] { return dense_elements(run, 5); },
-        [&] { return dense_elements(run, 4099); },
+        [&] { return dense_elements(run, 9003); },
         [&] { return in_place(run); },
         [&] { return transposed(run, DType::kFloat32, 33, 40); },
         [&] { return transposed(run, DType::kFloat64, 16, 70); },
@@ -355,6 +382,7 @@ inline Finding all(const Table& table, bool thorough) {
         [&] { return double_rounding(run); },
         [&] { return lost_terms(run); },
         [&] { return exact_sums(table, 700); },
+        [&] { return spilled_terms(table); },
         [&] { return full_cells(table); },
         [&] { return large(table, 0); },
         [&] { return large(table, 1); },

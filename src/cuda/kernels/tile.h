@@ -42,7 +42,9 @@ MSELOSS_DEVICE TilePosition find_tile(const TileArguments& a, int64_t tile) {
   return position;
 }
 
-// Assumes rank >= 2, and at most kTransposedMost transposed operands.
+// Assumes rank >= 2, and at most kTransposedMost transposed operands. Two barriers a tile suffice: the second
+// lies between the last read of this tile's inputs and the next tile's, the next first one between the last
+// read of its outputs and the next tile's.
 template <class C>
 MSELOSS_KERNEL tile(MSELOSS_PARAMETER(TileArguments, a)) {
   using Bits = uint64_t;
@@ -111,7 +113,6 @@ MSELOSS_KERNEL tile(MSELOSS_PARAMETER(TileArguments, a)) {
                    view.aligned);
       }
     }
-    __syncthreads();  // before the next tile's inputs overwrite this one
   }
 }
 
