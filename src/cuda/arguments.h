@@ -11,6 +11,12 @@ namespace mseloss::cuda {
 // Threads of a block, for every kernel.
 inline constexpr int kThreads = 256;
 
+// Chunks of 16 bytes that a thread of a dense kernel loads at a time: four, but two of the half types in
+// sums, whose eight lanes each take registers.
+inline constexpr int kChunkBytes = 16;
+inline constexpr int kUnroll = 4;
+constexpr int sum_unroll(int element_size) { return element_size == 2 ? 2 : kUnroll; }
+
 // Divides a 63-bit index by an extent: the high half of index * multiplier, shifted right. The multiplier of
 // extent 1 is 0.
 struct Divisor {

@@ -11,8 +11,7 @@
 namespace mseloss::cuda {
 namespace {
 
-constexpr int64_t kTileElements = int64_t{kThreads} * 4;
-constexpr int kChunkBytes = 16;
+constexpr int64_t kBlockElements = int64_t{kThreads} * kUnroll;  // or chunks
 
 // Scratch memory of one call, allocated and freed in stream order.
 class Scratch {
@@ -79,7 +78,7 @@ class Call {
                                                   : kDenseGradAndLoss;
       const int64_t chunks = a.numel * size_of(plan.dtype) / kChunkBytes;
       return launch(static_cast<Kernel>(first + static_cast<int>(plan.dtype)),
-                    {blocks_for(device_, (chunks + kTileElements - 1) / kTileElements), 1}, &a);
+                    {blocks_for(device_, (chunks + kBlockElements - 1) / kBlockElements), 1}, &a);
     }
     const ElementArguments a = element_arguments(plan, buffers, operands, scales_);
     if (TileArguments tile; tile_arguments(a, &tile)) {
@@ -87,7 +86,7 @@ class Call {
                     &tile);
     }
     return launch(static_cast<Kernel>(kGeneral + compute_index(plan)),
-                  {blocks_for(device_, (plan.numel + kTileElements - 1) / kTileElements), 1}, &a);
+                  {blocks_for(device_, (plan.numel + kBlockElements - 1) / kBlockElements), 1}, &a);
   }
 
   // Computes 2 / sum(w) of a mean with weights, for each slice.

@@ -9,8 +9,6 @@ namespace {
 
 constexpr int64_t kMaxParts = 65535;    // gridDim.y
 constexpr int kBlocksPerProcessor = 8;  // enough to fill a multiprocessor with 256 threads each
-constexpr int64_t kChunk = 16;          // bytes; kChunkBytes of the kernels
-constexpr int64_t kTileChunks = kThreads * 4;
 
 int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
@@ -81,7 +79,7 @@ bool is_chunked(const Plan& plan, const Buffers& buffers, unsigned operands) {
     if (!has_operand(operands, o)) continue;
     const bool strided = plan.rank != 0 && plan.stride[o][0] != 0;
     const uint64_t address = view_of(plan, buffers, o).address;
-    const uint64_t unit = strided ? kChunk : size_of(plan.dtypes[o]);
+    const uint64_t unit = strided ? kChunkBytes : size_of(plan.dtypes[o]);
     if (address % unit != 0 || plan.dtypes[o] != plan.dtype) return false;
   }
   return plan.rank != 0;
@@ -159,7 +157,8 @@ uint32_t shape_sum(const DeviceInfo& device, const Nest& nest, bool columns, Sum
 
 uint32_t shape_dense_sum(const DeviceInfo& device, const DenseArguments& dense, int lanes, SumShape* shape) {
   *shape = {kThreads, false, 1, 0, 0};
-  const int64_t tiles = std::max<int64_t>(1, ceil_div(dense.numel / lanes, kTileChunks));
+  const int64_t chunks = kThreads * sum_unroll(kChunkBytes / lanes);
+  const int64_t tiles = std::max<int64_t>(1, ceil_div(dense.numel / lanes, chunks));
   const int64_t parts = std::min<int64_t>(tiles, int64_t{kBlocksPerProcessor} * device.multiprocessors);
   // A chain per unrolled chunk, one element of the tail, the tree over the chains.
   shape->depth = ceil_div(tiles, parts) * lanes + 1 + 4 + log2_of(kThreads) +

@@ -1,6 +1,8 @@
 // The definition of one element, and where the elements of a general layout are.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/kernels/numbers.h"
 
 namespace mseloss::cuda {
@@ -52,17 +54,23 @@ MSELOSS_DEVICE void locate(const ElementArguments& a, int first, int last, uint6
 }
 
 // The inputs of one element as loaded, before they are converted.
+template <class C>
 struct RawElement {
-  uint64_t bits[kOut];
+  // No input is wider than the compute type.
+  using Bits = std::conditional_t<sizeof(C) == 8, uint64_t, uint32_t>;
+  Bits bits[kOut];
   uint64_t scale;
 };
 
-MSELOSS_DEVICE RawElement load_raw(const ElementArguments& a, const Offsets& offsets) {
-  RawElement raw{};
+template <class C>
+MSELOSS_DEVICE RawElement<C> load_raw(const ElementArguments& a, const Offsets& offsets) {
+  RawElement<C> raw{};
   MSELOSS_UNROLL
   for (int o = 0; o < kOut; ++o) {
     const View& view = a.view[o];
-    if (present(a, o)) raw.bits[o] = load_bits(view.address + offsets.at[o], view.dtype, view.aligned);
+    if (!present(a, o)) continue;
+    raw.bits[o] = static_cast<typename RawElement<C>::Bits>(
+        load_bits(view.address + offsets.at[o], view.dtype, view.aligned));
   }
   const View& scale = a.view[kScaleView];
   if (present(a, kScaleView)) raw.scale = load<uint64_t>(scale.address + offsets.at[kScaleView]);
@@ -70,7 +78,7 @@ MSELOSS_DEVICE RawElement load_raw(const ElementArguments& a, const Offsets& off
 }
 
 template <class C>
-MSELOSS_DEVICE Element<C> convert(const ElementArguments& a, const RawElement& raw) {
+MSELOSS_DEVICE Element<C> convert(const ElementArguments& a, const RawElement<C>& raw) {
   Element<C> e{};
   e.grad_output = widen<C>(raw.bits[kGradOutput], a.view[kGradOutput].dtype);
   e.input = widen<C>(raw.bits[kInput], a.view[kInput].dtype);

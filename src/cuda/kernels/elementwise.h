@@ -5,8 +5,9 @@
 
 namespace mseloss::cuda {
 
-inline constexpr int kUnroll = 4;       // independent loads of every operand in a thread
-inline constexpr int kChunkBytes = 16;  // one load
+// Elements that a thread of the general kernel loads at a time.
+template <class C>
+inline constexpr int kElements = sizeof(C) == 8 ? 2 : 4;
 
 // One chunk of a dense operand.
 template <class S>
@@ -89,7 +90,7 @@ MSELOSS_DEVICE void store_lanes(uint64_t address, int64_t chunk, const Lanes<S>&
 // Calls chunk_visit(inputs, chunk, u) for the chunks of this thread, in batches whose loads are independent,
 // and tail_visit(index) for its element of the tail. `blocks` blocks take tiles of kThreads * kUnroll chunks
 // in turn.
-template <class Operands, class S, class ChunkVisit, class TailVisit>
+template <class Operands, class S, int kUnroll, class ChunkVisit, class TailVisit>
 MSELOSS_DEVICE void for_each_dense(const DenseArguments& a, const Operands& operands, int64_t block,
                                    int64_t blocks, ChunkVisit chunk_visit, TailVisit tail_visit) {
   constexpr int kCount = Lanes<S>::kCount;
@@ -114,11 +115,11 @@ MSELOSS_DEVICE void for_each_dense(const DenseArguments& a, const Operands& oper
 
 // Assumes: operands of one dtype, each aligned to a chunk where it is strided, without a weight; numel >= 1.
 template <class S, Op kOp>
-MSELOSS_KERNEL dense(MSELOSS_PARAMETER(DenseArguments, a)) {
+MSELOSS_WIDE_KERNEL dense(MSELOSS_PARAMETER(DenseArguments, a)) {
   using Operands = DenseOperands<S, kOp>;
   using C = typename S::Compute;
   const Operands operands = Operands::open(a);
-  for_each_dense<Operands, S>(
+  for_each_dense<Operands, S, kUnroll>(
       a, operands, blockIdx.x, gridDim.x,
       [&](const typename Operands::Inputs& in, int64_t chunk, int) {
         Lanes<S> first, second;
@@ -146,21 +147,22 @@ MSELOSS_KERNEL dense(MSELOSS_PARAMETER(DenseArguments, a)) {
 // innermost dimension.
 template <class C>
 MSELOSS_KERNEL general(MSELOSS_PARAMETER(ElementArguments, a)) {
-  constexpr int64_t kTile = int64_t{kThreads} * kUnroll;
+  constexpr int kCount = kElements<C>;
+  constexpr int64_t kTile = int64_t{kThreads} * kCount;
   const int64_t numel = a.nest.terms;
   for (int64_t first = blockIdx.x * kTile; first < numel; first += gridDim.x * kTile) {
-    Offsets offsets[kUnroll];
-    RawElement raw[kUnroll];
+    Offsets offsets[kCount];
+    RawElement<C> raw[kCount];
     MSELOSS_UNROLL
-    for (int u = 0; u < kUnroll; ++u) {
+    for (int u = 0; u < kCount; ++u) {
       const int64_t index = first + u * kThreads + threadIdx.x;
       if (index >= numel) continue;
       offsets[u] = {};
       locate(a, 0, a.nest.rank, static_cast<uint64_t>(index), &offsets[u]);
-      raw[u] = load_raw(a, offsets[u]);
+      raw[u] = load_raw<C>(a, offsets[u]);
     }
     MSELOSS_UNROLL
-    for (int u = 0; u < kUnroll; ++u) {
+    for (int u = 0; u < kCount; ++u) {
       const int64_t index = first + u * kThreads + threadIdx.x;
       if (index < numel) store_results(a, offsets[u], convert<C>(a, raw[u]));
     }

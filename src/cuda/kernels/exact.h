@@ -225,7 +225,7 @@ MSELOSS_DEVICE void round_exactly(const SumArguments& a, int64_t slice, const Ex
 
 // One block, or the gridDim.y blocks of a slice, for each slice that is pending.
 template <class C>
-MSELOSS_KERNEL exact_sum(MSELOSS_PARAMETER(SumArguments, a)) {
+MSELOSS_WIDE_KERNEL exact_sum(MSELOSS_PARAMETER(SumArguments, a)) {
   MSELOSS_SHARED(int32_t, cells, 2 * kDigits);
   MSELOSS_SHARED(int64_t, words, 2 * kDigits);
   MSELOSS_SHARED(uint64_t, work, 2 * PartialSum::kLimbs + kFinishWork);
@@ -262,7 +262,7 @@ MSELOSS_KERNEL exact_sum(MSELOSS_PARAMETER(SumArguments, a)) {
         if (index >= end) continue;
         Offsets offsets = base;
         locate(a.element, nest.kept, nest.rank, static_cast<uint64_t>(index), &offsets);
-        add_element(a, memory, convert<C>(a.element, load_raw(a.element, offsets)), &terms);
+        add_element(a, memory, convert<C>(a.element, load_raw<C>(a.element, offsets)), &terms);
       }
     }
     add_value(memory, 0, terms.squares.high);

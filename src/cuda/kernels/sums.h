@@ -82,7 +82,8 @@ MSELOSS_DEVICE SumState state_of(const SumArguments& a, const Terms& terms, doub
                                  double weights_error, bool plain) {
   SumState state;
   const uint64_t n = static_cast<uint64_t>(a.element.nest.terms);
-  const Pair& squares = a.kind == Result::kScale ? terms.weights : terms.squares;
+  Pair squares = terms.squares;  // a copy: a choice between two references would need an address
+  if (a.kind == Result::kScale) squares = terms.weights;
   if (a.element.masked) {
     state.count = static_cast<uint64_t>(terms.weights.high);
   } else {
@@ -235,7 +236,7 @@ MSELOSS_KERNEL general_sum(MSELOSS_PARAMETER(SumArguments, a)) {
       for (int64_t index = first + team.lane; index < end; index += a.shape.team) {
         Offsets offsets = base;
         locate(a.element, nest.kept, nest.rank, static_cast<uint64_t>(index), &offsets);
-        const Element<C> e = convert<C>(a.element, load_raw(a.element, offsets));
+        const Element<C> e = convert<C>(a.element, load_raw<C>(a.element, offsets));
         accumulate_element(a, e, &terms);
         if (present(a.element, kOut)) store_results(a.element, offsets, e);
       }
@@ -251,14 +252,15 @@ MSELOSS_KERNEL general_sum(MSELOSS_PARAMETER(SumArguments, a)) {
 // One sum over dense operands as for dense(). For the types that compute in float32 the accumulator is one
 // float64, to which fma(d, d, sum) adds the exact square with one rounding.
 template <class S, bool kGradient>
-MSELOSS_KERNEL dense_sum(MSELOSS_PARAMETER(SumArguments, a)) {
+MSELOSS_WIDE_KERNEL dense_sum(MSELOSS_PARAMETER(SumArguments, a)) {
   using Operands = DenseOperands<S, kGradient ? Op::kLossAndGrad : Op::kLoss>;
   using C = typename S::Compute;
   constexpr bool kPairs = sizeof(C) == 8;
+  constexpr int kCount = sum_unroll(sizeof(typename S::Bits));
   MSELOSS_SHARED(Terms, shared, kThreads);
   MSELOSS_SHARED(uint32_t, flag, 1);
   const Operands operands = Operands::open(a.dense);
-  Pair sums[kUnroll] = {};
+  Pair sums[kCount] = {};
   const auto visit = [&](const Element<C>& e, int u) {
     const C d = subtract(e.input, e.target);
     if constexpr (kPairs) {
@@ -271,7 +273,7 @@ MSELOSS_KERNEL dense_sum(MSELOSS_PARAMETER(SumArguments, a)) {
     return kGradient ? S::narrow(gradient(e, false)) : typename S::Bits{};
   };
   // The parts of the only slice are the blocks of gridDim.y.
-  for_each_dense<Operands, S>(
+  for_each_dense<Operands, S, kCount>(
       a.dense, operands, blockIdx.y, gridDim.y,
       [&](const typename Operands::Inputs& in, int64_t chunk, int u) {
         Lanes<S> results;
@@ -287,7 +289,7 @@ MSELOSS_KERNEL dense_sum(MSELOSS_PARAMETER(SumArguments, a)) {
       });
   Terms terms{};
   MSELOSS_UNROLL
-  for (int u = 0; u < kUnroll; ++u) merge(&terms.squares, sums[u]);
+  for (int u = 0; u < kCount; ++u) merge(&terms.squares, sums[u]);
   finish_group(a, 0, terms, shared, flag, [&](const Terms& sum) {
     const double depth = static_cast<double>(a.shape.depth);
     const double error = kPairs ? pair_bound(a, sum, sum.squares) : depth * kUnit * sum.squares.high * kSlack;

@@ -73,14 +73,16 @@ MSELOSS_KERNEL tile(MSELOSS_PARAMETER(TileArguments, a)) {
       Offsets offsets = position.origin;
       advance(e, row, r, &offsets);
       advance(e, column, fast, &offsets);
-      RawElement raw{};
+      RawElement<C> raw{};
       MSELOSS_UNROLL
       for (int o = 0; o < kOut; ++o) {
         const View& view = e.view[o];
         if ((a.transposed >> o & 1) != 0) {
-          raw.bits[o] = shared.load(tile_slot(a.transposed, o) + r * kTilePitch + fast);
+          raw.bits[o] = static_cast<typename RawElement<C>::Bits>(
+              shared.load(tile_slot(a.transposed, o) + r * kTilePitch + fast));
         } else if (present(e, o)) {
-          raw.bits[o] = load_bits(view.address + offsets.at[o], view.dtype, view.aligned);
+          raw.bits[o] = static_cast<typename RawElement<C>::Bits>(
+              load_bits(view.address + offsets.at[o], view.dtype, view.aligned));
         }
       }
       if (present(e, kScaleView)) {

@@ -10,6 +10,7 @@
 #include "numerics/formats.h"
 
 #define MSELOSS_KERNEL void
+#define MSELOSS_WIDE_KERNEL void
 #define MSELOSS_DEVICE static inline
 #define MSELOSS_PARAMETER(Type, name) const Type& name
 #define MSELOSS_UNROLL
