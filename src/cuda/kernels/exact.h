@@ -155,7 +155,7 @@ MSELOSS_DEVICE bool gather(const SumArguments& a, int64_t slice, const ExactMemo
                            const Shared<uint32_t>& flag) {
   for (int i = static_cast<int>(threadIdx.x); i < 2 * kDigits; i += kThreads) {
     const int64_t word = memory.words.load(i);
-    if (word != 0) add_global(digit_address(a, slice, i), static_cast<unsigned long long>(word));
+    if (word != 0) add_global(digit_address(a, slice, i), static_cast<uint64_t>(word));
   }
   if (threadIdx.x == 0 && memory.flags.load(0) != 0) {
     add_bits_global(digit_address(a, slice, kFlagsWord), memory.flags.load(0));
@@ -165,8 +165,7 @@ MSELOSS_DEVICE bool gather(const SumArguments& a, int64_t slice, const ExactMemo
     memory.words.store(i, load_coherent<int64_t>(digit_address(a, slice, i)));
   }
   if (threadIdx.x == 0) {
-    memory.flags.store(0,
-                       static_cast<uint32_t>(load_coherent<uint64_t>(digit_address(a, slice, kFlagsWord))));
+    memory.flags.store(0, load_coherent<uint32_t>(digit_address(a, slice, kFlagsWord)));
   }
   __syncthreads();
   return true;

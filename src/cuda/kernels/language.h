@@ -19,6 +19,7 @@
 #define MSELOSS_DEVICE static __device__ __forceinline__
 #define MSELOSS_PARAMETER(Type, name) const __grid_constant__ Type name
 #define MSELOSS_UNROLL _Pragma("unroll")
+#define MSELOSS_LOOP _Pragma("unroll 1")  // rare code stays small
 // Declares `count` elements of shared memory.
 #define MSELOSS_SHARED(Type, name, count) \
   __shared__ Type name##_memory[count];   \
@@ -62,12 +63,17 @@ template <class T>
 MSELOSS_DEVICE void store_coherent(uint64_t address, const T& value) {
   __stcg(reinterpret_cast<T*>(address), value);
 }
-template <class T>
-MSELOSS_DEVICE T add_global(uint64_t address, T value) {
-  return atomicAdd(reinterpret_cast<T*>(address), value);
+// In PTX, because for an address whose space it does not know the compiler adds a loop for shared memory.
+MSELOSS_DEVICE uint32_t add_global(uint64_t address, uint32_t value) {
+  uint32_t old;
+  asm volatile("atom.global.add.u32 %0, [%1], %2;" : "=r"(old) : "l"(address), "r"(value) : "memory");
+  return old;
 }
-MSELOSS_DEVICE void add_bits_global(uint64_t address, unsigned long long bits) {
-  atomicOr(reinterpret_cast<unsigned long long*>(address), bits);
+MSELOSS_DEVICE void add_global(uint64_t address, uint64_t value) {
+  asm volatile("red.global.add.u64 [%0], %1;" : : "l"(address), "l"(value) : "memory");
+}
+MSELOSS_DEVICE void add_bits_global(uint64_t address, uint32_t bits) {
+  asm volatile("red.global.or.b32 [%0], %1;" : : "l"(address), "r"(bits) : "memory");
 }
 
 MSELOSS_DEVICE float half_to_float(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }

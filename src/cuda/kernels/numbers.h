@@ -55,6 +55,7 @@ MSELOSS_DEVICE uint64_t load_bits(uint64_t address, DType dtype, bool aligned) {
   const int size = size_of(dtype);
   if (!aligned) {
     uint64_t bits = 0;
+    MSELOSS_LOOP
     for (int i = 0; i < size; ++i) bits |= static_cast<uint64_t>(load<uint8_t>(address + i)) << (8 * i);
     return bits;
   }
@@ -66,6 +67,7 @@ MSELOSS_DEVICE uint64_t load_bits(uint64_t address, DType dtype, bool aligned) {
 MSELOSS_DEVICE void store_bits(uint64_t address, uint64_t bits, DType dtype, bool aligned) {
   const int size = size_of(dtype);
   if (!aligned) {
+    MSELOSS_LOOP
     for (int i = 0; i < size; ++i) store(address + i, static_cast<uint8_t>(bits >> (8 * i)));
   } else if (size == 4) {
     store(address, static_cast<uint32_t>(bits));

@@ -133,6 +133,7 @@ MSELOSS_DEVICE void decide(const SumArguments& a, int64_t slice, const SumState&
              decided ? encode_exact(value, a.result.dtype) : pending_bits(a.result.dtype), a.result.dtype,
              a.result.aligned);
   if (decided || a.digits == 0) return;
+  MSELOSS_LOOP
   for (int i = 0; i < kDigitWords; ++i) {
     store(a.digits + (slice * kDigitWords + i) * 8, uint64_t{0});
   }

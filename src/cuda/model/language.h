@@ -14,6 +14,7 @@
 #define MSELOSS_DEVICE static inline
 #define MSELOSS_PARAMETER(Type, name) const Type& name
 #define MSELOSS_UNROLL
+#define MSELOSS_LOOP
 #define MSELOSS_SHARED(Type, name, count) \
   const Shared<Type> name { model::running->declare_shared(#name, sizeof(Type), count, alignof(Type)) }
 
@@ -82,8 +83,8 @@ T add_global(uint64_t address, T value) {
   model::running->after_atomic();
   return old;
 }
-inline void add_bits_global(uint64_t address, unsigned long long bits) {
-  *checked<unsigned long long>(address, model::Access::kAtomic) |= bits;
+inline void add_bits_global(uint64_t address, uint32_t bits) {
+  *checked<uint32_t>(address, model::Access::kAtomic) |= bits;
   model::running->after_atomic();
 }
 

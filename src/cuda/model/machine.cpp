@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
+#include <new>
 
 #include "cuda/model/language.h"
 
@@ -42,6 +42,8 @@ void Machine::thread_main(void* context) {
     machine->kernel_(machine->function_, machine->arguments_);
   } catch (const Violation& violation) {
     if (machine->error_.empty()) machine->error_ = violation.what();
+  } catch (const std::bad_alloc&) {
+    machine->out_of_memory_ = true;
   }
 }
 
@@ -86,7 +88,7 @@ void Machine::step(Block* block) {
     block->ready[choice] = block->ready.back();
     block->ready.pop_back();
   }
-  if (!error_.empty() || !block->ready.empty() || block->waiting == 0) return;
+  if (!error_.empty() || out_of_memory_ || !block->ready.empty() || block->waiting == 0) return;
   if (block->done != 0) {
     const auto waiting =
         std::find_if(block->threads.begin(), block->threads.end(), [](const Thread& t) { return t.waiting; });
@@ -138,6 +140,7 @@ std::string Machine::run(uint32_t grid_x, uint32_t grid_y, int threads,
   function_ = function;
   arguments_ = arguments;
   error_.clear();
+  out_of_memory_ = false;
   objects_.clear();
   if (grid_x == 0 || grid_y == 0 || grid_x > 0x7fff'ffff || grid_y > 65535) return "the grid is out of range";
   const int slots = settings.resident_blocks;
@@ -149,11 +152,11 @@ std::string Machine::run(uint32_t grid_x, uint32_t grid_y, int threads,
     start_block(&blocks_[static_cast<size_t>(slot)], slot, order.back());
     resident.push_back(slot);
   }
-  while (error_.empty() && !resident.empty()) {
+  while (error_.empty() && !out_of_memory_ && !resident.empty()) {
     const size_t choice = random_() % resident.size();
     const int slot = resident[choice];
     Block& block = blocks_[static_cast<size_t>(slot)];
-    for (int i = 0; i < 64 && error_.empty() && !block.ready.empty(); ++i) step(&block);
+    for (int i = 0; i < 64 && error_.empty() && !out_of_memory_ && !block.ready.empty(); ++i) step(&block);
     if (block.done != thread_count_) continue;
     if (order.empty()) {
       resident.erase(resident.begin() + static_cast<int64_t>(choice));
@@ -164,6 +167,7 @@ std::string Machine::run(uint32_t grid_x, uint32_t grid_y, int threads,
   }
   block_ = nullptr;
   thread_ = nullptr;
+  if (out_of_memory_) throw std::bad_alloc();
   return error_;
 }
 

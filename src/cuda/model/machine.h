@@ -159,6 +159,7 @@ class Machine {
   Block* block_ = nullptr;
   Thread* thread_ = nullptr;
   std::string error_;
+  bool out_of_memory_ = false;          // of the model itself
   std::map<uintptr_t, Clock> objects_;  // of atomic operations of this launch
 };
 
