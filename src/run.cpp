@@ -1,13 +1,28 @@
 // Selects the backend that runs a checked plan.
+#include <cstdlib>
+#include <cstring>
+
 #include "backend.h"
 #include "cuda/library.h"
+#include "cuda/staging.h"
 
 namespace mseloss {
 
 constinit const Backend* host_backend = &cpu::kBackend;
 
+namespace {
+
+[[maybe_unused]] const bool g_selected = [] {
+  const char* name = std::getenv("MSELOSS_DEVICE");
+  if (name != nullptr && std::strcmp(name, cuda::kHostBackend.name) == 0) host_backend = &cuda::kHostBackend;
+  return true;
+}();
+
+}  // namespace
+
 Status run(const Plan& plan, const Buffers& buffers, const Options& options) {
-  if (options.device == Device::kCuda) [[unlikely]] return cuda::run_on_device(plan, buffers, options);
+  if (options.device == Device::kCuda) [[unlikely]]
+    return cuda::run_on_device(plan, buffers, options);
   return host_backend->enqueue(plan, buffers, options);
 }
 

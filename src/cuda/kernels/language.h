@@ -12,10 +12,8 @@
 
 #include <cstdint>
 
-// Blocks of kThreads. Wide kernels may take 128 registers a thread: with 16 bytes a load, two blocks have
-// enough bytes in flight. For the others the compiler balances registers and blocks.
-#define MSELOSS_KERNEL __global__ void __launch_bounds__(mseloss::cuda::kThreads)
-#define MSELOSS_WIDE_KERNEL __global__ void __launch_bounds__(mseloss::cuda::kThreads, 2)
+// A kernel of which at least `blocks` blocks fit on a multiprocessor: two may take 128 registers a thread, three 80.
+#define MSELOSS_KERNEL(blocks) __global__ void __launch_bounds__(mseloss::cuda::kThreads, blocks)
 #define MSELOSS_DEVICE static __device__ __forceinline__
 #define MSELOSS_PARAMETER(Type, name) const __grid_constant__ Type name
 #define MSELOSS_UNROLL _Pragma("unroll")

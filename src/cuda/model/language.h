@@ -9,8 +9,7 @@
 #include "cuda/model/machine.h"
 #include "numerics/formats.h"
 
-#define MSELOSS_KERNEL void
-#define MSELOSS_WIDE_KERNEL void
+#define MSELOSS_KERNEL(blocks) void
 #define MSELOSS_DEVICE static inline
 #define MSELOSS_PARAMETER(Type, name) const Type& name
 #define MSELOSS_UNROLL

@@ -259,7 +259,8 @@ void Machine::access_operand(uintptr_t address, size_t bytes, Access kind) {
 
 void Machine::access_scratch(Region& region, uintptr_t address, size_t bytes, Access kind) {
   const Writer now{launch_, block_->id, thread_->index, block_->epoch, thread_->sequence};
-  const size_t first = (address - region.base) / 4, count = std::max<size_t>(1, bytes / 4);
+  const size_t begin = address - region.base, first = begin / region.unit;
+  const size_t count = (begin + bytes + region.unit - 1) / region.unit - first;
   for (size_t i = first; i < first + count; ++i) {
     Region::Word& word = region.words[i];
     if (kind != Access::kWrite && !word.written) fail("reads scratch memory that was not written");
@@ -301,16 +302,21 @@ void Machine::add_scratch(void* base, size_t bytes) {
   region.base = reinterpret_cast<uintptr_t>(base);
   region.bytes = bytes;
   region.writable = region.scratch = true;
-  region.words.resize((bytes + 3) / 4);
+  region.unit = settings.scratch_unit;
+  region.words.resize((bytes + region.unit - 1) / region.unit);
   std::memset(base, kPoison, bytes);
   regions.push_back(std::move(region));
 }
 
 void Machine::zero_scratch(void* base, size_t bytes) {
+  std::memset(base, 0, bytes);
+  mark_scratch(base, bytes);
+}
+
+void Machine::mark_scratch(void* base, size_t bytes) {
   for (Region& region : regions) {
-    if (!region.scratch || region.base != reinterpret_cast<uintptr_t>(base) || bytes > region.bytes) continue;
-    std::memset(base, 0, bytes);
-    for (size_t i = 0; i < bytes / 4; ++i) region.words[i].written = true;
+    if (!region.scratch || region.base != reinterpret_cast<uintptr_t>(base)) continue;
+    for (size_t i = 0; i < (bytes + region.unit - 1) / region.unit; ++i) region.words[i].written = true;
   }
 }
 

@@ -62,7 +62,8 @@ struct Region {
     std::vector<Writer> atomics;  // of one launch, the last of each thread
     bool written = false;
   };
-  std::vector<Word> words;  // scratch: per 4 bytes
+  std::vector<Word> words;  // scratch: per `unit` bytes
+  size_t unit = 4;
 };
 
 struct Settings {
@@ -72,6 +73,7 @@ struct Settings {
   int64_t min_terms = 1;     // DeviceInfo::min_terms
   int64_t max_blocks = 4;    // DeviceInfo::max_blocks
   int64_t only_blocks = 0;   // of a launch: the first, last and some others; 0: all
+  size_t scratch_unit = 4;   // bytes that one thread owns; 1 if scratch memory has elements of any dtype
   int fail_allocation = -1;  // this allocation of the call fails
 };
 
@@ -99,6 +101,7 @@ class Machine {
 
   void add_scratch(void* base, size_t bytes);
   void zero_scratch(void* base, size_t bytes);
+  void mark_scratch(void* base, size_t bytes);  // as written by the host
   void remove_scratch(void* base);
   // Scratch allocations that are live.
   int live_scratch() const;

@@ -54,6 +54,7 @@ const char* launch(Kernel kernel, Grid grid, const void* arguments, void*) {
 
 const char* copy(void* to, const void* from, size_t bytes, void*) {
   std::memcpy(to, from, bytes);
+  Machine::current().mark_scratch(to, bytes);
   return nullptr;
 }
 const char* wait(void*) { return nullptr; }
@@ -147,12 +148,17 @@ const Backend kBackend{"cuda-model", &run_on_model};
 
 }  // namespace
 
-Status run(const Table& table, const Plan& plan, const Buffers& buffers, const Options& options) try {
-  const FloatEnvironment environment;
+const Driver& driver(const Table& table) {
   t_table = &table;
   t_allocations = 0;
+  return kDriver;
+}
+
+Status run(const Table& table, const Plan& plan, const Buffers& buffers, const Options& options) try {
+  const FloatEnvironment environment;
+  const Driver& model = driver(table);
   watch(plan, buffers);
-  Status status = enqueue(kDriver, plan, buffers, options);
+  Status status = enqueue(model, plan, buffers, options);
   if (status.ok()) status = check_end();
   Machine::current().regions.clear();
   return status;

@@ -30,6 +30,9 @@ struct Fill {
   }
 };
 
+// A driver over the calling thread's machine that runs these kernels.
+const Driver& driver(const Table& table);
+
 // Runs a checked plan on the calling thread's machine; every violation is an error of Code::kDevice.
 Status run(const Table& table, const Plan& plan, const Buffers& buffers, const Options& options);
 
