@@ -14,6 +14,10 @@ foreach(set mselossTargets mselossStaticTargets)
   install(EXPORT ${set} NAMESPACE mseloss:: DESTINATION ${MSELOSS_CMAKE_DIR})
 endforeach()
 
+if(TARGET mseloss_cuda)  # beside the main library, which loads it
+  install(TARGETS mseloss_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
+
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/mselossConfig.cmake.in
   ${PROJECT_BINARY_DIR}/mselossConfig.cmake INSTALL_DESTINATION ${MSELOSS_CMAKE_DIR})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/mselossConfigVersion.cmake COMPATIBILITY SameMinorVersion)
@@ -43,6 +47,9 @@ install(FILES ${PROJECT_SOURCE_DIR}/cmake/setenv.bash DESTINATION cann/bin)
 install(PROGRAMS ${PROJECT_SOURCE_DIR}/cmake/relocate.sh DESTINATION cann/bin)
 install(DIRECTORY DESTINATION cann/opp/vendors)  # ASCEND_OPP_PATH: operator packages install here
 install(TARGETS mseloss_cann LIBRARY DESTINATION cann/lib64)
+if(TARGET mseloss_cuda)
+  install(TARGETS mseloss_cuda LIBRARY DESTINATION cann/lib64)
+endif()
 # Links with the names that CANN's build files and frameworks use.
 install(CODE "
   set(cann_lib \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/cann/lib64\")

@@ -1,8 +1,8 @@
 // The public C++ API: each function makes a plan, checks the buffers and runs it.
 #include <algorithm>
 
-#include "backend.h"
 #include "cpu/explain.h"
+#include "cpu/sweep.h"
 #include "mseloss/mseloss.h"
 #include "plan/plan.h"
 
@@ -83,12 +83,11 @@ struct NoOutput {
 
 // Checks the addresses, runs a sweep and merges its sum.
 Status add_sweep(PartialSum* sum, const Status& planned, const Plan& plan, const Buffers& buffers,
-                 const Names& names, Sweep sweep, const Options& options) {
+                 const Names& names, cpu::Sweep sweep, const Options& options) {
   if (!planned.ok()) return planned;
   if (Status status = check_buffers(plan, buffers, names); !status.ok()) return status;
   PartialSum part;
-  const Backend& backend = backend_for(plan, buffers);
-  if (Status status = backend.run(plan, buffers, sweep, options, SumAccess::target(&part)); !status.ok()) {
+  if (Status status = cpu::run_sweep(plan, buffers, sweep, options, SumAccess::target(&part)); !status.ok()) {
     return status;
   }
   sum->merge(part);
@@ -103,7 +102,7 @@ Status add_part(PartialSum* sum, const ConstTensor& input, const ConstTensor& ta
                                         LossRounding::kOnce, weight);
   const Buffers buffers{nullptr,    input.data, target.data,
                         &out.value, nullptr,    weight == nullptr ? nullptr : weight->data};
-  const Sweep sweep = mode == PartialSum::Mode::kExact ? Sweep::kExactSum : Sweep::kFastSum;
+  const cpu::Sweep sweep = mode == PartialSum::Mode::kExact ? cpu::Sweep::kExactSum : cpu::Sweep::kFastSum;
   return add_sweep(sum, planned, plan, buffers, kLossNames, sweep, options);
 }
 
@@ -140,7 +139,7 @@ Status PartialSum::add_divisor(const ConstTensor& input, const ConstTensor& targ
     std::fill_n(plan.stride[o], kMaxRank, 0);
   }
   plan.layout = classify(plan);
-  const Sweep sweep = mode == Mode::kExact ? Sweep::kExactSum : Sweep::kFastSum;
+  const cpu::Sweep sweep = mode == Mode::kExact ? cpu::Sweep::kExactSum : cpu::Sweep::kFastSum;
   return add_sweep(this, {}, plan, {nullptr, &zero, &zero, &out.value, nullptr, weight->data}, kLossNames,
                    sweep, options);
 }
@@ -155,7 +154,7 @@ Status PartialSum::add_with_grad(const ConstTensor& input, const ConstTensor& ta
   plan.scale = scale;
   const Buffers buffers{grad_output.data, input.data,  target.data,
                         grad_input.data,  &loss.value, weight == nullptr ? nullptr : weight->data};
-  return add_sweep(this, planned, plan, buffers, {}, Sweep::kGradAndSum, options);
+  return add_sweep(this, planned, plan, buffers, {}, cpu::Sweep::kGradAndSum, options);
 }
 
 std::string explain(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,

@@ -1,229 +1,29 @@
-// Runs a checked plan: selects the backend and the sweeps.
-#include <algorithm>
-#include <utility>
+// Selects the backend that runs a checked plan.
+#include <cstdlib>
+#include <cstring>
 
 #include "backend.h"
-#include "numerics/formats.h"
-#include "numerics/sum_access.h"
-#include "plan/arguments.h"
+#include "cuda/library.h"
+#include "cuda/staging.h"
 
 namespace mseloss {
+
+constinit const Backend* host_backend = &cpu::kBackend;
+
 namespace {
 
-// The elementwise loss of a loss_and_grad plan as a separate plan in the compute dtype: if loss and gradient
-// have different dtypes, the loss must not be rounded to the gradient's dtype first.
-Plan loss_plan(const Plan& fused) {
-  Plan plan = fused;
-  plan.op = Op::kLoss;
-  plan.dtype = fused.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
-  plan.layout = Layout::kGeneral;
-  plan.operands = (fused.operands & (1 << kInput | 1 << kTarget | 1 << kWeight)) | 1 << kOut;
-  plan.dtypes[kOut] = fused.dtypes[kLossOut];
-  plan.offset[kOut] = fused.offset[kLossOut];
-  std::copy_n(fused.stride[kLossOut], kMaxRank, plan.stride[kOut]);
-  return plan;
-}
-
-// The gradient of a fused plan as a separate plan.
-Plan grad_plan(const Plan& fused) {
-  Plan plan = fused;
-  plan.op = Op::kGrad;
-  plan.operands &= ~(1 << kLossOut);
-  return plan;
-}
-
-// Whether the gradient overwrites an operand that a sum reads.
-bool is_in_place(const Buffers& buffers) {
-  const void* out = buffers[kOut];
-  return out == buffers[kInput] || out == buffers[kTarget] || out == buffers[kWeight];
-}
-
-// Runs a sweep that sums; calls finish(sum) and, if that returns false because the fast sum leaves the
-// rounding undecided, once more after an exact sweep.
-template <class F>
-Status run_sum(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options, F finish) {
-  const Backend& backend = backend_for(plan, buffers);
-  if (sweep != Sweep::kExactSum) {
-    SumState fast;
-    const SumTarget sum{&fast, nullptr};
-    if (Status status = backend.run(plan, buffers, sweep, options, sum); !status.ok()) return status;
-    if (finish(sum)) return {};
-  }
-  SumState exact;
-  uint64_t limbs[2 * PartialSum::kLimbs] = {};
-  const SumTarget sum{&exact, limbs};
-  if (Status status = backend.run(plan, buffers, Sweep::kExactSum, options, sum); !status.ok()) return status;
-  finish(sum);  // always succeeds for an exact sum
-  return {};
-}
-
-Status run_loss(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options) {
-  void* out = buffers[loss_operand(plan)];
-  return run_sum(plan, buffers, sweep, options, [&](const SumTarget& sum) {
-    return SumAccess::finish(*sum.state, sum.limbs, plan.reduction, plan.loss_dtype, out);
-  });
-}
-
-// Computes the scale of a mean with weights, 2 / sum(w): the weights are summed over their own elements, as
-// w * (1 - 0)^2, and counted as often as they are used.
-Status set_scale(Plan* plan, const Buffers& buffers, const Options& options) {
-  const DType compute = plan->dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
-  Plan weights = *plan;
-  weights.op = Op::kLoss;
-  weights.reduction = Reduction::kSum;
-  weights.operands = 1 << kInput | 1 << kTarget | 1 << kWeight;
-  int64_t copies = 1;
-  for (int d = 0; d < plan->rank; ++d) {
-    if (plan->stride[kWeight][d] == 0) copies *= std::exchange(weights.extent[d], 1);
-  }
-  weights.numel = plan->numel / copies;
-  for (int o = 0; o < kOperands; ++o) {
-    if (o == kWeight) continue;
-    weights.dtypes[o] = plan->dtype;
-    weights.offset[o] = 0;
-    std::fill_n(weights.stride[o], kMaxRank, 0);
-  }
-  coalesce(&weights);
-  if (is_masked(*plan) && weights.rank == 1 && weights.stride[kWeight][0] == 1) {
-    weights.operands = 1 << kWeight;
-    weights.dtype = DType::kBool;
-    weights.layout = Layout::kDense;
-    SumState count;
-    if (Status status = backend_for(weights, buffers)
-                            .run(weights, buffers, Sweep::kCountMask, options, {&count, nullptr});
-        !status.ok()) {
-      return status;
-    }
-    SumAccess::scale(count, nullptr, static_cast<uint64_t>(copies), compute, &plan->scale);
-    return {};
-  }
-  weights.layout = classify(weights);
-  double one, zero;
-  store_exact(1, plan->dtype, &one);
-  store_exact(0, plan->dtype, &zero);
-  const Buffers operands{nullptr, &one, &zero, nullptr, nullptr, buffers[kWeight]};
-  return run_sum(weights, operands, options.exact ? Sweep::kExactSum : Sweep::kFastSum, options,
-                 [&](const SumTarget& sum) {
-                   return SumAccess::scale(*sum.state, sum.limbs, static_cast<uint64_t>(copies), compute,
-                                           &plan->scale);
-                 });
-}
-
-// A plan that is not sliced, with its scale.
-Status run_whole(const Plan& plan, const Buffers& buffers, const Options& options) {
-  const Backend& backend = backend_for(plan, buffers);
-  if (!has_sum(plan)) {
-    const Sweep sweep = plan.op == Op::kGrad   ? Sweep::kGrad
-                        : plan.op == Op::kLoss ? Sweep::kLoss
-                                               : Sweep::kGradAndLoss;
-    if (sweep == Sweep::kGradAndLoss && plan.dtypes[kLossOut] != plan.dtype) {
-      const Buffers loss{nullptr,           buffers[kInput], buffers[kTarget],
-                         buffers[kLossOut], nullptr,         buffers[kWeight]};
-      if (Status status = backend.run(loss_plan(plan), loss, Sweep::kLoss, options, {}); !status.ok()) {
-        return status;
-      }
-      return backend.run(grad_plan(plan), buffers, Sweep::kGrad, options, {});
-    }
-    return backend.run(plan, buffers, sweep, options, {});
-  }
-  const Sweep sum = options.exact ? Sweep::kExactSum : Sweep::kFastSum;
-  if (plan.op == Op::kLoss) return run_loss(plan, buffers, sum, options);
-  // An exact sweep needs unmodified inputs, so the loss is computed before a gradient that overwrites one.
-  if (!is_in_place(buffers) && !options.exact) return run_loss(plan, buffers, Sweep::kGradAndSum, options);
-  if (Status status = run_loss(plan, buffers, sum, options); !status.ok()) return status;
-  return backend.run(plan, buffers, Sweep::kGrad, options, {});
-}
-
-// A plan that is not sliced.
-Status run_one(const Plan& plan, const Buffers& buffers, const Options& options) {
-  const bool needs_scale = has(plan, kWeight) && plan.reduction == Reduction::kMean && plan.op != Op::kLoss;
-  if (!needs_scale || plan.numel == 0) return run_whole(plan, buffers, options);
-  Plan scaled = plan;
-  if (Status status = set_scale(&scaled, buffers, options); !status.ok()) return status;
-  return run_whole(scaled, buffers, options);
-}
-
-// The plan of one slice: the reduced dimensions, with a 0-dimensional loss.
-Plan slice_plan(const Plan& plan) {
-  Plan slice = plan;
-  slice.sliced = false;
-  slice.operands &= ~(1 << kLossOut);
-  std::fill_n(slice.offset, kOperands, 0);
-  slice.rank = 0;
-  slice.numel = plan.numel / plan.slices;
-  for (int d = 0; d < plan.rank; ++d) {
-    if (!is_reduced(plan, d)) continue;
-    slice.extent[slice.rank] = plan.extent[d];
-    for (auto& strides : slice.stride) strides[slice.rank] = strides[d];
-    ++slice.rank;
-  }
-  slice.layout = classify(slice);
-  return slice;
-}
-
-// Runs the slices for which wanted(address of the loss) is true one after the other.
-template <class F>
-Status run_each_slice(const Plan& plan, const Buffers& buffers, const Options& options, F wanted) {
-  const Plan slice = slice_plan(plan);
-  const auto loss_at = [&](int64_t offset) {
-    return static_cast<char*>(buffers[kLossOut]) + offset * size_of(plan.loss_dtype);
-  };
-  const auto is_wanted = [&](int64_t offset) { return wanted(loss_at(offset)); };
-  return for_each_slice(plan, is_wanted, [&](const int64_t* offset) {
-    Buffers part;
-    for_each_operand(plan, [&](int o) {
-      part.data[o] = static_cast<char*>(buffers[o]) + offset[o] * size_of(plan.dtypes[o]);
-    });
-    if (plan.op == Op::kLoss) part.data[kOut] = part.data[kLossOut];
-    return run_one(slice, part, options);
-  });
-}
-
-// All slices in one sweep; then those that the fast sums leave undecided.
-Status run_slice_sums(const Plan& plan, const Buffers& buffers, const Options& options) {
-  const Backend& backend = backend_for(plan, buffers);
-  const bool grad = plan.op == Op::kLossAndGrad, fused = grad && !is_in_place(buffers);
-  SumState pending;
-  const Sweep sweep = fused ? Sweep::kGradAndSliceSums : Sweep::kSliceSums;
-  if (Status status = backend.run(plan, buffers, sweep, options, {&pending, nullptr}); !status.ok())
-    return status;
-  if (pending.count != 0) {
-    Plan loss = plan;
-    loss.op = Op::kLoss;
-    loss.operands &= ~(1 << kOut | 1 << kGradOutput);
-    Options exact = options;
-    exact.exact = true;
-    const Status status = run_each_slice(
-        loss, buffers, exact, [&](const void* slice) { return is_pending(plan.loss_dtype, slice); });
-    if (!status.ok()) return status;
-  }
-  if (!grad || fused) return {};
-  Plan gradient = plan;
-  gradient.op = Op::kGrad;
-  gradient.sliced = false;
-  gradient.operands &= ~(1 << kLossOut);
-  gradient.layout = classify(gradient);
-  return backend.run(gradient, buffers, Sweep::kGrad, options, {});
-}
-
-Status run_slices(const Plan& plan, const Buffers& buffers, const Options& options) {
-  if (plan.slices == 0) return {};
-  if (plan.numel == 0) {
-    return for_each_slice(plan, [&](const int64_t* offset) {
-      char* out = static_cast<char*>(buffers[kLossOut]) + offset[kLossOut] * size_of(plan.loss_dtype);
-      SumAccess::finish({}, nullptr, plan.reduction, plan.loss_dtype, out);
-      return Status();
-    });
-  }
-  const bool scaled = has(plan, kWeight) && plan.reduction == Reduction::kMean && plan.op != Op::kLoss;
-  if (!options.exact && !scaled && plan.rank > 0) return run_slice_sums(plan, buffers, options);
-  return run_each_slice(plan, buffers, options, [](const void*) { return true; });
-}
+[[maybe_unused]] const bool g_selected = [] {
+  const char* name = std::getenv("MSELOSS_DEVICE");
+  if (name != nullptr && std::strcmp(name, cuda::kHostBackend.name) == 0) host_backend = &cuda::kHostBackend;
+  return true;
+}();
 
 }  // namespace
 
 Status run(const Plan& plan, const Buffers& buffers, const Options& options) {
-  return plan.sliced ? run_slices(plan, buffers, options) : run_one(plan, buffers, options);
+  if (options.device == Device::kCuda) [[unlikely]]
+    return cuda::run_on_device(plan, buffers, options);
+  return host_backend->enqueue(plan, buffers, options);
 }
 
 }  // namespace mseloss

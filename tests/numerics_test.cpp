@@ -151,7 +151,8 @@ TEST(FixedPoint, RandomSumsOfSquares_DivideAndRoundAsTheReference) {
     const uint64_t divisor = std::max<uint64_t>(1, random.bits() >> random.range(0, 63));
     const DType to = random.pick(kDTypes);
     const double expected = exact::round_quotient(reference, divisor, oracle::format_of(to));
-    ASSERT_EQ(sum.divide_and_round(divisor, to), expected);
+    uint64_t work[mseloss::FixedPoint::kWork];
+    ASSERT_EQ(sum.divide_and_round(divisor, to, work), expected);
   });
 }
 

@@ -20,14 +20,15 @@ STAGES = [
     ),
     (
         "run",
-        "chooses the sweeps;\nrepeats a sum exactly\nif its rounding\nis undecided",
+        "chooses the backend:\nwhere the memory is",
         "src/run.cpp",
         4.2,
     ),
     (
         "backend",
-        "schedule: tiles, threads,\nkind of stores\npack: operands that the\nkernels cannot read in place",
-        "src/cpu/, schedule/, pack/",
+        "chooses the sweeps; repeats\na sum exactly if its rounding\n"
+        "is undecided; splits the work:\ntiles, threads, stores, packing",
+        "src/cpu/",
         5.5,
     ),
     ("kernel", "vector loops\nand the formula", "src/cpu/kernels/", 3.2),

@@ -80,6 +80,11 @@ struct ConstTensor : BasicTensor<const void> {
 
 struct HostThreads;  // mseloss/threads.h
 
+enum class Device : uint8_t {
+  kCpu,   // host memory; calls return when the results are written
+  kCuda,  // memory of a CUDA device; calls return when the work is enqueued on Options::stream
+};
+
 struct Options {
   int threads = 0;  // at most this many; 0: max_threads()
   // How the output is written: through the caches, or with non-temporal stores, which bypass them. kAuto uses
@@ -87,6 +92,13 @@ struct Options {
   enum class Store : uint8_t { kAuto, kCached, kNonTemporal } store = Store::kAuto;
   bool exact = false;  // sums: start with the exact sweep. The result has the same bits either way.
   const HostThreads* host_threads = nullptr;  // where the threads run; null: as set_host_threads() says
+  // Where the operands are. On kCuda all of them, outputs and losses included, are in memory that the device
+  // can access. Work is ordered on `stream` (a cudaStream_t; null: the legacy default stream) as any kernel is,
+  // and no call waits for it. An error that a call returns means that nothing was written; what fails later,
+  // CUDA reports.
+  Device device = Device::kCpu;
+  int device_index = -1;  // -1: the current CUDA device
+  void* stream = nullptr;
 };
 
 enum class Code : uint8_t {
@@ -102,6 +114,7 @@ enum class Code : uint8_t {
   kEnvironment,
   kDigits,
   kCommunication,
+  kDevice,
 };
 
 // A code and, for errors, a message that names the parameter, what was expected and what was given. The

@@ -17,6 +17,7 @@ Reduction = Literal["none", "mean", "sum"]
 class Info(TypedDict):
     version: str
     device: str
+    cuda: str  # the name of the current CUDA device, or why there is none
     target: str
     supported_targets: list[str]
     threads: int

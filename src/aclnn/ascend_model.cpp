@@ -68,7 +68,7 @@ ascend_model::DType model_dtype(DType dtype) {
 
 Status run_on_model(const Call& call, const Buffers& buffers) {
   // The gradient is the only Ascend kernel; the losses run on the CPU.
-  if (call.plan.op != Op::kGrad) return run_on_cpu(call, buffers);
+  if (call.plan.op != Op::kGrad) return run_on_backend(call, buffers);
   if (call.plan.numel == 0) return {};
   const OperandView& out = call.views[kOut];
   const DType dtype = call.plan.dtype;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <new>
 
+#include "backend.h"
 #include "numerics/float_environment.h"
 #include "numerics/formats.h"
 
@@ -55,12 +56,12 @@ Status run_slice_sums(const Plan& plan, const Buffers& buffers) {
   });
 }
 
-const Device kCpu{"cpu", run_on_cpu};
-const Device* g_devices = &kCpu;
+// Linked devices; the library's own backend is always there.
+const Device* g_devices = nullptr;
 
 }  // namespace
 
-Status run_on_cpu(const Call& call, const Buffers& buffers) {
+Status run_on_backend(const Call& call, const Buffers& buffers) {
   const Plan& plan = call.plan;
   const bool two_roundings = plan.op == Op::kLoss && has_sum(plan) && plan.loss_dtype != plan.dtype;
   if (two_roundings && plan.sliced) return run_slice_sums(plan, buffers);
@@ -75,8 +76,9 @@ void register_device(Device* device) noexcept {
 
 const Device* device() noexcept {
   static const Device* const selected = [] {
+    static const Device own{host_backend->name, run_on_backend};
     const char* name = std::getenv("MSELOSS_DEVICE");
-    if (name == nullptr || *name == '\0') name = kCpu.name;
+    if (name == nullptr || *name == '\0' || std::strcmp(name, own.name) == 0) return &own;
     const Device* device = g_devices;
     while (device != nullptr && std::strcmp(device->name, name) != 0) device = device->next;
     return device;

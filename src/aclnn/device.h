@@ -1,6 +1,6 @@
 // The device that runs aclnn operators. The environment variable MSELOSS_DEVICE, read once, names it; the
-// default is "cpu", the library's own backends. A program can link further devices, which register
-// themselves. To run all operators on other hardware, implement src/backend.h instead.
+// default is the backend of host memory (src/backend.h): "cpu", or what MSELOSS_DEVICE makes it. A program
+// can link further devices, which register themselves.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +29,8 @@ struct Device {
   const Device* next = nullptr;
 };
 
-// The default device. Other devices call it for operators that they do not run.
-Status run_on_cpu(const Call& call, const Buffers& buffers);
+// The default device's function. Other devices call it for operators that they do not run.
+Status run_on_backend(const Call& call, const Buffers& buffers);
 
 // Not thread-safe: call it from a static initialiser, before the first aclnn call.
 void register_device(Device* device) noexcept;

@@ -13,7 +13,7 @@ namespace {
 using Wide = unsigned __int128;
 
 // value = mantissa * 2^exponent with an integer mantissa of at most 53 bits.
-uint64_t decompose(double value, int* exponent) {
+MSELOSS_HOST_DEVICE uint64_t decompose(double value, int* exponent) {
   const uint64_t bits = std::bit_cast<uint64_t>(value);
   const int biased = static_cast<int>(bits >> 52 & 0x7ff);
   const uint64_t fraction = bits & ((uint64_t{1} << 52) - 1);
@@ -24,7 +24,7 @@ uint64_t decompose(double value, int* exponent) {
 }  // namespace
 
 // Adds or subtracts the integer of `count` <= 3 words shifted left by `bit`, and propagates the carry.
-void FixedPoint::add_at(const uint64_t* words, int count, int bit, bool negative) {
+MSELOSS_HOST_DEVICE void FixedPoint::add_at(const uint64_t* words, int count, int bit, bool negative) {
   const int limb = bit / 64, shift = bit % 64;
   uint64_t parts[4] = {};
   for (int i = 0; i < count; ++i) {
@@ -41,17 +41,17 @@ void FixedPoint::add_at(const uint64_t* words, int count, int bit, bool negative
   }
 }
 
-void FixedPoint::add(double value) {
+MSELOSS_HOST_DEVICE void FixedPoint::add(double value) {
   int exponent;
   const uint64_t mantissa = decompose(value, &exponent);
   if (mantissa != 0) add_at(&mantissa, 1, exponent - kLowestBit, std::signbit(value));
 }
 
-void FixedPoint::add_integer(uint64_t value) { add_at(&value, 1, -kLowestBit, false); }
+MSELOSS_HOST_DEVICE void FixedPoint::add_integer(uint64_t value) { add_at(&value, 1, -kLowestBit, false); }
 
-void FixedPoint::add_square(double value) { add_product(1, value); }
+MSELOSS_HOST_DEVICE void FixedPoint::add_square(double value) { add_product(1, value); }
 
-void FixedPoint::add_product(double weight, double value) {
+MSELOSS_HOST_DEVICE void FixedPoint::add_product(double weight, double value) {
   int exponent, weight_exponent;
   const uint64_t mantissa = decompose(value, &exponent);
   const uint64_t weight_mantissa = decompose(weight, &weight_exponent);
@@ -64,7 +64,7 @@ void FixedPoint::add_product(double weight, double value) {
   add_at(words, 3, 2 * exponent + weight_exponent - kLowestBit, std::signbit(weight));
 }
 
-void FixedPoint::add(const FixedPoint& other) {
+MSELOSS_HOST_DEVICE void FixedPoint::add(const FixedPoint& other) {
   uint64_t carry = 0;
   for (int i = 0; i < kLimbs; ++i) {
     const Wide sum = Wide{limbs_[i]} + other.limbs_[i] + carry;
@@ -75,22 +75,30 @@ void FixedPoint::add(const FixedPoint& other) {
 
 namespace {
 
-int highest_bit(const uint64_t* limbs) {  // -1: zero
+MSELOSS_HOST_DEVICE int leading_zeros(uint64_t value) {
+#if defined(__CUDA_ARCH__)
+  return __clzll(static_cast<long long>(value));
+#else
+  return std::countl_zero(value);
+#endif
+}
+
+MSELOSS_HOST_DEVICE int highest_bit(const uint64_t* limbs) {  // -1: zero
   for (int i = FixedPoint::kLimbs; i-- > 0;) {
-    if (limbs[i] != 0) return 64 * i + 63 - std::countl_zero(limbs[i]);
+    if (limbs[i] != 0) return 64 * i + 63 - leading_zeros(limbs[i]);
   }
   return -1;
 }
 
 // Bits low .. low + 63; bits below 0 are zero.
-uint64_t extract(const uint64_t* limbs, int low) {
+MSELOSS_HOST_DEVICE uint64_t extract(const uint64_t* limbs, int low) {
   if (low < 0) return low <= -64 ? 0 : limbs[0] << -low;
   const int limb = low / 64, shift = low % 64;
   const uint64_t above = limb + 1 < FixedPoint::kLimbs ? limbs[limb + 1] : 0;
   return shift == 0 ? limbs[limb] : limbs[limb] >> shift | above << (64 - shift);
 }
 
-bool any_below(const uint64_t* limbs, int bit) {
+MSELOSS_HOST_DEVICE bool any_below(const uint64_t* limbs, int bit) {
   for (int i = 0; i < FixedPoint::kLimbs && 64 * i < bit; ++i) {
     const int bits = bit - 64 * i;
     const uint64_t mask = bits >= 64 ? ~uint64_t{0} : (uint64_t{1} << bits) - 1;
@@ -101,14 +109,14 @@ bool any_below(const uint64_t* limbs, int bit) {
 
 }  // namespace
 
-int FixedPoint::sign() const {
+MSELOSS_HOST_DEVICE int FixedPoint::sign() const {
   if (limbs_[kLimbs - 1] >> 63 != 0) return -1;
   uint64_t any = 0;
   for (int i = 0; i < kLimbs; ++i) any |= limbs_[i];
   return any != 0;
 }
 
-void FixedPoint::magnitude(uint64_t* magnitude) const {
+MSELOSS_HOST_DEVICE void FixedPoint::magnitude(uint64_t* magnitude) const {
   const bool negative = limbs_[kLimbs - 1] >> 63 != 0;
   uint64_t carry = negative;
   for (int i = 0; i < kLimbs; ++i) {
@@ -117,7 +125,7 @@ void FixedPoint::magnitude(uint64_t* magnitude) const {
   }
 }
 
-void FixedPoint::multiply(uint64_t factor) {
+MSELOSS_HOST_DEVICE void FixedPoint::multiply(uint64_t factor) {
   uint64_t carry = 0;
   for (int i = 0; i < kLimbs; ++i) {
     const Wide product = Wide{limbs_[i]} * factor + carry;
@@ -126,7 +134,7 @@ void FixedPoint::multiply(uint64_t factor) {
   }
 }
 
-void FixedPoint::to_double_double(double* high, double* low) const {
+MSELOSS_HOST_DEVICE void FixedPoint::to_double_double(double* high, double* low) const {
   uint64_t absolute[kLimbs];
   magnitude(absolute);
   const int top = highest_bit(absolute);
@@ -146,7 +154,8 @@ void FixedPoint::to_double_double(double* high, double* low) const {
 namespace {
 
 // kept * 2^last, plus a half of that unit and a sticky bit below it, rounded to nearest even.
-double round_up_or_down(uint64_t kept, bool half, bool sticky, int last, const Format& format) {
+MSELOSS_HOST_DEVICE double round_up_or_down(uint64_t kept, bool half, bool sticky, int last,
+                                            const Format& format) {
   if (half && (sticky || (kept & 1) != 0)) ++kept;
   const double rounded = std::ldexp(static_cast<double>(kept), last);
   return rounded < std::ldexp(1.0, format.max_exponent) * 2 ? rounded : INFINITY;
@@ -154,10 +163,10 @@ double round_up_or_down(uint64_t kept, bool half, bool sticky, int last, const F
 
 }  // namespace
 
-double FixedPoint::divide_and_round(uint64_t divisor, DType dtype) const {
+MSELOSS_HOST_DEVICE double FixedPoint::divide_and_round(uint64_t divisor, DType dtype, uint64_t* work) const {
   // Bit 0 lies below half the smallest subnormal of every format, so the integer quotient has all the bits
   // that decide the rounding; the remainder only contributes to the sticky bit.
-  uint64_t quotient[kLimbs];
+  uint64_t* const quotient = work;
   magnitude(quotient);
   const double zero = sign() < 0 ? -0.0 : 0.0;
   const int dividend_top = highest_bit(quotient);
@@ -182,17 +191,19 @@ double FixedPoint::divide_and_round(uint64_t divisor, DType dtype) const {
   return std::copysign(round_up_or_down(kept, half, sticky, last + kLowestBit, format), zero);
 }
 
-double FixedPoint::divide_and_round(const FixedPoint& divisor, DType dtype) const {
+MSELOSS_HOST_DEVICE double FixedPoint::divide_and_round(const FixedPoint& divisor, DType dtype,
+                                                        uint64_t* work) const {
   const int own_sign = sign(), divisor_sign = divisor.sign();
   if (divisor_sign == 0) return own_sign == 0 ? NAN : std::copysign(INFINITY, own_sign);
   if (own_sign == 0) return 0;
   // Both magnitudes are shifted so that their highest bits align, with one limb of headroom; then each step
   // of the long division gives one bit.
   constexpr int kWords = kLimbs + 1, kBits = 66;
-  uint64_t a[kWords] = {}, b[kWords] = {};
+  uint64_t *const a = work, *const b = work + kWords;
+  a[kLimbs] = b[kLimbs] = 0;
   magnitude(a);
   divisor.magnitude(b);
-  const auto align = [](uint64_t* words) {  // returns the position of the highest bit before the shift
+  const auto align = [](uint64_t* words) -> int {  // returns the position of the highest bit before the shift
     const int top = highest_bit(words), shift = 64 * kLimbs - 1 - top, limbs = shift / 64, bits = shift % 64;
     for (int i = kLimbs; i-- > 0;) {
       const uint64_t low = i - limbs >= 0 ? words[i - limbs] : 0,
@@ -218,7 +229,8 @@ double FixedPoint::divide_and_round(const FixedPoint& divisor, DType dtype) cons
     }
     for (i = kWords; i-- > 0;) a[i] = a[i] << 1 | (i > 0 ? a[i - 1] >> 63 : 0);
   }
-  const bool remainder = std::any_of(a, a + kWords, [](uint64_t word) { return word != 0; });
+  bool remainder = false;
+  for (int i = 0; i < kWords; ++i) remainder = remainder || a[i] != 0;
   const int unit = exponent - kBits, top = quotient >> kBits != 0 ? kBits : kBits - 1;
   const Format format = format_of(dtype);
   const int last = std::max(top - format.precision + 1, format.lowest_bit - unit);

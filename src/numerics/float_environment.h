@@ -1,5 +1,5 @@
 // For the duration of a scope: rounding to nearest even, subnormals not flushed. Restores the caller's
-// settings.
+// settings. Device code has neither setting: there the class does nothing.
 #pragma once
 
 #include <cfenv>
@@ -13,7 +13,10 @@ namespace mseloss {
 
 class FloatEnvironment {
  public:
-#if defined(__SSE__)
+#if defined(__CUDA_ARCH__)
+  __device__ FloatEnvironment() {}
+  __device__ ~FloatEnvironment() {}
+#elif defined(__SSE__)
   FloatEnvironment() : saved_(_mm_getcsr()) {
     if ((saved_ & kControl) != kDefault) _mm_setcsr((saved_ & ~kControl) | kDefault);
   }

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "mseloss/types.h"
+#include "numerics/host_device.h"
 
 namespace mseloss {
 
@@ -16,7 +17,7 @@ struct Format {
   int lowest_bit;    // exponent of the smallest subnormal
 };
 
-inline Format format_of(DType dtype) {
+MSELOSS_HOST_DEVICE inline Format format_of(DType dtype) {
   switch (dtype) {
     case DType::kFloat16:
       return {11, 15, -24};
@@ -32,7 +33,7 @@ inline Format format_of(DType dtype) {
 }
 
 // Rounds to nearest even in the format. The result is a double that the format represents, or an infinity.
-inline double round_to(const Format& format, double value) {
+MSELOSS_HOST_DEVICE inline double round_to(const Format& format, double value) {
   if (value == 0 || !std::isfinite(value) || format.precision == 53) return value;
   if (format.precision == 24) return static_cast<float>(value);
   int exponent;  // value = fraction * 2^exponent, fraction in [0.5, 1)
@@ -55,69 +56,63 @@ T read_unaligned(const void* in) {
   return value;
 }
 
-// Stores a value that the format represents exactly (as round_to() returns), or a NaN.
-inline void store_exact(double value, DType dtype, void* out) {
-  switch (dtype) {
-    case DType::kBool:  // never written
-      return;
-    case DType::kFloat64:
-      return write_unaligned(value, out);
-    case DType::kFloat32:
-      return write_unaligned(static_cast<float>(value), out);
-    case DType::kBFloat16: {
-      const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(value));
-      return write_unaligned(static_cast<uint16_t>(bits >> 16 | (std::isnan(value) ? 0x40 : 0)), out);
-    }
-    case DType::kFloat16: {
-      // Subnormals count units of 2^-24. A normal float16 has the exponent and fraction bits of its float,
-      // after a change of bias from 127 to 15.
-      uint16_t half = std::signbit(value) ? 0x8000 : 0;
-      const double magnitude = std::fabs(value);
-      if (std::isnan(value)) {
-        half |= 0x7e00;
-      } else if (std::isinf(value)) {
-        half |= 0x7c00;
-      } else if (magnitude < 0x1p-14) {
-        half |= static_cast<uint16_t>(magnitude * 0x1p24);
-      } else {
-        const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(magnitude));
-        half |= static_cast<uint16_t>((bits >> 13) - ((127 - 15) << 10));
-      }
-      return write_unaligned(half, out);
-    }
-  }
+// The encoding of a value that the format represents exactly (as round_to() returns), or of a NaN.
+MSELOSS_HOST_DEVICE inline uint64_t encode_exact(double value, DType dtype) {
+  if (dtype == DType::kFloat64) return std::bit_cast<uint64_t>(value);
+  const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(value));
+  if (dtype == DType::kFloat32) return bits;
+  if (dtype == DType::kBFloat16) return bits >> 16 | (std::isnan(value) ? 0x40 : 0);
+  // Subnormals count units of 2^-24. A normal float16 has the exponent and fraction bits of its float, after
+  // a change of bias from 127 to 15.
+  const uint32_t sign = bits >> 31 << 15;
+  const double magnitude = std::fabs(value);
+  if (std::isnan(value)) return sign | 0x7e00;
+  if (std::isinf(value)) return sign | 0x7c00;
+  if (magnitude < 0x1p-14) return sign | static_cast<uint32_t>(magnitude * 0x1p24);
+  return sign | (((bits & 0x7fff'ffff) >> 13) - ((127 - 15) << 10));
 }
 
 // A NaN that no result has, for elements of an output that are still to be computed.
-inline void store_pending(DType dtype, void* out) {
+MSELOSS_HOST_DEVICE inline uint64_t pending_bits(DType dtype) {
   switch (dtype) {
     case DType::kFloat64:
-      return write_unaligned(uint64_t{0x7ff8'0000'7065'6e64}, out);
-    case DType::kFloat32:
-      return write_unaligned(uint32_t{0x7fc0'7065}, out);
+      return 0x7ff8'0000'7065'6e64;
     case DType::kFloat16:
-      return write_unaligned(uint16_t{0x7e70}, out);
+      return 0x7e70;
     case DType::kBFloat16:
-      return write_unaligned(uint16_t{0x7fd0}, out);
-    case DType::kBool:
-      return;
+      return 0x7fd0;
+    case DType::kFloat32:
+    case DType::kBool:  // never written
+      break;
+  }
+  return 0x7fc0'7065;
+}
+
+inline void store_bits(uint64_t bits, DType dtype, void* out) {
+  switch (size_of(dtype)) {
+    case 8:
+      return write_unaligned(bits, out);
+    case 4:
+      return write_unaligned(static_cast<uint32_t>(bits), out);
+    case 2:
+      return write_unaligned(static_cast<uint16_t>(bits), out);
   }
 }
 
+inline void store_exact(double value, DType dtype, void* out) {
+  store_bits(encode_exact(value, dtype), dtype, out);
+}
+inline void store_pending(DType dtype, void* out) { store_bits(pending_bits(dtype), dtype, out); }
+
 inline bool is_pending(DType dtype, const void* in) {
-  uint64_t pending = 0, bits = 0;
-  store_pending(dtype, &pending);
-  switch (size_of(dtype)) {  // constant sizes: a search reads every loss
-    case 2:
-      std::memcpy(&bits, in, 2);
-      break;
+  switch (size_of(dtype)) {
+    case 8:
+      return read_unaligned<uint64_t>(in) == pending_bits(dtype);
     case 4:
-      std::memcpy(&bits, in, 4);
-      break;
+      return read_unaligned<uint32_t>(in) == pending_bits(dtype);
     default:
-      std::memcpy(&bits, in, 8);
+      return read_unaligned<uint16_t>(in) == pending_bits(dtype);
   }
-  return bits == pending;
 }
 
 inline void store_rounded(double value, DType dtype, void* out) {

@@ -8,13 +8,14 @@
 
 #include "mseloss/types.h"
 #include "numerics/float_environment.h"
+#include "numerics/host_device.h"
 
 namespace mseloss {
 
 // 2 / count rounded to nearest even in T; 0 for count 0. T(2.0 / count) would round twice: for float its
 // first wrong result is at count = 846731599.
 template <class T>
-T mean_scale(uint64_t count) {
+MSELOSS_HOST_DEVICE T mean_scale(uint64_t count) {
   constexpr int kPrecision = std::is_same_v<T, float> ? 24 : 53;
   if (count == 0) return 0;                                                     // empty: no element is scaled
   if (count <= uint64_t{1} << kPrecision) return T{2} / static_cast<T>(count);  // the division rounds once
@@ -28,7 +29,7 @@ T mean_scale(uint64_t count) {
 }
 
 // The same for a mean of this compute dtype, independent of the caller's rounding mode.
-inline double mean_scale(DType dtype, int64_t count) {
+MSELOSS_HOST_DEVICE inline double mean_scale(DType dtype, int64_t count) {
   const FloatEnvironment environment;
   return dtype == DType::kFloat64 ? mean_scale<double>(count) : double{mean_scale<float>(count)};
 }

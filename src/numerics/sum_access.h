@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "mseloss/partial_sum.h"
+#include "numerics/host_device.h"
 
 namespace mseloss {
 
@@ -14,7 +15,7 @@ inline constexpr double kUnit = 0x1p-53;       // unit roundoff of float64
 inline constexpr double kSlack = 1 + 0x1p-20;  // covers second-order terms and the bound's own roundings
 
 // Knuth's TwoSum: *sum = round(a + b). Returns the rounding error exactly, barring overflow.
-inline double two_sum(double a, double b, double* sum) {
+MSELOSS_HOST_DEVICE inline double two_sum(double a, double b, double* sum) {
   const double s = a + b, bb = s - a;
   *sum = s;
   return (a - (s - bb)) + (b - bb);

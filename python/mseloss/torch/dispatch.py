@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mseloss import _core
-from mseloss.torch import operators
+from mseloss.torch import device_step, operators
 from mseloss.torch.readable import MAX_RANK, is_known_type, kernel_reads, operator_accepts
 from mseloss.torch.step import step
 
@@ -16,6 +16,12 @@ def implementation(input, target):
         return _eager_loss
     if operator_accepts(input, target) and max(input.dim(), target.dim()) <= MAX_RANK:
         return operator_loss
+    if (
+        is_known_type(input, target)
+        and input.device.type != "cpu"
+        and device_step.accepts(input, target)
+    ):
+        return device_step.loss
     return None
 
 

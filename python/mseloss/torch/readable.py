@@ -21,7 +21,7 @@ _PLAIN_TYPES = frozenset((torch.Tensor, torch.nn.Parameter))
 _ACCEPTED_TYPES = _PLAIN_TYPES | private.TRACING_TYPES
 
 
-def _other_keys(*usual):
+def other_keys(*usual):
     """A mask of all dispatch keys but these, given by name."""
     keys = 0
     for name in usual if private.KEYS_ARE_KNOWN else ():
@@ -31,9 +31,9 @@ def _other_keys(*usual):
 
 # Batched, lazily negated or conjugated, zero, sparse, quantised, nested, fake and foreign tensors each have a
 # dispatch key other than these four.
-_SPECIAL_TENSOR = _other_keys("CPU", "AutogradCPU", "AutocastCPU", "ADInplaceOrView")
+_SPECIAL_TENSOR = other_keys("CPU", "AutogradCPU", "AutocastCPU", "ADInplaceOrView")
 # Transforms, dispatch modes and tracers add other keys than these two to the thread's include set.
-_INTERCEPTION = _other_keys("BackendSelect", "ADInplaceOrView")
+_INTERCEPTION = other_keys("BackendSelect", "ADInplaceOrView")
 _keys_of, _included_keys = private.dispatch_keys, private.included_keys
 _keys_are_known = private.KEYS_ARE_KNOWN
 
@@ -41,6 +41,11 @@ _keys_are_known = private.KEYS_ARE_KNOWN
 def is_known_type(*tensors):
     """Whether none is of a foreign subclass, which may define what operators do."""
     return _ACCEPTED_TYPES.issuperset(map(type, tensors))
+
+
+def is_intercepted():
+    """Whether transforms, dispatch modes or tracers intercept operators, or that cannot be known."""
+    return not _keys_are_known or bool(_included_keys().raw_repr() & _INTERCEPTION)
 
 
 def kernel_reads(*tensors, mask=None):

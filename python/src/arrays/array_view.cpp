@@ -8,6 +8,7 @@
 #include "arrays/foreign_array.h"
 #include "arrays/numbers.h"
 #include "arrays/numpy_bridge.h"
+#include "module/device.h"
 
 namespace mseloss::python {
 namespace {
@@ -38,7 +39,12 @@ void ArrayView::read(PyObject* object, const char* name) {
 void ArrayView::read_other(PyObject* object) {
   Ref refusal;
   // A class has its instances' attributes, but is no array.
-  if (!PyType_Check(object) && (read_foreign(object, &refusal) || read_copy(object, &refusal))) return;
+  if (!PyType_Check(object)) {
+    if (read_foreign(object, &refusal)) return;
+    if (const Ref interface = find_attribute(object, "__cuda_array_interface__", &refusal))
+      throw DeviceMemory();
+    if (read_copy(object, &refusal)) return;
+  }
   if (refusal) raise_refused(name_, object, std::move(refusal));
   raise(PyExc_TypeError,
         "%s: expected an array (NumPy, PyTorch, JAX, DLPack, the buffer protocol or __array__), got %s",

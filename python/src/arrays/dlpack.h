@@ -15,7 +15,7 @@ namespace mseloss::python {
 struct DLDevice {
   int32_t type, id;
 };
-inline constexpr int32_t kDLCPU = 1, kDLCUDAHost = 3, kDLROCMHost = 11, kDLCUDAManaged = 13;
+inline constexpr int32_t kDLCPU = 1, kDLCUDA = 2, kDLCUDAHost = 3, kDLROCMHost = 11, kDLCUDAManaged = 13;
 
 struct DLDataType {
   uint8_t code, bits;

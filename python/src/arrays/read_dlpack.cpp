@@ -5,6 +5,7 @@
 #include "arrays/array_view.h"
 #include "arrays/dtypes.h"
 #include "arrays/foreign_array.h"
+#include "module/device.h"
 
 namespace mseloss::python {
 namespace {
@@ -51,6 +52,7 @@ bool is_zero_tensor(PyObject* object) {
 
 void ArrayView::read_dltensor(const DLTensor& tensor, ForeignArray array) {
   const int device = tensor.device.type;
+  if (device == kDLCUDA) throw DeviceMemory();
   if (device != kDLCPU && device != kDLCUDAHost && device != kDLROCMHost && device != kDLCUDAManaged) {
     raise(PyExc_TypeError, "%s: expected memory of this processor, got a tensor on DLPack device type %d",
           name_, device);

@@ -14,6 +14,7 @@ void raise_status(const Status& status) {
   PyObject* exception = PyExc_ValueError;
   if (status.code() == Code::kDType) exception = PyExc_TypeError;
   if (status.code() == Code::kOutOfMemory) exception = PyExc_MemoryError;
+  if (status.code() == Code::kDevice) exception = PyExc_RuntimeError;
   raise(exception, "%s", status.message());
 }
 

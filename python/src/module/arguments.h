@@ -13,7 +13,7 @@
 
 namespace mseloss::python {
 
-// Raises TypeError, MemoryError or ValueError with the message of a Status that is not ok.
+// Raises TypeError, MemoryError, RuntimeError or ValueError with the message of a Status that is not ok.
 [[noreturn]] void raise_status(const Status& status);
 inline void check(const Status& status) {
   if (!status.ok()) [[unlikely]]

@@ -2,6 +2,7 @@
 #include "module/module.h"
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include "arrays/result_array.h"
 #include "memory/pool.h"
 #include "module/arguments.h"
+#include "module/device.h"
 #include "module/docstrings.h"
 #include "torch/core_api.h"
 
@@ -43,6 +45,7 @@ nb::dict info() {
   nb::dict result;
   result["version"] = version();
   result["device"] = "cpu";
+  result["cuda"] = cuda_device();
   result["target"] = target();
   result["supported_targets"] = nb::str(supported_targets()).attr("split")();
   result["threads"] = max_threads();
@@ -132,4 +135,5 @@ NB_MODULE(_core, m) {
   add_settings(m);
   add_dlpack_export(m);
   add_core_api(m);
+  add_device(m);
 }

@@ -7,6 +7,7 @@
 
 #include "arrays/array_view.h"
 #include "module/arguments.h"
+#include "module/device.h"
 #include "module/docstrings.h"
 #include "module/gil.h"
 #include "module/grad_part.h"
@@ -27,8 +28,11 @@ void run(const BroadcastShape& shape, Call call) {
   check(call_core<nb::gil_scoped_release>(shape.count(), call));
 }
 
+// The function of mseloss/_device.py, for operands in device memory.
+nb::object on_device(const char* name) { return nb::module_::import_("mseloss._device").attr(name); }
+
 nb::object grad(nb::handle grad_output, nb::handle input, nb::handle target, nb::handle reduction_name,
-                nb::handle out) {
+                nb::handle out) try {
   Operands in(grad_output, input, target);
   const Reduction reduction = parse_reduction(reduction_name);
   const BroadcastShape shape(in.x, in.y, in.g);
@@ -37,6 +41,8 @@ nb::object grad(nb::handle grad_output, nb::handle input, nb::handle target, nb:
     return grad_into_out(in.g.view(), in.x.view(), in.y.view(), reduction, grad_input.view(), in.options());
   });
   return grad_input.finish();
+} catch (const DeviceMemory&) {
+  return on_device("grad")(grad_output, input, target, reduction_name, out);
 }
 
 void check_elementwise(nb::handle axis, bool keepdims) {
@@ -60,7 +66,7 @@ void check_result_shape(nb::handle given, const Tensor& out, const Axes& axes) {
 }
 
 nb::object loss(nb::handle input, nb::handle target, nb::handle reduction_name, nb::handle weight,
-                nb::handle axis, bool keepdims, nb::handle out, nb::handle dtype) {
+                nb::handle axis, bool keepdims, nb::handle out, nb::handle dtype) try {
   Operands in(input, target);
   const Weight w(weight);
   const Reduction reduction = parse_reduction(reduction_name);
@@ -86,10 +92,12 @@ nb::object loss(nb::handle input, nb::handle target, nb::handle reduction_name, 
                      : mseloss::loss(in.x.view(), in.y.view(), reduction, result, in.options());
   });
   return value.finish(sums);
+} catch (const DeviceMemory&) {
+  return on_device("loss")(input, target, reduction_name, weight, axis, keepdims, out, dtype);
 }
 
 nb::object loss_and_grad(nb::handle input, nb::handle target, nb::handle reduction_name, nb::handle weight,
-                         nb::handle axis, nb::handle grad_output, nb::handle out, nb::handle dtype) {
+                         nb::handle axis, nb::handle grad_output, nb::handle out, nb::handle dtype) try {
   Operands in(grad_output, input, target);
   const Weight w(weight);
   const Reduction reduction = parse_reduction(reduction_name);
@@ -114,6 +122,8 @@ nb::object loss_and_grad(nb::handle input, nb::handle target, nb::handle reducti
   });
   nb::object gradient = grad_input.finish();
   return nb::make_tuple(value.finish(sums), gradient);
+} catch (const DeviceMemory&) {
+  return on_device("loss_and_grad")(input, target, reduction_name, weight, axis, grad_output, out, dtype);
 }
 
 // `shape` has raised an error when it was read as integers.

@@ -1,8 +1,8 @@
 // Runs the kernels of one sweep over row blocks, on one thread, and accumulates the sum.
 #pragma once
 
-#include "backend.h"
 #include "cpu/kernels/kernels.h"
+#include "cpu/sweep.h"
 
 namespace mseloss::cpu {
 

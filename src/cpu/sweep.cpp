@@ -1,5 +1,5 @@
-// The CPU backend: splits a plan between threads and runs it as a dense loop or tile by tile.
-#include "backend.h"
+// Runs one sweep: splits it between threads and runs it as a dense loop or tile by tile.
+#include "cpu/sweep.h"
 
 #include <hwy/cache_control.h>
 #include <pthread.h>
@@ -223,8 +223,10 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
   return {};
 }
 
-Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
-               const SumTarget& sum) {
+}  // namespace
+
+Status run_sweep(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
+                 const SumTarget& sum) {
   if (plan.numel == 0) return {};
   // A sum writes no elementwise output and needs only the inputs.
   const bool writes = sweep != Sweep::kFastSum && sweep != Sweep::kExactSum && sweep != Sweep::kSliceSums;
@@ -236,9 +238,5 @@ Status execute(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opti
   add_unit_dimension(&part);
   return start(part, buffers, sweep, options, sum);
 }
-
-}  // namespace
-
-const Backend kBackend{"cpu", &execute};
 
 }  // namespace mseloss::cpu

@@ -1,0 +1,229 @@
+"""Arrays in device memory, on the model: run by test_cuda.py with MSELOSS_DEVICE=cuda-model.
+
+The model's device memory is the host's, so arrays of NumPy stand for device arrays: classes that offer only
+the protocols of device arrays.
+"""
+
+import itertools
+
+import ml_dtypes
+import mseloss
+import numpy as np
+import pytest
+import torch
+from mseloss import _device, reference
+from mseloss.torch import device_step, dispatch
+
+DTYPES = [np.float32, np.float16, np.float64]
+
+
+class Interface:
+    """Has __cuda_array_interface__ and a library that creates arrays, as CuPy's have."""
+
+    def __init__(self, array, stream=None, read_only=False):
+        self.host, self.stream, self.read_only = array, stream, read_only
+        self.dtype, self.shape = array.dtype, array.shape
+
+    @property
+    def __cuda_array_interface__(self):
+        return {
+            "shape": self.host.shape,
+            "typestr": self.host.dtype.str,
+            "data": (self.host.ctypes.data, self.read_only),
+            "strides": self.host.strides,
+            "version": 3,
+            "stream": self.stream,
+        }
+
+    def __array_namespace__(self):
+        return Library
+
+    def fill(self, value):
+        self.host.fill(value)
+
+
+class Library:
+    float32, float16, float64 = np.float32, np.float16, np.float64
+
+    @staticmethod
+    def empty(shape, dtype):
+        return Interface(np.full(shape, np.nan, dtype))
+
+
+class Exporter:
+    """Has DLPack with a device of type 2, and records the streams that it is told."""
+
+    def __init__(self, array):
+        self.host, self.streams = array, []
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+    def __dlpack__(self, *, stream=None, max_version=None):
+        self.streams.append(stream)
+        return Capsule(self.host).capsule
+
+    def __array_namespace__(self):
+        return Library
+
+
+class Capsule:
+    """A DLPack capsule that says device type 2, made from NumPy's."""
+
+    def __init__(self, array):
+        import ctypes
+
+        self.capsule = array.__dlpack__()
+        get = ctypes.pythonapi.PyCapsule_GetPointer
+        get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        address = get(self.capsule, b"dltensor")
+        ctypes.c_int32.from_address(address + 8).value = 2  # DLTensor::device::type
+
+
+def host(array):
+    return array.host
+
+
+def arrays(dtype, *shapes):
+    random = np.random.default_rng(3)
+    return [np.asarray(random.standard_normal(shape)).astype(dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_an_interface_gives_the_bits_of_the_reference(dtype, reduction):
+    x, y = arrays(dtype, (40, 30), (40, 30))
+    y = np.asfortranarray(y)
+    dx, dy = Interface(x), Interface(y)
+    expected = reference.loss(x, y, reduction)
+    assert host(mseloss.loss(dx, dy, reduction)).tobytes() == np.asarray(expected).tobytes()
+    gradient = mseloss.grad(2.0, dx, dy, reduction)
+    assert isinstance(gradient, Interface)
+    assert host(gradient).tobytes() == reference.grad(2.0, x, y, reduction).tobytes()
+    value, gradient = mseloss.loss_and_grad(dx, dy, reduction)
+    assert host(value).tobytes() == np.asarray(expected).tobytes()
+    assert mseloss.compare(host(gradient), reference.grad(1.0, x, y, reduction)).ok
+
+
+@pytest.mark.parametrize(("axis", "keepdims"), itertools.product([0, 1, -1, (0, 2)], [False, True]))
+def test_axes_weights_and_masks(axis, keepdims):
+    x, y, w = arrays(np.float32, (5, 6, 7), (6, 7), (5, 6, 7))
+    mask = w > 0
+    for weight in (None, w, mask):
+        given = None if weight is None else Interface(weight)
+        expected = mseloss.loss(x, y, weight=weight, axis=axis, keepdims=keepdims)
+        result = mseloss.loss(
+            Interface(x), Interface(y), weight=given, axis=axis, keepdims=keepdims
+        )
+        assert host(result).shape == np.shape(expected)
+        assert host(result).tobytes() == np.asarray(expected).tobytes()
+        value, gradient = mseloss.loss_and_grad(Interface(x), Interface(y), weight=given, axis=axis)
+        expected = mseloss.loss_and_grad(x, y, weight=weight, axis=axis)
+        assert host(value).tobytes() == np.asarray(expected[0]).tobytes()
+        assert host(gradient).tobytes() == expected[1].tobytes()
+
+
+def test_out_is_written_and_returned():
+    x, y = arrays(np.float32, 100, 100)
+    out = Interface(np.zeros(100, np.float32))
+    assert mseloss.grad(1.0, Interface(x), Interface(y), out=out) is out
+    assert out.host.tobytes() == reference.grad(1.0, x, y).tobytes()
+    frozen = Interface(np.zeros(100, np.float32), read_only=True)
+    with pytest.raises(ValueError, match="out: expected memory to write to"):
+        mseloss.grad(1.0, Interface(x), Interface(y), out=frozen)
+
+
+def test_a_dlpack_producer_is_told_the_stream_of_the_call():
+    x, y = arrays(np.float32, 64, 64)
+    dx, dy = Exporter(x), Exporter(y)
+    assert host(mseloss.loss(dx, dy)).tobytes() == np.asarray(reference.loss(x, y)).tobytes()
+    assert dx.streams[-1] == _device.LEGACY_STREAM
+    assert dy.streams[-1] == _device.LEGACY_STREAM
+    with_stream = Interface(x, stream=7)
+    mseloss.loss(with_stream, dy)
+    assert dy.streams[-1] == 7
+
+
+def test_errors_name_the_parameter():
+    x, y = arrays(np.float32, 10, 10)
+    dx, dy = Interface(x), Interface(y)
+    with pytest.raises(TypeError, match="target: expected memory of a CUDA device"):
+        mseloss.loss(dx, y)
+    with pytest.raises(ValueError, match="reduction"):
+        mseloss.loss(dx, dy, "average")
+    with pytest.raises(ValueError, match="target"):
+        mseloss.loss(dx, Interface(y[:7]))
+    with pytest.raises(ValueError, match="axis"):
+        mseloss.loss(dx, dy, axis=3)
+    with pytest.raises(TypeError, match="input: expected float32"):
+        mseloss.loss(Interface(np.arange(10)), dy)
+
+
+def test_bfloat16_has_no_typestr():
+    (x, y) = (a.astype(ml_dtypes.bfloat16) for a in arrays(np.float32, 33, 33))
+    assert (
+        host(mseloss.loss(Interface(x), Interface(y), "sum")).tobytes()
+        == np.asarray(mseloss.loss(x, y, "sum")).tobytes()
+    )
+
+
+@pytest.fixture
+def cpu_tensors_as_device_tensors(monkeypatch):
+    monkeypatch.setattr(_device, "DEVICE_TYPES", ("cpu",))
+    monkeypatch.setattr(device_step, "_available", True)
+    keys = device_step.other_keys("CPU", "AutogradCPU", "AutocastCPU", "ADInplaceOrView")
+    monkeypatch.setattr(device_step, "_special_keys", keys)
+    for name in ("loss", "grad", "loss_and_grad"):
+        function = getattr(_device, name)
+        monkeypatch.setattr(device_step._core, name, _with_defaults(name, function))
+
+
+def _with_defaults(name, function):
+    if name == "grad":
+        return lambda g, x, y, reduction: function(g, x, y, reduction, None)
+    if name == "loss":
+        return lambda x, y, reduction: function(x, y, reduction, None, None, False, None, None)
+    return lambda x, y, reduction: function(x, y, reduction, None, None, 1.0, None, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_the_training_step_of_a_device_has_the_bits_of_the_cpu(
+    cpu_tensors_as_device_tensors, monkeypatch, dtype, reduction
+):
+    torch.manual_seed(1)
+    x, y = torch.randn(50, 20).to(dtype), torch.randn(50, 20).to(dtype)
+    results = []
+    for step in (device_step.loss, torch.nn.functional.mse_loss):
+        a, b = x.clone().requires_grad_(), y.clone().requires_grad_()
+        with torch.autograd.set_detect_anomaly(True):
+            value = step(a, b, reduction=reduction)
+        upstream = torch.full_like(value, 3)
+        value.backward(upstream)
+        results.append((value.detach(), a.grad, b.grad))
+    (value, of_x, of_y), (expected, of_a, _of_b) = results
+    assert torch.allclose(value, expected, rtol=1e-2)
+    assert torch.allclose(of_x, of_a, rtol=1e-2, atol=1e-4)
+    assert torch.equal(of_x, -of_y)
+    g = np.asarray(3, np.float64) if reduction != "none" else np.full(x.shape, 3.0)
+    if dtype == torch.float64:
+        assert (
+            of_x.numpy().tobytes() == reference.grad(g, x.numpy(), y.numpy(), reduction).tobytes()
+        )
+
+
+def test_the_second_backward_pass_and_second_derivatives(cpu_tensors_as_device_tensors):
+    x = torch.randn(30, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(30, dtype=torch.float64)
+    value = device_step.loss(x, y, "mean")
+    first = torch.autograd.grad(value, x, retain_graph=True)[0]
+    assert torch.equal(first, torch.autograd.grad(value, x)[0])
+    assert torch.autograd.gradgradcheck(lambda a: device_step.loss(a, y, "sum"), x)
+
+
+def test_dispatch_takes_plain_tensors_of_one_shape_and_dtype(cpu_tensors_as_device_tensors):
+    x = torch.randn(5, 4)
+    assert device_step.accepts(x, x.clone())
+    assert not device_step.accepts(x, x[0])
+    assert not device_step.accepts(x, x.double())
+    assert dispatch.implementation(x, x) is not None
