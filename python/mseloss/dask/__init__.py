@@ -122,24 +122,38 @@ def loss_and_grad(
     result, gradient = map(_dtype, checked)
     axes = () if reduction == "none" else _axes(axis, call.rank)
     call.check_beside(axes)
-    if reduction != "none" and len(axes) == call.rank:
-        promoted = reference.promote(call.empty("input").dtype, call.empty("target").dtype)
-        scale = factor = None
-        if reduction == "mean" and weight is not None:
-            scale = _scale(call, promoted)
-        else:
-            factor = _factor(call.shape, reduction, promoted)
-        pairs = call.blockwise(partial(chunk.sum_and_gradient, factor=factor), object, scale=scale)
-        finish = partial(chunk.finish, reduction=reduction, dtype=result)
-        exact = call.sums(partial(chunk.sum_of, exact=True))
-        value = finished(call.sums(chunk.first, of=pairs), exact, finish, result)
-    else:
-        options = dict(
-            axis=None if reduction == "none" else axes, reduction=reduction, dtype=result
-        )
+    promoted = reference.promote(call.empty("input").dtype, call.empty("target").dtype)
+    if reduction == "none":
+        options = dict(reduction=reduction, axis=None, dtype=result)
+        pairs = call.blockwise(partial(chunk.loss_and_gradient, **options), object)
+        value = call.blockwise(chunk.first, result, of=pairs)
+    elif len(axes) == call.rank:
+        value, pairs = _loss_and_pairs(call, reduction, result, promoted)
+    elif call.are_whole(axes) or (reduction == "mean" and weight is not None):
+        options = dict(reduction=reduction, axis=axes, dtype=result)
         pairs = call.with_whole(axes).blockwise(partial(chunk.loss_and_gradient, **options), object)
         value = call.blockwise(chunk.first, result, of=pairs, reduced=axes)
+    else:
+        count = math.prod(call.shape[d] for d in axes) if reduction == "mean" else 0
+        options = dict(axis=axes, count=count, dtype=promoted)
+        pairs = call.blockwise(partial(chunk.slice_sums_and_gradient, **options), object)
+        finish = partial(chunk.finish_slices, reduction=reduction, dtype=result)
+        parts = call.sums(chunk.first, of=pairs, axes=axes)
+        value = tree(parts, chunk.merge_slices, finish, result, False, axes)
     return value, call.blockwise(chunk.second, gradient, of=pairs)
+
+
+def _loss_and_pairs(call, reduction, result, promoted):
+    """The loss over all dimensions, and the pairs of partial sum and gradient of all chunks."""
+    scale = factor = None
+    if reduction == "mean" and "weight" in call.arrays:
+        scale = _scale(call, promoted)
+    else:
+        factor = _factor(call.shape, reduction, promoted)
+    pairs = call.blockwise(partial(chunk.sum_and_gradient, factor=factor), object, scale=scale)
+    finish = partial(chunk.finish, reduction=reduction, dtype=result)
+    exact = call.sums(partial(chunk.sum_of, exact=True))
+    return finished(call.sums(chunk.first, of=pairs), exact, finish, result), pairs
 
 
 def _factor(shape, reduction, dtype):

@@ -118,6 +118,22 @@ def finish_slices(parts, axis, keepdims, *, reduction, dtype):
     return np.expand_dims(values, axis) if keepdims else values
 
 
+def slice_sums_and_gradient(g, x, y, weight=None, *, axis, count, dtype):
+    """The exact sums of the parts of slices in a chunk, and the chunk's part of the gradient.
+
+    `count` is the number of elements of a whole slice for a mean, which has no weights, and 0 for a sum.
+    `dtype` is that of input and target together.
+    """
+    g, x, y, weight = _native(g), _native(x), _native(y), _native(weight)
+    shape = np.broadcast_shapes(*(a.shape for a in (x, y, weight) if a is not None))
+    # The upstream gradient has the dimensions of the loss, from the last one on.
+    g = g.reshape((1,) * (len(shape) - len(axis) - g.ndim) + g.shape)
+    operands = [a.astype(dtype, copy=False) for a in (np.expand_dims(g, axis), x, y)]
+    out = _core.empty(shape, x.dtype)
+    _core.grad_part(*operands, count, out, weight)
+    return _core.SliceSums(x, y, axis, weight), out
+
+
 def loss_and_gradient(g, x, y, weight=None, *, reduction, axis, dtype):
     """The loss of a chunk's slices or elements, and the chunk's part of the gradient."""
     g, x, y, weight = _native(g), _native(x), _native(y), _native(weight)
