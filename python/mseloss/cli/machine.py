@@ -17,7 +17,7 @@ def facts():
         del result["environment"]
     result["processor"] = processor()
     result["python"] = platform.python_version()
-    for name in ("numpy", "ml_dtypes", "torch", "jax"):
+    for name in ("numpy", "ml_dtypes", "torch", "jax", "dask", "zarr"):
         try:
             result[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
