@@ -13,8 +13,8 @@ import xarray as xr
 
 import mseloss
 from mseloss._dtypes import NAMES
+from mseloss._selection import without_nan
 from mseloss.reference import promote
-from mseloss.selection import without_nan
 
 __all__ = ["mse"]
 

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,29 @@ def test_a_missing_chunk_has_the_fill_value(stores, command):
     status, _, err = command("loss", "n.zarr", "n.zarr")
     assert status == 2
     assert err == "mseloss: n.zarr: 2 of 3 chunks are missing, and the array has no fill value\n"
+
+
+def test_larger_than_the_memory_that_is_used(here):
+    """Two sparse arrays of 1 GiB each, with default blocks."""
+    for name in ("x", "y"):
+        store = zarr.create_array(f"{name}.zarr", shape=(1 << 28,), chunks=(1 << 22,), dtype="f4")
+        store[-2:] = 3 if name == "x" else 1
+    code = """
+import sys
+from mseloss.cli import app
+status = app.run(sys.argv[1:])
+with open("/proc/self/status") as file:
+    peak = next(line.split()[1] for line in file if line.startswith("VmHWM"))
+print(status, int(peak) >> 10)
+"""
+    arguments = ["loss", "x.zarr", "y.zarr", "-r", "sum"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=100
+    )
+    value, summary = done.stdout.splitlines()
+    status, peak = map(int, summary.split())
+    assert (value, status) == ("8.0", 0)
+    assert peak < 1024  # MiB
 
 
 @pytest.mark.parametrize("damage", [b"", b"no chunk", None], ids=["empty", "other", "cut"])

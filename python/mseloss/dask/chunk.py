@@ -6,7 +6,7 @@ import numpy as np
 
 import mseloss
 from mseloss import _core
-from mseloss.selection import without_nan
+from mseloss._selection import without_nan
 
 
 def elementwise(x, y, weight=None, *, dtype):
