@@ -263,12 +263,13 @@ TEST(Digits, RandomWords_AreRefusedOrHarmless) {
     }
     PartialSum sum;
     if (!sum.decode(digits).ok()) return;
-    double out;
-    sum.merge(sum);
-    sum.finish(Reduction::kMean, dtype, &out);
     digits.assign(static_cast<size_t>(PartialSum::digit_count(DType::kFloat64)), 0);
     ASSERT_TRUE(sum.encode(DType::kFloat64, digits).ok());
     ASSERT_TRUE(sum.decode(digits).ok());
+    double out;
+    sum.merge(sum);
+    sum.finish(Reduction::kMean, dtype, &out);
+    sum.scale(Reduction::kMean, dtype, &out);
   });
 }
 

@@ -13,9 +13,10 @@ View rows_of(const View& all, int64_t first, int64_t last, Shape* shape) {
   *shape = Shape(all.shape.begin(), all.shape.end());
   if (all.shape[0] == 1) return all;
   (*shape)[0] = last - first;
+  const int64_t begin = oracle::count_of(*shape) == 0 ? 0 : first;
   auto rows = all;
   rows.data = static_cast<char*>(const_cast<void*>(static_cast<const void*>(all.data))) +
-              first * all.strides[0] * mseloss::size_of(all.dtype);
+              begin * all.strides[0] * mseloss::size_of(all.dtype);
   rows.shape = *shape;
   return rows;
 }
