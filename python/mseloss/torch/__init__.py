@@ -68,7 +68,7 @@ def mse_loss(
 
     DTensors need no group: the loss is that of the whole tensors, whatever their placements, and replicated
     (for "none" placed like them); every gradient is placed like its operand. With a group and for DTensors
-    the derivatives are of first order, `weight` must not require a gradient, and there is no `dim`.
+    the derivatives are of first order, and there is no `dim`.
 
     Returns a tensor of the promoted dtype: of the broadcast shape for "none", 0-dimensional if all dimensions
     are reduced. For an empty slice the sum is 0 and the mean is NaN. Other dtypes, layouts and subclasses,

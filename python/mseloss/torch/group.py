@@ -55,10 +55,6 @@ def loss_of_groups(input, target, weight, reduction, groups, factor=1.0):
         if tensor.dtype not in DTYPES and not mask:
             expected = "float32, float16, bfloat16 or float64" + ", or bool" * (name == "weight")
             raise TypeError(f"{name}: expected {expected}, got {tensor.dtype}")
-    if weight is not None and weight.requires_grad:
-        raise NotImplementedError(
-            "weight: expected a tensor that requires no gradient, with a group"
-        )
     x, y = autocast(input, target)
     loss, _ = _group_loss(x, y, weight, reduction, groups, factor)
     return loss
@@ -146,23 +142,36 @@ def _(grad_output, input, target, weight, scale):
 
 
 def _save(ctx, inputs, output):
-    input, target, weight, _, _, factor = inputs
-    ctx.save_for_backward(input, target, weight, output[1])
+    input, target, weight, reduction, _, factor = inputs
+    ctx.save_for_backward(input, target, weight, *output)
     ctx.set_materialize_grads(False)
-    ctx.factor = factor
+    ctx.reduction, ctx.factor = reduction, factor
 
 
 def _backward(ctx, grad_output, _):
-    of_input = of_target = None
-    if grad_output is not None:
-        input, target, weight, scale = ctx.saved_tensors
-        x, y = input, target
-        if promoted(x, y).itemsize == 2 and x.shape != y.shape:  # summed in float32, rounded once
-            x, y = x.float(), y.float()
-        gradient = _part_backward(grad_output * ctx.factor, x, y, weight, scale)
-        of_input = reduce_to(gradient, input) if ctx.needs_input_grad[0] else None
-        of_target = reduce_to(-gradient, target) if ctx.needs_input_grad[1] else None
-    return of_input, of_target, None, None, None, None
+    if grad_output is None:
+        return (None,) * 6
+    input, target, weight, loss, scale = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    x, y, g = input, target, grad_output * ctx.factor
+    if promoted(x, y).itemsize == 2 and x.shape != y.shape:  # summed in float32, rounded once
+        x, y = x.float(), y.float()
+    gradient = _part_backward(g, x, y, weight, scale) if needs[0] or needs[1] else None
+    of_weight = None
+    if needs[2]:
+        wide = torch.promote_types(promoted(x, y), torch.float32)
+        square = (x.to(wide) - y.to(wide)).square()
+        if ctx.reduction == "mean":
+            square = square - loss
+        of_weight = reduce_to(square * (0.5 * scale.to(square)) * g, weight)
+    return (
+        reduce_to(gradient, input) if needs[0] else None,
+        reduce_to(-gradient, target) if needs[1] else None,
+        of_weight,
+        None,
+        None,
+        None,
+    )
 
 
 def _no_second_derivative(ctx, gradient):
