@@ -141,6 +141,11 @@ TEST(Parts, ArgumentsThatDoNotFit_AreNamedAndChangeNothing) {
   refused(sum.add_with_grad({x, six}, {x, six}, nullptr, 2, &one, {out, five}), Code::kShape, "grad_input: ");
   refused(sum.add_with_grad({out, six}, {x, six}, nullptr, 2, &one, {out + 1, five}), Code::kShape,
           "grad_input: ");
+  Options device;
+  device.device = mseloss::Device::kCuda;
+  refused(sum.add({x, six}, {x, six}, Mode::kFast, device), Code::kDevice, "device: ");
+  refused(sum.add_with_grad({x, six}, {x, six}, nullptr, 2, &one, {out, six}, device), Code::kDevice,
+          "device: ");
   double scale = 7;
   EXPECT_FALSE(sum.scale(Reduction::kNone, DType::kFloat32, &scale));
   EXPECT_EQ(scale, 7);
