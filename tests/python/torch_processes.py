@@ -138,6 +138,25 @@ def dtensor():
                 np.testing.assert_allclose(of_target, whole, rtol=1e-5, atol=1e-6)
 
 
+def two_parallelisms():
+    """Tensor in data parallelism: DTensors on one dimension of a mesh, a group along the other."""
+    mesh = dist.init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
+    row = mesh.get_local_rank("data")
+    for dtype, averaged, px in itertools.product(
+        DTYPES, (False, True), (Shard(0), Shard(1), Replicate())
+    ):
+        x, y = values((7, 3), dtype), values((7, 3), dtype)
+        own = slice(0, 2) if row == 0 else slice(2, 7)
+        dx = placed(x[own], mesh["tensor"], [px]).requires_grad_()
+        dy = placed(y[own], mesh["tensor"], [Shard(0)])
+        loss = face.mse_loss(dx, dy, group=mesh.get_group("data"), averaged=averaged)
+        loss.backward()
+        g = 2.0 if averaged else 1.0
+        expected, gradient = reference.loss_and_grad(array_of(x), array_of(y), grad_output=g)
+        expect(loss.full_tensor(), expected)
+        expect(dx.grad.full_tensor(), gradient[own])
+
+
 def compiled():
     """torch.compile in one graph: the bits of the eager call, forward and backward."""
     mesh = dist.init_device_mesh("cpu", (processes,))
@@ -178,7 +197,6 @@ def refused():
         (TypeError, "target: expected float32", (x, wide), {"group": WORLD}),
         (ValueError, "dim: expected None", (x, x), {"group": WORLD, "dim": 0}),
         (ValueError, "dim: expected None", (dx, dx), {"dim": 0}),
-        (ValueError, "group: expected None", (dx, dx), {"group": WORLD}),
         (ValueError, "target: expected the device mesh", (dx, other), {}),
     ]
     global checks

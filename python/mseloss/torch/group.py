@@ -41,14 +41,25 @@ _part_backward = torch.ops.mseloss.part_backward.default
 
 def group_loss(input, target, weight, reduction, group, averaged):
     """The loss of all processes' data. `group` is a ProcessGroup or a DeviceMesh."""
+    names, factor = names_and_factor(reduction, group, averaged)
+    return loss_of_groups(input, target, weight, reduction, names, factor)
+
+
+def names_and_factor(reduction, group, averaged):
+    """The names of the process groups, and the factor of gradients that are averaged over them."""
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction: expected 'mean' or 'sum' with a group, got {reduction!r}")
-    groups = group_names(group)
-    factor = float(math.prod(dist.get_world_size(g) for g in groups_of(group))) if averaged else 1.0
-    return loss_of_groups(input, target, weight, reduction, groups, factor)
+    if isinstance(group, dist.ProcessGroup):
+        groups = [group]
+    elif isinstance(group, dist.DeviceMesh):
+        groups = [group.get_group(i) for i in range(group.ndim)]
+    else:
+        raise TypeError(f"group: expected a ProcessGroup or a DeviceMesh, got {group!r}")
+    factor = math.prod(map(dist.get_world_size, groups)) if averaged else 1
+    return [group.group_name for group in groups], float(factor)
 
 
-def loss_of_groups(input, target, weight, reduction, groups, factor=1.0):
+def loss_of_groups(input, target, weight, reduction, groups, factor):
     tensors = {"input": input, "target": target} | ({} if weight is None else {"weight": weight})
     for name, tensor in tensors.items():
         mask = name == "weight" and tensor.dtype == torch.bool
@@ -58,19 +69,6 @@ def loss_of_groups(input, target, weight, reduction, groups, factor=1.0):
     x, y = autocast(input, target)
     loss, _ = _group_loss(x, y, weight, reduction, groups, factor)
     return loss
-
-
-def groups_of(group):
-    """The process groups of a ProcessGroup, or of each dimension of a DeviceMesh."""
-    if isinstance(group, dist.ProcessGroup):
-        return [group]
-    if isinstance(group, dist.DeviceMesh):
-        return [group.get_group(i) for i in range(group.ndim)]
-    raise TypeError(f"group: expected a ProcessGroup or a DeviceMesh, got {group!r}")
-
-
-def group_names(group):
-    return [g.group_name for g in groups_of(group)]
 
 
 class _Groups(Exchange):
