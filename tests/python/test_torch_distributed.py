@@ -43,7 +43,7 @@ def with_processes(count, program, *arguments):
 @pytest.mark.parametrize(
     ("processes", "names", "checks"),
     [
-        (2, ["group", "dtensor", "compiled", "refused"], 242 + 32 + 6 + 7),
+        (2, ["group", "dtensor", "compiled", "refused"], 242 + 32 + 7 + 8),
         (4, ["group", "dtensor", "two_parallelisms"], 242 + 232 + 48),
     ],
 )

@@ -169,6 +169,11 @@ def compiled():
     loss.backward()
     expect(loss, expected)
     expect(a.grad, gradient[own])
+    w = values((7, 3), torch.float32).abs()
+    weighted = torch.compile(
+        lambda a, b, c: face.mse_loss(a, b, weight=c, group=WORLD), fullgraph=True
+    )
+    expect(weighted(x[own], y[own], w[own]), reference.loss(x.numpy(), y.numpy(), weight=w.numpy()))
     ours = torch.compile(lambda a, b: face.mse_loss(a, b), fullgraph=True)
     for px, py in (((Shard(0),), (Shard(0),)), ((Shard(1),), (Replicate(),))):
         dx, dy = placed(x, mesh, px).requires_grad_(), placed(y, mesh, py)
@@ -209,6 +214,15 @@ def refused():
             given = "no error"
         assert given.startswith(message), given
         checks += 1
+    # An error in the last process is one in all.
+    last = rank == processes - 1
+    kind = ValueError if last else RuntimeError
+    try:
+        face.mse_loss(x, x, group=WORLD, weight=torch.ones(2 if last else 3))
+    except kind as error:
+        given = str(error)
+    assert given.startswith("weight: " if last else "group: expected all"), given
+    checks += 1
     loss = face.mse_loss(x, torch.zeros(3), group=WORLD)
     (first,) = torch.autograd.grad(loss, x, create_graph=True)
     try:
