@@ -85,6 +85,9 @@ struct NoOutput {
 Status add_sweep(PartialSum* sum, const Status& planned, const Plan& plan, const Buffers& buffers,
                  const Names& names, cpu::Sweep sweep, const Options& options) {
   if (!planned.ok()) return planned;
+  if (options.device != Device::kCpu) {
+    return Status::error(Code::kDevice, "device: expected kCpu, where partial sums are computed, got kCuda");
+  }
   if (Status status = check_buffers(plan, buffers, names); !status.ok()) return status;
   PartialSum part;
   if (Status status = cpu::run_sweep(plan, buffers, sweep, options, SumAccess::target(&part)); !status.ok()) {

@@ -127,6 +127,21 @@ TEST(Digits, BoundOfAddedFastSums_HoldsTheExactSum) {
   });
 }
 
+// Squares below the range of float64, which a fast sum loses.
+TEST(Digits, BoundOfSquaresThatUnderflow_HoldsTheExactSum) {
+  const double x[] = {0x1p-545, 0x1.8p-540, 0x1p-600}, zero = 0;
+  const int64_t shape[] = {3};
+  PartialSum sum;
+  ASSERT_TRUE(sum.add({x, shape}, &zero, Mode::kFast).ok());
+  exact::Sum reference;
+  reference.add({x[0], x[1], x[2], x[0], x[1], x[2]});
+  Digits digits = digits_of(sum, DType::kFloat64);
+  add(&digits, digits);
+  const PartialSum total = sum_of(digits);
+  EXPECT_EQ(total.fast_sum(), 0);
+  EXPECT_TRUE(bound_holds(total, reference.fixed())) << total.bound();
+}
+
 TEST(Digits, OrdinaryData_IsAlmostAlwaysDecidedByTheFastSweep) {
   int64_t sums = 0, undecided = 0;
   for_each_case(3000, [&](Random& random) {
@@ -263,12 +278,13 @@ TEST(Digits, RandomWords_AreRefusedOrHarmless) {
     }
     PartialSum sum;
     if (!sum.decode(digits).ok()) return;
-    double out;
-    sum.merge(sum);
-    sum.finish(Reduction::kMean, dtype, &out);
     digits.assign(static_cast<size_t>(PartialSum::digit_count(DType::kFloat64)), 0);
     ASSERT_TRUE(sum.encode(DType::kFloat64, digits).ok());
     ASSERT_TRUE(sum.decode(digits).ok());
+    double out;
+    sum.merge(sum);
+    sum.finish(Reduction::kMean, dtype, &out);
+    sum.scale(Reduction::kMean, dtype, &out);
   });
 }
 

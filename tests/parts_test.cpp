@@ -13,9 +13,10 @@ View rows_of(const View& all, int64_t first, int64_t last, Shape* shape) {
   *shape = Shape(all.shape.begin(), all.shape.end());
   if (all.shape[0] == 1) return all;
   (*shape)[0] = last - first;
+  const int64_t begin = oracle::count_of(*shape) == 0 ? 0 : first;
   auto rows = all;
   rows.data = static_cast<char*>(const_cast<void*>(static_cast<const void*>(all.data))) +
-              first * all.strides[0] * mseloss::size_of(all.dtype);
+              begin * all.strides[0] * mseloss::size_of(all.dtype);
   rows.shape = *shape;
   return rows;
 }
@@ -140,6 +141,11 @@ TEST(Parts, ArgumentsThatDoNotFit_AreNamedAndChangeNothing) {
   refused(sum.add_with_grad({x, six}, {x, six}, nullptr, 2, &one, {out, five}), Code::kShape, "grad_input: ");
   refused(sum.add_with_grad({out, six}, {x, six}, nullptr, 2, &one, {out + 1, five}), Code::kShape,
           "grad_input: ");
+  Options device;
+  device.device = mseloss::Device::kCuda;
+  refused(sum.add({x, six}, {x, six}, Mode::kFast, device), Code::kDevice, "device: ");
+  refused(sum.add_with_grad({x, six}, {x, six}, nullptr, 2, &one, {out, six}, device), Code::kDevice,
+          "device: ");
   double scale = 7;
   EXPECT_FALSE(sum.scale(Reduction::kNone, DType::kFloat32, &scale));
   EXPECT_EQ(scale, 7);

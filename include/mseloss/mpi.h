@@ -8,7 +8,7 @@
 // All functions are collective: every rank of the communicator calls them, with the same reduction, dtypes
 // and options, and either all with a weight or none. Ranks may hold any shapes, also without elements. A call
 // exchanges 468 bytes, for float64 2288, with MPI_SUM, whatever the number of ranks (up to
-// PartialSum::kMaxArrays); in about one case in 100,000 twice, after an exact sweep.
+// PartialSum::kMaxArrays); in about one case in a million twice, after an exact sweep.
 //
 // On an error on any rank all ranks return one: the rank itself its own, the others kCommunication. Then the
 // outputs are unspecified.

@@ -85,6 +85,7 @@ run(${CMAKE_COMMAND} --build ${WORK}/sample/build)
 run(${WORK}/sample/build/opapi_test_c)
 
 file(COPY ${SOURCE}/consumer DESTINATION ${WORK})
+file(COPY ${SOURCE}/../../examples/mpi_loss.cpp DESTINATION ${WORK}/consumer)
 file(GLOB_RECURSE pc "${prefix}/*/mseloss.pc")
 cmake_path(GET pc PARENT_PATH pc_dir)
 set(ENV{PKG_CONFIG_PATH} ${pc_dir})

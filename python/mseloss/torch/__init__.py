@@ -67,8 +67,9 @@ def mse_loss(
             FSDP do. Then they are multiplied by its size, so that the average is the derivative of the loss.
 
     DTensors need no group: the loss is that of the whole tensors, whatever their placements, and replicated
-    (for "none" placed like them); every gradient is placed like its operand. With a group and for DTensors
-    the derivatives are of first order, `weight` must not require a gradient, and there is no `dim`.
+    (for "none" placed like them); every gradient is placed like its operand. With a group of processes
+    outside of their mesh, it is that of all tensors, as in tensor parallelism combined with data
+    parallelism. With a group and for DTensors the derivatives are of first order, and there is no `dim`.
 
     Returns a tensor of the promoted dtype: of the broadcast shape for "none", 0-dimensional if all dimensions
     are reduced. For an empty slice the sum is 0 and the mean is NaN. Other dtypes, layouts and subclasses,
@@ -202,8 +203,6 @@ def _distributed_loss(
     if dim is not None or keepdim:
         raise ValueError("dim: expected None with a group or for a DTensor, got others")
     if _is_dtensor(input, target, weight):
-        if group is not None:
-            raise ValueError("group: expected None for a DTensor, whose mesh has the groups")
         from mseloss.torch.dtensor import dtensor_loss
 
         def elementwise(x, y, w):
@@ -211,7 +210,7 @@ def _distributed_loss(
                 return _operator_loss(x, y, "none")
             return _slices_loss(x, y, w, "none", None, False)
 
-        return dtensor_loss(input, target, weight, reduction, elementwise)
+        return dtensor_loss(input, target, weight, reduction, group, averaged, elementwise)
     from mseloss.torch.group import group_loss
 
     return group_loss(input, target, weight, reduction, group, averaged)

@@ -7,19 +7,21 @@ import math
 import torch
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
-from mseloss.torch.group import loss_of_groups
+from mseloss.torch.group import loss_of_groups, names_and_factor
 
 
 def is_dtensor(*tensors):
     return any(isinstance(tensor, DTensor) for tensor in tensors)
 
 
-def dtensor_loss(input, target, weight, reduction, elementwise):
+def dtensor_loss(input, target, weight, reduction, group, averaged, elementwise):
     """mse_loss of DTensors on one mesh, or of DTensors and tensors that are equal on all processes.
 
     The loss is replicated; for "none" it is placed like the operands, as elementwise(input, target, weight)
-    computes it from the shards. Every gradient is placed like its operand.
+    computes it from the shards. Every gradient is placed like its operand. `group`: None, or processes
+    outside of the mesh that hold other parts of the data, as in group_loss.
     """
+    names, factor = ([], 1.0) if group is None else names_and_factor(reduction, group, averaged)
     tensors = [input, target] if weight is None else [input, target, weight]
     mesh = next(t.device_mesh for t in tensors if isinstance(t, DTensor))
     for name, tensor in zip(("input", "target", "weight"), tensors, strict=False):
@@ -43,10 +45,9 @@ def dtensor_loss(input, target, weight, reduction, elementwise):
             shape=shape,
             stride=tuple(strides),
         )
-    groups = [
-        mesh.get_group(i).group_name for i, p in enumerate(placements) if not p.is_replicate()
-    ]
-    loss = loss_of_groups(x, y, w, reduction, groups)
+    sharded = [i for i, placement in enumerate(placements) if not placement.is_replicate()]
+    names = [mesh.get_group(i).group_name for i in sharded] + names
+    loss = loss_of_groups(x, y, w, reduction, names, factor)
     return DTensor.from_local(loss, mesh, whole, run_check=False)
 
 

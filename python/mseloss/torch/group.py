@@ -41,40 +41,34 @@ _part_backward = torch.ops.mseloss.part_backward.default
 
 def group_loss(input, target, weight, reduction, group, averaged):
     """The loss of all processes' data. `group` is a ProcessGroup or a DeviceMesh."""
+    names, factor = names_and_factor(reduction, group, averaged)
+    return loss_of_groups(input, target, weight, reduction, names, factor)
+
+
+def names_and_factor(reduction, group, averaged):
+    """The names of the process groups, and the factor of gradients that are averaged over them."""
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction: expected 'mean' or 'sum' with a group, got {reduction!r}")
-    groups = group_names(group)
-    factor = float(math.prod(dist.get_world_size(g) for g in groups_of(group))) if averaged else 1.0
-    return loss_of_groups(input, target, weight, reduction, groups, factor)
+    if isinstance(group, dist.ProcessGroup):
+        groups = [group]
+    elif isinstance(group, dist.DeviceMesh):
+        groups = [group.get_group(i) for i in range(group.ndim)]
+    else:
+        raise TypeError(f"group: expected a ProcessGroup or a DeviceMesh, got {group!r}")
+    factor = math.prod(map(dist.get_world_size, groups)) if averaged else 1
+    return [group.group_name for group in groups], float(factor)
 
 
-def loss_of_groups(input, target, weight, reduction, groups, factor=1.0):
+def loss_of_groups(input, target, weight, reduction, groups, factor):
     tensors = {"input": input, "target": target} | ({} if weight is None else {"weight": weight})
     for name, tensor in tensors.items():
         mask = name == "weight" and tensor.dtype == torch.bool
         if tensor.dtype not in DTYPES and not mask:
             expected = "float32, float16, bfloat16 or float64" + ", or bool" * (name == "weight")
             raise TypeError(f"{name}: expected {expected}, got {tensor.dtype}")
-    if weight is not None and weight.requires_grad:
-        raise NotImplementedError(
-            "weight: expected a tensor that requires no gradient, with a group"
-        )
     x, y = autocast(input, target)
     loss, _ = _group_loss(x, y, weight, reduction, groups, factor)
     return loss
-
-
-def groups_of(group):
-    """The process groups of a ProcessGroup, or of each dimension of a DeviceMesh."""
-    if isinstance(group, dist.ProcessGroup):
-        return [group]
-    if isinstance(group, dist.DeviceMesh):
-        return [group.get_group(i) for i in range(group.ndim)]
-    raise TypeError(f"group: expected a ProcessGroup or a DeviceMesh, got {group!r}")
-
-
-def group_names(group):
-    return [g.group_name for g in groups_of(group)]
 
 
 class _Groups(Exchange):
@@ -146,23 +140,36 @@ def _(grad_output, input, target, weight, scale):
 
 
 def _save(ctx, inputs, output):
-    input, target, weight, _, _, factor = inputs
-    ctx.save_for_backward(input, target, weight, output[1])
+    input, target, weight, reduction, _, factor = inputs
+    ctx.save_for_backward(input, target, weight, *output)
     ctx.set_materialize_grads(False)
-    ctx.factor = factor
+    ctx.reduction, ctx.factor = reduction, factor
 
 
 def _backward(ctx, grad_output, _):
-    of_input = of_target = None
-    if grad_output is not None:
-        input, target, weight, scale = ctx.saved_tensors
-        x, y = input, target
-        if promoted(x, y).itemsize == 2 and x.shape != y.shape:  # summed in float32, rounded once
-            x, y = x.float(), y.float()
-        gradient = _part_backward(grad_output * ctx.factor, x, y, weight, scale)
-        of_input = reduce_to(gradient, input) if ctx.needs_input_grad[0] else None
-        of_target = reduce_to(-gradient, target) if ctx.needs_input_grad[1] else None
-    return of_input, of_target, None, None, None, None
+    if grad_output is None:
+        return (None,) * 6
+    input, target, weight, loss, scale = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    x, y, g = input, target, grad_output * ctx.factor
+    if promoted(x, y).itemsize == 2 and x.shape != y.shape:  # summed in float32, rounded once
+        x, y = x.float(), y.float()
+    gradient = _part_backward(g, x, y, weight, scale) if needs[0] or needs[1] else None
+    of_weight = None
+    if needs[2]:
+        wide = torch.promote_types(promoted(x, y), torch.float32)
+        square = (x.to(wide) - y.to(wide)).square()
+        if ctx.reduction == "mean":
+            square = square - loss
+        of_weight = reduce_to(square * (0.5 * scale.to(square)) * g, weight)
+    return (
+        reduce_to(gradient, input) if needs[0] else None,
+        reduce_to(-gradient, target) if needs[1] else None,
+        of_weight,
+        None,
+        None,
+        None,
+    )
 
 
 def _no_second_derivative(ctx, gradient):
