@@ -42,8 +42,8 @@ class MSELOSS_API PartialSum {
  public:
   enum class Mode : uint8_t { kFast, kExact };
 
-  // Adds sum((input - target)^2) over the broadcast shape. Same errors as loss(); on an error *this is
-  // unchanged.
+  // Adds sum((input - target)^2) over the broadcast shape, of operands in host memory. Same errors as loss();
+  // on an error *this is unchanged.
   Status add(const ConstTensor& input, const ConstTensor& target, Mode mode, const Options& options = {});
   // Adds sum(weight * (input - target)^2), and sum(weight) to the divisor of the mean; if weight is bool,
   // only the elements where it is true. Same errors as loss() with a weight.
