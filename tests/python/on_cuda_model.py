@@ -1,7 +1,7 @@
 """Arrays in device memory, on the model: run by test_cuda.py with MSELOSS_DEVICE=cuda-model.
 
-The device memory of the model is that of the host, so arrays of NumPy stand for device arrays: classes that offer
-only the protocols of device arrays.
+The device memory of the model is that of the host, so arrays of NumPy stand for device arrays: classes that
+offer only the protocols of device arrays.
 """
 
 import itertools
