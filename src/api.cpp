@@ -3,6 +3,7 @@
 
 #include "cpu/explain.h"
 #include "cpu/sweep.h"
+#include "cuda/shape.h"
 #include "mseloss/mseloss.h"
 #include "plan/plan.h"
 
@@ -86,7 +87,9 @@ Status add_sweep(PartialSum* sum, const Status& planned, const Plan& plan, const
                  const Names& names, cpu::Sweep sweep, const Options& options) {
   if (!planned.ok()) return planned;
   if (options.device != Device::kCpu) {
-    return Status::error(Code::kDevice, "device: expected kCpu, where partial sums are computed, got kCuda");
+    return Status::error(
+        Code::kDevice,
+        "device: expected operands in host memory for a partial sum, got those of a CUDA device");
   }
   if (Status status = check_buffers(plan, buffers, names); !status.ok()) return status;
   PartialSum part;
@@ -167,6 +170,7 @@ std::string explain(const ConstTensor& grad_output, const ConstTensor& input, co
   const Buffers buffers{grad_output.data, input.data, target.data, grad_input.data, nullptr};
   if (status.ok()) status = check_buffers(plan, buffers);
   if (!status.ok()) return status.message();
+  if (options.device == Device::kCuda) return cuda::explain(plan, buffers);
   return cpu::explain(plan, options);
 } catch (...) {
   return {};  // out of memory for the text

@@ -21,8 +21,12 @@ namespace {
 }  // namespace
 
 Status run(const Plan& plan, const Buffers& buffers, const Options& options) {
-  if (options.device == Device::kCuda) [[unlikely]]
-    return cuda::run_on_device(plan, buffers, options);
+  if (options.device == Device::kCuda) [[unlikely]] {
+    // The model stands for a device, whose memory is the host's.
+    const bool model = std::strcmp(host_backend->name, "cuda-model") == 0;
+    return model ? host_backend->enqueue(plan, buffers, options)
+                 : cuda::run_on_device(plan, buffers, options);
+  }
   return host_backend->enqueue(plan, buffers, options);
 }
 

@@ -33,7 +33,8 @@ namespace mseloss {
 // - grad_input: exactly the broadcast shape, any of the four dtypes. It may be exactly one of the inputs
 //   (same address, strides and dtype) and must not overlap them otherwise.
 // - Empty input: nothing is written.
-// - Errors: kNullPointer, kDType, kReduction, kRank, kShape, kOverlap, kOutOfMemory.
+// - Errors: kNullPointer, kDType, kReduction, kRank, kShape, kOverlap, kOutOfMemory; on a CUDA device also
+//   kDevice: no device, memory that it cannot access, or a launch that failed.
 MSELOSS_API Status grad(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
                         Reduction reduction, const Tensor& grad_input, const Options& options = {});
 

@@ -66,8 +66,8 @@ Status load_driver(const Driver** driver) try {
 
 Status run_on_device(const Plan& plan, const Buffers& buffers, const Options& options) {
   const Driver* driver = nullptr;
-  if (Status status = load_driver(&driver); !status.ok()) return status;
-  return enqueue(*driver, plan, buffers, options);
+  const Status status = load_driver(&driver);
+  return driver == nullptr ? status : enqueue(*driver, plan, buffers, options);
 }
 
 }  // namespace mseloss::cuda

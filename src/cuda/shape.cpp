@@ -175,6 +175,19 @@ uint32_t shape_exact_sum(const DeviceInfo& device, const Nest& nest, int64_t* pe
   return static_cast<uint32_t>(std::max<int64_t>(1, ceil_div(nest.terms, *per_part)));
 }
 
+std::string explain(const Plan& plan, const Buffers& buffers) {
+  if (plan.numel == 0) return "nothing to compute";
+  if (is_chunked(plan, buffers, plan.operands)) return "CUDA, dense: 16 bytes of every operand per load";
+  const ElementArguments element = element_arguments(plan, buffers, plan.operands, {});
+  const std::string rank =
+      std::to_string(element.nest.rank) + (element.nest.rank == 1 ? " dimension" : " dimensions");
+  if (TileArguments tile; tile_arguments(element, &tile)) {
+    return "CUDA, tiles: " + rank + " after coalescing; " + std::to_string(std::popcount(tile.transposed)) +
+           " of the operands are transposed in shared memory";
+  }
+  return "CUDA, general: " + rank + " after coalescing, one element per load";
+}
+
 uint32_t blocks_for(const DeviceInfo& device, int64_t tiles) {
   return static_cast<uint32_t>(std::clamp<int64_t>(tiles, 1, device.max_blocks));
 }

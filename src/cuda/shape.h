@@ -1,6 +1,8 @@
 // How the elements of a plan are distributed over blocks and threads.
 #pragma once
 
+#include <string>
+
 #include "cuda/driver.h"
 
 namespace mseloss::cuda {
@@ -32,6 +34,9 @@ uint32_t shape_sum(const DeviceInfo& device, const Nest& nest, bool columns, Sum
 uint32_t shape_dense_sum(const DeviceInfo& device, const DenseArguments& dense, int lanes, SumShape* shape);
 // Of an exact sum.
 uint32_t shape_exact_sum(const DeviceInfo& device, const Nest& nest, int64_t* per_part);
+
+// Which kernel runs an elementwise plan, in one sentence.
+std::string explain(const Plan& plan, const Buffers& buffers);
 
 // Blocks of a loop over `tiles`.
 uint32_t blocks_for(const DeviceInfo& device, int64_t tiles);

@@ -157,8 +157,8 @@ class Current {
 
 Status run_on_current_device(const Plan& plan, const Buffers& buffers, const Options& options) {
   const Driver* driver = nullptr;
-  if (Status status = load_driver(&driver); !status.ok()) return status;
-  return run_staged(*driver, plan, buffers, options);
+  const Status status = load_driver(&driver);
+  return driver == nullptr ? status : run_staged(*driver, plan, buffers, options);
 }
 
 }  // namespace

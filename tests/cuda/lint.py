@@ -22,7 +22,9 @@ SKIPPED = 77
 
 def find_cuobjdump():
     """The program on PATH, of a toolkit, or of the package nvidia-cuda-cuobjdump."""
+    environment = pathlib.Path(__file__).parents[2] / ".venv"
     places = [pathlib.Path("/usr/local/cuda/bin")]
+    places += environment.glob("lib/python3*/site-packages/nvidia/*/bin")
     if (spec := importlib.util.find_spec("nvidia")) and spec.submodule_search_locations:
         places += [
             path / "bin"

@@ -119,6 +119,21 @@ TEST(CudaDevice, CallOnIt_RunsOrSaysWhyNot) {
   for (const float value : out) EXPECT_EQ(value, 5);
 }
 
+TEST(CudaDevice, PartialSumsAndExplain_KnowTheDevice) {
+  Options options;
+  options.device = mseloss::Device::kCuda;
+  alignas(64) float x[64] = {}, y[64] = {}, g = 1, out[64];
+  const int64_t shape[] = {64}, square[] = {8, 8}, turned[] = {1, 8};
+  mseloss::PartialSum sum;
+  EXPECT_EQ(sum.add({x, shape}, {y, shape}, mseloss::PartialSum::Mode::kFast, options).code(), Code::kDevice);
+  const auto explain = [&](const ConstTensor& target, const Tensor& result) {
+    return mseloss::explain(&g, {x, result.shape}, target, Reduction::kSum, result, options);
+  };
+  EXPECT_EQ(explain({y, shape}, {out, shape}), "CUDA, dense: 16 bytes of every operand per load");
+  EXPECT_EQ(explain({y, square, turned}, {out, square}),
+            "CUDA, general: 2 dimensions after coalescing, one element per load");
+}
+
 // Reciprocals of every extent up to 2^12 and around powers of two, for indices around multiples and the
 // largest.
 TEST(CudaDivisor, Quotients_AreExact) {

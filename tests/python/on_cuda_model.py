@@ -1,7 +1,7 @@
 """Arrays in device memory, on the model: run by test_cuda.py with MSELOSS_DEVICE=cuda-model.
 
-The model's device memory is the host's, so arrays of NumPy stand for device arrays: classes that offer only
-the protocols of device arrays.
+The device memory of the model is that of the host, so arrays of NumPy stand for device arrays: classes that
+offer only the protocols of device arrays.
 """
 
 import itertools
@@ -105,7 +105,9 @@ def test_an_interface_gives_the_bits_of_the_reference(dtype, reduction):
     assert mseloss.compare(host(gradient), reference.grad(1.0, x, y, reduction)).ok
 
 
-@pytest.mark.parametrize(("axis", "keepdims"), itertools.product([0, 1, -1, (0, 2)], [False, True]))
+@pytest.mark.parametrize(
+    ("axis", "keepdims"), list(itertools.product([0, 1, -1, (0, 2)], [False, True]))
+)
 def test_axes_weights_and_masks(axis, keepdims):
     x, y, w = arrays(np.float32, (5, 6, 7), (6, 7), (5, 6, 7))
     mask = w > 0
@@ -186,30 +188,28 @@ def _with_defaults(name, function):
     return lambda x, y, reduction: function(x, y, reduction, None, None, 1.0, None, None)
 
 
+def to_numpy(tensor):
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
-def test_the_training_step_of_a_device_has_the_bits_of_the_cpu(
-    cpu_tensors_as_device_tensors, monkeypatch, dtype, reduction
+def test_the_training_step_of_a_device_has_the_bits_of_the_reference(
+    cpu_tensors_as_device_tensors, dtype, reduction
 ):
     torch.manual_seed(1)
     x, y = torch.randn(50, 20).to(dtype), torch.randn(50, 20).to(dtype)
-    results = []
-    for step in (device_step.loss, torch.nn.functional.mse_loss):
-        a, b = x.clone().requires_grad_(), y.clone().requires_grad_()
-        with torch.autograd.set_detect_anomaly(True):
-            value = step(a, b, reduction=reduction)
-        upstream = torch.full_like(value, 3)
-        value.backward(upstream)
-        results.append((value.detach(), a.grad, b.grad))
-    (value, of_x, of_y), (expected, of_a, _of_b) = results
-    assert torch.allclose(value, expected, rtol=1e-2)
-    assert torch.allclose(of_x, of_a, rtol=1e-2, atol=1e-4)
-    assert torch.equal(of_x, -of_y)
-    g = np.asarray(3, np.float64) if reduction != "none" else np.full(x.shape, 3.0)
-    if dtype == torch.float64:
-        assert (
-            of_x.numpy().tobytes() == reference.grad(g, x.numpy(), y.numpy(), reduction).tobytes()
-        )
+    a, b = x.clone().requires_grad_(), y.clone().requires_grad_()
+    value = device_step.loss(a, b, reduction)
+    upstream = torch.full_like(value, 3)
+    value.backward(upstream)
+    x, y, upstream = to_numpy(x), to_numpy(y), to_numpy(upstream)
+    expected = reference.loss(x, y, reduction)
+    assert to_numpy(value.detach()).tobytes() == np.asarray(expected).tobytes()
+    assert to_numpy(a.grad).tobytes() == reference.grad(upstream, x, y, reduction).tobytes()
+    assert to_numpy(b.grad).tobytes() == reference.grad(upstream, y, x, reduction).tobytes()
 
 
 def test_the_second_backward_pass_and_second_derivatives(cpu_tensors_as_device_tensors):

@@ -87,6 +87,7 @@ inline void add_bits_global(uint64_t address, uint32_t bits) {
   model::running->after_atomic();
 }
 
+// NOLINTBEGIN(bugprone-reserved-identifier): CUDA's names
 inline void __syncthreads() { model::running->barrier(); }
 inline void __threadfence() { model::running->fence(); }
 
@@ -105,6 +106,7 @@ inline float __double2float_rz(double value) {
   if (std::fabs(static_cast<double>(nearest)) <= std::fabs(value) || value != value) return nearest;
   return std::nextafter(nearest, 0.0F);
 }
+// NOLINTEND(bugprone-reserved-identifier)
 
 inline float half_to_float(uint16_t bits) {
   return static_cast<float>(mseloss::load(DType::kFloat16, &bits));
