@@ -43,8 +43,8 @@ def with_processes(count, program, *arguments):
 @pytest.mark.parametrize(
     ("processes", "names", "checks"),
     [
-        (2, ["group", "dtensor", "compiled", "refused"], 242 + 32 + 7 + 8),
-        (4, ["group", "dtensor", "two_parallelisms"], 242 + 232 + 48),
+        (2, ["group", "dtensor", "compiled", "refused"], 244 + 32 + 7 + 8),
+        (4, ["group", "dtensor", "two_parallelisms"], 244 + 232 + 48),
     ],
 )
 def test_every_number_of_processes_has_the_bits_of_one(processes, names, checks):

@@ -70,13 +70,22 @@ def group():
         _, gradient = reference.loss_and_grad(*arrays, weight=array_of(w), grad_output=g)
         expect(loss, expected)
         expect(a.grad, gradient[own])
-        expect(-b.grad, gradient[own])
+        masked = c is not None and c.dtype == torch.bool  # then gradients are +0
+        expect(b.grad, 0 - gradient[own] if masked else -gradient[own])
         if c is not None and c.requires_grad and kind == "normal":
             square = (x[own].double() - y[own].double()).square()
             if reduction == "mean":
                 square = (square - float(expected)) / w.double().sum()
             tolerance = {2: 0.05, 4: 1e-4, 8: 1e-8}[dtype.itemsize]
             torch.testing.assert_close(c.grad.double(), g * square, rtol=tolerance, atol=tolerance)
+    # Weights of other dtypes.
+    half = torch.ones(3, dtype=torch.bfloat16)
+    third = torch.full((3,), 0.25)
+    expect(face.mse_loss(half, 0 * half, weight=third, group=WORLD), np.float32(1))
+    expect(
+        face.mse_loss(third, 0 * third, weight=torch.tensor([0, 2, 0]), group=WORLD),
+        np.float32(1 / 16),
+    )
     mesh = dist.init_device_mesh("cpu", (1, processes))
     x = torch.ones(rank + 1, 3)
     expect(face.mse_loss(x, x, group=mesh), np.float32(0))

@@ -25,6 +25,8 @@ from mseloss.torch.dispatch import autocast
 from mseloss.torch.operators import LIBRARY, folded, promoted
 from mseloss.torch.private import resolve_process_group
 from mseloss.torch.readable import DTYPES
+from mseloss.torch.slices.formula import is_mask
+from mseloss.torch.slices.step import promoted_operands
 
 LIBRARY.define(
     "group_loss(Tensor input, Tensor target, Tensor? weight, str reduction, str[] groups, float factor)"
@@ -60,12 +62,11 @@ def names_and_factor(reduction, group, averaged):
 
 
 def loss_of_groups(input, target, weight, reduction, groups, factor):
-    tensors = {"input": input, "target": target} | ({} if weight is None else {"weight": weight})
-    for name, tensor in tensors.items():
-        mask = name == "weight" and tensor.dtype == torch.bool
-        if tensor.dtype not in DTYPES and not mask:
-            expected = "float32, float16, bfloat16 or float64" + ", or bool" * (name == "weight")
+    for name, tensor in (("input", input), ("target", target)):
+        if tensor.dtype not in DTYPES:
+            expected = "float32, float16, bfloat16 or float64"
             raise TypeError(f"{name}: expected {expected}, got {tensor.dtype}")
+    input, target, weight = promoted_operands(input, target, weight)
     x, y = autocast(input, target)
     loss, _ = _group_loss(x, y, weight, reduction, groups, factor)
     return loss
@@ -155,7 +156,9 @@ def _backward(ctx, grad_output, _):
     if promoted(x, y).itemsize == 2 and x.shape != y.shape:  # summed in float32, rounded once
         x, y = x.float(), y.float()
     gradient = _part_backward(g, x, y, weight, scale) if needs[0] or needs[1] else None
-    of_weight = None
+    negated = of_weight = None
+    if needs[1]:  # a mask's gradients are +0
+        negated = 0 - gradient if is_mask(weight) else -gradient
     if needs[2]:
         wide = torch.promote_types(promoted(x, y), torch.float32)
         square = (x.to(wide) - y.to(wide)).square()
@@ -164,7 +167,7 @@ def _backward(ctx, grad_output, _):
         of_weight = reduce_to(square * (0.5 * scale.to(square)) * g, weight)
     return (
         reduce_to(gradient, input) if needs[0] else None,
-        reduce_to(-gradient, target) if needs[1] else None,
+        reduce_to(negated, target) if needs[1] else None,
         of_weight,
         None,
         None,

@@ -91,7 +91,7 @@ def _loss(input, target, weight, reduction, dim, dtype):
 
 def slices_loss(input, target, weight, reduction, dim, keepdim):
     """The loss with a weight, or over the dimensions `dim`."""
-    input, target, weight = _promoted(input, target, weight)
+    input, target, weight = promoted_operands(input, target, weight)
     shape = _broadcast(input, target, weight)
     dims = _dims(dim, keepdim, len(shape), reduction)
     value = _keeping_dims(input, target, weight, reduction, dims)
@@ -115,7 +115,7 @@ def _keeping_dims(input, target, weight, reduction, dims):
     return formula(input, target, weight, reduction, dims)
 
 
-def _promoted(input, target, weight):
+def promoted_operands(input, target, weight):
     """The operands, widened where the weight's dtype is wider, and a weight of a dtype that they hold."""
     if weight is None or weight.dtype == torch.bool:
         return input, target, weight
