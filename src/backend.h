@@ -17,8 +17,8 @@ namespace cpu {
 extern const Backend kBackend;
 }
 
-// The backend of operands in host memory: the CPU's, or the one that the environment variable MSELOSS_DEVICE names
-// when the library is loaded ("cuda", "cuda-model").
+// The backend of operands in host memory: the CPU's, or the one that the environment variable MSELOSS_DEVICE
+// names when the library is loaded ("cuda", "cuda-model").
 extern constinit const Backend* host_backend;
 
 }  // namespace mseloss

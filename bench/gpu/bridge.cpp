@@ -1,5 +1,5 @@
-// The C++ API on device memory as C functions, for bench/gpu/measure.py. Built without the CPU backend, so that it
-// needs no library besides CUDA's.
+// The C++ API on device memory as C functions, for bench/gpu/measure.py. Built without the CPU backend, so
+// that it needs no library besides CUDA's.
 #include <cstdint>
 #include <cstring>
 
@@ -21,11 +21,15 @@ struct Array {
 };
 
 ConstTensor view(const Array& a) {
-  return {a.data, static_cast<DType>(a.dtype), {a.shape, static_cast<size_t>(a.rank)},
+  return {a.data,
+          static_cast<DType>(a.dtype),
+          {a.shape, static_cast<size_t>(a.rank)},
           {a.strides, static_cast<size_t>(a.rank)}};
 }
 Tensor output(const Array& a) {
-  return {a.data, static_cast<DType>(a.dtype), {a.shape, static_cast<size_t>(a.rank)},
+  return {a.data,
+          static_cast<DType>(a.dtype),
+          {a.shape, static_cast<size_t>(a.rank)},
           {a.strides, static_cast<size_t>(a.rank)}};
 }
 

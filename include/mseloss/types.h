@@ -93,9 +93,9 @@ struct Options {
   bool exact = false;  // sums: start with the exact sweep. The result has the same bits either way.
   const HostThreads* host_threads = nullptr;  // where the threads run; null: as set_host_threads() says
   // Where the operands are. On kCuda all of them, outputs and losses included, are in memory that the device
-  // can access. Work is ordered on `stream` (a cudaStream_t; null: the legacy default stream) as any kernel is,
-  // and no call waits for it. An error that a call returns means that nothing was written; what fails later,
-  // CUDA reports.
+  // can access. Work is ordered on `stream` (a cudaStream_t; null: the legacy default stream) as any kernel
+  // is, and no call waits for it. An error that a call returns means that nothing was written; what fails
+  // later, CUDA reports.
   Device device = Device::kCpu;
   int device_index = -1;  // -1: the current CUDA device
   void* stream = nullptr;

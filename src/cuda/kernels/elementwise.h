@@ -115,7 +115,8 @@ MSELOSS_DEVICE void for_each_dense(const DenseArguments& a, const Operands& oper
 
 // Assumes: operands of one dtype, each aligned to a chunk where it is strided, without a weight; numel >= 1.
 template <class S, Op kOp>
-MSELOSS_KERNEL(2) dense(MSELOSS_PARAMETER(DenseArguments, a)) {
+MSELOSS_KERNEL(2)
+dense(MSELOSS_PARAMETER(DenseArguments, a)) {
   using Operands = DenseOperands<S, kOp>;
   using C = typename S::Compute;
   const Operands operands = Operands::open(a);
@@ -146,7 +147,8 @@ MSELOSS_KERNEL(2) dense(MSELOSS_PARAMETER(DenseArguments, a)) {
 // Any layout, dtypes and weight, one element at a time; adjacent threads take adjacent elements of the
 // innermost dimension.
 template <class C>
-MSELOSS_KERNEL(3) general(MSELOSS_PARAMETER(ElementArguments, a)) {
+MSELOSS_KERNEL(3)
+general(MSELOSS_PARAMETER(ElementArguments, a)) {
   constexpr int kCount = kElements<C>;
   constexpr int64_t kTile = int64_t{kThreads} * kCount;
   const int64_t numel = a.nest.terms;

@@ -221,7 +221,8 @@ MSELOSS_DEVICE void finish_group(const SumArguments& a, int64_t group, Terms ter
 
 // Any layout: slices, weights, masks, and the gradient if kOut is present.
 template <class C>
-MSELOSS_KERNEL(2) general_sum(MSELOSS_PARAMETER(SumArguments, a)) {
+MSELOSS_KERNEL(2)
+general_sum(MSELOSS_PARAMETER(SumArguments, a)) {
   MSELOSS_SHARED(Terms, shared, kThreads);
   MSELOSS_SHARED(uint32_t, flag, 1);
   const Nest& nest = a.element.nest;
@@ -253,7 +254,8 @@ MSELOSS_KERNEL(2) general_sum(MSELOSS_PARAMETER(SumArguments, a)) {
 // One sum over dense operands as for dense(). For the types that compute in float32 the accumulator is one
 // float64, to which fma(d, d, sum) adds the exact square with one rounding.
 template <class S, bool kGradient>
-MSELOSS_KERNEL(2) dense_sum(MSELOSS_PARAMETER(SumArguments, a)) {
+MSELOSS_KERNEL(2)
+dense_sum(MSELOSS_PARAMETER(SumArguments, a)) {
   using Operands = DenseOperands<S, kGradient ? Op::kLossAndGrad : Op::kLoss>;
   using C = typename S::Compute;
   constexpr bool kPairs = sizeof(C) == 8;
