@@ -224,7 +224,8 @@ MSELOSS_DEVICE void round_exactly(const SumArguments& a, int64_t slice, const Ex
 
 // One block, or the gridDim.y blocks of a slice, for each slice that is pending.
 template <class C>
-MSELOSS_KERNEL(2) exact_sum(MSELOSS_PARAMETER(SumArguments, a)) {
+MSELOSS_KERNEL(2)
+exact_sum(MSELOSS_PARAMETER(SumArguments, a)) {
   MSELOSS_SHARED(int32_t, cells, 2 * kDigits);
   MSELOSS_SHARED(int64_t, words, 2 * kDigits);
   MSELOSS_SHARED(uint64_t, work, 2 * PartialSum::kLimbs + kFinishWork);

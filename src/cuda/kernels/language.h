@@ -12,7 +12,8 @@
 
 #include <cstdint>
 
-// A kernel of which at least `blocks` blocks fit on a multiprocessor: two may take 128 registers a thread, three 80.
+// A kernel of which at least `blocks` blocks fit on a multiprocessor: two may take 128 registers a thread,
+// three 80.
 #define MSELOSS_KERNEL(blocks) __global__ void __launch_bounds__(mseloss::cuda::kThreads, blocks)
 #define MSELOSS_DEVICE static __device__ __forceinline__
 #define MSELOSS_PARAMETER(Type, name) const __grid_constant__ Type name

@@ -221,7 +221,8 @@ MSELOSS_DEVICE void finish_group(const SumArguments& a, int64_t group, Terms ter
 
 // Any layout: slices, weights, masks, and the gradient if kOut is present.
 template <class C>
-MSELOSS_KERNEL(2) general_sum(MSELOSS_PARAMETER(SumArguments, a)) {
+MSELOSS_KERNEL(2)
+general_sum(MSELOSS_PARAMETER(SumArguments, a)) {
   MSELOSS_SHARED(Terms, shared, kThreads);
   MSELOSS_SHARED(uint32_t, flag, 1);
   const Nest& nest = a.element.nest;
@@ -253,11 +254,12 @@ MSELOSS_KERNEL(2) general_sum(MSELOSS_PARAMETER(SumArguments, a)) {
 // One sum over dense operands as for dense(). For the types that compute in float32 the accumulator is one
 // float64, to which fma(d, d, sum) adds the exact square with one rounding.
 template <class S, bool kGradient>
-MSELOSS_KERNEL(2) dense_sum(MSELOSS_PARAMETER(SumArguments, a)) {
+MSELOSS_KERNEL(2)
+dense_sum(MSELOSS_PARAMETER(SumArguments, a)) {
   using Operands = DenseOperands<S, kGradient ? Op::kLossAndGrad : Op::kLoss>;
   using C = typename S::Compute;
   constexpr bool kPairs = sizeof(C) == 8;
-  constexpr int kCount = sum_unroll(sizeof(typename S::Bits));
+  constexpr int kCount = smaller_unroll(sizeof(typename S::Bits));
   MSELOSS_SHARED(Terms, shared, kThreads);
   MSELOSS_SHARED(uint32_t, flag, 1);
   const Operands operands = Operands::open(a.dense);
@@ -276,13 +278,13 @@ MSELOSS_KERNEL(2) dense_sum(MSELOSS_PARAMETER(SumArguments, a)) {
   // The parts of the only slice are the blocks of gridDim.y.
   for_each_dense<Operands, S, kCount>(
       a.dense, operands, blockIdx.y, gridDim.y,
-      [&](const typename Operands::Inputs& in, int64_t chunk, int u) {
+      [&](const typename Operands::Inputs& in, int u) {
         Lanes<S> results;
         MSELOSS_UNROLL
         for (int i = 0; i < Lanes<S>::kCount; ++i) {
           results.bits[i] = visit(Operands::element(operands, in, i), u);
         }
-        if constexpr (kGradient) store_lanes(a.dense.address[kOut], chunk, results);
+        if constexpr (kGradient) store_lanes(a.dense.address[kOut] + in.out, results);
       },
       [&](int64_t index) {
         const auto bits = visit(Operands::tail(operands, index), 0);

@@ -46,7 +46,8 @@ MSELOSS_DEVICE TilePosition find_tile(const TileArguments& a, int64_t tile) {
 // lies between the last read of this tile's inputs and the next tile's, the next first one between the last
 // read of its outputs and the next tile's.
 template <class C>
-MSELOSS_KERNEL(2) tile(MSELOSS_PARAMETER(TileArguments, a)) {
+MSELOSS_KERNEL(2)
+tile(MSELOSS_PARAMETER(TileArguments, a)) {
   using Bits = uint64_t;
   MSELOSS_SHARED(Bits, shared, kTransposedMost * kTileElements);
   const ElementArguments& e = a.element;
