@@ -11,11 +11,11 @@ namespace mseloss::cuda {
 // Threads of a block, for every kernel.
 inline constexpr int kThreads = 256;
 
-// Chunks of 16 bytes that a thread of a dense kernel loads at a time: four, but two of the half types in
-// sums, whose eight lanes each take registers.
+// Chunks of 16 bytes that a thread of a dense kernel loads at a time: four, but two of the half types where
+// there are two results, because each of their eight lanes takes registers.
 inline constexpr int kChunkBytes = 16;
 inline constexpr int kUnroll = 4;
-constexpr int sum_unroll(int element_size) { return element_size == 2 ? 2 : kUnroll; }
+constexpr int smaller_unroll(int element_size) { return element_size == 2 ? 2 : kUnroll; }
 
 // Divides a 63-bit index by an extent: the high half of index * multiplier, shifted right. The multiplier of
 // extent 1 is 0.
@@ -67,12 +67,20 @@ struct TileArguments {
   int64_t tiles;
 };
 
-// Dense operands of one dtype. Bit o of `strided`: operand o has stride 1; otherwise it is one element.
+// Operands of one dtype, contiguous or of one element along the innermost dimension. Bit o of `strided`:
+// operand o is contiguous, with stride 1.
 struct DenseArguments {
   uint64_t address[kOperands];
   uint32_t strided;
   int64_t numel;
   double scale;
+  // For rows: the outer dimensions, with strides in bytes, and the chunks of a row.
+  int outer;
+  int64_t extent[kMaxRank];
+  Divisor divisor[kMaxRank];
+  int64_t stride[kOperands][kMaxRank];
+  int64_t row_chunks;
+  Divisor row_divisor;
 };
 
 // What the sums of a kernel become, and where.

@@ -71,11 +71,12 @@ class Call {
   static int compute_index(const Plan& plan) { return plan.dtype == DType::kFloat64; }
 
   Status elementwise(const Plan& plan, const Buffers& buffers, unsigned operands) {
-    if (scales_.address == 0 && is_chunked(plan, buffers, operands)) {
+    const bool dense = is_chunked(plan, buffers, operands);
+    if (scales_.address == 0 && (dense || has_chunked_rows(plan, buffers, operands))) {
       const DenseArguments a = dense_arguments(plan, buffers, operands);
-      const Kernel first = plan.op == Op::kGrad   ? kDenseGrad
-                           : plan.op == Op::kLoss ? kDenseLoss
-                                                  : kDenseGradAndLoss;
+      constexpr Kernel kFirst[2][3] = {{kRowsGrad, kRowsLoss, kRowsGradAndLoss},
+                                       {kDenseGrad, kDenseLoss, kDenseGradAndLoss}};
+      const Kernel first = kFirst[dense][static_cast<int>(plan.op)];
       const int64_t chunks = a.numel * size_of(plan.dtype) / kChunkBytes;
       return launch(static_cast<Kernel>(first + static_cast<int>(plan.dtype)),
                     {blocks_for(device_, (chunks + kBlockElements - 1) / kBlockElements), 1}, &a);

@@ -73,24 +73,55 @@ ElementArguments element_arguments(const Plan& plan, const Buffers& buffers, uns
   return a;
 }
 
-bool is_chunked(const Plan& plan, const Buffers& buffers, unsigned operands) {
-  if (plan.layout != Layout::kDense || plan.sliced || has_operand(operands, kWeight)) return false;
+namespace {
+
+// One dtype, no weight, and chunks at aligned addresses of every operand that is contiguous along the
+// innermost dimension.
+bool has_aligned_chunks(const Plan& plan, const Buffers& buffers, unsigned operands) {
+  if (plan.sliced || plan.rank == 0 || has_operand(operands, kWeight)) return false;
+  const int size = size_of(plan.dtype), inner = plan.rank - 1;
   for (int o = 0; o < kOperands; ++o) {
     if (!has_operand(operands, o)) continue;
-    const bool strided = plan.rank != 0 && plan.stride[o][0] != 0;
-    const uint64_t address = view_of(plan, buffers, o).address;
-    const uint64_t unit = strided ? kChunkBytes : size_of(plan.dtypes[o]);
-    if (address % unit != 0 || plan.dtypes[o] != plan.dtype) return false;
+    const bool strided = plan.stride[o][inner] != 0;
+    const int64_t unit = strided ? kChunkBytes : size;
+    if (plan.dtypes[o] != plan.dtype ||
+        view_of(plan, buffers, o).address % static_cast<uint64_t>(unit) != 0) {
+      return false;
+    }
+    for (int d = 0; strided && d < inner; ++d) {
+      if (plan.stride[o][d] * size % unit != 0) return false;
+    }
   }
-  return plan.rank != 0;
+  return true;
+}
+
+}  // namespace
+
+bool is_chunked(const Plan& plan, const Buffers& buffers, unsigned operands) {
+  return plan.layout == Layout::kDense && has_aligned_chunks(plan, buffers, operands);
+}
+
+bool has_chunked_rows(const Plan& plan, const Buffers& buffers, unsigned operands) {
+  return plan.layout == Layout::kRows &&
+         plan.extent[plan.rank - 1] * size_of(plan.dtype) % kChunkBytes == 0 &&
+         has_aligned_chunks(plan, buffers, operands);
 }
 
 DenseArguments dense_arguments(const Plan& plan, const Buffers& buffers, unsigned operands) {
   DenseArguments a{};
+  const int size = size_of(plan.dtype);
+  a.outer = plan.rank - 1;
+  a.row_chunks = plan.extent[a.outer] * size / kChunkBytes;
+  a.row_divisor = make_divisor(a.row_chunks);
+  for (int d = 0; d < a.outer; ++d) {
+    a.extent[d] = plan.extent[d];
+    a.divisor[d] = make_divisor(plan.extent[d]);
+  }
   for (int o = 0; o < kOperands; ++o) {
     if (!has_operand(operands, o)) continue;
     a.address[o] = view_of(plan, buffers, o).address;
-    if (plan.stride[o][0] != 0) a.strided |= 1U << o;
+    if (plan.stride[o][a.outer] != 0) a.strided |= 1U << o;
+    for (int d = 0; d < a.outer; ++d) a.stride[o][d] = plan.stride[o][d] * size;
   }
   a.numel = plan.numel;
   a.scale = plan.scale;
@@ -157,7 +188,7 @@ uint32_t shape_sum(const DeviceInfo& device, const Nest& nest, bool columns, Sum
 
 uint32_t shape_dense_sum(const DeviceInfo& device, const DenseArguments& dense, int lanes, SumShape* shape) {
   *shape = {kThreads, false, 1, 0, 0};
-  const int64_t chunks = kThreads * sum_unroll(kChunkBytes / lanes);
+  const int64_t chunks = kThreads * smaller_unroll(kChunkBytes / lanes);
   const int64_t tiles = std::max<int64_t>(1, ceil_div(dense.numel / lanes, chunks));
   const int64_t parts = std::min<int64_t>(tiles, int64_t{kBlocksPerProcessor} * device.multiprocessors);
   // A chain per unrolled chunk, one element of the tail, the tree over the chains.
@@ -178,6 +209,9 @@ uint32_t shape_exact_sum(const DeviceInfo& device, const Nest& nest, int64_t* pe
 std::string explain(const Plan& plan, const Buffers& buffers) {
   if (plan.numel == 0) return "nothing to compute";
   if (is_chunked(plan, buffers, plan.operands)) return "CUDA, dense: 16 bytes of every operand per load";
+  if (has_chunked_rows(plan, buffers, plan.operands)) {
+    return "CUDA, rows: 16 bytes of every contiguous operand per load";
+  }
   const ElementArguments element = element_arguments(plan, buffers, plan.operands, {});
   const std::string rank =
       std::to_string(element.nest.rank) + (element.nest.rank == 1 ? " dimension" : " dimensions");

@@ -21,8 +21,9 @@ struct Scales {
 ElementArguments element_arguments(const Plan& plan, const Buffers& buffers, unsigned operands,
                                    const Scales& scales);
 
-// Whether the dense kernels can run the plan.
+// Whether the dense kernels can run the plan, or those for rows.
 bool is_chunked(const Plan& plan, const Buffers& buffers, unsigned operands);
+bool has_chunked_rows(const Plan& plan, const Buffers& buffers, unsigned operands);
 DenseArguments dense_arguments(const Plan& plan, const Buffers& buffers, unsigned operands);
 
 // The tile of a plan some of whose operands are contiguous along another dimension than the innermost. False

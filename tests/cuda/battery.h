@@ -109,6 +109,23 @@ inline Finding dense_elements(const Runner& run, int64_t count) {
   return {};
 }
 
+// Rows of whole chunks: a target that is broadcast over the rows, and one with an element per row.
+inline Finding rows(const Runner& run, int64_t count, int64_t columns) {
+  Shapes make;
+  for (const DType dtype : kDTypes) {
+    const Shape shape{3, count, columns};
+    Operand g = make.dense(dtype, {3, count, 1}, Values::kUnit), x = make.dense(dtype, shape, Values::kUnit);
+    Operand y = make.dense(dtype, {columns}, Values::kUnit),
+            each = make.dense(dtype, {count, 1}, Values::kUnit);
+    Operand out = make.dense(dtype, shape, Values::kUnit, true),
+            loss = make.dense(dtype, shape, Values::kUnit, true);
+    if (auto f = run.grad(g, x, y, Reduction::kMean, out); !f.empty()) return f;
+    if (auto f = run.loss(x, each, nullptr, Reduction::kNone, loss); !f.empty()) return f;
+    if (auto f = run.both(x, y, nullptr, g, Reduction::kNone, loss, out); !f.empty()) return f;
+  }
+  return {};
+}
+
 inline Finding in_place(const Runner& run) {
   Shapes make;
   Operand g = make.dense(DType::kFloat32, {}, Values::kUnit),
@@ -376,6 +393,8 @@ inline Finding all(const Table& table, bool thorough) {
         [&] { return dense_elements(run, 5); },
         [&] { return dense_elements(run, 9003); },
         [&] { return in_place(run); },
+        [&] { return rows(run, 7, 64); },
+        [&] { return rows(run, 50, 40); },
         [&] { return transposed(run, DType::kFloat32, 33, 40); },
         [&] { return transposed(run, DType::kFloat64, 16, 70); },
         [&] { return transposed(run, DType::kFloat16, 64, 20); },

@@ -14,8 +14,12 @@ import sys
 HEADERS = ["numbers.h", "elements.h", "elementwise.h", "tile.h", "sums.h", "exact.h"]
 
 DENSE = {
-    "kDenseGrad": "dense<Float32, Op::kGrad>",
-    "kDenseGrad + 1": "dense<Float16, Op::kGrad>",
+    "kDenseGrad": "dense<Float32, Op::kGrad, false>",
+    "kDenseGrad + 1": "dense<Float16, Op::kGrad, false>",
+}
+ROWS = {
+    "kRowsGrad": "dense<Float32, Op::kGrad, true>",
+    "kRowsGrad + 1": "dense<Float16, Op::kGrad, true>",
 }
 GENERAL = {"kGeneral": "general<float>", "kGeneral + 1": "general<double>"}
 TILE = {"kTile": "tile<float>", "kTile + 1": "tile<double>"}
@@ -45,8 +49,8 @@ DEFECTS = [
     (
         "unaligned vector load",
         "elementwise.h",
-        "operand.address + index * kChunkBytes",
-        "operand.address + index * kChunkBytes + (index > 0 ? 2 : 0)",
+        "uint4>(operand.address + offset)",
+        "uint4>(operand.address + offset + (offset > 0 ? 2 : 0))",
         DENSE,
     ),
     (
@@ -59,9 +63,23 @@ DEFECTS = [
     (
         "32-bit offset of a chunk",
         "elementwise.h",
-        "store_streaming(address + chunk * kChunkBytes,",
-        "store_streaming(address + static_cast<int32_t>(chunk * kChunkBytes),",
+        "store_lanes(a.address[kOut] + in.out,",
+        "store_lanes(a.address[kOut] + static_cast<int32_t>(in.out),",
         DENSE,
+    ),
+    (
+        "row's broadcast element read once",
+        "elementwise.h",
+        "kRows ? load<typename S::Bits>(operand.address + offset) : operand.single;",
+        "operand.single;",
+        ROWS,
+    ),
+    (
+        "column of a chunk not reduced to its row",
+        "elementwise.h",
+        "column -= static_cast<int64_t>(row) * a.row_chunks;",
+        "",
+        ROWS,
     ),
     (
         "scale applied last",

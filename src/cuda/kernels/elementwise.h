@@ -16,7 +16,38 @@ struct Lanes {
   typename S::Bits bits[kCount];
 };
 
-// A dense operand: its elements, or one element for all.
+// Distances in bytes from the operands' first elements to those of one chunk.
+struct ChunkOffsets {
+  int64_t at[kOperands];
+};
+
+template <bool kRows>
+MSELOSS_DEVICE ChunkOffsets locate_chunk(const DenseArguments& a, int64_t chunk) {
+  ChunkOffsets offsets{};
+  uint64_t row = 0;
+  int64_t column = chunk;
+  if constexpr (kRows) {
+    row = divide(static_cast<uint64_t>(chunk), a.row_divisor);
+    column -= static_cast<int64_t>(row) * a.row_chunks;
+  }
+  MSELOSS_UNROLL
+  for (int o = 0; o < kOperands; ++o) {
+    // Dense kernels ignore the offset of a single element.
+    if (!kRows || (a.strided >> o & 1) != 0) offsets.at[o] = column * kChunkBytes;
+  }
+  if constexpr (kRows) {
+    for (int d = a.outer - 1; d >= 0; --d) {
+      const uint64_t rest = d == 0 ? 0 : divide(row, a.divisor[d]);
+      const auto index = static_cast<int64_t>(row - rest * static_cast<uint64_t>(a.extent[d]));
+      MSELOSS_UNROLL
+      for (int o = 0; o < kOperands; ++o) offsets.at[o] += index * a.stride[o][d];
+      row = rest;
+    }
+  }
+  return offsets;
+}
+
+// A dense operand: its elements, or one element for all (of a row).
 template <class S>
 struct DenseOperand {
   uint64_t address;
@@ -28,13 +59,13 @@ struct DenseOperand {
     if (!result.strided) result.single = load<typename S::Bits>(result.address);
     return result;
   }
-  MSELOSS_DEVICE Lanes<S> chunk(const DenseOperand& operand, int64_t index) {
-    if (operand.strided) {
-      return bits_as<Lanes<S>>(load_streaming<uint4>(operand.address + index * kChunkBytes));
-    }
+  template <bool kRows>
+  MSELOSS_DEVICE Lanes<S> chunk(const DenseOperand& operand, int64_t offset) {
+    if (operand.strided) return bits_as<Lanes<S>>(load_streaming<uint4>(operand.address + offset));
+    const auto single = kRows ? load<typename S::Bits>(operand.address + offset) : operand.single;
     Lanes<S> copies;
     MSELOSS_UNROLL
-    for (int i = 0; i < Lanes<S>::kCount; ++i) copies.bits[i] = operand.single;
+    for (int i = 0; i < Lanes<S>::kCount; ++i) copies.bits[i] = single;
     return copies;
   }
   MSELOSS_DEVICE typename S::Bits element(const DenseOperand& operand, int64_t index) {
@@ -44,7 +75,7 @@ struct DenseOperand {
 };
 
 // The operands of a dense kernel. Those that Op does not have are never read.
-template <class S, Op kOp>
+template <class S, Op kOp, bool kRows = false>
 struct DenseOperands {
   static constexpr bool kGradient = kOp != Op::kLoss;
   using C = typename S::Compute;
@@ -62,12 +93,18 @@ struct DenseOperands {
   }
   struct Inputs {
     Lanes<S> grad_output, input, target;
+    int64_t out, loss;  // offsets of the outputs
   };
-  MSELOSS_DEVICE Inputs load(const DenseOperands& o, int64_t chunk) {
+  MSELOSS_DEVICE Inputs load_chunk(const DenseArguments& a, const DenseOperands& o, int64_t chunk) {
     Inputs in{};
-    if constexpr (kGradient) in.grad_output = Operand::chunk(o.grad_output, chunk);
-    in.input = Operand::chunk(o.input, chunk);
-    in.target = Operand::chunk(o.target, chunk);
+    const ChunkOffsets offsets = locate_chunk<kRows>(a, chunk);
+    if constexpr (kGradient) {
+      in.grad_output = Operand::template chunk<kRows>(o.grad_output, offsets.at[kGradOutput]);
+    }
+    in.input = Operand::template chunk<kRows>(o.input, offsets.at[kInput]);
+    in.target = Operand::template chunk<kRows>(o.target, offsets.at[kTarget]);
+    in.out = offsets.at[kOut];
+    in.loss = offsets.at[kLossOut];
     return in;
   }
   MSELOSS_DEVICE Element<C> element(const DenseOperands& o, const Inputs& in, int lane) {
@@ -83,11 +120,11 @@ struct DenseOperands {
 };
 
 template <class S>
-MSELOSS_DEVICE void store_lanes(uint64_t address, int64_t chunk, const Lanes<S>& lanes) {
-  store_streaming(address + chunk * kChunkBytes, bits_as<uint4>(lanes));
+MSELOSS_DEVICE void store_lanes(uint64_t address, const Lanes<S>& lanes) {
+  store_streaming(address, bits_as<uint4>(lanes));
 }
 
-// Calls chunk_visit(inputs, chunk, u) for the chunks of this thread, in batches whose loads are independent,
+// Calls chunk_visit(inputs, u) for the chunks of this thread, in batches whose loads are independent,
 // and tail_visit(index) for its element of the tail. `blocks` blocks take tiles of kThreads * kUnroll chunks
 // in turn.
 template <class Operands, class S, int kUnroll, class ChunkVisit, class TailVisit>
@@ -101,12 +138,12 @@ MSELOSS_DEVICE void for_each_dense(const DenseArguments& a, const Operands& oper
     MSELOSS_UNROLL
     for (int u = 0; u < kUnroll; ++u) {
       const int64_t chunk = first + u * kThreads + threadIdx.x;
-      if (chunk < chunks) in[u] = Operands::load(operands, chunk);
+      if (chunk < chunks) in[u] = Operands::load_chunk(a, operands, chunk);
     }
     MSELOSS_UNROLL
     for (int u = 0; u < kUnroll; ++u) {
       const int64_t chunk = first + u * kThreads + threadIdx.x;
-      if (chunk < chunks) chunk_visit(in[u], chunk, u);
+      if (chunk < chunks) chunk_visit(in[u], u);
     }
   }
   const int64_t index = chunks * kCount + threadIdx.x;
@@ -114,15 +151,17 @@ MSELOSS_DEVICE void for_each_dense(const DenseArguments& a, const Operands& oper
 }
 
 // Assumes: operands of one dtype, each aligned to a chunk where it is strided, without a weight; numel >= 1.
-template <class S, Op kOp>
+// Rows consist of whole chunks.
+template <class S, Op kOp, bool kRows>
 MSELOSS_KERNEL(2)
 dense(MSELOSS_PARAMETER(DenseArguments, a)) {
-  using Operands = DenseOperands<S, kOp>;
+  using Operands = DenseOperands<S, kOp, kRows>;
   using C = typename S::Compute;
   const Operands operands = Operands::open(a);
-  for_each_dense<Operands, S, kUnroll>(
+  constexpr int kCount = kOp == Op::kLossAndGrad ? smaller_unroll(sizeof(typename S::Bits)) : kUnroll;
+  for_each_dense<Operands, S, kCount>(
       a, operands, blockIdx.x, gridDim.x,
-      [&](const typename Operands::Inputs& in, int64_t chunk, int) {
+      [&](const typename Operands::Inputs& in, int) {
         Lanes<S> first, second;
         MSELOSS_UNROLL
         for (int i = 0; i < Lanes<S>::kCount; ++i) {
@@ -130,8 +169,8 @@ dense(MSELOSS_PARAMETER(DenseArguments, a)) {
           first.bits[i] = S::narrow(kOp == Op::kLoss ? squared(e, false) : gradient(e, false));
           if constexpr (kOp == Op::kLossAndGrad) second.bits[i] = S::narrow(squared(e, false));
         }
-        store_lanes(a.address[kOut], chunk, first);
-        if constexpr (kOp == Op::kLossAndGrad) store_lanes(a.address[kLossOut], chunk, second);
+        store_lanes(a.address[kOut] + in.out, first);
+        if constexpr (kOp == Op::kLossAndGrad) store_lanes(a.address[kLossOut] + in.loss, second);
       },
       [&](int64_t index) {
         const Element<C> e = Operands::tail(operands, index);

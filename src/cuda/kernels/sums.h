@@ -259,7 +259,7 @@ dense_sum(MSELOSS_PARAMETER(SumArguments, a)) {
   using Operands = DenseOperands<S, kGradient ? Op::kLossAndGrad : Op::kLoss>;
   using C = typename S::Compute;
   constexpr bool kPairs = sizeof(C) == 8;
-  constexpr int kCount = sum_unroll(sizeof(typename S::Bits));
+  constexpr int kCount = smaller_unroll(sizeof(typename S::Bits));
   MSELOSS_SHARED(Terms, shared, kThreads);
   MSELOSS_SHARED(uint32_t, flag, 1);
   const Operands operands = Operands::open(a.dense);
@@ -278,13 +278,13 @@ dense_sum(MSELOSS_PARAMETER(SumArguments, a)) {
   // The parts of the only slice are the blocks of gridDim.y.
   for_each_dense<Operands, S, kCount>(
       a.dense, operands, blockIdx.y, gridDim.y,
-      [&](const typename Operands::Inputs& in, int64_t chunk, int u) {
+      [&](const typename Operands::Inputs& in, int u) {
         Lanes<S> results;
         MSELOSS_UNROLL
         for (int i = 0; i < Lanes<S>::kCount; ++i) {
           results.bits[i] = visit(Operands::element(operands, in, i), u);
         }
-        if constexpr (kGradient) store_lanes(a.dense.address[kOut], chunk, results);
+        if constexpr (kGradient) store_lanes(a.dense.address[kOut] + in.out, results);
       },
       [&](int64_t index) {
         const auto bits = visit(Operands::tail(operands, index), 0);

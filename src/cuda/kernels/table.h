@@ -18,12 +18,16 @@ void for_each_kernel(Visit visit) {
     visit(first + 2, bf16);
     visit(first + 3, f64);
   };
-  dtypes(kDenseGrad, dense<Float32, Op::kGrad>, dense<Float16, Op::kGrad>, dense<BFloat16, Op::kGrad>,
-         dense<Float64, Op::kGrad>);
-  dtypes(kDenseLoss, dense<Float32, Op::kLoss>, dense<Float16, Op::kLoss>, dense<BFloat16, Op::kLoss>,
-         dense<Float64, Op::kLoss>);
-  dtypes(kDenseGradAndLoss, dense<Float32, Op::kLossAndGrad>, dense<Float16, Op::kLossAndGrad>,
-         dense<BFloat16, Op::kLossAndGrad>, dense<Float64, Op::kLossAndGrad>);
+  const auto elementwise = [&]<bool kRows>(int grad, int loss, int both) {
+    dtypes(grad, dense<Float32, Op::kGrad, kRows>, dense<Float16, Op::kGrad, kRows>,
+           dense<BFloat16, Op::kGrad, kRows>, dense<Float64, Op::kGrad, kRows>);
+    dtypes(loss, dense<Float32, Op::kLoss, kRows>, dense<Float16, Op::kLoss, kRows>,
+           dense<BFloat16, Op::kLoss, kRows>, dense<Float64, Op::kLoss, kRows>);
+    dtypes(both, dense<Float32, Op::kLossAndGrad, kRows>, dense<Float16, Op::kLossAndGrad, kRows>,
+           dense<BFloat16, Op::kLossAndGrad, kRows>, dense<Float64, Op::kLossAndGrad, kRows>);
+  };
+  elementwise.template operator()<false>(kDenseGrad, kDenseLoss, kDenseGradAndLoss);
+  elementwise.template operator()<true>(kRowsGrad, kRowsLoss, kRowsGradAndLoss);
   dtypes(kDenseSum, dense_sum<Float32, false>, dense_sum<Float16, false>, dense_sum<BFloat16, false>,
          dense_sum<Float64, false>);
   dtypes(kDenseGradAndSum, dense_sum<Float32, true>, dense_sum<Float16, true>, dense_sum<BFloat16, true>,

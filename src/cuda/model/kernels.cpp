@@ -2,6 +2,7 @@
 #if defined(__GNUC__) && !defined(__clang__)
 // GCC does not see that one condition guards the load of an element and its use.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #define MSELOSS_CUDA_MODEL
 #include "cuda/kernels/table.h"
