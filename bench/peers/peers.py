@@ -215,6 +215,51 @@ def add_steps(suite: Suite):
             add_step(suite, dtype, 1 << 26, compiled=True, jit=True)
 
 
+def add_weighted_steps(suite: Suite):
+    """Steps with one weight an element, one a sample, or a mask, in PyTorch as its users write them."""
+    for dtype in ("f32", "bf16"):
+        rows = 64 * MIB // SIZE[dtype] // 1024
+        x = tensor((rows, 1024), dtype, 1).requires_grad_()
+        y, w = tensor((rows, 1024), dtype, 2), tensor((rows, 1024), dtype, 3).abs()
+        for kind, weight in (("full", w), ("sample", w[:, :1].contiguous()), ("mask", w > 1)):
+            case_id = f"weighted/{dtype}/{kind}"
+            if not suite.wants(case_id) or ours_torch is None:
+                continue
+
+            def ours(weight=weight, x=x, y=y):
+                x.grad = None
+                ours_torch.mse_loss(x, y, weight=weight).backward()
+
+            def theirs(weight=weight, x=x, y=y):
+                x.grad = None
+                terms = F.mse_loss(x, y, reduction="none") * weight
+                (terms.sum() / weight.expand(x.shape).sum()).backward()
+
+            ours()
+            d, wide = x.detach().double() - y.double(), weight.double()
+            expected = 2 * d * wide / wide.expand(x.shape).sum()
+            right = torch.allclose(
+                x.grad.double(), expected, rtol=2e-2 if dtype == "bf16" else 1e-5
+            )
+            del d, wide, expected
+            suite.add(
+                case_id, "peers", dtype, x.numel(), right, {"mseloss": ours, "PyTorch": theirs}
+            )
+
+
+def add_vmap(suite: Suite):
+    """Gradients per sample."""
+    x, y = tensor((4096, 256), "f32", 1), tensor((4096, 256), "f32", 2)
+    if not suite.wants("vmap_grad/f32/4096x256") or ours_torch is None:
+        return
+    ours, theirs = (
+        torch.func.vmap(torch.func.grad(loss)) for loss in (ours_torch.mse_loss, F.mse_loss)
+    )
+    right = torch.allclose(ours(x, y), theirs(x, y))
+    contenders = {"mseloss": lambda: ours(x, y), "PyTorch": lambda: theirs(x, y)}
+    suite.add("vmap_grad/f32/4096x256", "peers", "f32", x.numel(), right, contenders)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
@@ -226,7 +271,7 @@ def main() -> int:
     versions = {"torch": torch.__version__, "jax": jax.__version__, "numpy": np.__version__}
     peers = {"start": timing.stamp(), "end": "", "versions": versions}
     peers |= {"errors": errors.measure(arguments.quick), "cases": suite.cases}
-    parts = [add_steps, add_layout_grads, add_dense_grads]
+    parts = [add_steps, add_weighted_steps, add_vmap, add_layout_grads, add_dense_grads]
     for part in parts if arguments.quick else [*parts, add_losses]:
         part(suite)
         peers["end"] = timing.stamp()

@@ -91,6 +91,12 @@ def layouts(result: dict) -> list[dict]:
     return listed(result, "peers", (f"grad/{kind}/4096x4096" for kind in kinds))
 
 
+def named(result: dict, group: str, *parts: str) -> Values:
+    """Fractions of the ceiling of the cases whose identifiers contain one of `parts`."""
+    chosen = [c for c in cases(result, group) if any(part in c["id"] for part in parts)]
+    return values(chosen, ratio)
+
+
 def python_overhead(result: dict) -> Values:
     core = median(find(result, "tiny", "grad/f32/tiny/16"))
     python = find(result, "peers", "grad/f32/tiny/16")
@@ -141,6 +147,20 @@ GOALS = [
     Goal("mean loss, L2", 0.8, "of a plain float64 sum",
          lambda r: values(dense(r, "loss", "L2", ("f32", *HALVES)), plain_sum)),
     Goal("loss and gradient, memory", 0.95, CEILING, lambda r: values(dense(r, "fused", "mem"), ratio)),
+    Goal("weights, memory; a mean's gradient for one weight a sample, a sum's for all", 0.95, CEILING,
+         lambda r: named(r, "weighted", "loss/f32/mean_weight/full", "loss/bf16/mean_weight/full",
+                         "sum_weight/full", "weight/sample")),
+    Goal("full weights, mean and gradient: the weights are read twice", 0.76, CEILING,
+         lambda r: named(r, "weighted", "fused/f32/mean_weight/full", "fused/bf16/mean_weight/full")),
+    Goal("mask, memory", 0.9, CEILING, lambda r: named(r, "weighted", "weight/mask")),
+    Goal("last axis, rows of 1,024 and more", 0.95, CEILING,
+         lambda r: named(r, "axis", "mean_last/16384x1024", "mean_last/32768x1024", "x65536")),
+    Goal("last axis, rows of 8 to 256", 0.5, CEILING, lambda r: named(r, "axis", "x8", "x32", "x256")),
+    Goal("first axis", 0.9, CEILING, lambda r: named(r, "axis", "mean_first")),
+    Goal("training step with weights or a mask, 64 MiB per tensor, speed-up over PyTorch", 8, "x",
+         lambda r: speedups(cases(r, "peers", "weighted/"), "PyTorch")),
+    Goal("`vmap(grad)` of 4,096 samples of 256, speed-up over PyTorch", 3, "x",
+         lambda r: speedups(cases(r, "peers", "vmap_grad/"), "PyTorch")),
     Goal("mean loss, exact sweep", 0.25, "of the fast sweep", exact_sweep),
     Goal("training step, 4 M to 67 M elements, speed-up over PyTorch", 5, "x",
          lambda r: speedups(steps(r, 1 << 22), "PyTorch")),

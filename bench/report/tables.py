@@ -79,18 +79,19 @@ def scaling(result: dict) -> str:
     return table(["gradient, speed-up over one thread", "L2", "L3", "memory"], rows)
 
 
-def group_table(group: str) -> Callable[[dict], str]:
+def group_table(group: str, *, loop: bool = True) -> Callable[[dict], str]:
     def make(result: dict) -> str:
         rows = [
             [
                 f"`{case['id']}`",
                 time_text(median(case)),
                 ratio_text(case, spread=True),
-                slowdown_text(case, "OpenMP loop"),
+                *([slowdown_text(case, "OpenMP loop")] if loop else []),
             ]
             for case in cases(result, group)
         ]
-        return table(["case", "median", "fraction of the ceiling", "OpenMP loop"], rows)
+        head = ["case", "median", "fraction of the ceiling", *(["OpenMP loop"] if loop else [])]
+        return table(head, rows)
 
     return make
 
@@ -197,6 +198,8 @@ TABLES = {
     "transposed": group_table("transposed"),
     "permuted": group_table("permuted"),
     "strided": group_table("strided"),
+    "weighted": group_table("weighted", loop=False),
+    "axis": group_table("axis", loop=False),
     "misaligned": misaligned,
     "random": random,
     "tiny": tiny,
