@@ -60,8 +60,8 @@ bool accessible(const void* address) {
 
 cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }
 
-// A pool for each device, which keeps what calls free. The default pool would return it to the driver at the next
-// synchronisation, and its settings belong to the process.
+// A pool for each device, which keeps what calls free. The default pool would return it to the driver at the
+// next synchronisation, and its settings belong to the process.
 constexpr int kPools = 64;
 constexpr uint64_t kKept = uint64_t{64} << 20;  // bytes; more than any but the largest sums of slices take
 
@@ -96,6 +96,9 @@ void release(void* address, void* stream) { cudaFreeAsync(address, stream_of(str
 const char* zero(void* address, size_t bytes, void* stream) {
   return text_of(cudaMemsetAsync(address, 0, bytes, stream_of(stream)));
 }
+
+// Parameters of kernels take at most 4 KiB before CUDA 12.1.
+static_assert(sizeof(SumArguments) <= 4096 && sizeof(TileArguments) <= 4096);
 
 const void* functions[kKernels];
 [[maybe_unused]] const bool filled = [] {
