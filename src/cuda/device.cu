@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include <cstring>
+#include <mutex>
 
 #include "cuda/kernels/table.h"
 
@@ -59,13 +60,45 @@ bool accessible(const void* address) {
 
 cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }
 
+// A pool for each device, which keeps what calls free. The default pool would return it to the driver at the
+// next synchronisation, and its settings belong to the process.
+constexpr int kPools = 64;
+constexpr uint64_t kKept = uint64_t{64} << 20;  // bytes; more than any but the largest sums of slices take
+
+cudaMemPool_t pool_of(int device) {
+  static std::mutex mutex;
+  static cudaMemPool_t pools[kPools];
+  if (device < 0 || device >= kPools) return nullptr;
+  const std::lock_guard lock(mutex);
+  if (pools[device] != nullptr) return pools[device];
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location.type = cudaMemLocationTypeDevice;
+  properties.location.id = device;
+  cudaMemPool_t pool = nullptr;
+  uint64_t kept = kKept;
+  if (cudaMemPoolCreate(&pool, &properties) != cudaSuccess ||
+      cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept) != cudaSuccess) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  return pools[device] = pool;
+}
+
 const char* allocate(size_t bytes, void* stream, void** address) {
-  return text_of(cudaMallocAsync(address, bytes, stream_of(stream)));
+  int device = 0;
+  if (const char* error = text_of(cudaGetDevice(&device))) return error;
+  const cudaMemPool_t pool = pool_of(device);
+  return text_of(pool == nullptr ? cudaMallocAsync(address, bytes, stream_of(stream))
+                                 : cudaMallocFromPoolAsync(address, bytes, pool, stream_of(stream)));
 }
 void release(void* address, void* stream) { cudaFreeAsync(address, stream_of(stream)); }
 const char* zero(void* address, size_t bytes, void* stream) {
   return text_of(cudaMemsetAsync(address, 0, bytes, stream_of(stream)));
 }
+
+// Parameters of kernels take at most 4 KiB before CUDA 12.1.
+static_assert(sizeof(SumArguments) <= 4096 && sizeof(TileArguments) <= 4096);
 
 const void* functions[kKernels];
 [[maybe_unused]] const bool filled = [] {

@@ -64,6 +64,45 @@ TEST(CudaModel, Scratch_IsReleasedIfAnAllocationFails) {
   EXPECT_EQ(failed, 3);  // digits, partial sums, tickets
 }
 
+// Every pattern of the half types is widened, and every value of float32 and float64 at, just below and just
+// above a midpoint between two of them is rounded.
+TEST(CudaModel, EveryHalfAndEveryMidpoint_ConvertsAsTheOracle) {
+  battery::Runner run(kernels());
+  battery::Shapes make;
+  constexpr int64_t kPatterns = 1 << 16;
+  for (const DType half : {DType::kFloat16, DType::kBFloat16}) {
+    // x * 2 * 0.5
+    Operand x = make.dense(half, {kPatterns}, Values::kUnit), zero = make.dense(half, {}, Values::kUnit);
+    Operand g = make.dense(half, {}, Values::kUnit), out = make.dense(half, {kPatterns}, Values::kUnit, true);
+    for (int64_t i = 0; i < kPatterns; ++i) oracle::store(half, x.at(i), static_cast<uint64_t>(i));
+    oracle::store(half, zero.at(0), 0);
+    oracle::store(half, g.at(0), oracle::encode(half, 0.5));
+    EXPECT_EQ(run.grad(g, x, zero, Reduction::kSum, out), "") << mseloss::name_of(half);
+    for (const DType wide : {DType::kFloat32, DType::kFloat64}) {
+      Operand middles = make.dense(wide, {3 * kPatterns}, Values::kUnit),
+              nothing = make.dense(wide, {}, Values::kUnit);
+      Operand one_half = make.dense(wide, {}, Values::kUnit);
+      Operand rounded = make.dense(half, {3 * kPatterns}, Values::kUnit, true);
+      for (int64_t i = 0; i < kPatterns; ++i) {
+        const auto value = [&](int64_t pattern) {
+          return oracle::decode(half, static_cast<uint64_t>(pattern) % kPatterns);
+        };
+        // Between the largest value and infinity, as if the format went on.
+        const double low = value(i), high = std::isinf(value(i + 1)) ? 2 * low - value(i - 1) : value(i + 1);
+        const double middle = std::isfinite(low) && std::isfinite(high) ? low / 2 + high / 2 : low;
+        for (int64_t k = 0; k < 3; ++k) {
+          const uint64_t bits = oracle::encode(wide, middle);
+          oracle::store(wide, middles.at(3 * i + k), bits == 0 ? bits : bits + static_cast<uint64_t>(k - 1));
+        }
+      }
+      oracle::store(wide, nothing.at(0), 0);
+      oracle::store(wide, one_half.at(0), oracle::encode(wide, 0.5));
+      EXPECT_EQ(run.grad(one_half, middles, nothing, Reduction::kSum, rounded), "")
+          << mseloss::name_of(wide) << " to " << mseloss::name_of(half);
+    }
+  }
+}
+
 // What MSELOSS_DEVICE=cuda does with operands in host memory.
 TEST(CudaStaging, RandomOperands_GiveTheBitsOfTheCpu) {
   Random random(11);

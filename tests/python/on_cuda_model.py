@@ -80,6 +80,10 @@ class Capsule:
         ctypes.c_int32.from_address(address + 8).value = 2  # DLTensor::device::type
 
 
+def test_info_names_the_model():
+    assert mseloss.info()["device"] == "cuda-model"
+
+
 def host(array):
     return array.host
 

@@ -118,7 +118,7 @@ std::string describe() {
   if (const char* error = driver->enter(-1, &info, &previous)) return std::string("device: ") + error;
   const char* error = driver->describe(&info);
   driver->leave(previous);
-  return error == nullptr ? info.name : error;
+  return error == nullptr ? std::string(info.name) : std::string("device: ") + error;
 }
 
 void wait(uintptr_t stream) {

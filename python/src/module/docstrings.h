@@ -208,6 +208,7 @@ correctly rounded loss of each slice. The objects can be pickled for machines of
 inline constexpr const char* kInfoDoc =
     R"(A dict of version, device, instruction-set targets, thread count and memory limit (bytes).
 
+``"device"`` is where calls on host memory run, ``"cpu"`` unless MSELOSS_DEVICE names another device.
 ``"cuda"`` is the name of the current CUDA device, or a sentence that says why there is none.
 ``"torch_step"`` is ``"compiled"`` if mseloss.torch runs its training step in C++, ``"python"`` if it does not,
 and None until it is imported. ``"torch_threads"`` tells whether calls on PyTorch's tensors use PyTorch's

@@ -9,6 +9,7 @@
 
 #include "arrays/dlpack.h"
 #include "arrays/result_array.h"
+#include "backend.h"
 #include "memory/pool.h"
 #include "module/arguments.h"
 #include "module/device.h"
@@ -44,7 +45,7 @@ void set_torch_step(bool compiled) { torch_step = compiled ? "compiled" : "pytho
 nb::dict info() {
   nb::dict result;
   result["version"] = version();
-  result["device"] = "cpu";
+  result["device"] = host_backend->name;
   result["cuda"] = cuda_device();
   result["target"] = target();
   result["supported_targets"] = nb::str(supported_targets()).attr("split")();

@@ -111,7 +111,7 @@ void add_short_rows(const RowBlock& block) {
   auto* planes = static_cast<double*>(block.at[kLossOut]);
   const auto* x = static_cast<const Memory*>(block.at[kInput]);
   const auto* y = static_cast<const Memory*>(block.at[kTarget]);
-  const auto row_sum = [&] MSELOSS_INLINE {  // and advance to the next row
+  const auto row_sum = [&]() MSELOSS_INLINE {  // and advance to the next row
     const auto add = [&](auto difference, WideV sum) MSELOSS_INLINE {
       const auto v = hn::PromoteTo(wide, difference);
       return hn::MulAdd(v, v, sum);
