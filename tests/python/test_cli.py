@@ -249,7 +249,10 @@ def test_info_and_version(command):
     assert mseloss.info()["target"] in out
     facts = json.loads(command("info", "--json")[1])
     assert facts["version"] == mseloss.__version__
-    assert command("--version") == (0, mseloss.__version__ + "\n", "")
+    for option in ("--version", "-V"):
+        assert command(option) == (0, mseloss.__version__ + "\n", "")
+    run = subprocess.run([sys.executable, "-m", "mseloss", "-V"], capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (0, mseloss.__version__ + "\n", "")
 
 
 def test_bench(command):

@@ -291,7 +291,7 @@ def bench(
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+    version: Annotated[bool, typer.Option("--version", "-V", help="print the version and exit")] = False,
 ):
     pass
 
@@ -304,7 +304,7 @@ def run(arguments=None):
 def invoke(arguments=None):
     """Runs the command line and returns the exit status; raises what the command raises."""
     signal.signal(signal.SIGTERM, _terminate)
-    if (sys.argv[1:] if arguments is None else arguments) == ["--version"]:
+    if (sys.argv[1:] if arguments is None else arguments) in (["--version"], ["-V"]):
         _write(mseloss.__version__)
         return 0
     command = typer.main.get_command(app)

@@ -1,0 +1,5 @@
+"""`python -m mseloss`: the shell command."""
+
+from mseloss.cli import main
+
+main()
