@@ -291,7 +291,9 @@ def bench(
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", "-V", help="print the version and exit")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="print the version and exit")
+    ] = False,
 ):
     pass
 
