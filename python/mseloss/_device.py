@@ -92,7 +92,8 @@ def read(array, name, stream, writable=False):
         on_device, operand = False, None
     if not on_device:
         raise TypeError(
-            f"{name}: expected memory of a CUDA device as for input, got {type(array).__name__}"
+            f"{name}: expected memory of a CUDA device, as other operands of this call have, "
+            f"got {type(array).__name__}"
         )
     if operand.dtype not in _SIZE or (operand.dtype == "bool" and name != "weight"):
         raise TypeError(

@@ -56,7 +56,7 @@ def test_optional_fields_of_dlpack(versioned, dtype):
         ({"code": 255}, TypeError, "code 255 of 32 bits"),
         ({"bits": 8}, TypeError, "code 2 of 8 bits"),
         ({"bits": 128}, TypeError, "code 2 of 128 bits"),
-        ({"device_type": 2}, TypeError, "memory of this processor, .* device type 2"),
+        ({"device_type": 7}, TypeError, "memory of this processor, .* device type 7"),
         ({"device_type": 0}, TypeError, "device type 0"),
         ({"device_type": -7}, TypeError, "device type -7"),
         ({"name": b"used_dltensor"}, TypeError, "used already"),
@@ -71,6 +71,23 @@ def test_dlpack_that_cannot_be_right(versioned, fields, exception, words):
     refusal(exception, f"^target: .*{words}", mseloss.loss, Y, producer)
     refusal(exception, f"^grad_output: .*{words}", mseloss.grad, producer, Y, Y)
     refusal(exception, f"^out: .*{words}", mseloss.grad, 1.0, Y, Y, out=producer)
+
+
+def test_memory_of_a_cuda_device_and_of_the_host_do_not_mix():
+    device = DLPack(X, device_type=2)
+    words = "expected memory of a CUDA device, as other operands of this call have, got ndarray"
+    refusal(TypeError, f"^target: {words}", mseloss.loss, device, Y)
+    refusal(TypeError, f"^target: {words}", mseloss.grad, 1.0, device, Y)
+    refusal(TypeError, f"^input: {words}", mseloss.grad, device, Y, Y)
+
+
+def test_functions_of_host_memory_name_an_operand_on_a_device():
+    device = DLPack(X, device_type=2)
+    words = "expected memory of this processor, got that of a CUDA device"
+    refusal(TypeError, f"^input: {words}", mseloss.PartialSum().add, device, Y)
+    refusal(TypeError, f"^target: {words}", mseloss.PartialSum().add, Y, device)
+    refusal(TypeError, f"^actual: {words}", mseloss.compare, device, Y)
+    refusal(TypeError, f"^grad_output: {words}", mseloss.reference.grad, device, Y, Y)
 
 
 def test_versions_and_flags_of_dlpack():

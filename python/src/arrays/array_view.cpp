@@ -42,7 +42,7 @@ void ArrayView::read_other(PyObject* object) {
   if (!PyType_Check(object)) {
     if (read_foreign(object, &refusal)) return;
     if (const Ref interface = find_attribute(object, "__cuda_array_interface__", &refusal))
-      throw DeviceMemory();
+      throw DeviceMemory{name_};
     if (read_copy(object, &refusal)) return;
   }
   if (refusal) raise_refused(name_, object, std::move(refusal));

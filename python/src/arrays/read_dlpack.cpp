@@ -52,7 +52,7 @@ bool is_zero_tensor(PyObject* object) {
 
 void ArrayView::read_dltensor(const DLTensor& tensor, ForeignArray array) {
   const int device = tensor.device.type;
-  if (device == kDLCUDA) throw DeviceMemory();
+  if (device == kDLCUDA) throw DeviceMemory{name_};
   if (device != kDLCPU && device != kDLCUDAHost && device != kDLROCMHost && device != kDLCUDAManaged) {
     raise(PyExc_TypeError, "%s: expected memory of this processor, got a tensor on DLPack device type %d",
           name_, device);

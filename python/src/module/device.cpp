@@ -6,6 +6,7 @@
 #include <nanobind/stl/string.h>
 
 #include <cstring>
+#include <exception>
 #include <string>
 
 #include "arrays/dtypes.h"
@@ -132,6 +133,14 @@ void wait(uintptr_t stream) {
 std::string cuda_device() { return describe(); }
 
 void add_device(nb::module_& m) {
+  nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const DeviceMemory& memory) {
+      PyErr_Format(PyExc_TypeError, "%s: expected memory of this processor, got that of a CUDA device",
+                   memory.parameter.c_str());
+    }
+  });
   m.def("_device_run", &run, "reduction"_a, "grad_output"_a.none(), "input"_a, "target"_a, "weight"_a.none(),
         "loss"_a.none(), "out"_a.none(), "device"_a, "stream"_a);
   m.def("_device_capsule", &read_capsule, "capsule"_a);
