@@ -142,6 +142,32 @@ TEST(Digits, BoundOfSquaresThatUnderflow_HoldsTheExactSum) {
   EXPECT_TRUE(bound_holds(total, reference.fixed())) << total.bound();
 }
 
+// Terms below the range of float64, whose weights are not: the two sums have bounds of different kinds.
+TEST(Digits, WeightedSquaresThatUnderflow_FinishAsTheWhole) {
+  int64_t decided = 0;
+  for_each_case(4000, [&](Random& random) {
+    constexpr int64_t kCount = 100;
+    const int64_t shape[] = {kCount};
+    const int exponent = static_cast<int>(random.range(150, 530));
+    const int weight = std::min(0, 2 * exponent - static_cast<int>(random.range(700, 1120)));
+    std::vector<double> x, y(kCount), w;
+    for (int64_t i = 0; i < kCount; ++i) {
+      x.push_back(std::ldexp(1 + random.unit(), -exponent));
+      w.push_back(std::ldexp(1 + random.unit(), weight));
+    }
+    const auto reduction = random.pick({Reduction::kMean, Reduction::kSum});
+    PartialSum sum;
+    ASSERT_TRUE(sum.add({x.data(), shape}, {y.data(), shape}, {w.data(), shape}, Mode::kFast).ok());
+    double expected, actual;
+    ASSERT_TRUE(
+        mseloss::loss({x.data(), shape}, {y.data(), shape}, {w.data(), shape}, reduction, {&expected}).ok());
+    if (!sum_of(digits_of(sum, DType::kFloat64)).finish(reduction, DType::kFloat64, &actual)) return;
+    ++decided;
+    EXPECT_EQ(actual, expected);
+  });
+  EXPECT_GT(decided, 0);
+}
+
 TEST(Digits, OrdinaryData_IsAlmostAlwaysDecidedByTheFastSweep) {
   int64_t sums = 0, undecided = 0;
   for_each_case(3000, [&](Random& random) {

@@ -53,10 +53,10 @@ class MSELOSS_API PartialSum {
 
   // For the gradient of data in parts: its scale is that of the whole.
   //
-  //   PartialSum whole;                                  // for each part: whole.add_divisor(x, y, nullptr,
-  //   mode) double scale;                                      // after the merge of all parts:
-  //   whole.scale(Reduction::kMean, dtype, &scale);      // or of any sum of the whole
-  //   part.add_with_grad(x, y, nullptr, scale, &one, dx);
+  //   for (each part) whole.add_divisor(x, y, nullptr, mode);
+  //   double scale;  // after the merge of all parts:
+  //   whole.scale(Reduction::kMean, dtype, &scale);
+  //   for (each part) part.add_with_grad(x, y, nullptr, scale, &one, dx);
   //
   // `weight` is null for none.
 

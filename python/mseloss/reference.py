@@ -206,7 +206,7 @@ class _Slices:
             return -special if divisor < 0 else special
         value = Fraction(int(self._squares[i])) * Fraction(2) ** self._unit
         if divisor == 0:
-            return math.nan if value == 0 else math.copysign(math.inf, value)
+            return math.nan if value == 0 else math.inf if value > 0 else -math.inf
         return round_fraction(value / divisor, dtype)
 
     def scale(self, compute):

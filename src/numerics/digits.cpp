@@ -201,7 +201,9 @@ Status PartialSum::encode(DType dtype, std::span<int32_t> digits) const noexcept
       sum.add(fast.low);
     }
     if (is_negative(limbs)) words[kNegative] = 1;
-    level = std::max(level, level_of(fast.error, limbs));
+    const int own = level_of(fast.error, limbs);
+    if (own == 0) words[kLevel] = 1;  // also beside a higher level of the other sum
+    level = std::max(level, own);
     write_special(fast.special, &words[kSpecial + 3 * i]);
     if (!write_sum(limbs, layout.sums[i], &words[at])) {
       return Status::error(Code::kDType, "dtype: expected float64 for a sum with float64 inputs, got %s",
@@ -211,7 +213,7 @@ Status PartialSum::encode(DType dtype, std::span<int32_t> digits) const noexcept
   }
   if (level == kLevels) {
     words[kUnbounded] = 1;
-  } else if (level >= 0) {
+  } else if (level > 0) {
     words[kLevel + level] = 1;
   }
   std::copy_n(words.begin(), digits.size(), digits.begin());

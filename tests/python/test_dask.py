@@ -138,10 +138,15 @@ def test_exact_sums_decide_what_fast_sums_leave_open(scheduler):
     a, b = da.from_array(x, chunks=90), da.from_array(y, chunks=70)
     w = da.ones(500, dtype=np.float32, chunks=33)
     results = compute(
-        lazy.loss(a, b, "sum"), lazy.loss_and_grad(a, b, weight=w)[1], scheduler=scheduler
+        lazy.loss(a, b, "sum"),
+        lazy.loss_and_grad(a, b, "sum")[0],
+        lazy.loss_and_grad(a, b, "sum", weight=w)[0],
+        lazy.loss_and_grad(a, b, weight=w)[1],
+        scheduler=scheduler,
     )
-    assert same_bits(results[0], np.float32(16777216))
-    assert same_bits(results[1], reference.grad(1.0, x, y))
+    for value in results[:3]:
+        assert same_bits(value, np.float32(16777216))
+    assert same_bits(results[3], reference.grad(1.0, x, y))
 
 
 class Source:

@@ -268,12 +268,12 @@ void add_columns(const RowBlock& block) {
       });
     }
   };
-  alignas(Sums) char memory[kVectors * sizeof(Sums)];
-  auto* const sums = reinterpret_cast<Sums*>(memory);
+  alignas(Sums) unsigned char memory[kVectors * sizeof(Sums)];
   for (size_t first = 0; first < block.rows; first += together) {
     for (size_t j = 0; j < block.n; j += kVectors * lanes) {
       const size_t vectors = HWY_MIN(kVectors, (block.n - j + lanes - 1) / lanes);
-      for (size_t v = 0; v < vectors; ++v) new (sums + v) Sums();
+      auto* const sums = new (memory) Sums();
+      for (size_t v = 1; v < vectors; ++v) new (memory + v * sizeof(Sums)) Sums();
       const size_t full = wide ? HWY_MIN(vectors, (block.n - j) / lanes) : 0;
       for (size_t r = first; wide && r < first + together; ++r) add_vectors(sums, r, j, j + full * lanes);
       for (size_t v = full; v < vectors; ++v) {
