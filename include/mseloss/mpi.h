@@ -11,7 +11,11 @@
 // PartialSum::kMaxArrays); in about one case in a million twice, after an exact sweep.
 //
 // On an error on any rank all ranks return one: the rank itself its own, the others kCommunication. Then the
-// outputs are unspecified.
+// outputs are unspecified. Two errors are not shared:
+// - Dtypes that promote to float64 on some ranks only: the ranks send messages of different lengths, for
+//   which MPI defines no result. This includes a dtype that is not supported on one rank only.
+// - With grad_input in place of an operand, the gradient is computed after the last exchange. A null
+//   grad_output, or a grad_input with wrong shape or strides, is an error on that rank alone.
 #ifndef MSELOSS_MPI_H_
 #define MSELOSS_MPI_H_
 
@@ -101,6 +105,18 @@ inline Status loss(const ConstTensor& input, const ConstTensor& target, const Co
       [&](const PartialSum& sum) { return sum.finish(reduction, out.dtype, out.data); });
 }
 
+// The errors of the gradient's dtypes and of the shape of grad_output, from a call without elements.
+inline Status check_grad(ConstTensor input, ConstTensor target, const ConstTensor* weight,
+                         const ConstTensor& grad_output, Tensor grad_input, const Options& options) {
+  static constexpr int64_t kEmpty[] = {0};
+  ConstTensor weights = weight == nullptr ? ConstTensor{} : *weight;
+  const auto make_empty = [](auto&... tensors) { ((tensors.shape = kEmpty, tensors.strides = {}), ...); };
+  make_empty(input, target, weights, grad_input);
+  PartialSum unused;
+  return unused.add_with_grad(input, target, weight == nullptr ? nullptr : &weights, 2, grad_output,
+                              grad_input, options);
+}
+
 inline Status loss_and_grad(const ConstTensor& input, const ConstTensor& target, const ConstTensor* weight,
                             Reduction reduction, const ConstTensor& grad_output, const Tensor& loss,
                             const Tensor& grad_input, MPI_Comm comm, const Options& options) {
@@ -119,20 +135,22 @@ inline Status loss_and_grad(const ConstTensor& input, const ConstTensor& target,
   const auto add_with_grad = [&](PartialSum* sum) {
     return sum->add_with_grad(input, target, weight, scale, grad_output, grad_input, options);
   };
-  // An exact sweep needs unmodified inputs.
+  // An exact sweep needs unmodified inputs, so a gradient in place comes last.
   const void* const out = grad_input.data;
-  const bool last =
-      out == input.data || out == target.data || (weight != nullptr && out == weight->data) || options.exact;
+  const bool in_place = out == input.data || out == target.data || (weight != nullptr && out == weight->data);
+  if (in_place && status.ok()) status = check_grad(input, target, weight, grad_output, grad_input, options);
+  PartialSum unused;
   status = sum_until_decided(
       status, dtype, options, comm,
       [&](PartialSum* sum, PartialSum::Mode mode) {
-        return last || mode == PartialSum::Mode::kExact ? add(sum, input, target, weight, mode, options)
-                                                        : add_with_grad(sum);
+        if (!in_place && mode == PartialSum::Mode::kFast) return add_with_grad(sum);
+        if (!in_place && options.exact) {
+          if (Status written = add_with_grad(&unused); !written.ok()) return written;
+        }
+        return add(sum, input, target, weight, mode, options);
       },
       [&](const PartialSum& sum) { return sum.finish(reduction, loss.dtype, loss.data); });
-  if (!status.ok() || !last) return status;
-  PartialSum unused;
-  return add_with_grad(&unused);
+  return status.ok() && in_place ? add_with_grad(&unused) : status;
 }
 
 }  // namespace internal

@@ -8,6 +8,10 @@
 All ranks of the communicator call a function together, with the same reduction and dtypes, and all or none
 with a weight. They may hold different shapes, also without elements. The result has the same bits on every
 rank, for any number of ranks and any distribution.
+
+The ranks exchange messages whose length depends on the dtypes. If these differ between ranks in whether they
+promote to float64, or are not supported on one rank only, the lengths may too: MPI does not define what
+happens then, and a call may fail inside MPI or hang.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from mpi4py import MPI
 
-from mseloss import _core
+from mseloss._core import PartialSum, asnumpy, explain
 from mseloss._parts import Exchange
 from mseloss.reference import promote
 
@@ -34,8 +38,8 @@ def loss(input, target, reduction="mean", *, weight=None, dtype=None, comm=None)
     Returns a NumPy scalar. Raises what `mseloss.loss` raises, on every rank if on one: RuntimeError on the
     others.
     """
-    exchange, promoted = _exchange(input, target, comm)
-    return exchange.loss(input, target, weight, reduction, promoted if dtype is None else dtype)
+    exchange, result = _exchange(input, target, dtype, comm)
+    return exchange.loss(input, target, weight, reduction, result)
 
 
 def loss_and_grad(
@@ -56,9 +60,10 @@ def loss_and_grad(
     rank's arrays and is written to `out`, if given, which may be `input` or `target`. Arguments, results and
     exceptions are otherwise those of `loss` and of `mseloss.loss_and_grad`.
     """
-    exchange, promoted = _exchange(input, target, comm)
+    exchange, result = _exchange(input, target, dtype, comm)
     scale = exchange.scale(input, target, weight, reduction)
     gradient = None
+    in_place = False
 
     def add_with_grad(part):
         nonlocal gradient
@@ -66,37 +71,74 @@ def loss_and_grad(
             input, target, scale, weight=weight, grad_output=grad_output, grad_input=out
         )
 
-    # An exact sum needs unmodified arrays.
-    last = out is not None and any(_may_overlap(out, a) for a in (input, target, weight))
-
     def add(part, exact):
-        if exact or last:
-            part.add(input, target, weight=weight, exact=exact)
-        else:
-            add_with_grad(part)
+        nonlocal in_place
+        if not exact:
+            in_place = out is not None and _in_place(out, input, target, weight)
+            if not in_place:
+                return add_with_grad(part)
+        part.add(input, target, weight=weight, exact=exact)
+        # An exact sum needs unmodified arrays, so the gradient comes last; its errors come now.
+        if in_place and not exact and not _accepts(out, input, target, weight, grad_output):
+            add_with_grad(PartialSum())  # raises the error
 
-    value = exchange.until_decided(
-        add, lambda total: total.finish(reduction, promoted if dtype is None else dtype)
-    )
-    if last:
-        add_with_grad(_core.PartialSum())
+    value = exchange.until_decided(add, lambda total: total.finish(reduction, result))
+    if in_place:
+        add_with_grad(PartialSum())
     return value, gradient
 
 
-def _exchange(x, y, comm):
+def _exchange(x, y, dtype, comm):
+    """The exchange for these operands, and the dtype of the result."""
     comm = MPI.COMM_WORLD if comm is None else comm
 
     def all_reduce(digits):
         comm.Allreduce(MPI.IN_PLACE, digits, MPI.SUM)
         return digits
 
+    promoted = None
     try:
-        dtype = promote(*(_core.asnumpy(a, n).dtype for a, n in ((x, "input"), (y, "target"))))
+        promoted = promote(*(asnumpy(a, n).dtype for a, n in ((x, "input"), (y, "target"))))
+        result = promoted if dtype is None else dtype
+        PartialSum().finish("sum", result)  # rejects what is not a dtype of a result
     except BaseException:
-        Exchange(all_reduce, comm.size, "float32").fail()
+        if promoted is None:  # as many digits as the others send, if one operand tells
+            wide = any("float64" in str(getattr(a, "dtype", "")) for a in (x, y))
+            promoted = "float64" if wide else "float32"
+        Exchange(all_reduce, comm.size, promoted).fail()
         raise
-    return Exchange(all_reduce, comm.size, dtype), dtype
+    return Exchange(all_reduce, comm.size, promoted), result
 
 
-def _may_overlap(a, b):
-    return b is not None and np.may_share_memory(_core.asnumpy(a), _core.asnumpy(b, weight=True))
+def _operands(x, y, w):
+    arrays = [asnumpy(x, "input"), asnumpy(y, "target")]
+    return arrays if w is None else [*arrays, asnumpy(w, "weight", weight=True)]
+
+
+def _in_place(out, x, y, w):
+    """Whether `out` is one of the operands. An output that overlaps one otherwise is an error of the core."""
+    address = asnumpy(out, "out").ctypes.data
+    return any(a.ctypes.data == address for a in _operands(x, y, w))
+
+
+def _accepts(out, x, y, w, grad_output):
+    """Whether the gradient can be written in place. Raises what concerns one argument alone."""
+    operands = _operands(x, y, w)
+    a, b, *weight = [np.empty(0, operand.dtype) for operand in operands]
+    PartialSum().add_with_grad(
+        a, b, 2.0, weight=weight[0] if weight else None, grad_output=grad_output
+    )
+    explain(1.0, out, out, "sum", out=out)  # rejects what cannot be written to
+    result = asnumpy(out, "out")
+    shape = np.broadcast_shapes(*(operand.shape for operand in operands))
+    if result.shape != shape or result.dtype != operands[0].dtype or 0 in _steps(result):
+        return False
+    return all(
+        operand.dtype == result.dtype and _steps(np.broadcast_to(operand, shape)) == _steps(result)
+        for operand in operands
+        if operand.ctypes.data == result.ctypes.data and result.size > 0
+    )
+
+
+def _steps(array):
+    return [s for s, extent in zip(array.strides, array.shape, strict=True) if extent > 1]

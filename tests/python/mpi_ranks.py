@@ -55,27 +55,76 @@ total = mseloss.mpi.loss(np.float64([comm.rank]), np.zeros(1), "sum", comm=half)
 assert total == sum(i * i for i in range(comm.rank % 2, comm.size, 2))
 
 
-def fails(error, *arguments, **options):
-    """The last rank passes the arguments, the others valid ones: it raises `error`, they RuntimeError."""
+def fails(exception, message, function, *arguments, others="mean", **options):
+    """The last rank passes the arguments, the others valid ones: it raises `exception`, they RuntimeError."""
     global checks
     last = comm.rank == comm.size - 1
-    expected = error if last else RuntimeError
-    for function in (mseloss.mpi.loss, mseloss.mpi.loss_and_grad):
-        try:
-            if last:
-                function(*arguments, **options)
-            else:
-                function(np.ones(3), np.zeros(3))
-        except expected:
-            checks += 1
+    expected, start = (exception, message) if last else (RuntimeError, "group: ")
+    raised = "no error"
+    try:
+        if last:
+            function(*arguments, **options)
         else:
-            raise AssertionError("no error")
+            function(np.ones(3), np.zeros(3), others)
+    except expected as error:
+        raised = str(error)
+    assert raised.startswith(start), raised
+    checks += 1
 
 
-fails(ValueError, np.ones(3), np.zeros(2))
-fails(ValueError, np.ones(3), np.zeros(3), "none")
-fails(ValueError, np.ones(3), np.zeros(3), "average")
-fails(ValueError, np.ones(3), np.zeros(3), weight=np.ones(2))
+three, zeros = np.ones(3), np.zeros(3)
+for function in (mseloss.mpi.loss, mseloss.mpi.loss_and_grad):
+    fails(ValueError, "target: ", function, three, np.zeros(2))
+    fails(ValueError, "reduction: ", function, three, zeros, "none")
+    fails(ValueError, "reduction: ", function, three, zeros, "average")
+    fails(ValueError, "weight: ", function, three, zeros, weight=np.ones(2))
+    fails(TypeError, "dtype: ", function, three, zeros, dtype="int32")
+    # The other operand tells how many digits the other ranks send.
+    fails(TypeError, "target: ", function, three, np.arange(3))
+    fails(TypeError, "input: ", function, np.arange(3), zeros)
+
+frozen, buffer = np.ones(3), np.ones(6)
+frozen.flags.writeable = False
+for reduction in ("mean", "sum"):
+    for exception, message, x, options in (
+        # Errors of an output that is no operand, and of arguments that cannot be read.
+        (TypeError, "out: ", three, {"out": object()}),
+        (TypeError, "out: ", three, {"out": np.empty(3, complex)}),
+        (TypeError, "weight: ", three, {"out": np.empty(3), "weight": np.ones(3, complex)}),
+        (ValueError, "grad_input: ", three, {"out": np.empty(2)}),
+        (ValueError, "grad_output: ", three, {"grad_output": np.ones(2)}),
+        # The same in place, where the gradient follows the last exchange.
+        (ValueError, "grad_output: ", three, {"grad_output": np.ones(2), "out": three}),
+        (TypeError, "grad_output: ", three, {"grad_output": "1", "out": three}),
+        (ValueError, "grad_input: ", three, {"out": three[:2]}),
+        (ValueError, "out: ", frozen, {"out": frozen}),
+        (ValueError, "grad_input: ", buffer[:3], {"out": buffer[::2]}),
+        (ValueError, "grad_input: ", buffer[:3], {"out": buffer[1:4]}),
+    ):
+        fails(
+            exception,
+            message,
+            mseloss.mpi.loss_and_grad,
+            x,
+            zeros,
+            reduction,
+            others=reduction,
+            **options,
+        )
+assert (three == 1).all()
+assert (buffer == 1).all()
+
+# In place with views whose strides differ where the extent is 1, and a tie, which needs an exact sum.
+row = np.float64([[1, 2.0**-8, 0]]) * (comm.rank == 0)
+value, part = mseloss.mpi.loss_and_grad(row, zeros, "sum", weight=row[0], out=row, dtype="float32")
+assert value == 1
+assert part is row
+assert (row == np.float64([[2, 2.0**-15, 0]]) * (comm.rank == 0)).all()
+
+# Memory between the elements of an operand.
+interleaved = np.arange(6.0)
+_, part = mseloss.mpi.loss_and_grad(interleaved[::2], zeros, "sum", out=interleaved[1::2])
+assert (interleaved == [0, 0, 2, 4, 4, 8]).all()
 
 checks = comm.allreduce(checks)
 if comm.rank == 0:

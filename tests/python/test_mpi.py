@@ -38,7 +38,7 @@ def with_ranks(ranks, program):
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])
 def test_every_number_of_ranks_has_the_bits_of_one(ranks):
     program = Path(__file__).with_name("mpi_ranks.py")
-    assert with_ranks(ranks, program) == [f"ranks {ranks} checks {168 * ranks}"]
+    assert with_ranks(ranks, program) == [f"ranks {ranks} checks {196 * ranks}"]
 
 
 def test_the_page_runs(tmp_path):
