@@ -1,14 +1,19 @@
 """Calls on arrays in the memory of a CUDA device: PyTorch, CuPy, Numba, and any other with DLPack.
 
 `mseloss.grad`, `loss` and `loss_and_grad` come here when an operand is in device memory. All operands and
-`out` must be on one device; a Python number is the exception. Nothing waits for the device, and nothing is
-copied.
+`out` must be on one device; a Python number is the exception. Nothing is copied, and no call waits for the
+device but in one case: if an array interface names a stream other than that of the call, the host waits until
+that stream has finished its work.
+
+A library that creates arrays (PyTorch, CuPy, or what `__array_namespace__` returns) makes the results and
+turns a number into an array. Arrays without one, such as Numba's, work in `grad` with an array as
+`grad_output` and with `out`, and in `loss` with `out`; `loss_and_grad` has no argument for its loss and needs
+a library. JAX arrays on a device are rejected: they are immutable, and results would be JAX arrays too.
 
 Streams: a call runs on the current stream of the library of `input` (PyTorch, CuPy), otherwise on the stream
 that `input.__cuda_array_interface__` names, otherwise on the legacy default stream. Arrays that are ready
-only on another stream are handled as their protocol says: a DLPack producer is told the stream of the call;
-if an array interface names another stream, the call first waits for that. Results are ready on the stream
-of the call.
+only on another stream are handled as their protocol says: a DLPack producer is told the stream of the call,
+and for an array interface the host waits as above. Results are ready on the stream of the call.
 """
 
 from __future__ import annotations
@@ -72,6 +77,11 @@ def stream_of(array):
 
 def read(array, name, stream, writable=False):
     """The operand; TypeError if it is not in device memory or has another dtype."""
+    if type(array).__module__.partition(".")[0] in ("jax", "jaxlib"):
+        raise TypeError(
+            f"{name}: expected an array of another library than JAX, whose arrays in device memory are not "
+            f"supported, got {type(array).__name__}"
+        )
     if _torch_tensor(array):
         if array.is_neg() or array.is_conj():
             raise TypeError(
@@ -85,9 +95,7 @@ def read(array, name, stream, writable=False):
     elif getattr(array, "__cuda_array_interface__", None) is not None:
         operand, on_device = _read_interface(array, name, stream, writable), True
     elif hasattr(array, "__dlpack__") and array.__dlpack_device__()[0] in (2, 13):
-        capsule = array.__dlpack__(stream=stream)
-        operand = Operand(array, *_core._device_capsule(capsule), owner=capsule)
-        on_device = True
+        operand, on_device = _read_dlpack(array, name, stream, writable), True
     else:
         on_device, operand = False, None
     if not on_device:
@@ -103,6 +111,17 @@ def read(array, name, stream, writable=False):
 
 
 DEVICE_TYPES = ("cuda",)  # of PyTorch
+
+
+def _read_dlpack(array, name, stream, writable):
+    try:
+        capsule = array.__dlpack__(stream=stream, max_version=(1, 0))
+    except TypeError:  # a producer that does not know versions
+        capsule = array.__dlpack__(stream=stream)
+    *fields, read_only = _core._device_capsule(capsule)
+    if writable and read_only:
+        raise ValueError(f"{name}: expected memory to write to, got read-only memory")
+    return Operand(array, *fields, owner=capsule)
 
 
 def _read_interface(array, name, stream, writable):
@@ -136,8 +155,8 @@ def promote(a, b):
     return max(a, b, "float32", key=_WIDTH.__getitem__)
 
 
-def empty(shape, dtype, like):
-    """A new array of the library of `like`, on its device."""
+def empty(shape, dtype, like, name):
+    """A new array of the library of `like`, on its device, for the parameter `name`."""
     array = like.array
     if _torch_tensor(array):
         torch = sys.modules["torch"]
@@ -146,7 +165,7 @@ def empty(shape, dtype, like):
     library = sys.modules["cupy"] if _cupy_array(array) else namespace and namespace()
     if library is None:
         raise TypeError(
-            f"out: expected an array to write to, as {type(array).__name__} has no library that creates one"
+            f"{name}: expected an array, as {type(array).__name__} has no library that creates one"
         )
     kind = getattr(library, dtype, None)
     if kind is None:  # bfloat16 is a dtype of ml_dtypes
@@ -155,7 +174,7 @@ def empty(shape, dtype, like):
 
 
 def _number(value, dtype, like):
-    array = empty((), dtype, like)
+    array = empty((), dtype, like, "grad_output")
     array.fill_(value) if _torch_tensor(array) else array.fill(value)
     return array
 
@@ -213,8 +232,10 @@ class _Call:
             grad_output = _number(grad_output, dtype, self.x)
         return read(grad_output, "grad_output", self.stream)
 
-    def output(self, out, shape, dtype):
-        return read(empty(shape, dtype, self.x) if out is None else out, "out", self.stream, True)
+    def output(self, out, shape, dtype, name="out"):
+        if out is None:
+            out = empty(shape, dtype, self.x, name)
+        return read(out, name, self.stream, True)
 
     def run(self, reduction, grad_output=None, loss=None, out=None):
         for operand in (self.y, self.w, grad_output, loss, out):
@@ -261,12 +282,12 @@ def loss_and_grad(input, target, reduction, weight, axis, grad_output, out, dtyp
     if reduction == "none":
         check_elementwise(axis, False)
         shape = _broadcast(call.shape, g.shape)
-        value = call.output(None, shape, _loss_dtype(call, dtype))
+        value = call.output(None, shape, _loss_dtype(call, dtype), "loss")
         result = call.output(out, shape, call.x.dtype)
         call.run(reduction, g, value, result)
         return value.array, result.array
     axes = _Axes(axis, False, call.shape)
-    value = call.output(None, axes.shape, _loss_dtype(call, dtype))
+    value = call.output(None, axes.shape, _loss_dtype(call, dtype), "loss")
     result = call.output(out, call.shape, call.x.dtype)
     # For a loss of one element grad_output may have any shape of one element.
     upstream = g.fields() if axes.whole else axes.expand(g)

@@ -42,6 +42,14 @@ class Interface:
         self.host.fill(value)
 
 
+class Bare:
+    """Has __cuda_array_interface__ and no library, as Numba's arrays."""
+
+    def __init__(self, array, stream=None):
+        self.host = array
+        self.__cuda_array_interface__ = Interface(array, stream).__cuda_array_interface__
+
+
 class Library:
     float32, float16, float64 = np.float32, np.float16, np.float64
 
@@ -53,15 +61,15 @@ class Library:
 class Exporter:
     """Has DLPack with a device of type 2, and records the streams that it is told."""
 
-    def __init__(self, array):
-        self.host, self.streams = array, []
+    def __init__(self, array, read_only=False):
+        self.host, self.streams, self.read_only = array, [], read_only
 
     def __dlpack_device__(self):
         return 2, 0
 
     def __dlpack__(self, *, stream=None, max_version=None):
         self.streams.append(stream)
-        return Capsule(self.host).capsule
+        return Capsule(self.host, max_version, self.read_only).capsule
 
     def __array_namespace__(self):
         return Library
@@ -70,14 +78,19 @@ class Exporter:
 class Capsule:
     """A DLPack capsule that says device type 2, made from NumPy's."""
 
-    def __init__(self, array):
+    def __init__(self, array, max_version=None, read_only=False):
         import ctypes
 
-        self.capsule = array.__dlpack__()
+        self.capsule = array.__dlpack__(max_version=max_version)
         get = ctypes.pythonapi.PyCapsule_GetPointer
         get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-        address = get(self.capsule, b"dltensor")
-        ctypes.c_int32.from_address(address + 8).value = 2  # DLTensor::device::type
+        if max_version is None:
+            tensor = get(self.capsule, b"dltensor")
+        else:  # version, context, deleter, flags, tensor
+            address = get(self.capsule, b"dltensor_versioned")
+            ctypes.c_uint64.from_address(address + 24).value = int(read_only)
+            tensor = address + 32
+        ctypes.c_int32.from_address(tensor + 8).value = 2  # DLTensor::device::type
 
 
 def test_info_names_the_model():
@@ -148,6 +161,54 @@ def test_a_dlpack_producer_is_told_the_stream_of_the_call():
     with_stream = Interface(x, stream=7)
     mseloss.loss(with_stream, dy)
     assert dy.streams[-1] == 7
+
+
+def test_arrays_without_a_library_need_arrays_for_results():
+    x, y = arrays(np.float32, 20, 20)
+    dx, dy, one = Bare(x), Bare(y), Bare(np.ones((), np.float32))
+    out, value = Bare(np.zeros(20, np.float32)), Bare(np.zeros((), np.float32))
+    assert mseloss.grad(one, dx, dy, out=out) is out
+    assert out.host.tobytes() == reference.grad(1.0, x, y).tobytes()
+    assert mseloss.loss(dx, dy, out=value) is value
+    assert value.host.tobytes() == np.asarray(reference.loss(x, y)).tobytes()
+    with pytest.raises(TypeError, match="grad_output: expected an array, as Bare has no library"):
+        mseloss.grad(1.0, dx, dy, out=out)
+    with pytest.raises(TypeError, match="out: expected an array, as Bare has no library"):
+        mseloss.grad(one, dx, dy)
+    with pytest.raises(TypeError, match="loss: expected an array, as Bare has no library"):
+        mseloss.loss_and_grad(dx, dy, grad_output=one, out=out)
+
+
+def test_jax_arrays_are_rejected():
+    x, y = arrays(np.float32, 20, 20)
+    immutable = type("ArrayImpl", (Exporter,), {"__module__": "jaxlib._jax"})
+    out = immutable(np.zeros(20, np.float32))
+    with pytest.raises(TypeError, match="out: expected an array of another library than JAX"):
+        mseloss.grad(1.0, Interface(x), Interface(y), out=out)
+    with pytest.raises(TypeError, match="input: expected an array of another library than JAX"):
+        mseloss.loss(immutable(x), immutable(y))
+    assert not out.host.any()
+
+
+def test_a_read_only_dlpack_out_is_rejected():
+    x, y = arrays(np.float32, 20, 20)
+    out = Exporter(np.zeros(20, np.float32), read_only=True)
+    with pytest.raises(ValueError, match="out: expected memory to write to"):
+        mseloss.grad(1.0, Interface(x), Interface(y), out=out)
+    assert not out.host.any()
+    out.read_only = False
+    assert mseloss.grad(1.0, Exporter(x, read_only=True), Interface(y), out=out) is out
+    assert out.host.tobytes() == reference.grad(1.0, x, y).tobytes()
+
+
+def test_the_host_waits_for_the_stream_of_an_interface(monkeypatch):
+    x, y = arrays(np.float32, 20, 20)
+    waits = []
+    monkeypatch.setattr(_device._core, "_device_wait", waits.append)
+    mseloss.loss(Interface(x, stream=5), Interface(y, stream=5))
+    assert waits == []
+    mseloss.loss(Interface(x, stream=5), Interface(y, stream=6))
+    assert waits == [6]
 
 
 def test_errors_name_the_parameter():

@@ -76,12 +76,17 @@ void run(nb::handle reduction_name, nb::handle grad_output, nb::handle input, nb
   check(status);
 }
 
-// (address, dtype, shape, strides, device) of a DLPack capsule of device memory.
+// (address, dtype, shape, strides, device, whether it is read-only) of a DLPack capsule of device memory.
 nb::object read_capsule(nb::handle capsule) {
   const char* name = PyCapsule_CheckExact(capsule.ptr()) ? PyCapsule_GetName(capsule.ptr()) : nullptr;
   const DLTensor* tensor = nullptr;
+  bool read_only = false;
   if (name != nullptr && std::strcmp(name, "dltensor_versioned") == 0) {
-    tensor = &static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), name))->dl_tensor;
+    const auto* managed = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), name));
+    if (managed->version.major != 1)
+      raise(PyExc_TypeError, "expected DLPack 1, got version %u", managed->version.major);
+    tensor = &managed->dl_tensor;
+    read_only = (managed->flags & kDLPackReadOnly) != 0;
   } else if (name != nullptr && std::strcmp(name, "dltensor") == 0) {
     tensor = &static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), name))->dl_tensor;
   }
@@ -101,7 +106,7 @@ nb::object read_capsule(nb::handle capsule) {
     dense *= tensor->shape[d];
   }
   return nb::make_tuple(reinterpret_cast<uintptr_t>(tensor->data) + tensor->byte_offset, dtype,
-                        nb::tuple(shape), nb::tuple(strides), tensor->device.id);
+                        nb::tuple(shape), nb::tuple(strides), tensor->device.id, read_only);
 }
 
 const cuda::Driver& loaded_driver() {
@@ -122,10 +127,15 @@ std::string describe() {
   return error == nullptr ? std::string(info.name) : std::string("device: ") + error;
 }
 
+// The host waits for the stream.
 void wait(uintptr_t stream) {
   const cuda::Driver& driver = loaded_driver();
-  const nb::gil_scoped_release released;
-  driver.wait(reinterpret_cast<void*>(stream));
+  const char* error = nullptr;
+  {
+    const nb::gil_scoped_release released;
+    error = driver.wait(reinterpret_cast<void*>(stream));
+  }
+  if (error != nullptr) raise(PyExc_RuntimeError, "stream: expected its work to finish, got: %s", error);
 }
 
 }  // namespace
