@@ -69,26 +69,34 @@ HWY_INLINE bool has_short_rows(const RowBlock& block) {
          block.pitch[kLossOut] == 1 && block.strided[kInput] && block.strided[kTarget];
 }
 
+#if HWY_TARGET != HWY_SCALAR
+// In each block of 16 bytes, the sum of one of a and that of one of b.
+HWY_INLINE WideV sum_pairs(WideV a, WideV b) {
+  const Wide d;
+  return hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
+}
+
+// The sum of the halves of a in the lower half, that of b in the upper.
+HWY_INLINE WideV sum_halves(WideV a, WideV b) {
+  const Wide d;
+  return hn::Add(hn::ConcatLowerLower(d, b, a), hn::ConcatUpperUpper(d, b, a));
+}
+#endif
+
 // The sum of each of as many vectors as a vector has lanes: lane k of the result is that of rows[k]. Cheaper
 // than a sum across the lanes of each vector.
 HWY_INLINE WideV sum_of_each(const WideV* rows) {
 #if HWY_TARGET == HWY_SCALAR
   return rows[0];
 #else
-  const Wide d;
-  const auto pair = [&](WideV a, WideV b) MSELOSS_INLINE {  // in each 16-byte block, a sum of a and one of b
-    return hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
-  };
-  const auto halves = [&](WideV a, WideV b) MSELOSS_INLINE {  // of a in the lower half, of b in the upper
-    return hn::Add(hn::ConcatLowerLower(d, b, a), hn::ConcatUpperUpper(d, b, a));
-  };
   if constexpr (hn::MaxLanes(Wide()) == 2) {
-    return pair(rows[0], rows[1]);
+    return sum_pairs(rows[0], rows[1]);
   } else if constexpr (hn::MaxLanes(Wide()) == 4) {
-    return halves(pair(rows[0], rows[1]), pair(rows[2], rows[3]));
+    return sum_halves(sum_pairs(rows[0], rows[1]), sum_pairs(rows[2], rows[3]));
   } else {
-    const auto a = halves(pair(rows[0], rows[1]), pair(rows[4], rows[5]));  // rows 0 1 | 0 1 | 4 5 | 4 5
-    const auto b = halves(pair(rows[2], rows[3]), pair(rows[6], rows[7]));
+    // Rows 0 1 | 0 1 | 4 5 | 4 5 in blocks, then 2 3 | 2 3 | 6 7 | 6 7.
+    const auto a = sum_halves(sum_pairs(rows[0], rows[1]), sum_pairs(rows[4], rows[5]));
+    const auto b = sum_halves(sum_pairs(rows[2], rows[3]), sum_pairs(rows[6], rows[7]));
     return hn::Add(hn::OddEvenBlocks(b, a), hn::SwapAdjacentBlocks(hn::OddEvenBlocks(a, b)));
   }
 #endif
@@ -213,7 +221,8 @@ void add_columns(const RowBlock& block) {
   // Rows of other slices are blocks of their own.
   const size_t together = block.pitch[kLossOut] == 0 ? block.rows : 1;
   const bool wide = block.n * sizeof(typename S::Memory) >= kWideRow;
-  const auto add = [&](Sums* sums, auto x, auto y, auto weight, auto magnitude) MSELOSS_INLINE {
+  const auto add = [&](Sums* sums, auto x, auto y, [[maybe_unused]] auto weight,
+                       [[maybe_unused]] auto magnitude) MSELOSS_INLINE {
     if constexpr (kWeighted) {
       sums->add(drop(weight, hn::Sub(x, y)), magnitude() ? hn::Abs(weight) : weight);
     } else {
