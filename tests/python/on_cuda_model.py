@@ -286,6 +286,15 @@ def test_the_second_backward_pass_and_second_derivatives(cpu_tensors_as_device_t
     assert torch.autograd.gradgradcheck(lambda a: device_step.loss(a, y, "sum"), x)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_empty_tensors_have_empty_derivatives(cpu_tensors_as_device_tensors, reduction):
+    x, y = (torch.empty(3, 0, requires_grad=True) for _ in range(2))
+    value = device_step.loss(x, y, reduction)
+    first = torch.autograd.grad(value, (x, y), create_graph=True)
+    second = torch.autograd.grad(first[0].sum(), (x, y))
+    assert [tuple(g.shape) for g in (*first, *second)] == [(3, 0)] * 4
+
+
 def test_dispatch_takes_plain_tensors_of_one_shape_and_dtype(cpu_tensors_as_device_tensors):
     x = torch.randn(5, 4)
     assert device_step.accepts(x, x.clone())

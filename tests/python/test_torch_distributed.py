@@ -43,7 +43,11 @@ def with_processes(count, program, *arguments):
 @pytest.mark.parametrize(
     ("processes", "names", "checks"),
     [
-        (2, ["group", "dtensor", "compiled", "refused"], 244 + 32 + 7 + 8),
+        (
+            2,
+            ["group", "half_gradients", "dtensor", "compiled", "refused"],
+            244 + 10 + 32 + 7 + 14,
+        ),
         (4, ["group", "dtensor", "two_parallelisms"], 244 + 232 + 48),
     ],
 )

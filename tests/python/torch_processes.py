@@ -95,6 +95,58 @@ def group():
         assert face.mse_loss(half, half, group=WORLD).dtype == torch.float32
 
 
+def expect_rounded_once(actual, exact):
+    """Within half an ulp of float16 and the error of a sum in float32 of the exact float64 gradient."""
+    global checks
+    checks += 1
+    assert actual.dtype == torch.float16, actual
+    exponent = torch.frexp(exact).exponent.clamp(min=-13)
+    error = (actual.double() - exact).abs()
+    excess = error - torch.ldexp(torch.ones_like(exact), exponent - 12) - 1e-5 * exact.abs()
+    assert (excess <= 0).all(), (actual, exact)
+
+
+def half_gradients():
+    """Gradients in float16 that are not rounded or overflow on the way, beside float64 computations."""
+    half = torch.float16
+    # grad_output * processes overflows.
+    x = torch.full((3,), 0.001, dtype=half, requires_grad=True)
+    y = torch.zeros(3, dtype=half, requires_grad=True)
+    w = torch.full((3,), 0.5, dtype=half, requires_grad=True)
+    upstream = torch.tensor(2.0**15, dtype=half)
+    loss = face.mse_loss(x, y, reduction="sum", weight=w, group=WORLD, averaged=True)
+    of_x, of_y, of_w = torch.autograd.grad(loss, (x, y, w), upstream)
+    exact = x.detach().double() * 2**15 * processes
+    expect_rounded_once(of_x, exact)
+    expect_rounded_once(of_y, -exact)
+    expect_rounded_once(of_w, x.detach().double() * exact)
+    # Only the weight is larger than the data.
+    x, y = (values((1, 512), half).requires_grad_() for _ in range(2))
+    w = values((64, 512), half).abs().requires_grad_()
+    difference, weight = x.detach().double() - y.detach().double(), w.detach().double()
+    square, total = difference.square(), processes * weight.sum()
+    for reduction, scale, mean in (
+        ("sum", 1, 0),
+        ("mean", 1 / total, (square * weight).sum() * processes / total),
+    ):
+        loss = face.mse_loss(x, y, reduction=reduction, weight=w, group=WORLD)
+        of_x, of_y, of_w = torch.autograd.grad(loss, (x, y, w))
+        exact = (2 * scale * difference * weight).sum(0, keepdim=True)
+        expect_rounded_once(of_x, exact)
+        expect_rounded_once(of_y, -exact)
+        far = ((square - mean).abs() > 0.1 * square).expand(64, 512)  # without cancellation
+        expect_rounded_once(of_w[far], (scale * (square - mean)).expand(64, 512)[far])
+    # The mean overflows.
+    x = torch.tensor([300, 301, 302], dtype=half)
+    w = torch.tensor([1, 2, 3], dtype=half, requires_grad=True)
+    loss = face.mse_loss(x, 0 * x, weight=w, group=WORLD)
+    assert loss.isinf()
+    loss.backward()
+    square, weight = x.double().square(), w.detach().double()
+    mean = (square * weight).sum() / weight.sum()
+    expect_rounded_once(w.grad, (square - mean) / (processes * weight.sum()))
+
+
 def placed(tensor, mesh, placements):
     whole = [Replicate() if p.is_partial() else p for p in placements]
     result = distribute_tensor(tensor.clone(), mesh, whole)
@@ -200,6 +252,8 @@ def refused():
     other = distribute_tensor(
         x.detach(), dist.init_device_mesh("cpu", (processes, 1)), [Replicate()] * 2
     )
+    none, false = (f"expected {v} with a group or for a DTensor" for v in (None, False))
+    no_group = "expected False without a group"
     cases = [
         (
             ValueError,
@@ -209,8 +263,13 @@ def refused():
         ),
         (TypeError, "group: expected a ProcessGroup", (x, x), {"group": "world"}),
         (TypeError, "target: expected float32", (x, wide), {"group": WORLD}),
-        (ValueError, "dim: expected None", (x, x), {"group": WORLD, "dim": 0}),
-        (ValueError, "dim: expected None", (dx, dx), {"dim": 0}),
+        (ValueError, f"dim: {none}, got 0", (x, x), {"group": WORLD, "dim": 0}),
+        (ValueError, f"dim: {none}, got 0", (dx, dx), {"dim": 0}),
+        (ValueError, f"keepdim: {false}, got True", (x, x), {"group": WORLD, "keepdim": True}),
+        (ValueError, f"keepdim: {false}, got True", (dx, dx), {"keepdim": True}),
+        (ValueError, f"averaged: {no_group}, got True", (x, x), {"averaged": True}),
+        (ValueError, f"averaged: {no_group}, got True", (dx, dx), {"averaged": True}),
+        (ValueError, f"averaged: {no_group}", (x, x), {"averaged": True, "weight": x}),
         (ValueError, "target: expected the device mesh", (dx, other), {}),
     ]
     global checks
@@ -232,14 +291,16 @@ def refused():
         given = str(error)
     assert given.startswith("weight: " if last else "group: expected all"), given
     checks += 1
-    loss = face.mse_loss(x, torch.zeros(3), group=WORLD)
-    (first,) = torch.autograd.grad(loss, x, create_graph=True)
-    try:
-        first.sum().backward()
-    except NotImplementedError:
-        checks += 1
-    else:
-        raise AssertionError("a second derivative")
+    for needed in (x, torch.ones(3, requires_grad=True)):  # the second is a weight
+        w = None if needed is x else needed
+        loss = face.mse_loss(x, torch.zeros(3), weight=w, group=WORLD)
+        (first,) = torch.autograd.grad(loss, needed, create_graph=True)
+        try:
+            first.sum().backward()
+        except NotImplementedError:
+            checks += 1
+        else:
+            raise AssertionError("a second derivative")
 
 
 for name in sys.argv[1:]:

@@ -69,15 +69,17 @@ def mse_loss(
     DTensors need no group: the loss is that of the whole tensors, whatever their placements, and replicated
     (for "none" placed like them); every gradient is placed like its operand. With a group of processes
     outside of their mesh, it is that of all tensors, as in tensor parallelism combined with data
-    parallelism. With a group and for DTensors the derivatives are of first order, and there is no `dim`.
+    parallelism. With a group and for DTensors the derivatives are of first order, and there is no `dim` or
+    `keepdim`.
 
     Returns a tensor of the promoted dtype: of the broadcast shape for "none", 0-dimensional if all dimensions
     are reduced. For an empty slice the sum is 0 and the mean is NaN. Other dtypes, layouts and subclasses,
     more than 8 dimensions and TorchScript are left to PyTorch's own operators, as are devices other than the
     CPU, except CUDA tensors of one shape and dtype without weight and dim.
 
-    Raises ValueError for an unknown reduction or a weight that does not broadcast, RuntimeError for operands
-    that do not broadcast, IndexError for a dimension out of range. Warns as PyTorch does if the sizes differ.
+    Raises ValueError for an unknown reduction, a weight that does not broadcast, or `averaged` without a
+    group, RuntimeError for operands that do not broadcast, IndexError for a dimension out of range. Warns as
+    PyTorch does if the sizes differ.
 
     >>> mse_loss(torch.tensor([1.0, 2, 3]), torch.tensor([1.0, 1, 1]))
     tensor(1.6667)
@@ -87,6 +89,8 @@ def mse_loss(
     if group is not None:
         arguments = (size_average, reduce, reduction, weight)
         return _distributed_loss(input, target, arguments, group, averaged, dim, keepdim)
+    if averaged:
+        raise ValueError(f"averaged: expected False without a group, got {averaged}")
     sliced = weight is not None or dim is not None or keepdim
     if size_average is reduce is None and not sliced and not _is_compiling():
         loss = _compiled_loss(input, target, reduction)
@@ -200,8 +204,10 @@ def _distributed_loss(
 ) -> Tensor:
     weight = arguments[3]
     reduction = _checked_reduction(input, target, *arguments)
-    if dim is not None or keepdim:
-        raise ValueError("dim: expected None with a group or for a DTensor, got others")
+    if dim is not None:
+        raise ValueError(f"dim: expected None with a group or for a DTensor, got {dim!r}")
+    if keepdim:
+        raise ValueError(f"keepdim: expected False with a group or for a DTensor, got {keepdim!r}")
     if _is_dtensor(input, target, weight):
         from mseloss.torch.dtensor import dtensor_loss
 

@@ -10,7 +10,8 @@ import torch
 from torch.autograd import forward_ad
 
 from mseloss import _core, _device
-from mseloss.torch import private
+from mseloss.torch import operators, private
+from mseloss.torch.derivatives import loss_count
 from mseloss.torch.private import (
     DisableTorchFunction,
     SingleLevelFunction,
@@ -98,6 +99,6 @@ class DeviceStep(SingleLevelFunction):
 
 
 def _differentiable(grad_output, input, target, reduction, needs):
-    scale = 2 / input.numel() if reduction == "mean" else 2
+    scale = operators.scale(loss_count(input, target, reduction))
     of_input = (input - target) * scale * grad_output
     return of_input if needs[0] else None, -of_input if needs[1] else None

@@ -1,14 +1,14 @@
 """The loss of data that the processes of a group hold, as custom operators.
 
     group_loss(Tensor input, Tensor target, Tensor? weight, str reduction, str[] groups, float factor)
-        -> (Tensor loss, Tensor scale)
+        -> (Tensor loss, Tensor scale, Tensor wide_loss)
     part_backward(Tensor grad_output, Tensor input, Tensor target, Tensor? weight, Tensor scale) -> Tensor
 
 `groups` names process groups whose product is the set of processes, one for each dimension of a mesh. They
 add the digits of all processes' partial sums, int32, so that every process finishes the same sum. `scale` is
-the factor of the gradient, 2 / sum(w) or 2; `factor` multiplies gradients only. The kernels run on the CPU,
-so tensors on other devices are copied; the digits are added on the device of `input`, as its process groups
-require.
+the factor of the gradient, 2 / sum(w) or 2; `factor` multiplies gradients only. `wide_loss` is the loss for
+the gradient with respect to a weight, float32 instead of a half type. The kernels run on the CPU, so tensors
+on other devices are copied; the digits are added on the device of `input`, as its process groups require.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from mseloss.torch.dispatch import autocast
 from mseloss.torch.operators import LIBRARY, folded, promoted
 from mseloss.torch.private import resolve_process_group
 from mseloss.torch.readable import DTYPES
-from mseloss.torch.slices.formula import is_mask
+from mseloss.torch.slices.formula import is_mask, shape_of, wide
 from mseloss.torch.slices.step import promoted_operands
 
 LIBRARY.define(
     "group_loss(Tensor input, Tensor target, Tensor? weight, str reduction, str[] groups, float factor)"
-    " -> (Tensor, Tensor)",
+    " -> (Tensor, Tensor, Tensor)",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 LIBRARY.define(
@@ -68,7 +68,7 @@ def loss_of_groups(input, target, weight, reduction, groups, factor):
             raise TypeError(f"{name}: expected {expected}, got {tensor.dtype}")
     input, target, weight = promoted_operands(input, target, weight)
     x, y = autocast(input, target)
-    loss, _ = _group_loss(x, y, weight, reduction, groups, factor)
+    loss, *_ = _group_loss(x, y, weight, reduction, groups, factor)
     return loss
 
 
@@ -94,24 +94,26 @@ def _on_cpu(*tensors):
 def _group_loss_kernel(input, target, weight, reduction, groups, factor):
     dtype = promoted(input, target)
     x, y, w = _on_cpu(input, target, weight)
+    wide_dtype = torch.promote_types(dtype, torch.float32)
 
     def finish(total):
-        value, scale = total.finish(reduction, dtype), total.scale(reduction, dtype)
-        return None if value is None or scale is None else (value, scale)
+        values = [total.finish(reduction, dtype), total.scale(reduction, dtype)]
+        values.append(total.finish(reduction, wide_dtype) if wide_dtype != dtype else values[0])
+        return None if any(value is None for value in values) else values
 
-    value, scale = _Groups(groups, input.device, dtype).until_decided(
+    value, scale, wide_value = _Groups(groups, input.device, dtype).until_decided(
         lambda part, exact: part.add(x, y, weight=w, exact=exact), finish
     )
     # A float64 holds every value of a narrower dtype.
     loss = torch.tensor(float(value), dtype=torch.float64).to(input.device, dtype)
-    return loss, torch.tensor(scale, dtype=torch.float64)
+    return loss, *(torch.tensor(float(v), dtype=torch.float64) for v in (scale, wide_value))
 
 
 def _part_backward_kernel(grad_output, input, target, weight, scale):
-    shape = torch.broadcast_shapes(*(t.shape for t in (input, target, weight) if t is not None))
+    shape = shape_of(input, target, weight)
     x, y, w = _on_cpu(input, target, weight)
     dtype = promoted(input, target)
-    flat = torch.broadcast_shapes(*(t.shape for t in (x, y, w) if t is not None))
+    flat = shape_of(x, y, w)
     out = _core.empty(tuple(flat), dtype, like=x.new_empty(0))
     _core.PartialSum().add_with_grad(
         x,
@@ -131,48 +133,50 @@ LIBRARY.impl("part_backward", _part_backward_kernel, "CompositeExplicitAutograd"
 @torch.library.register_fake("mseloss::group_loss", lib=LIBRARY)
 def _(input, target, weight, reduction, groups, factor):
     dtype = promoted(input, target)
-    return input.new_empty((), dtype=dtype), torch.empty((), dtype=torch.float64)
+    scale, wide_loss = (torch.empty((), dtype=torch.float64) for _ in range(2))
+    return input.new_empty((), dtype=dtype), scale, wide_loss
 
 
 @torch.library.register_fake("mseloss::part_backward", lib=LIBRARY)
 def _(grad_output, input, target, weight, scale):
-    shape = torch.broadcast_shapes(*(t.shape for t in (input, target, weight) if t is not None))
+    shape = shape_of(input, target, weight)
     return input.new_empty(shape, dtype=promoted(input, target))
 
 
 def _save(ctx, inputs, output):
     input, target, weight, reduction, _, factor = inputs
-    ctx.save_for_backward(input, target, weight, *output)
+    ctx.save_for_backward(input, target, weight, *output[1:])
     ctx.set_materialize_grads(False)
     ctx.reduction, ctx.factor = reduction, factor
 
 
-def _backward(ctx, grad_output, _):
+def _backward(ctx, grad_output, of_scale, of_wide_loss):
+    if of_scale is not None or of_wide_loss is not None:  # they are used by first derivatives only
+        _no_second_derivative(ctx, grad_output)
     if grad_output is None:
         return (None,) * 6
-    input, target, weight, loss, scale = ctx.saved_tensors
+    input, target, weight, scale, wide_loss = ctx.saved_tensors
     needs = ctx.needs_input_grad
-    x, y, g = input, target, grad_output * ctx.factor
-    if promoted(x, y).itemsize == 2 and x.shape != y.shape:  # summed in float32, rounded once
-        x, y = x.float(), y.float()
-    gradient = _part_backward(g, x, y, weight, scale) if needs[0] or needs[1] else None
-    negated = of_weight = None
-    if needs[1]:  # a mask's gradients are +0
-        negated = 0 - gradient if is_mask(weight) else -gradient
+    shape = shape_of(input, target, weight)
+    of_input = of_target = of_weight = None
+    if needs[0] or needs[1]:
+        x, y, g = input, target, grad_output
+        reduces = any(need and t.shape != shape for need, t in zip(needs, (x, y), strict=False))
+        if promoted(x, y).itemsize == 2 and (reduces or ctx.factor != 1):
+            x, y, g = wide(x), wide(y), wide(g)  # round once, after the product and the sum
+        gradient = _part_backward(g * ctx.factor, x, y, weight, scale)
+        of_input = reduce_to(gradient, input) if needs[0] else None
+        if needs[1]:
+            negated = 0 - gradient if is_mask(weight) else -gradient  # a mask's gradients are +0
+            of_target = reduce_to(negated, target)
     if needs[2]:
-        wide = torch.promote_types(promoted(x, y), torch.float32)
-        square = (x.to(wide) - y.to(wide)).square()
+        dtype = torch.promote_types(promoted(input, target), torch.float32)
+        of_weight = (input.to(dtype) - target.to(dtype)).square()
         if ctx.reduction == "mean":
-            square = square - loss
-        of_weight = reduce_to(square * (0.5 * scale.to(square)) * g, weight)
-    return (
-        reduce_to(gradient, input) if needs[0] else None,
-        reduce_to(negated, target) if needs[1] else None,
-        of_weight,
-        None,
-        None,
-        None,
-    )
+            of_weight = of_weight - wide_loss.to(of_weight)
+        of_weight = of_weight * (0.5 * scale.to(of_weight)) * (wide(grad_output) * ctx.factor)
+        of_weight = reduce_to(of_weight.expand(shape), weight)
+    return of_input, of_target, of_weight, None, None, None
 
 
 def _no_second_derivative(ctx, gradient):
