@@ -76,20 +76,21 @@ void weighted_sum(const RowBlock& block, WeightedRowSum* out) {
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
     const auto w = row_input<S>(block, kWeight, r, &w_copies);
     void* to = kStore == Store::kNone ? nullptr : output_row<S>(block, r);
-    transform_row<S, kStore, Loop::kSum>(d, to, block.n, [&, x, y, w](auto k, auto load) MSELOSS_INLINE {
-      const auto weight = load(w);
-      auto difference = hn::Sub(load(x), load(y));
-      if constexpr (kMasked) {
-        difference = drop(weight, difference);
-        squares.add(k, difference, weight);
-        if constexpr (kStore == Store::kNone) return difference;
-        return drop(weight, hn::Mul(hn::Mul(difference, scale), g));  // the weight is 1
-      } else {
-        squares.add(difference, weight);
-        if constexpr (kStore == Store::kNone) return difference;
-        return hn::Mul(hn::Mul(difference, scale), hn::Mul(weight, g));
-      }
-    });
+    transform_row<S, kStore, Loop::kSum>(
+        d, to, block.n, [&, x, y, w]([[maybe_unused]] auto k, auto load) MSELOSS_INLINE {
+          const auto weight = load(w);
+          auto difference = hn::Sub(load(x), load(y));
+          if constexpr (kMasked) {
+            difference = drop(weight, difference);
+            squares.add(k, difference, weight);
+            if constexpr (kStore == Store::kNone) return difference;
+            return drop(weight, hn::Mul(hn::Mul(difference, scale), g));  // the weight is 1
+          } else {
+            squares.add(difference, weight);
+            if constexpr (kStore == Store::kNone) return difference;
+            return hn::Mul(hn::Mul(difference, scale), hn::Mul(weight, g));
+          }
+        });
   }
   squares.finish(block.n, block.rows, out);
   if constexpr (!kMasked) {
