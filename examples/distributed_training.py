@@ -93,6 +93,7 @@ def worker(rank, processes, port):
                 print(
                     f"{processes} processes, {mode:6}, step {step}: {ours.hex()}  PyTorch {usual.hex()}"
                 )
+    dist.barrier()  # no process ends while another still talks to it
     dist.destroy_process_group()
 
 
