@@ -72,7 +72,7 @@ def merge(digits, rng):
     nodes = [digits[i] for i in rng.permutation(len(digits))]
     encodings = 0
     while len(nodes) > 1:
-        # A random number of disjoint pairs; the other nodes wait, which makes trees of every shape.
+        # Merge a random number of disjoint pairs. The rest waits for a later level: trees of every shape.
         pairs = int(rng.integers(1, len(nodes) // 2 + 1))
         merged = []
         for left, right in zip(nodes[:pairs], nodes[pairs : 2 * pairs], strict=True):

@@ -26,7 +26,6 @@ from mseloss._axes import check_elementwise, reduced_axes
 LEGACY_STREAM = 1  # as both protocols and the runtime number it
 _TYPESTR = {"<f4": "float32", "<f2": "float16", "<f8": "float64", "|b1": "bool"}
 _SIZE = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "bool": 1}
-_WIDTH = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
 
 
 class Operand:
@@ -149,10 +148,10 @@ def _read_interface(array, name, stream, writable):
 
 
 def promote(a, b):
-    """The dtype that holds every value of both."""
+    """The name of the dtype that holds every value of both."""
     if a == b:
         return a
-    return max(a, b, "float32", key=_WIDTH.__getitem__)
+    return "float64" if "float64" in (a, b) else "float32"
 
 
 def empty(shape, dtype, like, name):

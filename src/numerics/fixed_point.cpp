@@ -12,15 +12,6 @@ namespace {
 
 using Wide = unsigned __int128;
 
-// value = mantissa * 2^exponent with an integer mantissa of at most 53 bits.
-MSELOSS_HOST_DEVICE uint64_t decompose(double value, int* exponent) {
-  const uint64_t bits = std::bit_cast<uint64_t>(value);
-  const int biased = static_cast<int>(bits >> 52 & 0x7ff);
-  const uint64_t fraction = bits & ((uint64_t{1} << 52) - 1);
-  *exponent = (biased == 0 ? 1 : biased) - 1075;
-  return biased == 0 ? fraction : fraction | uint64_t{1} << 52;
-}
-
 }  // namespace
 
 // Adds or subtracts the integer of `count` <= 3 words shifted left by `bit`, and propagates the carry.
@@ -42,9 +33,8 @@ MSELOSS_HOST_DEVICE void FixedPoint::add_at(const uint64_t* words, int count, in
 }
 
 MSELOSS_HOST_DEVICE void FixedPoint::add(double value) {
-  int exponent;
-  const uint64_t mantissa = decompose(value, &exponent);
-  if (mantissa != 0) add_at(&mantissa, 1, exponent - kLowestBit, std::signbit(value));
+  const Decomposed own = decompose(value);
+  if (own.significand != 0) add_at(&own.significand, 1, own.exponent - kLowestBit, std::signbit(value));
 }
 
 MSELOSS_HOST_DEVICE void FixedPoint::add_integer(uint64_t value) { add_at(&value, 1, -kLowestBit, false); }
@@ -52,16 +42,14 @@ MSELOSS_HOST_DEVICE void FixedPoint::add_integer(uint64_t value) { add_at(&value
 MSELOSS_HOST_DEVICE void FixedPoint::add_square(double value) { add_product(1, value); }
 
 MSELOSS_HOST_DEVICE void FixedPoint::add_product(double weight, double value) {
-  int exponent, weight_exponent;
-  const uint64_t mantissa = decompose(value, &exponent);
-  const uint64_t weight_mantissa = decompose(weight, &weight_exponent);
-  if (mantissa == 0 || weight_mantissa == 0) return;
-  const Wide square = Wide{mantissa} * mantissa;
-  const Wide low = Wide{static_cast<uint64_t>(square)} * weight_mantissa;
-  const Wide high = (square >> 64) * weight_mantissa + (low >> 64);
+  const Decomposed root = decompose(value), factor = decompose(weight);
+  if (root.significand == 0 || factor.significand == 0) return;
+  const Wide square = Wide{root.significand} * root.significand;
+  const Wide low = Wide{static_cast<uint64_t>(square)} * factor.significand;
+  const Wide high = (square >> 64) * factor.significand + (low >> 64);
   const uint64_t words[3] = {static_cast<uint64_t>(low), static_cast<uint64_t>(high),
                              static_cast<uint64_t>(high >> 64)};
-  add_at(words, 3, 2 * exponent + weight_exponent - kLowestBit, std::signbit(weight));
+  add_at(words, 3, 2 * root.exponent + factor.exponent - kLowestBit, std::signbit(weight));
 }
 
 MSELOSS_HOST_DEVICE void FixedPoint::add(const FixedPoint& other) {

@@ -44,6 +44,18 @@ MSELOSS_HOST_DEVICE inline double round_to(const Format& format, double value) {
   return std::copysign(INFINITY, value);
 }
 
+// The magnitude of a finite value as significand * 2^exponent, an integer of at most 53 bits.
+struct Decomposed {
+  uint64_t significand;
+  int exponent;
+};
+MSELOSS_HOST_DEVICE inline Decomposed decompose(double value) {
+  const uint64_t bits = std::bit_cast<uint64_t>(value), fraction = bits & ((uint64_t{1} << 52) - 1);
+  const int exponent = static_cast<int>(bits >> 52 & 0x7ff);
+  if (exponent == 0) return {fraction, -1074};
+  return {fraction | uint64_t{1} << 52, exponent - 1075};
+}
+
 template <class T>
 void write_unaligned(T value, void* out) {
   std::memcpy(out, &value, sizeof(value));

@@ -1,6 +1,7 @@
 """Shared helpers of the Python tests. Every test compares with the reference or asserts a law."""
 
 import signal
+import socket
 
 import ml_dtypes
 import numpy as np
@@ -30,6 +31,12 @@ def same_bits(actual, expected):
     a, e = np.ascontiguousarray(actual), np.ascontiguousarray(expected)
     both_nan = np.isnan(a.astype(wide)) & np.isnan(e.astype(wide))
     return bool(((a.view(integer) == e.view(integer)) | both_nan).all())
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def normal(seed, shape, dtype=np.float32):

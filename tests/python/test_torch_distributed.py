@@ -2,22 +2,16 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import free_port
 
 torch = pytest.importorskip("torch")
 if not torch.distributed.is_available():
     pytest.skip("this PyTorch has no torch.distributed", allow_module_level=True)
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 def ended_well(status, errors):
@@ -27,7 +21,7 @@ def ended_well(status, errors):
 
 def with_processes(count, program, *arguments):
     """What the first of this many processes prints."""
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     environment |= {"WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1", "MSELOSS_NUM_THREADS": "1"}
     running = [
         subprocess.Popen(

@@ -152,7 +152,7 @@ def placed(tensor, mesh, placements):
     result = distribute_tensor(tensor.clone(), mesh, whole)
     if tuple(whole) == tuple(placements):
         return result
-    # A sum over the processes, of which only the first has a term.
+    # The first process of a partial placement has the values, the others have zeros.
     first = all(mesh.get_local_rank(i) == 0 for i, p in enumerate(placements) if p.is_partial())
     local = result.to_local() * first
     return DTensor.from_local(local, mesh, placements, shape=tensor.shape, stride=tensor.stride())

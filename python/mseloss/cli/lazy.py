@@ -92,7 +92,7 @@ def _block(arrays, shape, reduced=()):
 def _array(operand, block):
     limits = block[len(block) - operand.ndim :]
     chunks = tuple(max(1, min(n, b)) for n, b in zip(operand.shape, limits, strict=True))
-    # Named by chance: a name by content would read the whole array.
+    # A random name: the default, a hash of the content, would read the whole array.
     return da.from_array(operand, chunks=chunks, name=False)
 
 

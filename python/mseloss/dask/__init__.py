@@ -152,7 +152,7 @@ def _loss_and_pairs(call, reduction, result, promoted):
         factor = _factor(call.shape, reduction, promoted)
     pairs = call.blockwise(partial(chunk.sum_and_gradient, factor=factor), object, scale=scale)
     finish = partial(chunk.finish, reduction=reduction, dtype=result)
-    exact = call.sums(chunk.exact_sum_beside)
+    exact = call.sums(partial(chunk.sum_of, exact=True))
     return finished(call.sums(chunk.first, of=pairs), exact, finish, result), pairs
 
 

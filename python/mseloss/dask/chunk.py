@@ -25,11 +25,6 @@ def sum_of(x, y, weight=None, *, skipna=False, exact=False):
     return total
 
 
-def exact_sum_beside(g, x, y, weight=None):
-    """The exact PartialSum of a chunk of operands that begin with grad_output."""
-    return sum_of(x, y, weight, exact=True)
-
-
 def sum_of_weights(weight, *, dtype, exact=False):
     """The PartialSum that has a chunk's weights in its divisor and nothing in its sum."""
     zero, total = np.zeros((), dtype), mseloss.PartialSum()

@@ -12,9 +12,8 @@ from mseloss import reference
 from mseloss.dask import chunk
 
 _MERGED = 16  # partial sums that one task merges
-_MERGED_SLICES = (
-    2  # the same for those of slices, which may be larger than the chunks they come from
-)
+# The same for those of slices, which may be larger than the chunks they come from.
+_MERGED_SLICES = 2
 
 
 class Operands:
@@ -63,17 +62,29 @@ class Operands:
         return self
 
     def blockwise(
-        self, function, dtype, *, of=None, scale=None, reduced=(), keepdims=False, ones=()
+        self,
+        function,
+        dtype,
+        *,
+        of=None,
+        scale=None,
+        reduced=(),
+        keepdims=False,
+        ones=(),
+        without=None,
     ):
         """function(chunks of the operands, of `scale`), or function(chunks of `of`), as a Dask array.
 
         Its chunks are those of the broadcast shape. The dimensions `reduced` have one chunk and are removed,
-        or have extent 1 with `keepdims`. In the dimensions `ones` each chunk gives one element.
+        or have extent 1 with `keepdims`. In the dimensions `ones` each chunk gives one element. `without`
+        names an operand that the function does not take.
         """
         whole = tuple(range(self.rank))
         kept = tuple(d for d in whole if d not in reduced)
         pairs = []
         for name, array in self.arrays.items() if of is None else [("", of)]:
+            if name == without:
+                continue
             if isinstance(array, np.ndarray):  # a number
                 pairs += [array, None]
             else:
@@ -107,10 +118,12 @@ class Operands:
             )
 
     def sums(self, function, of=None, axes=None):
-        """function(chunks), partial sums over `axes`, as a Dask array of one object for each chunk."""
-        return self.blockwise(
-            function, object, of=of, ones=range(self.rank) if axes is None else axes
-        )
+        """function(chunks), partial sums over `axes`, as a Dask array of one object for each chunk.
+
+        The operand beside the others is no part of a sum.
+        """
+        ones = range(self.rank) if axes is None else axes
+        return self.blockwise(function, object, of=of, ones=ones, without=self._beside)
 
     def _lazy(self):
         """The Dask arrays that have the dimensions of the broadcast shape."""

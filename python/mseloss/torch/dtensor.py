@@ -10,10 +10,6 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from mseloss.torch.group import loss_of_groups, names_and_factor
 
 
-def is_dtensor(*tensors):
-    return any(isinstance(tensor, DTensor) for tensor in tensors)
-
-
 def dtensor_loss(input, target, weight, reduction, group, averaged, elementwise):
     """mse_loss of DTensors on one mesh, or of DTensors and tensors that are equal on all processes.
 

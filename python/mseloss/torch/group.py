@@ -25,7 +25,8 @@ from mseloss.torch.dispatch import autocast
 from mseloss.torch.operators import LIBRARY, folded, promoted
 from mseloss.torch.private import resolve_process_group
 from mseloss.torch.readable import DTYPES
-from mseloss.torch.slices.formula import is_mask, shape_of, wide
+from mseloss.torch.slices.derivatives import of_operands
+from mseloss.torch.slices.formula import shape_of, wide
 from mseloss.torch.slices.step import promoted_operands
 
 LIBRARY.define(
@@ -165,10 +166,7 @@ def _backward(ctx, grad_output, of_scale, of_wide_loss):
         if promoted(x, y).itemsize == 2 and (reduces or ctx.factor != 1):
             x, y, g = wide(x), wide(y), wide(g)  # round once, after the product and the sum
         gradient = _part_backward(g * ctx.factor, x, y, weight, scale)
-        of_input = reduce_to(gradient, input) if needs[0] else None
-        if needs[1]:
-            negated = 0 - gradient if is_mask(weight) else -gradient  # a mask's gradients are +0
-            of_target = reduce_to(negated, target)
+        of_input, of_target = of_operands(gradient, input, target, weight, needs)
     if needs[2]:
         dtype = torch.promote_types(promoted(input, target), torch.float32)
         of_weight = (input.to(dtype) - target.to(dtype)).square()

@@ -10,18 +10,6 @@
 
 namespace mseloss::python {
 
-// A finite number as significand * 2^exponent.
-struct Decomposed {
-  uint64_t significand;
-  int exponent;
-};
-inline Decomposed decompose(double value) {
-  const uint64_t bits = std::bit_cast<uint64_t>(value), fraction = bits & ((uint64_t{1} << 52) - 1);
-  const int exponent = static_cast<int>(bits >> 52 & 0x7ff);
-  return exponent == 0 ? Decomposed{fraction, -1074}
-                       : Decomposed{fraction | uint64_t{1} << 52, exponent - 1075};
-}
-
 // One fixed-point number for each slice of a tile, in digits of 32 bits. A digit is an int64, so carries wait
 // until 2^30 terms have been added.
 class TileSums {

@@ -10,10 +10,10 @@
 
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <new>
 
 #include "cpu/kernels/lanes-inl.h"
+#include "cpu/kernels/round_slices-inl.h"
 #include "cpu/kernels/row_loop-inl.h"
 #include "cpu/kernels/squares-inl.h"
 
@@ -305,66 +305,6 @@ void slice_sums(const RowBlock& block) {
 template <class S>
 void weighted_slice_sums(const RowBlock& block) {
   block.strided[kLossOut] ? add_columns<S, true>(block) : add_weighted_rows<S>(block);
-}
-
-// Rounds float32 to a half type whose float32 encoding ends in kShift zeros, or to NaN where that may differ
-// from rounding the float64 value that v was rounded from: in the middle between two values of the half type,
-// and outside the half type's normal values.
-template <int kShift, class D>
-HWY_INLINE hn::Vec<D> round_to_half(D d, hn::Vec<D> v) {
-  const hn::RebindToUnsigned<D> du;
-  const auto bits = hn::BitCast(du, v), middle = hn::Set(du, 1u << (kShift - 1));
-  const auto rest = hn::Set(du, (1u << kShift) - 1),
-             odd = hn::And(hn::ShiftRight<kShift>(bits), hn::Set(du, 1));
-  const auto rounded = hn::AndNot(rest, hn::Add(hn::Add(bits, hn::Sub(middle, hn::Set(du, 1))), odd));
-  auto unsure = hn::RebindMask(d, hn::Eq(hn::And(bits, rest), middle));
-  if constexpr (kShift == 13) {  // float16
-    const auto normal = hn::And(hn::Ge(v, hn::Set(d, 0x1p-14f)), hn::Lt(v, hn::Set(d, 65504.0f)));
-    unsure = hn::Or(unsure, hn::AndNot(hn::Or(normal, hn::Eq(v, hn::Zero(d))), hn::FirstN(d, hn::Lanes(d))));
-  }
-  return hn::IfThenElse(unsure, hn::Set(d, std::numeric_limits<float>::quiet_NaN()), hn::BitCast(d, rounded));
-}
-
-// result[i] = the sum of slice i divided by the divisor, rounded to kTo, or NaN if that is not certain: the
-// ends of its interval must round to the same value. The same interval as in PartialSum::finish(), widened by
-// a few units in its last place.
-template <DType kTo>
-void round_slices(const double* planes, ptrdiff_t plane, size_t count, double divisor, double* result) {
-  const Wide d;
-  const auto unit = hn::Set(d, kUnit), slack = hn::Set(d, kSlack), tiny = hn::Set(d, 0x1p-1070);
-  const auto zero = hn::Zero(d), nan = hn::Set(d, std::numeric_limits<double>::quiet_NaN());
-  for (size_t i = 0; i < count; i += hn::Lanes(d)) {
-    const double* at = planes + i;
-    const auto n = divisor != 0 ? hn::Set(d, divisor) : hn::LoadU(d, at + 3 * plane);
-    const auto high = hn::LoadU(d, at), low = hn::LoadU(d, at + plane), error = hn::LoadU(d, at + 2 * plane);
-    const auto quotient = hn::Div(high, n), product = hn::Mul(quotient, n);
-    const auto remainder = hn::Sub(hn::Sub(high, product), product_error(quotient, n, product));
-    const auto correction = hn::Div(hn::Add(remainder, low), n);
-    const auto magnitude =
-        hn::Div(hn::Add(hn::Add(hn::Abs(remainder), hn::Abs(low)), hn::Mul(error, slack)), n);
-    // error / n exceeds its rounding by the slack; the other terms are roundings of 8 units at most.
-    const auto rounding = hn::Mul(hn::Mul(unit, hn::Set(d, 8.0)), hn::Add(hn::Abs(correction), magnitude));
-    const auto half_width = hn::Add(hn::Add(hn::Div(hn::Mul(error, slack), n), rounding), tiny);
-    auto first = hn::Add(quotient, hn::Sub(correction, half_width));
-    auto last = hn::Add(quotient, hn::Add(correction, half_width));
-    if constexpr (kTo != DType::kFloat64) {  // the ends are rounded already
-      const auto widen_by = hn::MulAdd(hn::Mul(unit, hn::Set(d, 4.0)), hn::Abs(last), tiny);
-      const auto fits = hn::Lt(last, hn::Set(d, 0x1p127));  // no conversion overflows
-      const auto rounded = [](WideV end) MSELOSS_INLINE {
-        const hn::Rebind<float, Wide> narrow;
-        auto v = hn::DemoteTo(narrow, end);
-        if constexpr (kTo == DType::kFloat16) v = round_to_half<13>(narrow, v);
-        if constexpr (kTo == DType::kBFloat16) v = round_to_half<16>(narrow, v);
-        return hn::PromoteTo(Wide(), v);
-      };
-      first = rounded(hn::Max(hn::Sub(first, widen_by), zero));
-      last = hn::IfThenElse(fits, rounded(hn::Add(last, widen_by)), nan);
-    } else {
-      first = hn::Max(first, zero);
-      last = hn::IfThenElse(hn::Lt(last, hn::Set(d, 0x1p1023)), last, nan);
-    }
-    hn::StoreU(hn::IfThenElse(hn::Eq(first, last), last, nan), d, result + i);
-  }
 }
 
 static void fill_slices(Kernels* kernels, bool native_bfloat16) {

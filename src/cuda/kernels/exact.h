@@ -42,32 +42,24 @@ MSELOSS_DEVICE void add_integer(const ExactMemory& memory, int first_cell, const
   if (carry != 0) memory.cells.add(cell, negative ? -static_cast<int>(carry) : static_cast<int>(carry));
 }
 
-// value = mantissa * 2^(exponent), a finite double.
-MSELOSS_DEVICE uint64_t decompose(double value, int* exponent, bool* negative) {
-  const uint64_t bits = bits_as<uint64_t>(value), fraction = bits & ((uint64_t{1} << 52) - 1);
-  const int biased = static_cast<int>(bits >> 52 & 0x7ff);
-  *negative = bits >> 63 != 0;
-  *exponent = (biased == 0 ? 1 : biased) - 1075;
-  return biased == 0 ? fraction : fraction | uint64_t{1} << 52;
-}
+MSELOSS_DEVICE bool is_negative(double value) { return bits_as<uint64_t>(value) >> 63 != 0; }
 
 MSELOSS_DEVICE void add_value(const ExactMemory& memory, int first_cell, double value) {
-  int exponent;
-  bool negative;
-  const uint64_t words[3] = {decompose(value, &exponent, &negative), 0, 0};
-  if (words[0] != 0) add_integer(memory, first_cell, words, exponent - PartialSum::kLowestBit, negative);
+  const Decomposed v = decompose(value);
+  const uint64_t words[3] = {v.significand, 0, 0};
+  if (v.significand == 0) return;
+  add_integer(memory, first_cell, words, v.exponent - PartialSum::kLowestBit, is_negative(value));
 }
 
 // w d^2 as the product of three integers.
 MSELOSS_DEVICE void add_product(const ExactMemory& memory, double w, double d) {
-  int exponent, weight_exponent;
-  bool unused, negative;
-  const uint64_t m = decompose(d, &exponent, &unused), v = decompose(w, &weight_exponent, &negative);
+  const Decomposed root = decompose(d), factor = decompose(w);
+  const uint64_t m = root.significand, v = factor.significand;
   if (m == 0 || v == 0) return;
   const uint64_t low = m * m, high = __umul64hi(m, m);
   const uint64_t middle = high * v, carry = __umul64hi(low, v);
   const uint64_t words[3] = {low * v, middle + carry, __umul64hi(high, v) + (middle + carry < middle)};
-  add_integer(memory, 0, words, 2 * exponent + weight_exponent - PartialSum::kLowestBit, negative);
+  add_integer(memory, 0, words, 2 * root.exponent + factor.exponent - PartialSum::kLowestBit, is_negative(w));
 }
 
 struct Cascade {

@@ -26,6 +26,15 @@ def _exact_mean(input, target, weight, dim):
     return loss(wide(input), wide(target), weight, "mean", dim)
 
 
+def of_operands(gradient, input, target, weight, needs):
+    """The gradients of input and target from that of the broadcast input, each None unless needed."""
+    of_input = reduce_to(gradient, input) if needs[0] else None
+    if not needs[1]:
+        return of_input, None
+    negated = 0 - gradient if is_mask(weight) else -gradient  # a mask's gradients are +0
+    return of_input, reduce_to(negated, target)
+
+
 def gradients(grad_output, input, target, weight, reduction, dim, needs):
     """The gradients with respect to the three operands, each None unless needed."""
     of_input = of_target = of_weight = None
@@ -37,10 +46,7 @@ def gradients(grad_output, input, target, weight, reduction, dim, needs):
         if half and (reduces or g.dtype.itemsize > 2):  # round once, after the sum
             x, y, g = wide(x), wide(y), wide(g)
         gradient = loss_backward(g, x, y, weight, reduction, dim)
-        of_input = reduce_to(gradient, input) if needs[0] else None
-        if needs[1]:
-            negated = 0 - gradient if is_mask(weight) else -gradient  # a mask's gradients are +0
-            of_target = reduce_to(negated, target)
+        of_input, of_target = of_operands(gradient, input, target, weight, needs)
     if needs[2]:
         d = difference(input, target, weight)
         g = wide(grad_output)
