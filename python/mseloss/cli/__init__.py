@@ -6,8 +6,10 @@ import warnings
 
 def main():
     """Runs the command and exits; docs/cli.md lists the statuses."""
+    from mseloss.cli import signals
     from mseloss.cli.exit import guarded
 
+    signals.install()
     warnings.simplefilter("ignore")  # an error is one line on standard error
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # a file name may not be valid Unicode

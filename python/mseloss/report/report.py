@@ -207,14 +207,15 @@ class Report:
             "shape_mismatch": self.shape_mismatch and [list(s) for s in self.shape_mismatch],
         }
 
-    def plot(self, path):
+    def plot(self, path, format=None):
         """Writes a figure to `path` (.png, .svg, .pdf): an error histogram and maps of the wrong elements.
 
-        Needs matplotlib. Raises ImportError without it.
+        `path` may be an open binary file, of which `format` ("png", "svg", "pdf") then tells the kind. Needs
+        matplotlib. Raises ImportError without it.
         """
         from mseloss.report.plot import plot
 
-        plot(self, path)
+        plot(self, path, format)
 
     def __repr__(self):
         return f"<mseloss.Report\n{self.summary()}\n>"
