@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+import time
 from contextlib import contextmanager
 
 _ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+_REPEAT = 1  # second: a signal that follows sooner does not interrupt the cleanup
 _received = 0
+_raised = -_REPEAT
 _deferring = 0
 
 
@@ -39,11 +42,19 @@ def deferred():
     finally:
         _deferring -= 1
     if _received and not _deferring:
-        raise KeyboardInterrupt
+        _raise()
 
 
 def _stop(number, frame):
     global _received
-    _received = number
+    _received = _received or number
     if not _deferring:
+        _raise()
+
+
+def _raise():
+    global _raised
+    now = time.monotonic()
+    if now - _raised >= _REPEAT:
+        _raised = now
         raise KeyboardInterrupt
