@@ -10,6 +10,7 @@
 #include <new>
 
 #include "cpu/host_pool.h"
+#include "cpu/interruption.h"
 #include "cpu/schedule/policy.h"
 #include "cpu/schedule/slice_sums.h"
 #include "cpu/schedule/tile_loop.h"
@@ -64,15 +65,20 @@ char* scratch_memory(size_t bytes) noexcept {
 // and each first touches its own pages.
 constexpr int64_t kUnitBytes = 4096;
 
+// The work between two checks whether the call shall end: about a millisecond.
+constexpr int64_t kPieceElements = 1 << 20;
+
 // Below this size, a call on sleeping helpers runs faster on one thread.
 constexpr int64_t kWakeElements = 128 * 1024;
 
 struct Job {
-  Job(const Plan& p, Sweep s, const SumTarget& total) : plan(p), sweep(s), sum(total) {}
+  Job(const Plan& p, Sweep s, const SumTarget& total, const Interrupt* interrupt)
+      : plan(p), sweep(s), sum(total), interruption(interrupt) {}
 
   const Plan& plan;
   const Sweep sweep;
   const SumTarget sum;
+  Interruption interruption;
   bool non_temporal = false;
   int threads = 1;
   int64_t units = 0;  // of kUnitBytes, or tiles
@@ -90,6 +96,13 @@ struct Job {
   std::mutex mutex;
 
   void dense(int64_t first, int64_t last, SweepRunner* runner) const {
+    const int64_t piece = interruption.possible() ? kPieceElements : last - first;
+    for (; first < last && !runner->interrupted(); first += piece) {
+      dense_piece(first, std::min(first + piece, last), runner);
+    }
+  }
+
+  void dense_piece(int64_t first, int64_t last, SweepRunner* runner) const {
     RowBlock block{};
     block.scale = plan.scale;
     block.n = last - first;
@@ -130,7 +143,7 @@ struct Job {
   // All units on one thread.
   void run_all() {
     const FloatEnvironment environment;
-    SweepRunner runner(plan, sweep, non_temporal_rows(), sum);
+    SweepRunner runner(plan, sweep, non_temporal_rows(), sum, &interruption);
     run_units(0, 0, units, &runner);
     if (non_temporal) hwy::FlushStream();
   }
@@ -144,14 +157,22 @@ struct Job {
     uint64_t limbs[2 * PartialSum::kLimbs];
     const bool exact = sweep == Sweep::kExactSum;
     if (exact) std::fill_n(limbs, 2 * PartialSum::kLimbs, 0);
-    SweepRunner runner(plan, sweep, non_temporal_rows(), {&piece, exact ? limbs : nullptr});
+    SweepRunner runner(plan, sweep, non_temporal_rows(), {&piece, exact ? limbs : nullptr}, &interruption);
     do {
       run_units(index, first, last, &runner);
-    } while (shares.take(index, &first, &last));
+    } while (!interruption.requested() && shares.take(index, &first, &last));
     if (non_temporal) hwy::FlushStream();
     if (sum.state == nullptr || plan.sliced) return;
     const std::lock_guard lock(mutex);
     SumAccess::merge(sum, piece, limbs);
+  }
+
+  // Units that a participant takes at once. In a call that may be interrupted it takes few, so that the
+  // calling thread, which alone asks whether to end, waits for the others shortly.
+  int64_t most_units() const {
+    constexpr int64_t kTiles = 64;
+    if (!interruption.possible()) return units;
+    return plan.layout == Layout::kDense ? kPieceElements * size_of(plan.dtype) / kUnitBytes : kTiles;
   }
 
   bool non_temporal_rows() const {
@@ -161,7 +182,7 @@ struct Job {
 
 Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
              const SumTarget& sum) {
-  Job job(plan, sweep, sum);
+  Job job(plan, sweep, sum, options.interrupt);
   for_each_operand(plan, [&](int o) {
     job.data[o] = static_cast<char*>(buffers[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
   });
@@ -205,7 +226,8 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
     job.scratch = memory + shares;
     job.slice_sums = job.scratch + job.scratch_each * job.threads;
     if (shares != 0)
-      job.shares = WorkShares(reinterpret_cast<WorkShares::Share*>(memory), job.threads, job.units);
+      job.shares =
+          WorkShares(reinterpret_cast<WorkShares::Share*>(memory), job.threads, job.units, job.most_units());
   }
   if (job.threads == 1) {
     job.run_all();
@@ -215,6 +237,9 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
     };
     host != nullptr ? host_fork_join(*host, job.threads, participate, &job)
                     : fork_join(job.threads, participate, &job);
+  }
+  if (job.interruption.requested()) {
+    return Status::error(Code::kInterrupted, "interrupted: the results are incomplete");
   }
   if (plan.sliced) {
     job.finish_slices();
