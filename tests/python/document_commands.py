@@ -29,6 +29,7 @@ WITHOUT = {  # by the beginning of the command
     "./dev format": ".ci/run runs it with --check; it would edit the tree",
     "./dev lint": ".ci/run runs it; it takes minutes",
     "./dev gpu": HARDWARE,
+    "./dev docs": "test_site.py builds the site",
     "source <": CANN,
     "cmake -S . -B build_out --preset=default": CANN,
     "cmake --build build_out --target binary package": CANN,
