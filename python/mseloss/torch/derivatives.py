@@ -140,7 +140,7 @@ def _loss_tangent(input, target, of_input, of_target, reduction, wide):
 
 
 class Step(private.SingleLevelFunction):
-    """(run, input, target, mean, wide, channels_last) -> the results of step_operators.step."""
+    """(run, input, target, mean, wide, channels_last) -> the results of differentiable_step."""
 
     @staticmethod
     def forward(ctx, run, input, target, mean, wide, channels_last):
@@ -160,11 +160,11 @@ class Step(private.SingleLevelFunction):
         input, target, token = ctx.saved_tensors
         reduction, needs = ctx.options[0], ctx.needs_input_grad[1:3]
         same_dtypes = input.dtype == target.dtype == grad_output.dtype
-        # step_backward returns input's dtype, but a second derivative and target's gradient may need a wider.
+        # The operator returns input's dtype, but a second derivative and target's gradient may need a wider.
         if needs[0] and (same_dtypes or not (torch.is_grad_enabled() or needs[1])):
             count = loss_count(input, target, reduction)
             arguments = (grad_output, input, target, count, token, ctx.channels_last)
-            gradient = step_operators.step_backward(*arguments)
+            gradient = step_operators.differentiable_step_backward(*arguments)
             gradients = gradient, -gradient if needs[1] else None
         else:
             gradients = loss_gradients(grad_output, input, target, reduction, needs)
@@ -179,7 +179,7 @@ class Step(private.SingleLevelFunction):
 class LossBackward(private.SingleLevelFunction):
     """(run, grad_output, input, target, count, ...) -> run(grad_output, input, target, count, ...)
 
-    The gradient; `...` is token and channels_last for step_backward.
+    The gradient; `...` is token and channels_last for differentiable_step_backward.
     """
 
     @staticmethod
@@ -222,7 +222,7 @@ class LossBackward(private.SingleLevelFunction):
         return result.expand(shape).to(dtype)
 
 
-def _register(name, operator, function, replacement):
+def _register(name, operator, function, replacement, last):
     """Makes `function` the operator's implementation for the autograd keys of the dispatcher.
 
     torch.func's transforms run these implementations level by level. PyTorch's own operators keep the grad
@@ -238,7 +238,10 @@ def _register(name, operator, function, replacement):
                 torch.set_grad_enabled(grad_enabled),
                 private.set_forward_mode_enabled(forward_enabled),
             ):
-                return operator.redispatch(keyset & private.after_autograd_keyset, *arguments)
+                below = keyset & private.after_autograd_keyset
+                if last is not None and step_operators.is_last_level(*arguments):
+                    return last.redispatch(below, *arguments)
+                return operator.redispatch(below, *arguments)
 
         step = replacement(*arguments)
         if step is not None:
@@ -270,19 +273,35 @@ def _register_for_autograd_only(name, function, tensors):
     )
 
 
-def register(name, operator, function, tensors, replacement=lambda *arguments: None):
+def _no_replacement(*arguments):
+    return None
+
+
+def register(name, operator, function, tensors, replacement=_no_replacement, last=None):
     """Registers `function`, whose first `tensors` arguments are tensors or None, as the derivative.
 
     `replacement`, with the same arguments, may return the result of another operator that takes the place of
-    this one, or None.
+    this one, or None. `last` is the operator to call below the last level of torch.func, by default the same.
     """
     if private.AUTOGRAD_KEYS_ARE_KNOWN:
-        _register(name, operator, function, replacement)
+        _register(name, operator, function, replacement, last)
     else:
         _register_for_autograd_only(name, function, tensors)
 
 
 register("mse_loss", operators.loss, Loss, 2, step_operators.loss)
 register("mse_loss_backward", loss_backward, LossBackward, 3)
-register("mse_loss_step", step_operators.step, Step, 2)
-register("mse_loss_step_backward", step_operators.step_backward, LossBackward, 3)
+register(
+    "differentiable_step",
+    step_operators.differentiable_step,
+    Step,
+    2,
+    last=step_operators.step,
+)
+register(
+    "differentiable_step_backward",
+    step_operators.differentiable_step_backward,
+    LossBackward,
+    3,
+    last=step_operators.step_backward,
+)

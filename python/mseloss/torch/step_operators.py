@@ -29,26 +29,32 @@ from mseloss.torch.readable import DTYPES, MAX_RANK
 
 _TAGS = (torch.Tag.pt2_compliant_tag,)
 
+_STEP = (
+    "(Tensor input, Tensor target, bool mean, bool wide, bool channels_last)"
+    " -> (Tensor loss, Tensor token)"
+)
+_BACKWARD = (
+    "(Tensor grad_output, Tensor input, Tensor target, SymInt count, Tensor token, bool channels_last)"
+    " -> Tensor"
+)
 LIBRARY.define(
     "mse_loss_value(Tensor input, Tensor target, bool mean, bool wide) -> Tensor", tags=_TAGS
 )
-LIBRARY.define(
-    "mse_loss_step(Tensor input, Tensor target, bool mean, bool wide, bool channels_last)"
-    " -> (Tensor loss, Tensor token)",
-    tags=_TAGS,
-)
-LIBRARY.define(
-    "mse_loss_step_backward(Tensor grad_output, Tensor input, Tensor target, SymInt count,"
-    " Tensor token, bool channels_last) -> Tensor",
-    tags=_TAGS,
-)
+LIBRARY.define(f"mse_loss_step{_STEP}", tags=_TAGS)
+LIBRARY.define(f"mse_loss_step_backward{_BACKWARD}", tags=_TAGS)
 LIBRARY.define(
     "mse_loss_wide_gradient(Tensor grad_output, Tensor input, Tensor target, SymInt count,"
     " bool channels_last) -> Tensor"
 )
+# The same with derivatives (derivatives.py), for the trace only: below the last level of torch.func they
+# become the operators above, which the graph then calls without a detour through autograd.
+LIBRARY.define(f"differentiable_step{_STEP}")
+LIBRARY.define(f"differentiable_step_backward{_BACKWARD}")
 value = torch.ops.mseloss.mse_loss_value.default
 step = torch.ops.mseloss.mse_loss_step.default
 step_backward = torch.ops.mseloss.mse_loss_step_backward.default
+differentiable_step = torch.ops.mseloss.differentiable_step.default
+differentiable_step_backward = torch.ops.mseloss.differentiable_step_backward.default
 
 
 def loss(input, target, reduction, wide=False):
@@ -60,13 +66,18 @@ def loss(input, target, reduction, wide=False):
         return None
     arguments = (input, target, reduction == "mean", wide)
     if torch.is_grad_enabled() and input.requires_grad:
-        return step(*arguments, is_channels_last(input))[0]
+        return differentiable_step(*arguments, is_channels_last(input))[0]
     # `value` has no derivatives: no level of torch.func, graph or tangent may ask for them.
-    wrapped = type(input) is not private.FunctionalTensor or type(target) is not type(input)
     needs_graph = torch.is_grad_enabled() and target.requires_grad
-    if wrapped or needs_graph or forward_ad._current_level >= 0:
+    if needs_graph or forward_ad._current_level >= 0 or not is_last_level(input, target):
         return None
     return value(*arguments)
+
+
+def is_last_level(*arguments):
+    """Whether no level of torch.func is left to process an operator with these arguments."""
+    tensors = (argument for argument in arguments if isinstance(argument, torch.Tensor))
+    return not any(map(private.is_functorch_wrapped_tensor, tensors))
 
 
 def _accepts(input, target):
@@ -148,7 +159,7 @@ def _(grad_output, input, target, count, token, channels_last):
     return _empty_gradient(input, channels_last)
 
 
-@torch.library.register_vmap("mseloss::mse_loss_step_backward", lib=LIBRARY)
+@torch.library.register_vmap("mseloss::differentiable_step_backward", lib=LIBRARY)
 def _(info, in_dims, grad_output, input, target, count, token, channels_last):
     operands = operators.batch_first((grad_output, input, target), in_dims[:3])
     return operators.loss_backward(*operands, count), 0
