@@ -13,7 +13,8 @@ namespace mseloss::cpu {
 
 class Interruption {
  public:
-  explicit Interruption(const Interrupt* interrupt) : interrupt_(interrupt) {}
+  explicit Interruption(const Interrupt* interrupt)
+      : interrupt_(interrupt), caller_(interrupt == nullptr ? pthread_t{} : pthread_self()) {}
 
   bool possible() const { return interrupt_ != nullptr; }
   bool requested() const { return requested_.load(std::memory_order_relaxed); }
@@ -42,7 +43,7 @@ class Interruption {
   }
 
   const Interrupt* interrupt_;
-  const pthread_t caller_ = pthread_self();
+  const pthread_t caller_;
   int64_t last_ = 0;  // of the calling thread
   std::atomic<bool> requested_{false};
 };
