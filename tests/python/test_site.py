@@ -156,6 +156,7 @@ def browse(site, tmp_path_factory):
 
     yield open_page
     server.shutdown()
+    server.server_close()
 
 
 def test_a_browser_shows_pages_with_their_pictures(browse, tmp_path):
