@@ -51,7 +51,7 @@ template <int64_t kInner>
 Status long_loss(const Options& options) {
   const Shape shape{int64_t{1} << 42, 8}, strides{0, kInner};
   float out;
-  return mseloss::loss({kValues, shape, strides}, {kValues, {}}, Reduction::kMean, &out, options);
+  return mseloss::loss({kValues, shape, strides}, kValues, Reduction::kMean, &out, options);
 }
 
 Status long_exact_loss(Options options) {
@@ -63,20 +63,20 @@ Status long_weighted_loss(const Options& options) {
   const Shape shape{int64_t{1} << 42, 8}, strides{0, 1};
   float out;
   const ConstTensor x{kValues, shape, strides};
-  return mseloss::loss(x, {kValues, {}}, x, Reduction::kSum, &out, options);
+  return mseloss::loss(x, kValues, x, Reduction::kSum, &out, options);
 }
 
 // Two slices of 2^42 elements each, the smallest unit of work without an interrupt.
 Status long_slices(const Options& options) {
   const Shape shape{int64_t{1} << 42, 2}, strides{0, 1}, out_shape{1, 2};
   float out[2];
-  return mseloss::loss({kValues, shape, strides}, {kValues, {}}, Reduction::kMean, {out, out_shape}, options);
+  return mseloss::loss({kValues, shape, strides}, kValues, Reduction::kMean, {out, out_shape}, options);
 }
 
 Status long_partial_sum(const Options& options) {
   const Shape shape{int64_t{1} << 42, 8}, strides{0, 1};
   PartialSum sum;
-  const Status status = sum.add({kValues, shape, strides}, {kValues, {}}, PartialSum::Mode::kFast, options);
+  const Status status = sum.add({kValues, shape, strides}, kValues, PartialSum::Mode::kFast, options);
   EXPECT_EQ(sum.count(), 0U);
   return status;
 }

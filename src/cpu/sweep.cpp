@@ -75,6 +75,7 @@ constexpr int64_t kPieceElements = 1 << 20;
 constexpr int64_t kWakeElements = 128 * 1024;
 
 struct Job {
+  // NOLINTNEXTLINE(clang-analyzer-optin.cplusplus.UninitializedObject): a dense plan has no tiling
   Job(const Plan& p, Sweep s, const SumTarget& total, const Interrupt* interrupt)
       : plan(p), sweep(s), sum(total), interruption(interrupt) {}
 
