@@ -151,4 +151,22 @@ TEST(Parts, ArgumentsThatDoNotFit_AreNamedAndChangeNothing) {
   EXPECT_EQ(scale, 7);
 }
 
+// Differences of 0 times an infinite weight would add NaN.
+TEST(Parts, DivisorsOfInfiniteWeights_LeaveTheSum) {
+  const float x[] = {3, 5}, y[] = {1, 1}, w[] = {INFINITY, 1}, one[] = {1, 1};
+  const int64_t pair[] = {2};
+  const mseloss::ConstTensor weight(w, pair), ones(one, pair);
+  for (const Mode mode : {Mode::kFast, Mode::kExact}) {
+    mseloss::PartialSum sum;
+    ASSERT_TRUE(sum.add_divisor({x, pair}, {y, pair}, &weight, mode).ok());
+    ASSERT_TRUE(sum.add({x, pair}, {y, pair}, ones, mode).ok());
+    float out = 0;
+    ASSERT_TRUE(sum.finish(Reduction::kSum, mseloss::DType::kFloat32, &out));
+    EXPECT_EQ(out, 20);
+    double scale = 1;
+    ASSERT_TRUE(sum.scale(Reduction::kMean, mseloss::DType::kFloat32, &scale));
+    EXPECT_EQ(scale, 0);  // 2 / infinity
+  }
+}
+
 }  // namespace

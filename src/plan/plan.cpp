@@ -219,8 +219,11 @@ Status set_shape(Arguments inputs, Arguments outs, const Argument* loss, Plan* p
       plan->dtypes[argument.operand] = argument.view->dtype;
     }
     if (Status status = set_general_shape(inputs, outs, used, plan); !status.ok()) return status;
-  } else if (!set_dense_shape(inputs, outs, plan)) {
-    if (Status status = set_general_shape(inputs, outs, {}, plan); !status.ok()) return status;
+  } else {
+    if (loss != nullptr && !loss->view->strides.empty()) return check_extents(*loss);
+    if (!set_dense_shape(inputs, outs, plan)) {
+      if (Status status = set_general_shape(inputs, outs, {}, plan); !status.ok()) return status;
+    }
   }
   if (loss != nullptr) plan->loss_dtype = loss->view->dtype;
   plan->layout = classify(*plan);
@@ -347,6 +350,7 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
     if (Status status = set_shape(without_g, {outs, 1}, &outs[1], plan, &g); !status.ok()) return status;
   } else {
     if (Status status = check_rank(g); !status.ok()) return status;
+    if (Status status = check_extents(g); !status.ok()) return status;
     for (const int64_t extent : grad_output.shape) {
       if (extent == 1) continue;
       return Status::error(Code::kShape, "%s: expected one element for reduction mean or sum, got shape %s",
