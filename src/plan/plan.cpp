@@ -183,7 +183,7 @@ Status set_general_shape(Arguments inputs, Arguments outs, Arguments losses, Pla
     // The loop nest over the loss alone: each of its elements gets the value of an empty sum or mean.
     std::copy_n(losses[0].view->shape.data(), shape.rank, plan->extent);
     align_strides(*losses[0].view, shape, plan->stride[kLossOut]);
-    return {};
+    return plan->slices == 0 ? Status() : check_own_memory(*plan, losses[0]);
   }
   for (const Arguments arguments : {inputs, outs, losses}) {
     for (const Argument& a : arguments) align_strides(*a.view, shape, plan->stride[a.operand]);

@@ -140,6 +140,7 @@ void decode_place(Input& in, Case* c, int role, Arena* arenas) {
   std::tie(low, high) = view.reach();
   if (high - low > Arena::kBytes / 2) {
     view.strides.clear();
+    if (view.count() > Arena::kBytes / 8) view.shape.clear();
     std::tie(low, high) = view.reach();
   }
   const auto place = [&](Arena& arena, char* at) {

@@ -29,7 +29,11 @@ struct View {
   Arena* arena = nullptr;
 
   bool has_strides() const { return strides.size() == shape.size(); }
-  int64_t count() const { return oracle::count_of(shape); }
+  int64_t count() const {  // 0 also for negative extents
+    for (const int64_t extent : shape)
+      if (extent <= 0) return 0;
+    return oracle::count_of(shape);
+  }
   int64_t stride(size_t k) const {  // also without explicit strides
     if (!strides.empty()) return strides[k];
     int64_t dense = 1;
