@@ -149,6 +149,10 @@ TEST_F(Overlap, LossOfEmptySlicesThatOverlapsItself_IsRefused) {
   EXPECT_TRUE(mseloss::loss(view({2000, empty, {}}), view({2000, empty, {}}), Reduction::kSum,
                             view({1000, slices, {1, 3, 0}}))
                   .ok());
+  const Shape none{0, 4, 3}, no_slices{0, 4, 1};  // a loss without elements overlaps nothing
+  EXPECT_TRUE(mseloss::loss(view({2000, none, {}}), view({2000, none, {}}), Reduction::kSum,
+                            view({1000, no_slices, {0, 0, 0}}))
+                  .ok());
 }
 
 TEST_F(Overlap, GiantOutputsThatOverlapThemselves_AreRefusedWithoutOverflow) {

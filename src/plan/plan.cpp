@@ -134,7 +134,8 @@ Status check_slices(const Argument& loss, const BroadcastShape& shape) {
         "the reduced dimensions, for reduction mean or sum, got %s",
         loss.name, ShapeText(shape.extent, shape.rank).text, ShapeText(*loss.view).text);
   }
-  for (size_t i = 0; !loss.view->strides.empty() && i < extents.size(); ++i) {
+  if (loss.view->strides.empty() || numel_of(*loss.view) == 0) return {};
+  for (size_t i = 0; i < extents.size(); ++i) {
     if (extents[i] > 1 && loss.view->strides[i] == 0) return self_overlap_error(loss);
   }
   return {};
