@@ -169,4 +169,27 @@ TEST(Parts, DivisorsOfInfiniteWeights_LeaveTheSum) {
   }
 }
 
+// The error bound of a sum with negative weights comes from their magnitudes, also where the gradient
+// replaces them: it must be the bound of the same call with a gradient elsewhere.
+TEST(Parts, GradientInPlaceOfTheOperandsOfASignedSum_KeepsItsBound) {
+  const auto names = targets();
+  for_each_case(400, [&](Random& random) {
+    ASSERT_TRUE(mseloss::set_target(random.pick(names).c_str()).ok());
+    const DType dtype = random.pick(kDTypes);
+    const Shape shape{random.range(1, 60)};
+    Operand x(random, dtype, shape, Layout::kDense), y(random, dtype, shape, Layout::kDense);
+    Operand w(random, dtype, shape, Layout::kDense), out(random, dtype, shape, Layout::kDense, true);
+    Operand g(random, dtype, {}, Layout::kDense);
+    for (Operand* operand : {&x, &y, &w}) operand->fill(random, Values::kUnit);
+    oracle::store(dtype, g.at(0), oracle::encode(dtype, 0x1p-6));
+    const ConstTensor weight = w.view();
+    PartialSum apart, in_place;
+    ASSERT_TRUE(apart.add_with_grad(x.view(), y.view(), &weight, 2, g.view(), out.tensor()).ok());
+    Operand* const replaced = random.pick({&x, &y, &w});
+    ASSERT_TRUE(in_place.add_with_grad(x.view(), y.view(), &weight, 2, g.view(), replaced->tensor()).ok());
+    ASSERT_GE(in_place.bound(), 0.9 * apart.bound()) << in_place.fast_sum() << ' ' << apart.fast_sum();
+  });
+  ASSERT_TRUE(mseloss::set_target(nullptr).ok());
+}
+
 }  // namespace
