@@ -1,8 +1,9 @@
 """Arrays in .npy, .npz and .safetensors files and .zarr stores: read and written in chunks."""
 
+from mseloss.cli.files import faults
 from mseloss.cli.files.errors import FileError
 from mseloss.cli.files.names import is_zarr
 from mseloss.cli.files.reading import read
 from mseloss.cli.files.writing import region, write
 
-__all__ = ["FileError", "is_zarr", "read", "region", "write"]
+__all__ = ["FileError", "faults", "is_zarr", "read", "region", "write"]
