@@ -192,4 +192,21 @@ TEST(Parts, GradientInPlaceOfTheOperandsOfASignedSum_KeepsItsBound) {
   ASSERT_TRUE(mseloss::set_target(nullptr).ok());
 }
 
+// An exact part below the smallest float64, and a fast one without any error.
+TEST(Parts, ExactPartBelowTheRangeOfFloat64BesideAFastOne_IsNotTakenForZero) {
+  const double x = 0x1p-9, y = 0, w = 0x1p-1074;
+  const ConstTensor weight(&w);
+  PartialSum sum, exact;
+  ASSERT_TRUE(sum.add_divisor({&x}, {&y}, &weight, Mode::kFast).ok());
+  ASSERT_TRUE(sum.add({&x}, {&y}, weight, Mode::kExact).ok());
+  double mean = 7;
+  if (sum.finish(Reduction::kMean, DType::kFloat64, &mean)) {
+    EXPECT_EQ(mean, 0x1p-19);
+  }
+  ASSERT_TRUE(exact.add_divisor({&x}, {&y}, &weight, Mode::kExact).ok());
+  ASSERT_TRUE(exact.add({&x}, {&y}, weight, Mode::kExact).ok());
+  ASSERT_TRUE(exact.finish(Reduction::kMean, DType::kFloat64, &mean));
+  EXPECT_EQ(mean, 0x1p-19);
+}
+
 }  // namespace
