@@ -146,8 +146,14 @@ Status PartialSum::add_divisor(const ConstTensor& input, const ConstTensor& targ
   }
   plan.layout = classify(plan);
   const cpu::Sweep sweep = mode == Mode::kExact ? cpu::Sweep::kExactSum : cpu::Sweep::kFastSum;
-  return add_sweep(this, {}, plan, {nullptr, &zero, &zero, &out.value, nullptr, weight->data}, kLossNames,
-                   sweep, options);
+  PartialSum weights;
+  const Status status =
+      add_sweep(&weights, {}, plan, {nullptr, &zero, &zero, &out.value, nullptr, weight->data}, kLossNames,
+                sweep, options);
+  if (!status.ok()) return status;
+  weights.state_.squares = {};  // not 0 but NaN if a weight is infinite or NaN
+  merge(weights);
+  return {};
 }
 
 Status PartialSum::add_with_grad(const ConstTensor& input, const ConstTensor& target,

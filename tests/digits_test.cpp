@@ -314,4 +314,18 @@ TEST(Digits, RandomWords_AreRefusedOrHarmless) {
   });
 }
 
+// One such sum fits in the words of float32, but two of them would change the sign.
+TEST(Digits, SumLargerThanItsCountAllows_IsRefusedForANarrowDType) {
+  const double x = 0x1.52p228, y = 0, w = 1;
+  const float small = 0x1.8p127f, zero = 0;
+  for (const auto mode : {PartialSum::Mode::kFast, PartialSum::Mode::kExact}) {
+    std::vector<int32_t> words(static_cast<size_t>(PartialSum::digit_count(DType::kFloat32)));
+    PartialSum sum, narrow;
+    ASSERT_TRUE(sum.add({&x}, {&y}, {&w}, mode).ok());
+    EXPECT_EQ(sum.encode(DType::kFloat32, words).code(), mseloss::Code::kDType);
+    ASSERT_TRUE(narrow.add({&small}, {&zero}, {&small}, mode).ok());  // nearly the largest term of float32
+    EXPECT_TRUE(narrow.encode(DType::kFloat32, words).ok());
+  }
+}
+
 }  // namespace

@@ -18,6 +18,7 @@ namespace {
 using mseloss::Code;
 using mseloss::Reduction;
 using mseloss::Status;
+using Mode = mseloss::PartialSum::Mode;
 
 constexpr int kNoFailure = 0, kFailure = 3;  // exit codes of a case that went well
 
@@ -69,6 +70,48 @@ const Operation kOperations[] = {
        return mseloss::loss({x, kDense}, {y, kDense}, Reduction::kSum, &loss, {.exact = true});
      },
      sum_is_right, clear_loss, loss_is_clear},
+    {"weighted_mean",
+     [] {
+       // Every weight is 3, and the mean 4; as a sum it would be 12 for each element.
+       const Status status =
+           mseloss::loss({x, kDense}, {y, kDense}, mseloss::ConstTensor(x, kDense), Reduction::kMean, &loss);
+       loss *= status.ok() ? static_cast<float>(kCount) : 1;
+       return status;
+     },
+     sum_is_right, clear_loss, loss_is_clear},
+    {"sums_of_columns",
+     [] {
+       static const int64_t columns[] = {1, kSide};
+       const Status status =
+           mseloss::loss({x, kSquare}, {y, kSquare, kTransposed}, Reduction::kSum, {out, columns});
+       if (status.ok() && (out[0] != 4 * kSide || out[kSide - 1] != 4 * kSide)) return status;
+       if (status.ok()) out[0] = out[kCount / 2] = out[kCount - 1] = 4;
+       return status;
+     },
+     grad_is_right, clear_out, out_is_zero},
+    {"loss_and_gradient",
+     [] {
+       const Status status =
+           mseloss::loss_and_grad({x, kDense}, {y, kDense}, Reduction::kSum, &g, {&loss}, {out, kDense});
+       // After a failure the gradient is unspecified, the loss is not.
+       return status;
+     },
+     [] { return sum_is_right() && grad_is_right(); }, clear_loss, loss_is_clear},
+    {"partial_sum",
+     [] {
+       mseloss::PartialSum sum;
+       Status status = sum.add({x, kDense}, {y, kDense}, mseloss::ConstTensor(y, kDense), Mode::kExact);
+       if (status.ok()) status = sum.add_divisor({x, kDense}, {y, kDense}, nullptr, Mode::kFast);
+       if (status.ok() && !sum.finish(Reduction::kSum, mseloss::DType::kFloat32, &loss)) loss = -2;
+       return status;
+     },
+     sum_is_right, clear_loss, loss_is_clear},
+    {"partial_sum_with_gradient",
+     [] {
+       mseloss::PartialSum sum;
+       return sum.add_with_grad({x, kSquare}, {y, kSquare, kTransposed}, nullptr, 2, &g, {out, kSquare});
+     },
+     grad_is_right, clear_out, [] { return true; }},
     {"small_transposed_gradient",
      [] {
        static const int64_t shape[] = {40, 40}, strides[] = {1, 40};

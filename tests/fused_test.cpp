@@ -155,4 +155,21 @@ TEST(Fused, MeanOfBroadcastInputs_DividesGradientAndLossByTheBroadcastCount) {
   EXPECT_EQ(separate[0], 1.0f);  // grad() divides by numel(input) = 2
 }
 
+// Of operands with one element too, whose strides are never used.
+TEST(FusedErrors, StridesOfAnotherRank_AreRefused) {
+  const float x[] = {1, 2}, one = 1;
+  const int64_t pair[] = {2}, ones[] = {1, 1}, stride[] = {1};
+  float loss = 7, out[] = {7, 7};
+  const mseloss::Tensor scalar(&loss), strided(&loss, mseloss::DType::kFloat32, {}, stride);
+  const auto refused = [&](const mseloss::ConstTensor& g, const mseloss::Tensor& to, const char* message) {
+    const Status status = mseloss::loss_and_grad({x, pair}, {x, pair}, Reduction::kSum, g, to, {out, pair});
+    EXPECT_EQ(status.code(), mseloss::Code::kShape);
+    EXPECT_STREQ(status.message(), message);
+    EXPECT_EQ(loss + out[0] + out[1], 21) << "memory changed";
+  };
+  refused({&one, ones, stride}, scalar, "grad_output: expected 2 strides, one for each dimension, got 1");
+  refused({&one}, strided, "loss: expected 0 strides, one for each dimension, got 1");
+  EXPECT_EQ(mseloss::loss({x, pair}, {x, pair}, Reduction::kSum, strided).code(), mseloss::Code::kShape);
+}
+
 }  // namespace

@@ -141,6 +141,20 @@ TEST_F(Overlap, EmptyOutputs_OverlapNothingWhateverTheirStrides) {
   EXPECT_TRUE(grad({1000, {3, 1}, {}}, {1000, {3, 0}, {}}, {1000, {}, {}}, {1000, {3, 0}, {0, 0}}).ok());
 }
 
+TEST_F(Overlap, LossOfEmptySlicesThatOverlapsItself_IsRefused) {
+  const Shape empty{3, 4, 0}, slices{3, 4, 1}, strides{1, 1, 1};
+  const Status status = mseloss::loss(view({2000, empty, {}}), view({2000, empty, {}}), Reduction::kSum,
+                                      view({1000, slices, strides}));
+  EXPECT_EQ(status.code(), Code::kOverlap) << status.message();
+  EXPECT_TRUE(mseloss::loss(view({2000, empty, {}}), view({2000, empty, {}}), Reduction::kSum,
+                            view({1000, slices, {1, 3, 0}}))
+                  .ok());
+  const Shape none{0, 4, 3}, no_slices{0, 4, 1};  // a loss without elements overlaps nothing
+  EXPECT_TRUE(mseloss::loss(view({2000, none, {}}), view({2000, none, {}}), Reduction::kSum,
+                            view({1000, no_slices, {0, 0, 0}}))
+                  .ok());
+}
+
 TEST_F(Overlap, GiantOutputsThatOverlapThemselves_AreRefusedWithoutOverflow) {
   const int64_t big = int64_t{1} << 62;
   expect_refused(scalar_, {2000, {big}, {0}}, scalar_, {1000, {big}, {0}});

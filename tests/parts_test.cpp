@@ -151,4 +151,62 @@ TEST(Parts, ArgumentsThatDoNotFit_AreNamedAndChangeNothing) {
   EXPECT_EQ(scale, 7);
 }
 
+// Differences of 0 times an infinite weight would add NaN.
+TEST(Parts, DivisorsOfInfiniteWeights_LeaveTheSum) {
+  const float x[] = {3, 5}, y[] = {1, 1}, w[] = {INFINITY, 1}, one[] = {1, 1};
+  const int64_t pair[] = {2};
+  const mseloss::ConstTensor weight(w, pair), ones(one, pair);
+  for (const Mode mode : {Mode::kFast, Mode::kExact}) {
+    mseloss::PartialSum sum;
+    ASSERT_TRUE(sum.add_divisor({x, pair}, {y, pair}, &weight, mode).ok());
+    ASSERT_TRUE(sum.add({x, pair}, {y, pair}, ones, mode).ok());
+    float out = 0;
+    ASSERT_TRUE(sum.finish(Reduction::kSum, mseloss::DType::kFloat32, &out));
+    EXPECT_EQ(out, 20);
+    double scale = 1;
+    ASSERT_TRUE(sum.scale(Reduction::kMean, mseloss::DType::kFloat32, &scale));
+    EXPECT_EQ(scale, 0);  // 2 / infinity
+  }
+}
+
+// The error bound of a sum with negative weights comes from their magnitudes, also where the gradient
+// replaces them: it must be the bound of the same call with a gradient elsewhere.
+TEST(Parts, GradientInPlaceOfTheOperandsOfASignedSum_KeepsItsBound) {
+  const auto names = targets();
+  for_each_case(400, [&](Random& random) {
+    ASSERT_TRUE(mseloss::set_target(random.pick(names).c_str()).ok());
+    const DType dtype = random.pick(kDTypes);
+    const Shape shape{random.range(1, 60)};
+    Operand x(random, dtype, shape, Layout::kDense), y(random, dtype, shape, Layout::kDense);
+    Operand w(random, dtype, shape, Layout::kDense), out(random, dtype, shape, Layout::kDense, true);
+    Operand g(random, dtype, {}, Layout::kDense);
+    for (Operand* operand : {&x, &y, &w}) operand->fill(random, Values::kUnit);
+    oracle::store(dtype, g.at(0), oracle::encode(dtype, 0x1p-6));
+    const ConstTensor weight = w.view();
+    PartialSum apart, in_place;
+    ASSERT_TRUE(apart.add_with_grad(x.view(), y.view(), &weight, 2, g.view(), out.tensor()).ok());
+    Operand* const replaced = random.pick({&x, &y, &w});
+    ASSERT_TRUE(in_place.add_with_grad(x.view(), y.view(), &weight, 2, g.view(), replaced->tensor()).ok());
+    ASSERT_GE(in_place.bound(), 0.9 * apart.bound()) << in_place.fast_sum() << ' ' << apart.fast_sum();
+  });
+  ASSERT_TRUE(mseloss::set_target(nullptr).ok());
+}
+
+// An exact part below the smallest float64, and a fast one without any error.
+TEST(Parts, ExactPartBelowTheRangeOfFloat64BesideAFastOne_IsNotTakenForZero) {
+  const double x = 0x1p-9, y = 0, w = 0x1p-1074;
+  const ConstTensor weight(&w);
+  PartialSum sum, exact;
+  ASSERT_TRUE(sum.add_divisor({&x}, {&y}, &weight, Mode::kFast).ok());
+  ASSERT_TRUE(sum.add({&x}, {&y}, weight, Mode::kExact).ok());
+  double mean = 7;
+  if (sum.finish(Reduction::kMean, DType::kFloat64, &mean)) {
+    EXPECT_EQ(mean, 0x1p-19);
+  }
+  ASSERT_TRUE(exact.add_divisor({&x}, {&y}, &weight, Mode::kExact).ok());
+  ASSERT_TRUE(exact.add({&x}, {&y}, weight, Mode::kExact).ok());
+  ASSERT_TRUE(exact.finish(Reduction::kMean, DType::kFloat64, &mean));
+  EXPECT_EQ(mean, 0x1p-19);
+}
+
 }  // namespace

@@ -65,7 +65,8 @@ class MSELOSS_API PartialSum {
   Status add_divisor(const ConstTensor& input, const ConstTensor& target, const ConstTensor* weight,
                      Mode mode, const Options& options = {});
   // Sets *scale to 2 for kSum and for kMean to 2 / divisor, rounded once to the compute dtype of inputs of
-  // `dtype`. Returns false if the fast sum of the weights cannot decide the rounding or reduction is kNone.
+  // `dtype`; 0 without elements. Returns false if the fast sum of the weights cannot decide the rounding or
+  // reduction is kNone.
   bool scale(Reduction reduction, DType dtype, double* scale) const noexcept;
   // Adds as add() with kFast, and in the same sweep writes grad_input = ((input - target) * scale) *
   // (weight * grad_output), with the rules and errors of loss_and_grad() for kSum. If grad_input is one of

@@ -110,6 +110,11 @@ struct CallbackTask final : Task {
 
 }  // namespace
 
+bool has_callbacks_for_this_thread(const Stream& stream) noexcept {
+  const std::lock_guard lock(event_monitor().mutex);
+  return stream.subscriber != nullptr && stream.subscriber->thread == this_thread();
+}
+
 void end_subscription(Stream& stream) noexcept {
   const std::lock_guard lock(event_monitor().mutex);
   if (stream.subscriber != nullptr) unsubscribe(stream);

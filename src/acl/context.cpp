@@ -73,7 +73,7 @@ void* create_context(int32_t device) noexcept {
 bool destroy_context(void* handle) noexcept {
   const auto context = contexts.acquire(handle);
   if (!context || !contexts.retire(handle)) return false;
-  drain(*context);
+  drain(*context, true);
   for (;;) {
     void* stream;
     {

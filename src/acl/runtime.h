@@ -130,8 +130,13 @@ void end_subscription(Stream& stream) noexcept;
 aclError enqueue(const Streams::Pin& stream, Task* task) noexcept;
 // Turns a failure of enqueue() or submit() into an error with a message.
 aclError report_enqueue(const char* function, aclError code) noexcept;
-// Waits for all queued tasks except those blocked on an event that has not been recorded yet.
-void drain(Context& context) noexcept;
+// Whether this thread runs the stream's callbacks. The caller holds stream.mutex.
+bool has_callbacks_for_this_thread(const Stream& stream) noexcept;
+// How long, in milliseconds, the end of a stream waits for another thread to run a callback.
+extern std::atomic<int> callback_patience;
+// Waits for all queued tasks except those blocked on an event that has not been recorded yet, and if the
+// context is being destroyed those blocked on a callback that no thread runs.
+void drain(Context& context, bool closing = false) noexcept;
 // Waits for all queued tasks of all streams. `timeout` in milliseconds, -1 waits without limit; false on
 // timeout. *failure is the first failure of any stream.
 bool wait_all(Context& context, int32_t timeout, aclError* failure) noexcept;

@@ -80,12 +80,23 @@ bool blocked_on_event(const Stream& stream) noexcept {
   return !stream.head->event->completed_record(stream.head->number);
 }
 
-// True if it had to wait.
-bool drain(Stream& stream) noexcept {
+// True if it had to wait. If the stream is to be destroyed, callbacks are waited for as long as a thread can
+// be expected to run them; this one cannot.
+bool drain(Stream& stream, bool closing) noexcept {
   std::unique_lock lock(stream.mutex);
   const auto done = [&] { return stream.head == nullptr || blocked_on_event(stream); };
   if (done()) return false;
-  stream.changed.wait(lock, done);
+  if (!closing) return stream.changed.wait(lock, done), true;
+  while (!done()) {
+    const Task* const head = stream.head;
+    const auto moved = [&] { return stream.head != head || done(); };
+    if (!head->waits) {
+      stream.changed.wait(lock, moved);
+    } else if (has_callbacks_for_this_thread(stream) ||
+               !stream.changed.wait_for(lock, std::chrono::milliseconds(callback_patience), moved)) {
+      return false;
+    }
+  }
   return true;
 }
 
@@ -145,12 +156,14 @@ aclError report_enqueue(const char* function, aclError code) noexcept {
               code == ACL_ERROR_RT_MEMORY_ALLOCATION ? "out of memory" : "it is being destroyed");
 }
 
-void drain(Context& context) noexcept {
+std::atomic<int> callback_patience{1000};
+
+void drain(Context& context, bool closing) noexcept {
   // A blocked stream may continue once another has recorded its event, so repeat until no stream had to wait.
   while (context.queued.load(std::memory_order_acquire) != 0) {
     bool waited = false;
     uint64_t serial = 0;
-    while (auto stream = next_stream(context, &serial)) waited = drain(*stream) || waited;
+    while (auto stream = next_stream(context, &serial)) waited = drain(*stream, closing) || waited;
     if (!waited) return;
   }
 }
@@ -197,7 +210,7 @@ bool destroy_stream(void* handle, bool force) noexcept {
     reset_after_fork(*stream);
     stream->dropping = force;
   }
-  if (!force) drain(*stream);
+  if (!force) drain(*stream, true);
   {
     const std::scoped_lock lock(stream->mutex, event_monitor().mutex);
     stream->closing = true;

@@ -162,7 +162,9 @@ void record_operands(Operands& operands, const DType* dtypes, Executor* executor
     view.rank = static_cast<int>(descriptor.rank);
     std::ranges::copy(descriptor.shape(), view.extent);
     std::ranges::copy(descriptor.strides(), view.stride);
-    executor->offset[i] = descriptor.offset * size_of(dtypes[i]);
+    // Without elements any offset is allowed, and none is needed.
+    const bool empty = std::ranges::find(descriptor.shape(), 0) != descriptor.shape().end();
+    executor->offset[i] = empty ? 0 : descriptor.offset * size_of(dtypes[i]);
     executor->tensors[i] = std::move(operands.tensors[i]);
   }
 }

@@ -56,7 +56,8 @@ bool inside_storage(const TensorDescriptor& descriptor) noexcept {
     int64_t& end = reach < 0 ? lowest : highest;
     if (__builtin_add_overflow(end, reach, &end)) return false;
   }
-  return lowest >= 0 && highest < storage_count;
+  constexpr int64_t kMaxElement = INT64_MAX / 16;  // its offset in bytes fits, whatever the dtype
+  return lowest >= 0 && highest < std::min(storage_count, kMaxElement);
 }
 
 aclnnStatus fill_descriptor(const char* function, const int64_t* shape, uint64_t rank, aclDataType dtype,

@@ -2,6 +2,7 @@
 // describes the format and proves that the sum of the words bounds the error of the merged sum.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 
 #include "mseloss/partial_sum.h"
@@ -46,9 +47,10 @@ struct Window {
 struct Layout {
   int kind;  // version and class of dtypes, at most 255, so that the sum of 32767 squares fits
   Window sums[2];
+  int highest[2];  // every term is less than 2^highest
 };
-constexpr Layout kNarrow{2, {{173, 57}, {192, 22}}};  // w d^2: 2^-447 to 2^384, w: 2^-149 to 2^128
-constexpr Layout kWide{3, {{0, 398}, {134, 136}}};    // w d^2: 2^-3222 to 2^3072, w: 2^-1074 to 2^1024
+constexpr Layout kNarrow{2, {{173, 57}, {192, 22}}, {386, 128}};  // w d^2 from 2^-447 on, w from 2^-149 on
+constexpr Layout kWide{3, {{0, 398}, {134, 136}}, {3074, 1024}};  // w d^2 from 2^-3222 on, w from 2^-1074 on
 
 constexpr int words_of(const Layout& layout) { return kDigits + layout.sums[0].count + layout.sums[1].count; }
 static_assert(words_of(kNarrow) == PartialSum::digit_count(DType::kFloat32));
@@ -67,6 +69,14 @@ uint64_t read_count(const int32_t* words) {  // modulo 2^64
   uint64_t count = 0;
   for (int i = 0; i < kCountDigits; ++i) count += static_cast<uint64_t>(words[i]) << (kDigitBits * i);
   return count;
+}
+
+// The bits of the limbs without the copies of the sign.
+int significant_bits(const uint64_t* limbs) {
+  const uint64_t sign = is_negative(limbs) ? ~uint64_t{0} : 0;
+  int i = PartialSum::kLimbs - 1;
+  while (i >= 0 && limbs[i] == sign) --i;
+  return i < 0 ? 0 : 64 * i + static_cast<int>(std::bit_width(limbs[i] ^ sign));
 }
 
 // Returns false if the limbs have bits outside the window.
@@ -205,7 +215,9 @@ Status PartialSum::encode(DType dtype, std::span<int32_t> digits) const noexcept
     if (own == 0) words[kLevel] = 1;  // also beside a higher level of the other sum
     level = std::max(level, own);
     write_special(fast.special, &words[kSpecial + 3 * i]);
-    if (!write_sum(limbs, layout.sums[i], &words[at])) {
+    // A sum of larger terms would fit alone, but overflow in the sum of many arrays.
+    const int most = layout.highest[i] - kLowestBit + static_cast<int>(std::bit_width(count()));
+    if (significant_bits(limbs) > most || !write_sum(limbs, layout.sums[i], &words[at])) {
       return Status::error(Code::kDType, "dtype: expected float64 for a sum with float64 inputs, got %s",
                            name_of(dtype));
     }

@@ -66,6 +66,10 @@ MSELOSS_HOST_DEVICE Interval add_exact_part(const FastSum& fast, const uint64_t*
   sum.low = fast.low + (residual + exact_low);
   sum.error =
       (fast.error + 8 * kUnit * (std::fabs(fast.low) + std::fabs(residual) + std::fabs(exact_low))) * kSlack;
+  if constexpr (!kAllFast) {
+    // Bits below the smallest float64 were cut off: products of three float64 reach to 2^kLowestBit.
+    if (limbs != nullptr && FixedPoint(const_cast<uint64_t*>(limbs)).sign() != 0) sum.error += 0x1p-1072;
+  }
   return sum;
 }
 

@@ -134,7 +134,8 @@ Status check_slices(const Argument& loss, const BroadcastShape& shape) {
         "the reduced dimensions, for reduction mean or sum, got %s",
         loss.name, ShapeText(shape.extent, shape.rank).text, ShapeText(*loss.view).text);
   }
-  for (size_t i = 0; !loss.view->strides.empty() && i < extents.size(); ++i) {
+  if (loss.view->strides.empty() || numel_of(*loss.view) == 0) return {};
+  for (size_t i = 0; i < extents.size(); ++i) {
     if (extents[i] > 1 && loss.view->strides[i] == 0) return self_overlap_error(loss);
   }
   return {};
@@ -183,7 +184,7 @@ Status set_general_shape(Arguments inputs, Arguments outs, Arguments losses, Pla
     // The loop nest over the loss alone: each of its elements gets the value of an empty sum or mean.
     std::copy_n(losses[0].view->shape.data(), shape.rank, plan->extent);
     align_strides(*losses[0].view, shape, plan->stride[kLossOut]);
-    return {};
+    return plan->slices == 0 ? Status() : check_own_memory(*plan, losses[0]);
   }
   for (const Arguments arguments : {inputs, outs, losses}) {
     for (const Argument& a : arguments) align_strides(*a.view, shape, plan->stride[a.operand]);
@@ -219,8 +220,11 @@ Status set_shape(Arguments inputs, Arguments outs, const Argument* loss, Plan* p
       plan->dtypes[argument.operand] = argument.view->dtype;
     }
     if (Status status = set_general_shape(inputs, outs, used, plan); !status.ok()) return status;
-  } else if (!set_dense_shape(inputs, outs, plan)) {
-    if (Status status = set_general_shape(inputs, outs, {}, plan); !status.ok()) return status;
+  } else {
+    if (loss != nullptr && !loss->view->strides.empty()) return check_extents(*loss);
+    if (!set_dense_shape(inputs, outs, plan)) {
+      if (Status status = set_general_shape(inputs, outs, {}, plan); !status.ok()) return status;
+    }
   }
   if (loss != nullptr) plan->loss_dtype = loss->view->dtype;
   plan->layout = classify(*plan);
@@ -347,6 +351,7 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
     if (Status status = set_shape(without_g, {outs, 1}, &outs[1], plan, &g); !status.ok()) return status;
   } else {
     if (Status status = check_rank(g); !status.ok()) return status;
+    if (Status status = check_extents(g); !status.ok()) return status;
     for (const int64_t extent : grad_output.shape) {
       if (extent == 1) continue;
       return Status::error(Code::kShape, "%s: expected one element for reduction mean or sum, got shape %s",

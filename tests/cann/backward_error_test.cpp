@@ -141,7 +141,8 @@ TEST_F(BackwardErrors, ViewThatLeavesItsStorage_Is161002) {
                                 {.strides = {-1}, .offset = 2, .storage = {8}},
                                 {.strides = {int64_t{1} << 40}, .storage = {8}},
                                 {.storage = {0}},
-                                {.storage = {}}};
+                                {.storage = {}},
+                                {.offset = INT64_MAX / 2, .storage = {INT64_MAX}}};  // bytes do not fit
   for (const auto& view : leaving) {
     Tensor y(more, {4}, ACL_FLOAT, view);
     expect_refused(x, x, y, 0, out, "target", "exceeds");
@@ -155,6 +156,15 @@ TEST_F(BackwardErrors, ViewThatLeavesItsStorage_Is161002) {
     Tensor y(more, {4}, ACL_FLOAT, view);
     ASSERT_EQ(plan(x, x, y, 0, out), ACLNN_SUCCESS) << aclGetRecentErrMsg();
     EXPECT_EQ(aclDestroyAclOpExecutor(executor), ACLNN_SUCCESS);
+  }
+}
+
+TEST_F(BackwardErrors, AnyOffsetOfAViewWithoutElements_IsAccepted) {
+  Tensor x(memory, {0}), out(result, {0});
+  for (const int64_t offset : {INT64_MAX, INT64_MAX / 3, INT64_MIN}) {
+    Tensor y(more, {0}, ACL_FLOAT, {.offset = offset, .storage = {4}});
+    ASSERT_EQ(plan(x, x, y, 0, out), ACLNN_SUCCESS) << aclGetRecentErrMsg();
+    EXPECT_EQ(aclnnMseLossBackward(nullptr, 0, executor, stream), ACLNN_SUCCESS) << aclGetRecentErrMsg();
   }
 }
 

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <thread>
 
+#include "acl/runtime.h"
 #include "tests/cann/session.h"
 
 namespace {
@@ -118,6 +119,43 @@ TEST_F(Callbacks, StreamDestroyedByForce_DropsAWaitingCallback) {
   EXPECT_EQ(aclrtDestroyStreamForce(own), ACL_ERROR_RT_PARAM_INVALID);
   EXPECT_EQ(aclrtDestroyStreamForce(nullptr), ACL_ERROR_INVALID_PARAM);
   EXPECT_EQ(calls.calls, 0);
+}
+
+// The callback can only run on this thread, or on one that does not exist.
+TEST_F(Callbacks, StreamOrContextDestroyedBeforeACallbackRan_DropsIt) {
+  mseloss::acl::callback_patience = 20;
+  Record calls;
+  for (const uint64_t thread : {this_id(), uint64_t{1}}) {
+    for (const bool whole_context : {false, true}) {
+      aclrtContext before, context;
+      aclrtStream own;
+      ASSERT_EQ(aclrtGetCurrentContext(&before), ACL_SUCCESS);
+      ASSERT_EQ(aclrtCreateContext(&context, 0), ACL_SUCCESS);
+      ASSERT_EQ(aclrtCreateStream(&own), ACL_SUCCESS);
+      ASSERT_EQ(aclrtSubscribeReport(thread, own), ACL_SUCCESS);
+      EXPECT_EQ(aclrtLaunchCallback(record, &calls, ACL_CALLBACK_BLOCK, own), ACL_SUCCESS);
+      if (!whole_context) {
+        EXPECT_EQ(aclrtDestroyStream(own), ACL_SUCCESS);
+      }
+      EXPECT_EQ(aclrtDestroyContext(context), ACL_SUCCESS);
+      EXPECT_EQ(aclrtSetCurrentContext(before), ACL_SUCCESS);
+    }
+  }
+  EXPECT_EQ(calls.calls, 0);
+  mseloss::acl::callback_patience = 1000;
+}
+
+// Destroying the stream waits for the thread that runs its callbacks.
+TEST_F(Callbacks, StreamDestroyedWhileACallbackIsDue_RunsIt) {
+  Record calls;
+  for (int i = 0; i < 20; ++i) {
+    aclrtStream own;
+    ASSERT_EQ(aclrtCreateStream(&own), ACL_SUCCESS);
+    ASSERT_EQ(aclrtSubscribeReport(id_of(processor), own), ACL_SUCCESS);
+    EXPECT_EQ(aclrtLaunchCallback(record, &calls, ACL_CALLBACK_BLOCK, own), ACL_SUCCESS);
+    EXPECT_EQ(aclrtDestroyStream(own), ACL_SUCCESS);
+  }
+  EXPECT_EQ(calls.calls, 20);
 }
 
 TEST_F(Callbacks, Misuse_HasItsCode) {

@@ -10,47 +10,53 @@ namespace weighted {
 
 using namespace cases;
 
-// A non-negative integer, least significant word first.
+// A non-negative integer, least significant word first, in memory of its own: the oracle of a fuzzing harness
+// must not spend its time in malloc(). Sums of products of three float64 and their quotients need 6,500 bits.
 class Integer {
  public:
   Integer() = default;
-  explicit Integer(uint64_t value) : words_{value} { trim(); }
-
-  int bits() const {
-    return words_.empty() ? 0 : static_cast<int>(64 * words_.size()) - std::countl_zero(words_.back());
+  explicit Integer(uint64_t value) { push(value), trim(); }
+  Integer(const Integer& other) { *this = other; }
+  Integer& operator=(const Integer& other) {
+    size_ = other.size_;
+    std::copy_n(other.words_, size_, words_);
+    return *this;
   }
-  bool zero() const { return words_.empty(); }
+
+  int bits() const { return size_ == 0 ? 0 : 64 * size_ - std::countl_zero(words_[size_ - 1]); }
+  bool zero() const { return size_ == 0; }
   Integer shifted(int bits) const {  // left
     if (zero()) return {};
     Integer result;
-    result.words_.assign(static_cast<size_t>(bits / 64), 0);
+    while (result.size_ < bits / 64) result.push(0);
     uint64_t carry = 0;
-    for (const uint64_t word : words_) {
-      result.words_.push_back(bits % 64 == 0 ? word : word << bits % 64 | carry);
-      carry = bits % 64 == 0 ? 0 : word >> (64 - bits % 64);
+    for (int i = 0; i < size_; ++i) {
+      result.push(bits % 64 == 0 ? words_[i] : words_[i] << bits % 64 | carry);
+      carry = bits % 64 == 0 ? 0 : words_[i] >> (64 - bits % 64);
     }
-    result.words_.push_back(carry);
+    result.push(carry);
     result.trim();
     return result;
   }
   Integer times(uint64_t factor) const {
     Integer result;
     unsigned __int128 carry = 0;
-    for (const uint64_t word : words_) {
-      carry += static_cast<unsigned __int128>(word) * factor;
-      result.words_.push_back(static_cast<uint64_t>(carry));
+    for (int i = 0; i < size_; ++i) {
+      carry += static_cast<unsigned __int128>(words_[i]) * factor;
+      result.push(static_cast<uint64_t>(carry));
       carry >>= 64;
     }
-    result.words_.push_back(static_cast<uint64_t>(carry));
+    result.push(static_cast<uint64_t>(carry));
     result.trim();
     return result;
   }
   Integer& operator+=(const Integer& other) {
-    words_.resize(std::max(words_.size(), other.words_.size()) + 1);
+    while (size_ < other.size_) push(0);
+    push(0);
     unsigned __int128 carry = 0;
-    for (size_t i = 0; i < words_.size(); ++i) {
+    for (int i = 0; i < size_; ++i) {
       carry += words_[i];
-      if (i < other.words_.size()) carry += other.words_[i];
+      if (i < other.size_) carry += other.words_[i];
       words_[i] = static_cast<uint64_t>(carry);
       carry >>= 64;
     }
@@ -59,9 +65,9 @@ class Integer {
   }
   Integer& operator-=(const Integer& other) {  // other <= *this
     uint64_t borrow = 0;
-    for (size_t i = 0; i < words_.size(); ++i) {
+    for (int i = 0; i < size_; ++i) {
       const unsigned __int128 less =
-          static_cast<unsigned __int128>(i < other.words_.size() ? other.words_[i] : 0) + borrow;
+          static_cast<unsigned __int128>(i < other.size_ ? other.words_[i] : 0) + borrow;
       borrow = words_[i] < less;
       words_[i] -= static_cast<uint64_t>(less);
     }
@@ -69,17 +75,23 @@ class Integer {
     return *this;
   }
   friend bool operator<=(const Integer& a, const Integer& b) {
-    if (a.words_.size() != b.words_.size()) return a.words_.size() < b.words_.size();
-    for (size_t i = a.words_.size(); i-- > 0;)
+    if (a.size_ != b.size_) return a.size_ < b.size_;
+    for (int i = a.size_; i-- > 0;)
       if (a.words_[i] != b.words_[i]) return a.words_[i] < b.words_[i];
     return true;
   }
 
  private:
-  void trim() {
-    while (!words_.empty() && words_.back() == 0) words_.pop_back();
+  static constexpr int kWords = 256;
+  void push(uint64_t word) {
+    if (size_ == kWords) std::abort();
+    words_[size_++] = word;
   }
-  std::vector<uint64_t> words_;
+  void trim() {
+    while (size_ != 0 && words_[size_ - 1] == 0) --size_;
+  }
+  int size_ = 0;
+  uint64_t words_[kWords];
 };
 
 constexpr int kUnitBits = 3222;

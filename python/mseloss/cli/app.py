@@ -292,6 +292,7 @@ def run(arguments=None):
 
 def invoke(arguments=None):
     """Runs the command line and returns the exit status; raises what the command raises."""
+    files.faults.start()
     if (sys.argv[1:] if arguments is None else arguments) in (["--version"], ["-V"]):
         _write(mseloss.__version__)
         return 0
@@ -372,6 +373,7 @@ def _report_written(out, shape, dtype, as_json):
 
 
 def _print(facts, text, as_json):
+    files.faults.check()
     _write(json.dumps(facts, indent=2) if as_json else text)
 
 

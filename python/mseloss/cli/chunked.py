@@ -166,6 +166,7 @@ def _tracked(shape, dtype, progress, text):
     inner = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
     for index in chunks(shape, _CHUNK):
         yield index
+        files.faults.check()
         last = index[-1] if index else None
         rows = last.stop - last.start if isinstance(last, slice) else 1
         progress.advance(task, rows * inner[len(index) - 1] * dtype.itemsize if index else 1)

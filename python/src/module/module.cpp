@@ -14,6 +14,7 @@
 #include "module/arguments.h"
 #include "module/device.h"
 #include "module/docstrings.h"
+#include "module/mapped_files.h"
 #include "torch/core_api.h"
 #include "torch/kernels.h"
 
@@ -135,6 +136,7 @@ NB_MODULE(_core, m) {
   add_operators(m);
   add_partial_sum(m);
   add_slice_sums(m);
+  add_mapped_files(m);
   add_settings(m);
   add_dlpack_export(m);
   add_core_api(m);

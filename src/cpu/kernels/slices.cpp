@@ -201,7 +201,9 @@ void add_weighted_rows(const RowBlock& block) {
         one.at[o] =
             static_cast<typename S::Memory*>(block.at[o]) + static_cast<ptrdiff_t>(r) * block.pitch[o];
       }
-      bound_signed_sums<S>(one, &row);
+      const WeightedRowSum magnitudes = sum_magnitudes<S>(one);
+      row.squares.error = magnitudes.squares.error;
+      row.weights.error = magnitudes.weights.error;
     }
     add_to_slice(row.squares, planes, block.plane);
     add_to_slice(row.weights, planes + 3 * block.plane, block.plane);

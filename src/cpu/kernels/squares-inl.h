@@ -282,9 +282,10 @@ class MaskedSquares {
   hn::Vec<D> selected_;
 };
 
-// The error bounds of a block's sums if a weight is negative: from the sums with the weights' magnitudes.
+// The sums of a block with the weights' magnitudes. Their errors bound those of the block's sums if a weight
+// is negative.
 template <class S>
-HWY_INLINE void bound_signed_sums(const RowBlock& block, WeightedRowSum* row) {
+HWY_INLINE WeightedRowSum sum_magnitudes(const RowBlock& block) {
   using T = typename S::Compute;
   const hn::ScalableTag<T> d;
   BroadcastVector<S> x_copies, y_copies, w_copies;
@@ -301,8 +302,7 @@ HWY_INLINE void bound_signed_sums(const RowBlock& block, WeightedRowSum* row) {
   }
   WeightedRowSum magnitudes;
   squares.finish(block.n, block.rows, &magnitudes);
-  row->squares.error = magnitudes.squares.error;
-  row->weights.error = magnitudes.weights.error;
+  return magnitudes;
 }
 
 }  // namespace mseloss::cpu::HWY_NAMESPACE

@@ -72,6 +72,14 @@ void weighted_sum(const RowBlock& block, WeightedRowSum* out) {
     g = row_input<S>(block, kGradOutput, 0, &g_copies).load(d, 0);
   }
   std::conditional_t<kMasked, MaskedSquares<T>, WeightedSquares<T>> squares;
+  // A gradient on an operand leaves nothing to read afterwards.
+  [[maybe_unused]] const auto overwrites = [&](int o) { return block.at[kOut] == block.at[o]; };
+  [[maybe_unused]] bool in_place = false;
+  [[maybe_unused]] WeightedRowSum magnitudes;
+  if constexpr (kStore != Store::kNone && !kMasked) {
+    in_place = overwrites(kInput) || overwrites(kTarget) || overwrites(kWeight);
+    if (in_place) magnitudes = sum_magnitudes<S>(block);
+  }
   for (size_t r = 0; r < block.rows; ++r) {
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
     const auto w = row_input<S>(block, kWeight, r, &w_copies);
@@ -94,7 +102,11 @@ void weighted_sum(const RowBlock& block, WeightedRowSum* out) {
   }
   squares.finish(block.n, block.rows, out);
   if constexpr (!kMasked) {
-    if (squares.any_negative()) bound_signed_sums<S>(block, out);
+    if (squares.any_negative()) {
+      if (!in_place) magnitudes = sum_magnitudes<S>(block);
+      out->squares.error = magnitudes.squares.error;
+      out->weights.error = magnitudes.weights.error;
+    }
   }
 }
 

@@ -17,8 +17,9 @@ void SweepRunner::in_parts(const RowBlock& block, size_t length, F f) {
       part.n = std::min(columns, block.n - c);
       const auto row = static_cast<ptrdiff_t>(r), column = static_cast<ptrdiff_t>(c);
       for (int o = 0; o < kOperands; ++o) {
+        if (block.at[o] == nullptr) continue;  // its other members are not set
         const ptrdiff_t elements = row * block.pitch[o] + (block.strided[o] ? column : 0);
-        if (block.at[o] != nullptr) part.at[o] = static_cast<char*>(block.at[o]) + elements * size_;
+        part.at[o] = static_cast<char*>(block.at[o]) + elements * size_;
       }
       f(part);
     }

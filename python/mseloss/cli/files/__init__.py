@@ -1,5 +1,6 @@
 """Arrays in .npy, .npz and .safetensors files and .zarr stores: read and written in chunks."""
 
+from mseloss.cli.files import faults
 from mseloss.cli.files.errors import FileError
 from mseloss.cli.files.names import STANDARD, is_zarr
 from mseloss.cli.files.reading import read
@@ -9,6 +10,7 @@ __all__ = [
     "FileError",
     "STANDARD",
     "check_inputs",
+    "faults",
     "is_zarr",
     "read",
     "region",

@@ -9,6 +9,7 @@ import struct
 import numpy as np
 
 from mseloss._dtypes import EXPECTED, NAMES, numpy_dtype
+from mseloss.cli.files import faults
 from mseloss.cli.files.errors import ContentError
 
 _MAGIC = b"\x93NUMPY"
@@ -89,6 +90,7 @@ def mapped(file, dtype, begin, shape, order):
     """The array at byte `begin` of the open file, mapped. The caller has checked that it is in the file."""
     if math.prod(shape) == 0:  # nothing to map
         return np.zeros(shape, dtype)
+    faults.mapped(file.name, begin + math.prod(shape) * dtype.itemsize)
     return np.memmap(file, dtype, "r", begin, shape, order)
 
 

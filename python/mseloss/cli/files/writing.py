@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mseloss.cli.files import npy, npz, safetensors, temporary
+from mseloss.cli.files import faults, npy, npz, safetensors, temporary
 from mseloss.cli.files.errors import ContentError, FileError, naming
 from mseloss.cli.files.names import STANDARD, is_same_file, is_zarr, split, suffix_of
 
@@ -168,6 +168,7 @@ def _named(path, context):
         value = context.__enter__()
     try:
         yield value
+        faults.check()
     except BaseException:
         with suppress(Exception):
             context.__exit__(*sys.exc_info())
