@@ -1,10 +1,11 @@
-"""Times random calls as people make them, once or a few times each, in turns with PyTorch's own loss or with
-NumPy's expressions.
+"""Times random calls as people make them, once or a few times each, in turns with PyTorch's own loss, with
+NumPy's expressions, or with JAX's under jit.
 
-random_calls.py [COUNT] [--against torch|numpy] [--seed N] [--turns N] [--worst N]
+random_calls.py [COUNT] [--against torch|numpy|jax] [--seed N] [--turns N] [--worst N]
 
 A call has 16 to 2 M elements in 1 to 4 dimensions; each operand is dense, transposed, channels last, every
-second element, expanded or begins at an offset. The worst cases are printed with what explains them.
+second element, expanded or begins at an offset (for JAX all are dense). The worst cases are printed with what
+explains them.
 """
 
 import argparse
@@ -80,9 +81,11 @@ class Call:
         value.backward(self.upstream)
         return value.detach(), self.x.grad
 
+    as_tensor = staticmethod(torch.as_tensor)
+
     def is_right(self) -> bool:
         value, slope = (
-            None if v is None else torch.as_tensor(v).double() for v in self.run(self.contenders[1])
+            None if v is None else self.as_tensor(v).double() for v in self.run(self.contenders[1])
         )
         d = self.x.detach().double() - self.y.double()
         exact = {"none": d * d, "sum": (d * d).sum(), "mean": (d * d).mean()}[self.how]
@@ -143,10 +146,55 @@ class NumPyCall(Call):
         return mseloss.loss_and_grad(self.a, self.b, self.how)
 
 
+class JAXCall(Call):
+    """The loss, or the loss and its gradient, of JAX arrays, as one compiled function."""
+
+    def prepare(self):
+        import jax
+        import mseloss.jax
+        from tensors import to_jax
+
+        self.layouts = ("dense", "dense")
+        self.a, self.b = (to_jax(t.contiguous(), self.dtype) for t in (self.x, self.y))
+        self.x, self.y = self.x.contiguous(), self.y.contiguous()
+
+        def theirs(a, b):
+            squares = jax.numpy.square(a - b)
+            return {"none": squares, "sum": squares.sum(), "mean": squares.mean()}[self.how]
+
+        def own(a, b):
+            return mseloss.jax.mse_loss(a, b, self.how)
+
+        self.contenders = tuple(jax.jit(self.with_gradient(call)) for call in (theirs, own))
+
+    def with_gradient(self, call):
+        import jax
+
+        def both(a, b):
+            if not self.step:
+                return call(a, b), None
+            value, backward = jax.vjp(lambda a: call(a, b), a)
+            return value, backward(jax.numpy.ones_like(value))[0]
+
+        return both
+
+    @staticmethod
+    def as_tensor(array):
+        return torch.from_numpy(array.astype("float32").__array__().copy())
+
+    def run(self, contender):
+        value, slope = contender(self.a, self.b)
+        value.block_until_ready()
+        return value, slope if slope is None else slope.block_until_ready()
+
+
+CALLS = {"torch": Call, "numpy": NumPyCall, "jax": JAXCall}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("count", type=int, nargs="?", default=200)
-    parser.add_argument("--against", choices=("torch", "numpy"), default="torch")
+    parser.add_argument("--against", choices=CALLS, default="torch")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--worst", type=int, default=20)
@@ -154,7 +202,7 @@ def main() -> int:
     torch.set_num_threads(mseloss.info()["threads"])
     calls, wrong = [], 0
     for seed in range(arguments.seed, arguments.seed + arguments.count):
-        call = (Call if arguments.against == "torch" else NumPyCall)(seed)
+        call = CALLS[arguments.against](seed)
         if not call.is_right():
             print(f"wrong result, not timed: {call.layouts}, seed {seed}", file=sys.stderr)
             wrong += 1

@@ -150,6 +150,9 @@ def use_torch_threads(use: bool) -> None:
     Results do not depend on it. Without effect on PyTorch before 2.10, whose C interface has no threads.
     """
 
+def register_torch_kernels() -> bool:
+    """Registers the C++ kernels of mseloss.torch.step_operators; False if PyTorch has no interface for it."""
+
 def set_torch_step(compiled: bool) -> None:
     """What info() says about mseloss.torch."""
 

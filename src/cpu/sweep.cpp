@@ -60,9 +60,12 @@ char* scratch_memory(size_t bytes) noexcept {
   return scratch.memory;
 }
 
-// The unit of work of a dense layout, in bytes of the output: one page, so that threads share no cache line
-// and each first touches its own pages.
-constexpr int64_t kUnitBytes = 4096;
+// The unit of work of a dense layout, a page of the output, so that threads share no cache line and each
+// first touches its own pages. log2 of its elements.
+int unit_log2(const Plan& plan) {
+  constexpr int kLog2PageBytes = 12;
+  return kLog2PageBytes - log2_size_of(plan.dtype);
+}
 
 // Below this size, a call on sleeping helpers runs faster on one thread.
 constexpr int64_t kWakeElements = 128 * 1024;
@@ -75,9 +78,9 @@ struct Job {
   const SumTarget sum;
   bool non_temporal = false;
   int threads = 1;
-  int64_t units = 0;  // of kUnitBytes, or tiles
+  int64_t units = 0;  // pages, or tiles
   char* data[kOperands] = {};
-  Tiling tiling = {};
+  Tiling tiling;  // not of a dense plan
   WorkShares shares;
   char* scratch = nullptr;
   size_t scratch_each = 0;
@@ -90,11 +93,15 @@ struct Job {
   std::mutex mutex;
 
   void dense(int64_t first, int64_t last, SweepRunner* runner) const {
-    RowBlock block{};
+    RowBlock block;  // member by member: it is large for a call on a few elements
+    std::fill_n(block.at, kOperands, nullptr);
     block.scale = plan.scale;
     block.n = last - first;
     block.rows = 1;
+    block.plane = 0;
+    block.masked = false;
     for_each_operand(plan, [&](int o) {
+      block.pitch[o] = 0;
       block.strided[o] = plan.rank != 0 && plan.stride[o][0] != 0;
       block.at[o] = data[o] + (block.strided[o] ? first * size_of(plan.dtype) : 0);
     });
@@ -120,8 +127,8 @@ struct Job {
       pending += run_slice_tiles(plan, tiling, data, first, last, slice_parts, scratch + index * scratch_each,
                                  runner, sums);
     } else if (plan.layout == Layout::kDense) {
-      const int64_t unit = kUnitBytes / size_of(plan.dtype);
-      dense(first * unit, std::min(last * unit, plan.numel), runner);
+      const int unit = unit_log2(plan);
+      dense(first << unit, std::min(last << unit, plan.numel), runner);
     } else {
       run_tiles(plan, tiling, data, first, last, scratch + index * scratch_each, runner);
     }
@@ -175,7 +182,7 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
   job.non_temporal = uses_non_temporal_stores(plan, options) &&
                      reinterpret_cast<uintptr_t>(job.data[kOut]) % size_of(plan.dtype) == 0;
   if (plan.layout == Layout::kDense) {
-    job.units = (plan.numel - 1) / (kUnitBytes / size_of(plan.dtype)) + 1;
+    job.units = ((plan.numel - 1) >> unit_log2(plan)) + 1;
   } else {
     job.tiling = make_tiling(plan, job.non_temporal);
     job.units = job.tiling.num_tiles;

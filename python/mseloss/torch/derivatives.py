@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch.autograd import forward_ad
 
-from mseloss.torch import operators, private
+from mseloss.torch import operators, private, step_operators
 from mseloss.torch.operators import loss_backward, promoted
 from mseloss.torch.readable import operator_accepts
 
@@ -98,61 +98,102 @@ def forward_mode(jvp):
 
 
 class Loss(private.SingleLevelFunction):
-    """(run, input, target, reduction) -> run(input, target, reduction), the loss."""
+    """(run, input, target, reduction, wide) -> run(input, target, reduction, wide), the loss."""
 
     @staticmethod
-    def forward(ctx, run, input, target, reduction):
+    def forward(ctx, run, input, target, reduction, wide=False):
         ctx.save_for_backward(input, target)
         ctx.save_for_forward(input, target)
-        ctx.options = (reduction,)
+        ctx.options = (reduction, wide)
         ctx.set_materialize_grads(False)  # absent tangents and gradients are None, not zeros
-        return run(input, target, reduction)
+        return run(input, target, reduction, wide)
 
     @staticmethod
     def backward(ctx, grad_output):
         if grad_output is None:
-            return None, None, None, None
+            return None, None, None, None, None
         input, target = ctx.saved_tensors
-        (reduction,) = ctx.options
         needs = ctx.needs_input_grad[1:3]
-        return None, *loss_gradients(grad_output, input, target, reduction, needs), None
+        return None, *loss_gradients(grad_output, input, target, ctx.options[0], needs), None, None
 
     @staticmethod
     @forward_mode
     def jvp(ctx, primals, tangents):
-        input, target = primals
-        (reduction,) = ctx.options
-        dtype = promoted(input, target)
-        if reduction != "none" and dtype.itemsize == 2:  # the sum is rounded once
-            input, target = input.float(), target.float()
-        count = loss_count(input, target, reduction)
-        of_input, of_target = tangents[1:3]
-        difference = -of_target if of_input is None else of_input
-        if of_input is not None and of_target is not None:
-            difference = of_input.to(promoted(input, target)) - of_target
-        result = loss_backward(difference, input, target, count)
-        result = result.expand(torch.broadcast_shapes(input.shape, target.shape))
-        if reduction == "none":
-            return result.clone()
-        empty_mean = reduction == "mean" and count == 0  # NaN
-        return (result.mean() if empty_mean else result.sum()).to(dtype)
+        return _loss_tangent(*primals, *tangents[1:3], *ctx.options)
+
+
+def _loss_tangent(input, target, of_input, of_target, reduction, wide):
+    dtype = operators.loss_dtype(input, target, wide)
+    # A sum is rounded once.
+    if promoted(input, target).itemsize == 2 and (wide or reduction != "none"):
+        input, target = input.float(), target.float()
+    count = loss_count(input, target, reduction)
+    difference = -of_target if of_input is None else of_input
+    if of_input is not None and of_target is not None:
+        difference = of_input.to(promoted(input, target)) - of_target
+    result = loss_backward(difference, input, target, count)
+    result = result.expand(torch.broadcast_shapes(input.shape, target.shape))
+    if reduction == "none":
+        return result.clone()
+    empty_mean = reduction == "mean" and count == 0  # NaN
+    return (result.mean() if empty_mean else result.sum()).to(dtype)
+
+
+class Step(private.SingleLevelFunction):
+    """(run, input, target, mean, wide, channels_last) -> the results of differentiable_step."""
+
+    @staticmethod
+    def forward(ctx, run, input, target, mean, wide, channels_last):
+        loss, token = run(input, target, mean, wide, channels_last)
+        ctx.save_for_backward(input, target, token)
+        ctx.save_for_forward(input, target)
+        ctx.mark_non_differentiable(token)
+        ctx.options = ("mean" if mean else "sum", wide)
+        ctx.channels_last = channels_last
+        ctx.set_materialize_grads(False)
+        return loss, token
+
+    @staticmethod
+    def backward(ctx, grad_output, _):
+        if grad_output is None:
+            return (None,) * 6
+        input, target, token = ctx.saved_tensors
+        reduction, needs = ctx.options[0], ctx.needs_input_grad[1:3]
+        same_dtypes = input.dtype == target.dtype == grad_output.dtype
+        # The operator returns input's dtype, but a second derivative and target's gradient may need a wider.
+        if needs[0] and (same_dtypes or not (torch.is_grad_enabled() or needs[1])):
+            count = loss_count(input, target, reduction)
+            arguments = (grad_output, input, target, count, token, ctx.channels_last)
+            gradient = step_operators.differentiable_step_backward(*arguments)
+            gradients = gradient, -gradient if needs[1] else None
+        else:
+            gradients = loss_gradients(grad_output, input, target, reduction, needs)
+        return None, *gradients, None, None, None
+
+    @staticmethod
+    @forward_mode
+    def jvp(ctx, primals, tangents):
+        return _loss_tangent(*primals[:2], *tangents[1:3], *ctx.options), None
 
 
 class LossBackward(private.SingleLevelFunction):
-    """(run, grad_output, input, target, count) -> run(grad_output, input, target, count), the gradient."""
+    """(run, grad_output, input, target, count, ...) -> run(grad_output, input, target, count, ...)
+
+    The gradient; `...` is token and channels_last for differentiable_step_backward.
+    """
 
     @staticmethod
-    def forward(ctx, run, grad_output, input, target, count):
+    def forward(ctx, run, grad_output, input, target, count, *step):
         ctx.save_for_backward(grad_output, input, target)
         ctx.save_for_forward(grad_output, input, target)
         ctx.options = (count,)
         ctx.set_materialize_grads(False)
-        return run(grad_output, input, target, count)
+        return run(grad_output, input, target, count, *step)
 
     @staticmethod
     def backward(ctx, gradient_output):
         if gradient_output is None:
-            return None, None, None, None, None
+            return (None,) * 7
         grad_output, input, target = ctx.saved_tensors
         (count,), needs = ctx.options, ctx.needs_input_grad[1:4]
         of_grad_output = of_input = of_target = None
@@ -163,14 +204,14 @@ class LossBackward(private.SingleLevelFunction):
             scaled = _scaled_difference(gradient_output, grad_output, None, count)
             of_input = reduce_to(scaled, input) if needs[1] else None
             of_target = reduce_to(-scaled, target) if needs[2] else None
-        return None, of_grad_output, of_input, of_target, None
+        return None, of_grad_output, of_input, of_target, None, None, None
 
     @staticmethod
     @forward_mode
     def jvp(ctx, primals, tangents):
         grad_output, input, target = primals
         (count,) = ctx.options
-        _, of_grad_output, of_input, of_target, _ = tangents
+        of_grad_output, of_input, of_target = tangents[1:4]
         dtype, result = promoted(input, target), None
         if of_grad_output is not None:
             result = loss_backward(of_grad_output, input, target, count)
@@ -181,7 +222,7 @@ class LossBackward(private.SingleLevelFunction):
         return result.expand(shape).to(dtype)
 
 
-def _register(name, operator, function):
+def _register(name, operator, function, replacement, last):
     """Makes `function` the operator's implementation for the autograd keys of the dispatcher.
 
     torch.func's transforms run these implementations level by level. PyTorch's own operators keep the grad
@@ -197,8 +238,14 @@ def _register(name, operator, function):
                 torch.set_grad_enabled(grad_enabled),
                 private.set_forward_mode_enabled(forward_enabled),
             ):
-                return operator.redispatch(keyset & private.after_autograd_keyset, *arguments)
+                below = keyset & private.after_autograd_keyset
+                if last is not None and step_operators.is_last_level(*arguments):
+                    return last.redispatch(below, *arguments)
+                return operator.redispatch(below, *arguments)
 
+        step = replacement(*arguments)
+        if step is not None:
+            return step
         with private.enable_single_level_autograd_function():
             return function.apply(run, *arguments)
 
@@ -226,13 +273,35 @@ def _register_for_autograd_only(name, function, tensors):
     )
 
 
-def register(name, operator, function, tensors):
-    """Registers `function`, whose first `tensors` arguments are tensors or None, as the derivative."""
+def _no_replacement(*arguments):
+    return None
+
+
+def register(name, operator, function, tensors, replacement=_no_replacement, last=None):
+    """Registers `function`, whose first `tensors` arguments are tensors or None, as the derivative.
+
+    `replacement`, with the same arguments, may return the result of another operator that takes the place of
+    this one, or None. `last` is the operator to call below the last level of torch.func, by default the same.
+    """
     if private.AUTOGRAD_KEYS_ARE_KNOWN:
-        _register(name, operator, function)
+        _register(name, operator, function, replacement, last)
     else:
         _register_for_autograd_only(name, function, tensors)
 
 
-register("mse_loss", operators.loss, Loss, 2)
+register("mse_loss", operators.loss, Loss, 2, step_operators.loss)
 register("mse_loss_backward", loss_backward, LossBackward, 3)
+register(
+    "differentiable_step",
+    step_operators.differentiable_step,
+    Step,
+    2,
+    last=step_operators.step,
+)
+register(
+    "differentiable_step_backward",
+    step_operators.differentiable_step_backward,
+    LossBackward,
+    3,
+    last=step_operators.step_backward,
+)

@@ -55,4 +55,4 @@ def _eager_loss(input, target, reduction):
 
 
 def operator_loss(input, target, reduction):
-    return operators.loss(*autocast(input, target), reduction)
+    return operators.loss(input, target, reduction, _is_autocast())

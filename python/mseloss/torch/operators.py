@@ -1,11 +1,12 @@
 """The custom operators `torch.ops.mseloss`, for tracing, compilation and transforms.
 
-    mse_loss(Tensor input, Tensor target, str reduction) -> Tensor
+    mse_loss(Tensor input, Tensor target, str reduction, bool wide=False) -> Tensor
     mse_loss_backward(Tensor grad_output, Tensor input, Tensor target, SymInt count) -> Tensor
 
-Results are dense and row-major. `mse_loss_backward` returns `((input - target) * scale) * grad_output` in the
-shape that the three operands broadcast to, where scale is 2 / count, or 2 for a count of 0. It is linear in
-each operand, so its derivatives are expressed by itself (derivatives.py). For tensors that the kernels do not
+Results are dense and row-major. `wide`: the loss of half types is float32, as under autocast; the operands
+need no copies for that. `mse_loss_backward` returns `((input - target) * scale) * grad_output` in the shape
+that the three operands broadcast to, where scale is 2 / count, or 2 for a count of 0. It is linear in each
+operand, so its derivatives are expressed by itself (derivatives.py). For tensors that the kernels do not
 support both run PyTorch's operators.
 """
 
@@ -18,7 +19,7 @@ from mseloss.torch.readable import MAX_RANK, operator_accepts
 
 LIBRARY = torch.library.Library("mseloss", "DEF")
 LIBRARY.define(
-    "mse_loss(Tensor input, Tensor target, str reduction) -> Tensor",
+    "mse_loss(Tensor input, Tensor target, str reduction, bool wide=False) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 LIBRARY.define(
@@ -33,6 +34,12 @@ REDUCTION = {"none": 0, "mean": 1, "sum": 2}  # PyTorch's numbers
 def promoted(a, b):
     """The promoted dtype; as in PyTorch's mse_loss, 0-dimensional tensors promote like any other."""
     return a.dtype if a.dtype == b.dtype else torch.promote_types(a.dtype, b.dtype)
+
+
+def loss_dtype(input, target, wide):
+    """The dtype of the loss: the promoted one, or float32 instead of a half type if `wide`."""
+    dtype = promoted(input, target)
+    return torch.float32 if wide and dtype.itemsize == 2 else dtype
 
 
 def scale(count):
@@ -66,8 +73,8 @@ def folded(*tensors):
     return tensors
 
 
-def _loss_kernel(input, target, reduction):
-    dtype = promoted(input, target)
+def _loss_kernel(input, target, reduction, wide=False):
+    dtype = loss_dtype(input, target, wide)
     if not operator_accepts(input, target):
         operands = torch.broadcast_tensors(input.to(dtype), target.to(dtype))
         return torch.ops.aten.mse_loss.default(*operands, REDUCTION[reduction])
@@ -96,11 +103,13 @@ LIBRARY.impl("mse_loss_backward", _loss_backward_kernel, "CompositeExplicitAutog
 
 
 @torch.library.register_fake("mseloss::mse_loss", lib=LIBRARY)
-def _(input, target, reduction):
+def _(input, target, reduction, wide=False):
     if reduction not in REDUCTION:
         raise ValueError(f"reduction: expected 'none', 'mean' or 'sum', got {reduction!r}")
     shape = torch.broadcast_shapes(input.shape, target.shape)
-    return input.new_empty(shape if reduction == "none" else (), dtype=promoted(input, target))
+    return input.new_empty(
+        shape if reduction == "none" else (), dtype=loss_dtype(input, target, wide)
+    )
 
 
 @torch.library.register_fake("mseloss::mse_loss_backward", lib=LIBRARY)
@@ -109,7 +118,7 @@ def _(grad_output, input, target, count):
     return input.new_empty(shape, dtype=promoted(input, target))
 
 
-def _batch_first(tensors, dims):
+def batch_first(tensors, dims):
     """Moves batch dimensions to the front, followed by extents of 1 so that the tensors broadcast."""
     rank = max(t.dim() - (d is not None) for t, d in zip(tensors, dims, strict=True))
     result = []
@@ -123,10 +132,12 @@ def _batch_first(tensors, dims):
 
 
 @torch.library.register_vmap("mseloss::mse_loss", lib=LIBRARY)
-def _(info, in_dims, input, target, reduction):
-    input, target = _batch_first((input, target), in_dims[:2])
+def _(info, in_dims, input, target, reduction, wide=False):
+    input, target = batch_first((input, target), in_dims[:2])
     if reduction == "none":
-        return loss(input, target, "none"), 0
+        return loss(input, target, "none", wide), 0
+    if wide and promoted(input, target).itemsize == 2:
+        input, target = input.float(), target.float()
     # One correctly rounded sum for each sample, all in one call.
     dim = list(range(1, max(input.dim(), target.dim())))
     losses = torch.ops.mseloss.slices_loss(input, target, None, reduction, dim)
@@ -135,4 +146,4 @@ def _(info, in_dims, input, target, reduction):
 
 @torch.library.register_vmap("mseloss::mse_loss_backward", lib=LIBRARY)
 def _(info, in_dims, grad_output, input, target, count):
-    return loss_backward(*_batch_first((grad_output, input, target), in_dims[:3]), count), 0
+    return loss_backward(*batch_first((grad_output, input, target), in_dims[:3]), count), 0

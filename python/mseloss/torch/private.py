@@ -40,15 +40,14 @@ _find("torch.autograd.forward_ad._current_level", None)  # changes, and is read 
 KEYS_ARE_KNOWN = not MISSING
 
 # Tensors that trace. Without them torch.compile leaves the loss to PyTorch.
-TRACING_TYPES = {
-    _find("torch._subclasses.fake_tensor.FakeTensor", None),
-    _find("torch._subclasses.functional_tensor.FunctionalTensor", None),
-} - {None}
+FunctionalTensor = _find("torch._subclasses.functional_tensor.FunctionalTensor", None)
+TRACING_TYPES = {_find("torch._subclasses.fake_tensor.FakeTensor", None), FunctionalTensor} - {None}
 
 # Levels of torch.func.
 is_functorch_wrapped_tensor = _find(
     "torch._C._functorch.is_functorch_wrapped_tensor", lambda tensor: False
 )
+is_batched_tensor = _find("torch._C._functorch.is_batchedtensor", lambda tensor: True)
 get_unwrapped = _find("torch._C._functorch.get_unwrapped", lambda tensor: tensor)
 enable_single_level_autograd_function = _find(
     "torch._functorch.utils.enable_single_level_autograd_function", contextlib.nullcontext

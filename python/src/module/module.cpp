@@ -15,6 +15,7 @@
 #include "module/device.h"
 #include "module/docstrings.h"
 #include "torch/core_api.h"
+#include "torch/kernels.h"
 
 namespace mseloss::python {
 
@@ -101,6 +102,7 @@ void add_settings(nb::module_& m) {
   m.def("set_target", &set_target, "name"_a.none(), kSetTargetDoc);
   m.def("use_torch_threads", &use_torch_threads, "use"_a, kUseTorchThreadsDoc);
   m.def("set_torch_step", &set_torch_step, "compiled"_a);
+  m.def("register_torch_kernels", &register_torch_kernels);
   m.def("memory_usage", &memory_usage);
   m.def("memory_limit", &pool_limit);
   m.def("memory_set_limit", &memory_set_limit, "bytes"_a.none());

@@ -139,7 +139,15 @@ bool is_exact(double value, at::ScalarType dtype) {
 // x and y have the same shape. Called without the GIL.
 at::Tensor gradient_of(at::Tensor grad_output, const at::Tensor& x, const at::Tensor& y,
                        Reduction reduction) {
-  if (x.scalar_type() != y.scalar_type()) return {};
+  if (x.scalar_type() != y.scalar_type()) {
+    // loss_and_grad() alone takes two dtypes. It computes the loss again, in the same sweep.
+    const at::ScalarType wide = at::promote_types(x.scalar_type(), y.scalar_type());
+    if (reduction == Reduction::kNone || grad_output.scalar_type() != wide) return {};
+    at::Tensor gradient = empty_like(x, x.scalar_type()), unused_loss = at::detail::empty_cpu({}, wide);
+    check(core->loss_and_grad(view(x), view(y), reduction, view(grad_output), mutable_view(unused_loss),
+                              mutable_view(gradient), core->torch_options()));
+    return gradient;
+  }
   if (grad_output.scalar_type() != x.scalar_type()) {  // under autocast
     if (grad_output.dim() != 0 || x.element_size() != 2 || grad_output.scalar_type() != at::kFloat ||
         !is_exact(value_of(grad_output), x.scalar_type())) {

@@ -26,7 +26,7 @@ bool uses_non_temporal_stores(const Plan& plan, const Options& options) {
   constexpr double kCacheBytes = 28 << 20, kGeneralCacheBytes = 18 << 20;
   if (!has(plan, kOut) || options.store == Options::Store::kCached) return false;
   if (options.store == Options::Store::kNonTemporal) return true;
-  if (plan.numel < kMinOutputBytes / size_of(plan.dtype)) return false;
+  if (plan.numel < kMinOutputBytes >> log2_size_of(plan.dtype)) return false;
   double bytes[kOperands] = {}, all = 0;
   for_each_operand(plan, [&](int o) {
     bytes[o] = size_of(plan.dtypes[o]);

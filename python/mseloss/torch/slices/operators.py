@@ -148,19 +148,19 @@ def _(grad_output, input, target, weight, reduction, dim):
 # vmap: one call for all samples, in which the batch dimension is kept
 
 
-def _batch_first(tensors, dims):
+def batch_first(tensors, dims):
     used = [(t, d) for t, d in zip(tensors, dims, strict=True) if t is not None]
-    moved = iter(operators._batch_first([t for t, _ in used], [d for _, d in used]))
+    moved = iter(operators.batch_first([t for t, _ in used], [d for _, d in used]))
     return [None if tensor is None else next(moved) for tensor in tensors]
 
 
 @torch.library.register_vmap("mseloss::slices_loss", lib=LIBRARY)
 def _(info, in_dims, input, target, weight, reduction, dim):
-    tensors = _batch_first((input, target, weight), in_dims[:3])
+    tensors = batch_first((input, target, weight), in_dims[:3])
     return loss(*tensors, reduction, [i + 1 for i in dim]), 0
 
 
 @torch.library.register_vmap("mseloss::slices_loss_backward", lib=LIBRARY)
 def _(info, in_dims, grad_output, input, target, weight, reduction, dim):
-    tensors = _batch_first((grad_output, input, target, weight), in_dims[:4])
+    tensors = batch_first((grad_output, input, target, weight), in_dims[:4])
     return loss_backward(*tensors, reduction, [i + 1 for i in dim]), 0
