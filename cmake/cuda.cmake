@@ -1,6 +1,10 @@
 # libmseloss_cuda.so: the CUDA kernels. It is a library of its own, which the main one loads at the first call that names
 # a CUDA device, so that neither needs CUDA to be installed.
-set(MSELOSS_CUDA AUTO CACHE STRING "the CUDA kernels: AUTO (if nvcc is found), ON, OFF")
+set(mseloss_cuda_default OFF)
+if(PROJECT_IS_TOP_LEVEL)
+  set(mseloss_cuda_default AUTO)
+endif()
+set(MSELOSS_CUDA ${mseloss_cuda_default} CACHE STRING "the CUDA kernels: AUTO (if nvcc is found), ON, OFF")
 set_property(CACHE MSELOSS_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(MSELOSS_CUDA_ARCHITECTURES "80-real;90-real;90-virtual" CACHE STRING
   "CMAKE_CUDA_ARCHITECTURES of the kernels; \"all\" stands for every one that releases contain")

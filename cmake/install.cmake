@@ -1,16 +1,34 @@
 # PREFIX/{include,lib}: the C++ library with its CMake and pkg-config files.
-# PREFIX/cann: the layout of a CANN installation; its libraries are symbolic links to the one library.
+# PREFIX/cann: the layout of a CANN installation; its libraries are symbolic links to libmseloss_cann.so.
 
+include(CMakePackageConfigHelpers)
 set(MSELOSS_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/mseloss)
 
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/mseloss DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-# Two export sets, because users of the shared library need none of the packages used to build it.
-install(TARGETS mseloss EXPORT mselossTargets
-  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
-  RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
-  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(TARGETS mseloss_static EXPORT mselossStaticTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-foreach(set mselossTargets mselossStaticTargets)
+# An export set for each library, because users of a shared library need none of the packages used to build it.
+get_target_property(mseloss_type mseloss TYPE)
+set(mseloss_export_sets)
+if(mseloss_type STREQUAL "SHARED_LIBRARY")
+  install(TARGETS mseloss EXPORT mselossTargets
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+    RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  list(APPEND mseloss_export_sets mselossTargets)
+endif()
+if(NOT BUILD_SHARED_LIBS)
+  if(mseloss_type STREQUAL "SHARED_LIBRARY")
+    install(TARGETS mseloss_static EXPORT mselossStaticTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  else()
+    install(TARGETS mseloss EXPORT mselossStaticTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  endif()
+  list(APPEND mseloss_export_sets mselossStaticTargets)
+endif()
+if(TARGET mseloss_cann)
+  set_target_properties(mseloss_cann PROPERTIES EXPORT_NAME cann)
+  install(TARGETS mseloss_cann EXPORT mselossCannTargets LIBRARY DESTINATION cann/lib64)
+  list(APPEND mseloss_export_sets mselossCannTargets)
+endif()
+foreach(set IN LISTS mseloss_export_sets)
   install(EXPORT ${set} NAMESPACE mseloss:: DESTINATION ${MSELOSS_CMAKE_DIR})
 endforeach()
 
@@ -20,9 +38,10 @@ endif()
 
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/mselossConfig.cmake.in
   ${PROJECT_BINARY_DIR}/mselossConfig.cmake INSTALL_DESTINATION ${MSELOSS_CMAKE_DIR})
-write_basic_package_version_file(${PROJECT_BINARY_DIR}/mselossConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/mselossConfigVersion.cmake
+  VERSION ${PROJECT_VERSION} COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/mselossConfig.cmake ${PROJECT_BINARY_DIR}/mselossConfigVersion.cmake
-  DESTINATION ${MSELOSS_CMAKE_DIR})
+  ${PROJECT_SOURCE_DIR}/cmake/find_dependencies.cmake DESTINATION ${MSELOSS_CMAKE_DIR})
 
 # Relocatable if the install folders are relative to the prefix, which is the default.
 set(MSELOSS_PC_DIR ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
@@ -35,6 +54,10 @@ else()
 endif()
 cmake_path(APPEND mseloss_pc_libdir "\${prefix}" ${CMAKE_INSTALL_LIBDIR})
 cmake_path(APPEND mseloss_pc_includedir "\${prefix}" ${CMAKE_INSTALL_INCLUDEDIR})
+# What a program that links the static library needs; without a shared library, that is every program.
+if(mseloss_type STREQUAL "SHARED_LIBRARY")
+  set(mseloss_pc_private .private)
+endif()
 configure_file(${PROJECT_SOURCE_DIR}/cmake/mseloss.pc.in ${PROJECT_BINARY_DIR}/mseloss.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/mseloss.pc DESTINATION ${MSELOSS_PC_DIR})
 
@@ -46,7 +69,6 @@ install(FILES ${PROJECT_SOURCE_DIR}/cmake/set_env.sh DESTINATION cann)
 install(FILES ${PROJECT_SOURCE_DIR}/cmake/setenv.bash DESTINATION cann/bin)
 install(PROGRAMS ${PROJECT_SOURCE_DIR}/cmake/relocate.sh DESTINATION cann/bin)
 install(DIRECTORY DESTINATION cann/opp/vendors)  # ASCEND_OPP_PATH: operator packages install here
-install(TARGETS mseloss_cann LIBRARY DESTINATION cann/lib64)
 if(TARGET mseloss_cuda)
   install(TARGETS mseloss_cuda LIBRARY DESTINATION cann/lib64)
 endif()

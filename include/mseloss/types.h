@@ -2,6 +2,11 @@
 #ifndef MSELOSS_TYPES_H_
 #define MSELOSS_TYPES_H_
 
+#if __cplusplus < 202002L
+#error "mseloss needs C++20: compile with -std=c++20 or a later standard"
+#include "mseloss needs C++20"  // does not exist; ends the compilation before errors that follow from this one
+#endif
+
 #include <cstdint>
 #include <span>
 
@@ -130,7 +135,7 @@ enum class Code : uint8_t {
 
 // A code and, for errors, a message that names the parameter, what was expected and what was given. The
 // message is stored inline, so reporting an error cannot fail.
-class MSELOSS_API Status {
+class [[nodiscard, gnu::visibility("default")]] Status {
  public:
   Status() noexcept { message_[0] = '\0'; }
   [[gnu::format(printf, 2, 3)]] static Status error(Code code, const char* format, ...) noexcept;

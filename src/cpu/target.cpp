@@ -4,6 +4,10 @@
 #include <hwy/highway.h>
 #include <hwy/targets.h>
 
+#if HWY_ARCH_X86
+#include <cpuid.h>
+#endif
+
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -28,6 +32,14 @@ const char* target_variable() {
   return name == nullptr ? "" : name;
 }
 
+#if HWY_ARCH_X86
+// By cpuid: __builtin_cpu_supports("avx512bf16") refers to a symbol that not every compiler runtime has.
+bool has_avx512_bf16() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & (1u << 5)) != 0;
+}
+#endif
+
 template <DType kDType>
 void fill_dtype_kernels(Kernels* kernels, size_t target, bool native_bfloat16) {
   fill_elementwise_kernels<kDType>(kernels, target, native_bfloat16);
@@ -49,7 +61,7 @@ struct Targets {
     for (int64_t rest = hwy::SupportedTargets() & HWY_TARGETS; rest != 0; rest &= rest - 1) {
       const int64_t bit = rest & -rest;
 #if HWY_ARCH_X86
-      if (bit == HWY_AVX3 && __builtin_cpu_supports("avx512bf16")) add("AVX3_BF16", bit, true);
+      if (bit == HWY_AVX3 && has_avx512_bf16()) add("AVX3_BF16", bit, true);
 #endif
       add(hwy::TargetName(bit), bit, false);
     }

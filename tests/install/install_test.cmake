@@ -1,5 +1,5 @@
 # Installs into a scratch folder, then builds and runs user programs against the installation: cmake -DBUILD=.. -DSOURCE=..
-# -DWORK=.. -DGENERATOR=.. -DFLAGS=.. -DTYPE=.. -P install_test.cmake
+# -DWORK=.. -DGENERATOR=.. -DFLAGS=.. -DTYPE=.. -DCXX=.. -P install_test.cmake
 function(run)
   execute_process(COMMAND ${ARGV} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
   if(NOT code EQUAL 0)
@@ -90,6 +90,41 @@ file(GLOB_RECURSE pc "${prefix}/*/mseloss.pc")
 cmake_path(GET pc PARENT_PATH pc_dir)
 set(ENV{PKG_CONFIG_PATH} ${pc_dir})
 build(consumer -DCMAKE_PREFIX_PATH=${prefix})
-foreach(library mseloss__mseloss mseloss__mseloss_static PkgConfig__MSELOSS_PC)
+foreach(library mseloss__mseloss mseloss__mseloss_static PkgConfig__MSELOSS_PC static_pc)
   run(${CMAKE_COMMAND} -E env LD_LIBRARY_PATH=${prefix}/lib ${WORK}/consumer/build/consumer_${library})
 endforeach()
+execute_process(COMMAND readelf -d ${WORK}/consumer/build/consumer_static_pc OUTPUT_VARIABLE needed COMMAND_ERROR_IS_FATAL ANY)
+if(needed MATCHES "libmseloss")
+  message(FATAL_ERROR "a program that pkg-config links statically needs ${needed}")
+endif()
+
+# Highway and oneTBB need not have CMake packages: pkg-config suffices.
+file(REMOVE_RECURSE ${WORK}/consumer/build)
+build(consumer -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_DISABLE_FIND_PACKAGE_hwy=ON -DCMAKE_DISABLE_FIND_PACKAGE_TBB=ON)
+run(${WORK}/consumer/build/consumer_mseloss__mseloss_static)
+
+# What cannot be provided is refused with the reason.
+function(refused arguments reason)
+  file(REMOVE_RECURSE ${WORK}/refused)
+  file(WRITE ${WORK}/refused/CMakeLists.txt "cmake_minimum_required(VERSION 3.25)\nproject(refused LANGUAGES CXX)\n"
+    "find_package(mseloss ${arguments})\n")
+  execute_process(COMMAND ${CMAKE_COMMAND} -S ${WORK}/refused -B ${WORK}/refused/build -G ${GENERATOR}
+    -DCMAKE_PREFIX_PATH=${prefix} ${ARGN} RESULT_VARIABLE code ERROR_VARIABLE message OUTPUT_QUIET)
+  string(REGEX REPLACE "[ \n]+" " " message "${message}")
+  if(code EQUAL 0 OR NOT message MATCHES "${reason}")
+    message(FATAL_ERROR "find_package(mseloss ${arguments}): expected \"${reason}\", got ${code} ${message}")
+  endif()
+endfunction()
+refused("CONFIG REQUIRED COMPONENTS gpu" "component gpu: expected one of cann, mpi, static")
+refused("CONFIG REQUIRED COMPONENTS static" "the static library needs Highway" -DCMAKE_DISABLE_FIND_PACKAGE_TBB=ON
+  -DCMAKE_DISABLE_FIND_PACKAGE_PkgConfig=ON)
+refused("0.2 CONFIG REQUIRED" "compatible with requested version")
+
+# A program for an older standard gets one reason, not a page of errors that follow from it.
+execute_process(COMMAND ${CXX} -std=c++17 -fsyntax-only "-I${prefix}/include" ${WORK}/consumer/main.cpp
+  RESULT_VARIABLE code ERROR_VARIABLE message OUTPUT_QUIET)
+string(REGEX MATCHALL "error: " errors "${message}")
+list(LENGTH errors count)
+if(code EQUAL 0 OR NOT message MATCHES "mseloss needs C\\+\\+20" OR count GREATER 2)
+  message(FATAL_ERROR "C++17: expected one reason, got ${code} ${message}")
+endif()

@@ -1,0 +1,28 @@
+# Finds what the library is built from, for the build and for users of the installed static library, and defines
+# hwy::hwy, TBB::tbb and Threads::Threads. In this order: targets that the including project already has, CMake packages,
+# pkg-config. Nothing here is REQUIRED; the caller checks for the targets.
+find_package(Threads QUIET)
+if(NOT TARGET hwy::hwy AND TARGET hwy)  # Highway as a subproject
+  add_library(hwy::hwy ALIAS hwy)
+endif()
+if(NOT TARGET hwy::hwy)
+  find_package(hwy CONFIG QUIET)
+endif()
+if(NOT TARGET TBB::tbb)
+  find_package(TBB CONFIG QUIET)
+endif()
+if(NOT TARGET hwy::hwy OR NOT TARGET TBB::tbb)
+  find_package(PkgConfig QUIET)
+endif()
+if(PkgConfig_FOUND AND NOT TARGET hwy::hwy)
+  pkg_check_modules(MSELOSS_HWY QUIET IMPORTED_TARGET libhwy)
+  if(MSELOSS_HWY_FOUND)
+    add_library(hwy::hwy ALIAS PkgConfig::MSELOSS_HWY)
+  endif()
+endif()
+if(PkgConfig_FOUND AND NOT TARGET TBB::tbb)
+  pkg_check_modules(MSELOSS_TBB QUIET IMPORTED_TARGET tbb)
+  if(MSELOSS_TBB_FOUND)
+    add_library(TBB::tbb ALIAS PkgConfig::MSELOSS_TBB)
+  endif()
+endif()
