@@ -8,7 +8,7 @@ trained in six ways: plain, under bfloat16 autocast, with gradients accumulated 
 on 2 processes (gloo, one thread each). A case is named MODEL/WAY.
 
 Two times are reported: of the whole step (forward, backward, optimizer), and of the loss alone, forward and
-backward down to the prediction, right after the model's forward pass.
+backward down to the prediction, right after the model's forward pass. Fetching a batch is not timed.
 """
 
 import argparse
@@ -214,9 +214,9 @@ def measure_case(name, seconds):
         port = free.getsockname()[1]
     results = mp.get_context("spawn").SimpleQueue()
     context = mp.spawn(_process, (name, seconds, port, results), nprocs=2, join=False)
-    times = results.get()
-    context.join()
-    return times
+    while not context.join():  # raises if a process fails
+        pass
+    return results.get()
 
 
 def text(times, unit):

@@ -85,6 +85,13 @@ enum class Device : uint8_t {
   kCuda,  // memory of a CUDA device; calls return when the work is enqueued on Options::stream
 };
 
+// Lets the caller of a long call on host memory end it.
+struct Interrupt {
+  // Called on the calling thread about every 50 ms; true ends the call. Must not throw.
+  bool (*requested)(void* context) = nullptr;
+  void* context = nullptr;
+};
+
 struct Options {
   int threads = 0;  // at most this many; 0: max_threads()
   // How the output is written: through the caches, or with non-temporal stores, which bypass them. kAuto uses
@@ -97,6 +104,9 @@ struct Options {
   // is, and no call waits for it. An error that a call returns means that nothing was written; what fails
   // later, CUDA reports.
   Device device = Device::kCpu;
+  // If not null, the call may end with Code::kInterrupted, within about 10 ms of a request. Its outputs and
+  // sums are then incomplete. PartialSum remains as it was.
+  const Interrupt* interrupt = nullptr;
   int device_index = -1;  // -1: the current CUDA device
   void* stream = nullptr;
 };
@@ -115,6 +125,7 @@ enum class Code : uint8_t {
   kDigits,
   kCommunication,
   kDevice,
+  kInterrupted,
 };
 
 // A code and, for errors, a message that names the parameter, what was expected and what was given. The

@@ -64,17 +64,19 @@ _MODULES = ("dask", "jax", "memory", "metrics", "mpi", "reference", "torch", "xa
 _FROM_REPORT = ("Report", "compare")
 
 
-def __getattr__(name):
-    import importlib
+if not TYPE_CHECKING:  # to a type checker, __getattr__ would mean that every name exists
 
-    if name in _MODULES:
-        return importlib.import_module(f"mseloss.{name}")
-    if name in _FROM_REPORT:
-        value = getattr(importlib.import_module("mseloss.report"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'mseloss' has no attribute {name!r}")
+    def __getattr__(name):
+        import importlib
+
+        if name in _MODULES:
+            return importlib.import_module(f"mseloss.{name}")
+        if name in _FROM_REPORT:
+            value = getattr(importlib.import_module("mseloss.report"), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module 'mseloss' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

@@ -2,4 +2,5 @@
 
 from mseloss.cli import main
 
-main()
+if __name__ == "__main__":  # documentation tools import every module
+    main()

@@ -9,10 +9,19 @@ requires grad is read like any other, and results have no history.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, overload
 
-Array = Any
-Reduction = Literal["none", "mean", "sum"]
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = Any
+Reduction: TypeAlias = Literal["none", "mean", "sum"]
+_Sum: TypeAlias = Literal["mean", "sum"]
+# Objects that NumPy reads; their results are NumPy arrays.
+_Copied: TypeAlias = Sequence[Any] | memoryview
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+_Kind = TypeVar("_Kind")  # a PyTorch tensor or a JAX array
+_Out = TypeVar("_Out")
 
 class Info(TypedDict):
     version: str
@@ -35,14 +44,43 @@ class Usage(TypedDict):
     mapped: int  # requests served by new memory from the system
     reused: int  # requests served by idle blocks
 
+@overload
 def grad(
     grad_output: Array | float,
     input: Array,
     target: Array,
     reduction: Reduction = "mean",
     *,
-    out: Array | None = None,
-) -> Array: ...
+    out: _Out,
+) -> _Out: ...
+@overload
+def grad(
+    grad_output: Array | float,
+    input: NDArray[_Scalar],
+    target: Array,
+    reduction: Reduction = "mean",
+    *,
+    out: None = None,
+) -> NDArray[_Scalar]: ...
+@overload
+def grad(
+    grad_output: Array | float,
+    input: _Copied,
+    target: Array,
+    reduction: Reduction = "mean",
+    *,
+    out: None = None,
+) -> NDArray[Any]: ...
+@overload
+def grad(
+    grad_output: Array | float,
+    input: _Kind,
+    target: Array,
+    reduction: Reduction = "mean",
+    *,
+    out: None = None,
+) -> _Kind: ...
+@overload
 def loss(
     input: Array,
     target: Array,
@@ -51,11 +89,84 @@ def loss(
     weight: Array | None = None,
     axis: int | Sequence[int] | None = None,
     keepdims: bool = False,
-    out: Array | None = None,
+    out: _Out,
     dtype: Any = None,
-) -> Array: ...
+) -> _Out: ...
+@overload
+def loss(
+    input: NDArray[_Scalar],
+    target: NDArray[_Scalar],
+    reduction: _Sum = "mean",
+    *,
+    weight: Array | None = None,
+    axis: None = None,
+    keepdims: Literal[False] = False,
+    out: None = None,
+    dtype: None = None,
+) -> _Scalar: ...
+@overload
+def loss(
+    input: NDArray[_Scalar],
+    target: NDArray[_Scalar],
+    reduction: Literal["none"],
+    *,
+    weight: Array | None = None,
+    axis: None = None,
+    keepdims: Literal[False] = False,
+    out: None = None,
+    dtype: None = None,
+) -> NDArray[_Scalar]: ...
+@overload
+def loss(  # an array or, if no dimension is left, a scalar
+    input: NDArray[Any] | _Copied,
+    target: Array,
+    reduction: Reduction = "mean",
+    *,
+    weight: Array | None = None,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+    out: None = None,
+    dtype: Any = None,
+) -> Any: ...
+@overload
+def loss(
+    input: _Kind,
+    target: Array,
+    reduction: Reduction = "mean",
+    *,
+    weight: Array | None = None,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+    out: None = None,
+    dtype: Any = None,
+) -> _Kind: ...
+@overload
 def loss_and_grad(
-    input: Array,
+    input: NDArray[_Scalar],
+    target: NDArray[_Scalar],
+    reduction: _Sum = "mean",
+    *,
+    weight: Array | None = None,
+    axis: None = None,
+    grad_output: Array | float = 1.0,
+    out: NDArray[_Scalar] | None = None,
+    dtype: None = None,
+) -> tuple[_Scalar, NDArray[_Scalar]]: ...
+@overload
+def loss_and_grad(
+    input: NDArray[_Scalar],
+    target: Array,
+    reduction: Reduction = "mean",
+    *,
+    weight: Array | None = None,
+    axis: int | Sequence[int] | None = None,
+    grad_output: Array | float = 1.0,
+    out: NDArray[_Scalar] | None = None,
+    dtype: Any = None,
+) -> tuple[Any, NDArray[_Scalar]]: ...
+@overload
+def loss_and_grad(
+    input: _Copied,
     target: Array,
     reduction: Reduction = "mean",
     *,
@@ -64,8 +175,23 @@ def loss_and_grad(
     grad_output: Array | float = 1.0,
     out: Array | None = None,
     dtype: Any = None,
-) -> tuple[Array, Array]: ...
-def empty(shape: int | Sequence[int], dtype: Any, like: Array | None = None) -> Array:
+) -> tuple[Any, Any]: ...
+@overload
+def loss_and_grad(
+    input: _Kind,
+    target: Array,
+    reduction: Reduction = "mean",
+    *,
+    weight: Array | None = None,
+    axis: int | Sequence[int] | None = None,
+    grad_output: Array | float = 1.0,
+    out: _Kind | None = None,
+    dtype: Any = None,
+) -> tuple[_Kind, _Kind]: ...
+@overload
+def empty(shape: int | Sequence[int], dtype: Any, like: _Kind) -> _Kind: ...
+@overload
+def empty(shape: int | Sequence[int], dtype: Any, like: None = None) -> NDArray[Any]:
     """An uninitialised dense array of the same kind as `like`, or a NumPy array.
 
     Memory of 1 MiB or more comes from the pool of `mseloss.memory` and returns to it with the last reference.
@@ -85,7 +211,7 @@ def grad_part(
     where `weight` is possible.
     """
 
-def asnumpy(array: Array, name: str = "array", weight: bool = False) -> Any:
+def asnumpy(array: Array, name: str = "array", weight: bool = False) -> NDArray[Any]:
     """A read-only NumPy array on the memory of `array`, which it keeps alive.
 
     A NumPy array is returned as it is. `name` is the parameter's name in error messages. `weight` also
@@ -102,7 +228,7 @@ class PartialSum:
     def add_divisor(
         self, input: Array, target: Array, *, weight: Array | None = None, exact: bool = False
     ) -> None: ...
-    def scale(self, reduction: Literal["mean", "sum"], dtype: Any) -> float | None: ...
+    def scale(self, reduction: _Sum, dtype: Any) -> float | None: ...
     def add_with_grad(
         self,
         input: Array,
@@ -114,8 +240,8 @@ class PartialSum:
         grad_input: Array | None = None,
     ) -> Array: ...
     def merge(self, other: PartialSum) -> None: ...
-    def finish(self, reduction: Literal["mean", "sum"], dtype: Any) -> Any | None: ...
-    def digits(self, dtype: Any = "float64") -> Any: ...
+    def finish(self, reduction: _Sum, dtype: Any) -> Any | None: ...
+    def digits(self, dtype: Any = "float64") -> NDArray[np.int32]: ...
     @staticmethod
     def from_digits(digits: Array) -> PartialSum: ...
     @property
@@ -131,7 +257,7 @@ class SliceSums:
     ) -> None: ...
     def copy(self) -> SliceSums: ...
     def merge(self, other: SliceSums) -> None: ...
-    def finish(self, reduction: Literal["mean", "sum"], dtype: Any) -> Any: ...
+    def finish(self, reduction: _Sum, dtype: Any) -> Any: ...
 
 def explain(
     grad_output: Array | float,

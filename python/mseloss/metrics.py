@@ -5,7 +5,10 @@ Errors are exact sums, weighted or not, divided and rounded once. scikit-learn i
 
 from __future__ import annotations
 
+from typing import Any, Literal, overload
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from mseloss._core import loss
 from mseloss._dtypes import NAMES
@@ -15,7 +18,29 @@ __all__ = ["mean_squared_error", "root_mean_squared_error"]
 _AVERAGES = ("raw_values", "uniform_average")
 
 
-def mean_squared_error(y_true, y_pred, *, sample_weight=None, multioutput="uniform_average"):
+@overload
+def mean_squared_error(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    multioutput: Literal["raw_values"],
+) -> NDArray[Any]: ...
+@overload
+def mean_squared_error(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    multioutput: Literal["uniform_average"] | ArrayLike = "uniform_average",
+) -> float: ...
+def mean_squared_error(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    multioutput: ArrayLike = "uniform_average",
+) -> Any:
     """The mean of the squared errors of each output, and their average.
 
     Args:
@@ -42,7 +67,29 @@ def mean_squared_error(y_true, y_pred, *, sample_weight=None, multioutput="unifo
     return errors.astype(dtype) if average is _RAW else _average(errors, average)
 
 
-def root_mean_squared_error(y_true, y_pred, *, sample_weight=None, multioutput="uniform_average"):
+@overload
+def root_mean_squared_error(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    multioutput: Literal["raw_values"],
+) -> NDArray[Any]: ...
+@overload
+def root_mean_squared_error(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    multioutput: Literal["uniform_average"] | ArrayLike = "uniform_average",
+) -> float: ...
+def root_mean_squared_error(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    multioutput: ArrayLike = "uniform_average",
+) -> Any:
     """The square roots of the errors of `mean_squared_error`, output by output, and their average.
 
     Arguments, result and exceptions are those of `mean_squared_error`.

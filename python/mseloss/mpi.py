@@ -16,6 +16,8 @@ happens then, and a call may fail inside MPI or hang.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from mpi4py import MPI
 
@@ -26,7 +28,15 @@ from mseloss.reference import promote
 __all__ = ["loss", "loss_and_grad"]
 
 
-def loss(input, target, reduction="mean", *, weight=None, dtype=None, comm=None):
+def loss(
+    input: Any,
+    target: Any,
+    reduction: str = "mean",
+    *,
+    weight: Any = None,
+    dtype: Any = None,
+    comm: MPI.Intracomm | None = None,
+) -> Any:
     """The sum or mean of the squared differences of all ranks' data, exact and rounded once.
 
     Args:
@@ -43,16 +53,16 @@ def loss(input, target, reduction="mean", *, weight=None, dtype=None, comm=None)
 
 
 def loss_and_grad(
-    input,
-    target,
-    reduction="mean",
+    input: Any,
+    target: Any,
+    reduction: str = "mean",
     *,
-    weight=None,
-    grad_output=1.0,
-    out=None,
-    dtype=None,
-    comm=None,
-):
+    weight: Any = None,
+    grad_output: Any = 1.0,
+    out: Any = None,
+    dtype: Any = None,
+    comm: MPI.Intracomm | None = None,
+) -> tuple[Any, Any]:
     """The loss as above, and the gradient with respect to the input of this rank.
 
     The gradient is this rank's part of the derivative of the loss of all ranks' data, times `grad_output`,

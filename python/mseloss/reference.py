@@ -7,9 +7,12 @@ It is simple rather than fast: the gradient is three NumPy operations, sums are 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mseloss._axes import check_elementwise, reduced_axes
 from mseloss._core import asnumpy
@@ -28,7 +31,9 @@ __all__ = ["ExactSum", "grad", "loss", "loss_and_grad", "mean_scale"]
 _REDUCTIONS = ("none", "mean", "sum")
 
 
-def grad(grad_output, input, target, reduction="mean", *, dtype=None):
+def grad(
+    grad_output: Any, input: Any, target: Any, reduction: str = "mean", *, dtype: Any = None
+) -> NDArray[Any]:
     """`((input - target) * scale) * grad_output`: three rounded operations, then one rounding to the
     inputs' dtype.
 
@@ -53,7 +58,16 @@ def grad(grad_output, input, target, reduction="mean", *, dtype=None):
     return convert(scaled_grad(g, x, y, scale, x.dtype), dtype)
 
 
-def loss(input, target, reduction="mean", *, weight=None, axis=None, keepdims=False, dtype=None):
+def loss(
+    input: Any,
+    target: Any,
+    reduction: str = "mean",
+    *,
+    weight: Any = None,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+    dtype: Any = None,
+) -> Any:
     """The squared differences times their weights, their exact sum, or that sum divided by the exact
     sum of the weights; rounded once.
 
@@ -89,7 +103,15 @@ def loss(input, target, reduction="mean", *, weight=None, axis=None, keepdims=Fa
     return value[()] if keepdims else np.squeeze(value, sums.axes)[()]
 
 
-def loss_and_grad(input, target, reduction="mean", *, weight=None, axis=None, grad_output=1.0):
+def loss_and_grad(
+    input: Any,
+    target: Any,
+    reduction: str = "mean",
+    *,
+    weight: Any = None,
+    axis: int | Sequence[int] | None = None,
+    grad_output: Any = 1.0,
+) -> tuple[Any, NDArray[Any]]:
     """The loss, and its derivative with respect to `input` in the broadcast shape, times
     `grad_output`.
 
@@ -223,13 +245,13 @@ class _Slices:
         return result
 
 
-def grad_scale(reduction, count, dtype):
+def grad_scale(reduction: str, count: int, dtype: Any) -> Any:
     """The gradient's scale for inputs of `dtype`: 2 / count for "mean", else 2, in the compute dtype."""
     compute = compute_dtype(dtype)
     return mean_scale(count, compute) if reduction == "mean" else compute.type(2)
 
 
-def scaled_grad(grad_output, input, target, scale, dtype):
+def scaled_grad(grad_output: Any, input: Any, target: Any, scale: Any, dtype: Any) -> NDArray[Any]:
     """`((input - target) * scale) * grad_output`, computed in the dtype of `scale` and rounded to `dtype`."""
     compute = scale.dtype
     with np.errstate(all="ignore"):
@@ -245,12 +267,12 @@ class ExactSum:
     >>> total.finish("mean", "float32")
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.count = 0
         self.special = 0.0  # infinity or NaN as soon as a difference is
         self._sums = {}  # exponent -> exact integer
 
-    def add(self, input, target):
+    def add(self, input: Any, target: Any) -> None:
         """Adds `sum((input - target) ** 2)` over the broadcast shape."""
         x, y = _array(input, "input"), _array(target, "target")
         compute = compute_dtype(promote(x.dtype, y.dtype))
@@ -289,7 +311,7 @@ class ExactSum:
                         key = 2 * (lowest + i - 53) + shift + half
                         self._sums[key] = self._sums.get(key, 0) + int(value)
 
-    def fraction(self):
+    def fraction(self) -> Fraction:
         """The exact sum of the finite terms."""
         if not self._sums:
             return Fraction(0)
@@ -297,7 +319,7 @@ class ExactSum:
         total = sum(value << (key - lowest) for key, value in self._sums.items())
         return Fraction(total) * Fraction(2) ** lowest
 
-    def finish(self, reduction, dtype):
+    def finish(self, reduction: str, dtype: Any) -> Any:
         """The sum, or for "mean" the sum divided by the element count, rounded once to `dtype`; a scalar."""
         dtype = numpy_dtype(dtype)
         if reduction not in ("mean", "sum"):

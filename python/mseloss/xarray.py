@@ -7,6 +7,8 @@ arrays and however these are chunked. Neither xskillscore nor, for NumPy data, D
 from __future__ import annotations
 
 import sys
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
 
 import numpy as np
 import xarray as xr
@@ -19,7 +21,17 @@ from mseloss.reference import promote
 __all__ = ["mse"]
 
 
-def mse(a, b, dim=None, weights=None, skipna=False, keep_attrs=False):
+_Data = TypeVar("_Data", xr.DataArray, xr.Dataset)
+
+
+def mse(
+    a: _Data,
+    b: _Data,
+    dim: Hashable | Iterable[Hashable] | None = None,
+    weights: xr.DataArray | xr.Dataset | None = None,
+    skipna: bool = False,
+    keep_attrs: bool = False,
+) -> _Data:
     """The mean of (a - b)**2, or sum(weights * (a - b)**2) / sum(weights), over some dimensions.
 
     Args:

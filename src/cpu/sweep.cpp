@@ -10,6 +10,7 @@
 #include <new>
 
 #include "cpu/host_pool.h"
+#include "cpu/interruption.h"
 #include "cpu/schedule/policy.h"
 #include "cpu/schedule/slice_sums.h"
 #include "cpu/schedule/tile_loop.h"
@@ -67,15 +68,21 @@ int unit_log2(const Plan& plan) {
   return kLog2PageBytes - log2_size_of(plan.dtype);
 }
 
+// The work between two checks whether the call shall end: about a millisecond.
+constexpr int64_t kPieceElements = 1 << 20;
+
 // Below this size, a call on sleeping helpers runs faster on one thread.
 constexpr int64_t kWakeElements = 128 * 1024;
 
 struct Job {
-  Job(const Plan& p, Sweep s, const SumTarget& total) : plan(p), sweep(s), sum(total) {}
+  // NOLINTNEXTLINE(clang-analyzer-optin.cplusplus.UninitializedObject): a dense plan has no tiling
+  Job(const Plan& p, Sweep s, const SumTarget& total, const Interrupt* interrupt)
+      : plan(p), sweep(s), sum(total), interruption(interrupt) {}
 
   const Plan& plan;
   const Sweep sweep;
   const SumTarget sum;
+  Interruption interruption;
   bool non_temporal = false;
   int threads = 1;
   int64_t units = 0;  // pages, or tiles
@@ -93,6 +100,13 @@ struct Job {
   std::mutex mutex;
 
   void dense(int64_t first, int64_t last, SweepRunner* runner) const {
+    if (!interruption.possible()) return dense_piece(first, last, runner);
+    for (; first < last && !runner->interrupted(); first += kPieceElements) {
+      dense_piece(first, std::min(first + kPieceElements, last), runner);
+    }
+  }
+
+  void dense_piece(int64_t first, int64_t last, SweepRunner* runner) const {
     RowBlock block;  // member by member: it is large for a call on a few elements
     std::fill_n(block.at, kOperands, nullptr);
     block.scale = plan.scale;
@@ -137,7 +151,7 @@ struct Job {
   // All units on one thread.
   void run_all() {
     const FloatEnvironment environment;
-    SweepRunner runner(plan, sweep, non_temporal_rows(), sum);
+    SweepRunner runner(plan, sweep, non_temporal_rows(), sum, &interruption);
     run_units(0, 0, units, &runner);
     if (non_temporal) hwy::FlushStream();
   }
@@ -151,14 +165,22 @@ struct Job {
     uint64_t limbs[2 * PartialSum::kLimbs];
     const bool exact = sweep == Sweep::kExactSum;
     if (exact) std::fill_n(limbs, 2 * PartialSum::kLimbs, 0);
-    SweepRunner runner(plan, sweep, non_temporal_rows(), {&piece, exact ? limbs : nullptr});
+    SweepRunner runner(plan, sweep, non_temporal_rows(), {&piece, exact ? limbs : nullptr}, &interruption);
     do {
       run_units(index, first, last, &runner);
-    } while (shares.take(index, &first, &last));
+    } while (!interruption.requested() && shares.take(index, &first, &last));
     if (non_temporal) hwy::FlushStream();
     if (sum.state == nullptr || plan.sliced) return;
     const std::lock_guard lock(mutex);
     SumAccess::merge(sum, piece, limbs);
+  }
+
+  // Units that a participant takes at once. In a call that may be interrupted it takes few, so that the
+  // calling thread, which alone asks whether to end, waits for the others shortly.
+  int64_t most_units() const {
+    constexpr int64_t kTiles = 64;
+    if (!interruption.possible()) return units;
+    return plan.layout == Layout::kDense ? kPieceElements >> unit_log2(plan) : kTiles;
   }
 
   bool non_temporal_rows() const {
@@ -168,7 +190,7 @@ struct Job {
 
 Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
              const SumTarget& sum) {
-  Job job(plan, sweep, sum);
+  Job job(plan, sweep, sum, options.interrupt);
   for_each_operand(plan, [&](int o) {
     job.data[o] = static_cast<char*>(buffers[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
   });
@@ -212,7 +234,8 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
     job.scratch = memory + shares;
     job.slice_sums = job.scratch + job.scratch_each * job.threads;
     if (shares != 0)
-      job.shares = WorkShares(reinterpret_cast<WorkShares::Share*>(memory), job.threads, job.units);
+      job.shares =
+          WorkShares(reinterpret_cast<WorkShares::Share*>(memory), job.threads, job.units, job.most_units());
   }
   if (job.threads == 1) {
     job.run_all();
@@ -222,6 +245,9 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
     };
     host != nullptr ? host_fork_join(*host, job.threads, participate, &job)
                     : fork_join(job.threads, participate, &job);
+  }
+  if (job.interruption.requested()) {
+    return Status::error(Code::kInterrupted, "interrupted: the results are incomplete");
   }
   if (plan.sliced) {
     job.finish_slices();

@@ -34,8 +34,8 @@ class WorkShares {
   };
 
   WorkShares() = default;
-  // `shares` is uninitialised memory for `count` shares.
-  WorkShares(Share* shares, int count, int64_t units);
+  // `shares` is uninitialised memory for `count` shares. At most `most` units are taken at a time.
+  WorkShares(Share* shares, int count, int64_t units, int64_t most);
 
   // The next units for a participant; false if none are left.
   bool take(int index, int64_t* first, int64_t* last);
@@ -46,6 +46,7 @@ class WorkShares {
   Share* shares_ = nullptr;
   int count_ = 1;
   int64_t units_ = 0, grain_ = 1;  // units per grain: more than one only beyond 2^31 units
+  uint64_t most_ = 1;              // grains
 };
 
 }  // namespace mseloss::cpu

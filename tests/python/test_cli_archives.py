@@ -65,11 +65,16 @@ def test_an_archive_keeps_its_other_arrays(command, method):
 
 def test_the_result_replaces_its_own_input(command):
     np.savez("d.npz", x=X, y=X + 1)
-    assert command("grad", "d.npz:x", "d.npz:y", "-o", "d.npz:x")[0] == 0
+    refused = "mseloss: {}: is also an input; choose another name, or replace it with --force\n"
+    arguments = ("grad", "d.npz:x", "d.npz:y", "-o", "d.npz:x")
+    assert command(*arguments) == (2, "", refused.format("d.npz:x"))
+    assert command(*arguments, "--force")[0] == 0
     assert same_bits(files.read("d.npz:x"), reference.grad(1.0, X, X + 1))
     assert same_bits(files.read("d.npz:y"), X + 1)
     put("t.safetensors", safetensors({"x": ("F32", [3, 4], X), "y": ("F32", [3, 4], X + 1)}))
-    assert command("grad", "t.safetensors:x", "t.safetensors:y", "-o", "t.safetensors:x")[0] == 0
+    arguments = ("grad", "t.safetensors:x", "t.safetensors:y", "-o", "t.safetensors:x")
+    assert command(*arguments) == (2, "", refused.format("t.safetensors:x"))
+    assert command(*arguments, "--force")[0] == 0
     assert same_bits(files.read("t.safetensors:x"), reference.grad(1.0, X, X + 1))
     assert same_bits(files.read("t.safetensors:y"), X + 1)
 

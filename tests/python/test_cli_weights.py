@@ -55,7 +55,7 @@ DEEP = "expected at most 8 dimensions, got 9"
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["x.npy", "x.npy", "--axis", "0"], "--out: needed for --axis"),
+        (["x.npy", "x.npy", "--axis", "0"], "--out: missing, --axis has a result"),
         (["x.npy", "x.npy", "--axis", "2", "-o", "o.npy"], "axis: "),
         (["x.npy", "m.npy"], "got bool, which only a weight may be"),
         (["x.npy", "x.npy", "-w", "w.npy"], f"x.npy, x.npy, w.npy: {SHAPES}"),

@@ -2,7 +2,11 @@
 
 import ast
 import doctest
+import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import mseloss
@@ -91,6 +95,43 @@ def test_the_page_on_dask_runs(code, tmp_path, monkeypatch):
         assert (zarr.open_array("gradient.zarr")[...] == mseloss.grad(1.0, x, y)).all()
     else:
         assert (names["error"].values == mseloss.loss(x, y, weight=x[0] ** 2, axis=(1, 2))).all()
+
+
+def test_the_page_on_jax_runs():
+    """Its blocks as one program on two devices, which are chosen when the process starts."""
+    pytest.importorskip("jax")
+    code = [block.values[0] for block in blocks("docs/jax.md")]
+    if importlib.util.find_spec("flatbuffers") is None:
+        code = [
+            re.sub(r"^(data = |export.deserialize).*$", "", block, flags=re.M) for block in code
+        ]
+    check = (
+        "\nassert float(value) == float(mseloss.jax.mse_loss(x, y)) and exported.mlir_module()\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", "\n".join(code) + check],
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+def test_the_page_on_pytorch_runs():
+    torch = pytest.importorskip("torch")
+    names = {}
+    predicted, target = torch.randn(4, 3, 5), torch.randn(4, 3, 5)
+    names |= {
+        "predicted": predicted,
+        "target": target,
+        "w": predicted**2,
+        "mask": target[..., 0] > 0,
+    }
+    for block in blocks("docs/pytorch.md"):
+        exec(block.values[0], names)
+        names["mse_loss"] = names["mseloss"].torch.mse_loss
+    assert names["x"].grad is not None
 
 
 @pytest.mark.parametrize("code", blocks("README.md"))

@@ -1,6 +1,10 @@
 """The training step in graphs that torch.compile makes: one sweep, with the bits of the eager step."""
 
 import itertools
+import os
+import signal
+import threading
+import time
 
 import pytest
 
@@ -114,14 +118,30 @@ def test_a_retained_graph_has_its_gradient_twice(n):
     assert torch.equal(second, want * 2)
 
 
-def test_copies_that_hooks_make_of_saved_tensors():
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bfloat16], ids=str)
+def test_copies_that_hooks_make_of_saved_tensors(dtype):
+    """Also copies that lose digits: no graph may get the gradient of another."""
     torch._dynamo.reset()
-    x, y = pair(DTYPES[0], (1000,), (True, False))
     compiled = torch.compile(face.mse_loss, fullgraph=True, backend="aot_eager")
-    with torch.autograd.graph.saved_tensors_hooks(torch.clone, lambda tensor: tensor):
-        loss = compiled(x, y)
-    loss.backward()
-    assert torch.equal(x.grad, torch.autograd.grad(face.mse_loss(x, y), x)[0])
+    kept = []  # the originals, so that all gradients are alive
+
+    def pack(tensor):
+        if tensor.dtype != torch.int64:
+            return tensor
+        kept.append(tensor)
+        return tensor.to(dtype, copy=True)
+
+    def unpack(packed):
+        return packed if packed.shape else packed.to(torch.int64)
+
+    pairs = [pair(DTYPES[0], (4,), (True, False)) for _ in range(300)]
+    for i, (x, _) in enumerate(pairs):
+        x.data += i
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        losses = [compiled(x, y) for x, y in pairs]
+    for loss, (x, y) in zip(losses, pairs, strict=True):
+        (want,) = torch.autograd.grad(face.mse_loss(x, y), x)
+        assert torch.equal(torch.autograd.grad(loss, x)[0], want)
 
 
 def step(x, y):
@@ -135,7 +155,8 @@ def test_a_token_names_its_gradient_once():
     before = mseloss.memory.usage()["live"]
     _, token = step(x, y)
     assert mseloss.memory.usage()["live"] > before
-    for number in (token, token, token.clone(), torch.tensor(-1)):
+    others = (token.clone(), torch.tensor(-1), torch.empty(0, dtype=torch.int64), torch.ones(1))
+    for number in (*others, token, token, *others):
         got = torch.ops.mseloss.mse_loss_step_backward(one, x, y, x.numel(), number, False)
         assert torch.equal(got, want)
     del got
@@ -185,9 +206,77 @@ def test_kernels_in_python_have_the_bits_of_those_in_cpp(dtypes):
         )
 
 
+@pytest.mark.parametrize("dtypes", [DTYPES[0], DTYPES[1], MIXED], ids=NAMES.get)
+def test_opcheck(dtypes):
+    x, y = (t.detach() for t in pair(dtypes))
+    ops = torch.ops.mseloss
+    torch.library.opcheck(ops.mse_loss_value, (x, y, True, True))
+    torch.library.opcheck(ops.mse_loss_step, (x, y, True, False, False))
+    loss, token = step(x, y)
+    upstream = torch.ones_like(loss)
+    torch.library.opcheck(ops.mse_loss_step_backward, (upstream, x, y, 30, token, False))
+
+
+@pytest.mark.parametrize("factor", [0.3, -0.0, 1e-38, 3e38, float("inf"), float("nan")])
+def test_a_kept_gradient_is_scaled_exactly(factor):
+    for dtypes in (DTYPES[0], DTYPES[-1], tuple(reversed(MIXED))):
+        x, y = (t.detach() for t in pair(dtypes, (70001,)))
+        upstream = torch.tensor(factor, dtype=x.dtype)
+        _, token = step(x, y)
+        arguments = (upstream, x, y, x.numel())
+        kept, again = (
+            torch.ops.mseloss.mse_loss_step_backward(*arguments, t, False) for t in (token, token)
+        )
+        torch.testing.assert_close(kept, again, rtol=0, atol=0, equal_nan=True)
+
+
+def test_gradients_that_the_step_would_compute_twice_are_not_kept():
+    compiled, graphs = names_in_graphs(face.mse_loss)
+    x, y = pair(MIXED)
+    loss = compiled(x, y)
+    torch.autograd.grad(loss, (x, y))
+    assert not any("mse_loss_step" in graph for graph in graphs)
+
+
+def test_a_child_forked_while_another_thread_makes_steps():
+    x, y = (t.detach() for t in pair(DTYPES[0], (4,)))
+    done = threading.Event()
+
+    def work():
+        while not done.is_set():
+            step(x, y)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                step(x, y)
+                os._exit(0)
+            for _ in range(2000):
+                if os.waitpid(child, os.WNOHANG)[0] != 0:
+                    break
+                time.sleep(0.005)
+            else:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                pytest.fail("the child waits for a lock")
+    finally:
+        done.set()
+        thread.join()
+
+
 def test_an_operand_that_the_kernels_do_not_read_is_an_error():
     numbers = torch.ones(3, dtype=torch.int64)
     with pytest.raises(RuntimeError, match="expected tensors of the CPU"):
         torch.ops.mseloss.mse_loss_value(numbers, numbers, True, False)
+    x, y = (t.detach() for t in pair(DTYPES[0]))
+    _, token = step(x, y)
+    for upstream in (torch.ones(1), torch.empty(())):
+        if upstream.dim() == 0:
+            upstream.untyped_storage().resize_(0)
+        with pytest.raises(RuntimeError, match="grad_output: expected a 0-dimensional"):
+            torch.ops.mseloss.mse_loss_step_backward(upstream, x, y, 30, token, False)
     with pytest.raises(RuntimeError, match=r"target: expected .*\(2, 3\)"):
         torch.ops.mseloss.mse_loss_step(torch.ones(2, 3), torch.ones(4), True, False, False)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
-import signal
+import os
 import sys
-from enum import StrEnum
 from typing import Annotated
 
 import numpy as np
@@ -16,13 +16,26 @@ from rich.table import Table
 
 import mseloss
 from mseloss.cli import bench as benchmark
-from mseloss.cli import chunked, files, machine, sliced
-from mseloss.cli.exit import NOT_EQUAL, STOPPED, guarded
+from mseloss.cli import chunked, files, machine, options, sliced
+from mseloss.cli.exit import NOT_EQUAL, guarded
+from mseloss.cli.options import (
+    Converted,
+    DType,
+    Force,
+    GradOutput,
+    Input,
+    Json,
+    Operator,
+    Reduction,
+    ReductionOption,
+    Target,
+    Weight,
+)
 from mseloss.report.report import MAX_TOLERANCE
 
 _EPILOG = (
     "An array is given as a file, x.npy, x.npz or x.safetensors, or as a Zarr store, x.zarr; append :NAME to "
-    "select one of several arrays. All of them may be larger than memory."
+    "select one of several arrays. Files may be larger than memory. - is standard input or output."
 )
 app = typer.Typer(
     name="mseloss",
@@ -35,47 +48,6 @@ app = typer.Typer(
 )
 
 
-class Reduction(StrEnum):
-    none = "none"
-    mean = "mean"
-    sum = "sum"
-
-
-class DType(StrEnum):
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-    float64 = "float64"
-
-
-class Operator(StrEnum):
-    grad = "grad"
-    loss = "loss"
-
-
-Input = Annotated[str, typer.Argument(help="array file with the predictions", metavar="INPUT")]
-Target = Annotated[str, typer.Argument(help="array file with the targets", metavar="TARGET")]
-ReductionOption = Annotated[
-    Reduction, typer.Option("--reduction", "-r", help="reduction of the loss")
-]
-GradOutput = Annotated[
-    str,
-    typer.Option("--grad-output", "-g", help="incoming gradient: a number or an array file"),
-]
-Weight = Annotated[
-    str | None,
-    typer.Option(
-        "--weight",
-        "-w",
-        help="array file with weights or a bool mask; broadcasts with INPUT and TARGET",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
-Converted = Annotated[
-    DType | None, typer.Option("--dtype", help="dtype of the result; default: that of the input")
-]
-
-
 @app.command(epilog=_EPILOG)
 def grad(
     input: Input,
@@ -85,6 +57,7 @@ def grad(
     reduction: ReductionOption = Reduction.mean,
     weight: Weight = None,
     dtype: Converted = None,
+    force: Force = False,
     as_json: Json = False,
 ):
     """Write the gradient of the loss with respect to INPUT.
@@ -93,11 +66,14 @@ def grad(
 
     Example: mseloss grad pred.npy label.npy -o grad.npy
     """
+    names = (grad_output, input, target, weight)
+    _check_standard(names, out, as_json)
     x, y = files.read(input), files.read(target)
     g = _number_or_array(grad_output)
     converted = dtype and dtype.value
     w = None if weight is None else files.read(weight, weight=True)
-    names = (grad_output, input, target, weight)
+    given = [n for n, a in zip(names, (g, x, y, w), strict=True) if hasattr(a, "shape")]
+    files.check_inputs(out, "grad_input", given, force)
     if _through_dask(out, g, x, y, w):
         from mseloss.cli import lazy
 
@@ -109,11 +85,7 @@ def grad(
         names = names[:3]
         with _progress(as_json) as progress:
             shape, result = chunked.grad(g, x, y, names, reduction.value, out, converted, progress)
-    _print(
-        {"out": out, "shape": list(shape), "dtype": result},
-        f"{out}: {_size(shape)} {result}",
-        as_json,
-    )
+    _report_written(out, shape, result, as_json)
 
 
 @app.command(epilog=_EPILOG)
@@ -133,18 +105,24 @@ def loss(
         typer.Option("--axis", "-a", help="a dimension to reduce; may be repeated; default: all"),
     ] = None,
     dtype: Converted = None,
+    force: Force = False,
     as_json: Json = False,
 ):
     """Print the correctly rounded loss; with --reduction none or --axis, write the losses to a file.
 
     Example: mseloss loss pred.npy label.npy --reduction sum
     """
+    names = (input, target, weight)
+    _check_standard(names, out, as_json)
     x, y = files.read(input), files.read(target)
     w = None if weight is None else files.read(weight, weight=True)
     for option, given in (("--reduction none", reduction is Reduction.none), ("--axis", axis)):
         if given and out is None:
-            raise files.FileError(f"--out: needed for {option}")
-    names = (input, target, weight)
+            raise files.FileError(
+                f"--out: missing, {option} has a result for a file; give its name"
+            )
+    if out is not None:
+        files.check_inputs(out, "loss", [name for name in names if name is not None], force)
     converted = dtype and dtype.value
     if _through_dask(out, x, y, w):
         from mseloss.cli import lazy
@@ -161,9 +139,8 @@ def loss(
                 x, y, w, names, reduction.value, out, converted, progress
             )
     if value is None:
-        text = f"{out}: {_size(shape)} {result}"
-        _print({"out": out, "shape": list(shape), "dtype": result}, text, as_json)
-    else:
+        _report_written(out, shape, result, as_json)
+    elif out != files.STANDARD:
         number = float(value)
         shown = number if np.isfinite(number) else str(number)
         _print({"loss": shown, "dtype": result, "out": out}, str(value), as_json)
@@ -220,13 +197,17 @@ def check(
 
     mseloss check device.npy --input x.npy --target y.npy --grad-output g.npy --plot errors.png
     """
-    given = _read_by_parts(actual)
-    if (expected is None) == (input is None and target is None):
-        raise files.FileError("give either EXPECTED or both --input and --target")
+    if expected is None and input is None and target is None:
+        raise files.FileError("EXPECTED: missing; give it, or --input and --target")
+    if expected is not None and (input is not None or target is not None):
+        raise files.FileError("EXPECTED: not used with --input and --target; leave one of them out")
     if expected is None and (input is None or target is None):
-        raise files.FileError("--input and --target: give both")
+        missing = "--input" if input is None else "--target"
+        raise files.FileError(f"{missing}: missing; give both --input and --target")
     if operator is Operator.loss and grad_output != "1":
-        raise files.FileError("--grad-output: not used by --operator loss, leave it out")
+        raise files.FileError("--grad-output: not used by --operator loss; leave it out")
+    _check_standard((actual, expected, input, target, grad_output), None, False)
+    given = _read_by_parts(actual)
     with _progress(as_json) as progress:
         if expected is not None:
             report = chunked.check(given, _read_by_parts(expected), tolerance, worst, progress)
@@ -244,10 +225,7 @@ def check(
                 progress,
             )
     if plot is not None:
-        try:
-            report.plot(plot)
-        except (ValueError, OSError) as error:
-            raise files.FileError(f"{plot}: {error}") from None
+        _plot(report, plot)
     _print(report.to_dict(), report.summary(), as_json)
     raise typer.Exit(0 if report.ok else NOT_EQUAL)
 
@@ -261,13 +239,22 @@ def info(as_json: Json = False):
         return
     table = Table.grid(padding=(0, 2))
     for key, value in facts.items():
-        table.add_row(key, " ".join(value) if isinstance(value, list) else str(value))
+        table.add_row(key, machine.shown(value))
     _show(table)
 
 
 @app.command()
 def bench(
-    size: Annotated[int, typer.Option("--size", "-n", min=1, help="number of elements")] = 1 << 24,
+    size: Annotated[
+        int,
+        typer.Option(
+            "--size",
+            "-n",
+            parser=options.size,
+            metavar="SIZE",
+            help="number of elements; 1M is 1,000,000, 1Mi is 1,048,576",
+        ),
+    ] = "16Mi",
     dtype: Annotated[DType, typer.Option("--dtype", help="dtype of the arrays")] = DType.float32,
     repeat: Annotated[int, typer.Option("--repeat", min=3, help="number of timed rounds")] = 15,
     torch: Annotated[bool, typer.Option("--torch", help="time PyTorch too")] = False,
@@ -305,20 +292,23 @@ def run(arguments=None):
 
 def invoke(arguments=None):
     """Runs the command line and returns the exit status; raises what the command raises."""
-    signal.signal(signal.SIGTERM, _terminate)
     files.faults.start()
     if (sys.argv[1:] if arguments is None else arguments) in (["--version"], ["-V"]):
         _write(mseloss.__version__)
         return 0
     command = typer.main.get_command(app)
     status = command.main(args=arguments, prog_name="mseloss", standalone_mode=False) or 0
-    if status == STOPPED:  # typer turns an interrupt into this status, without a message
+    if status == 130:  # typer turns an interrupt into this status, without a message
         raise KeyboardInterrupt
     return status
 
 
-def _terminate(number, frame):
-    raise KeyboardInterrupt  # so that temporary files are removed
+def _check_standard(operands, out, as_json):
+    """Raises FileError if standard input or output stand for more than one thing."""
+    if operands.count(files.STANDARD) > 1:
+        raise files.FileError("-: standard input has one array; give the others as files")
+    if out == files.STANDARD and as_json:
+        raise files.FileError("--json: standard output has the array; give --out a file")
 
 
 def _read_by_parts(name):
@@ -336,7 +326,8 @@ def _number_or_array(text, read=files.read):
         return float(text)
     except ValueError:
         if not text:
-            raise files.FileError("--grad-output: expected a number or a file, got ''") from None
+            text = "--grad-output: expected a number or a file, got ''; leave it out for 1"
+            raise files.FileError(text) from None
         return read(text)
 
 
@@ -360,6 +351,25 @@ def _progress(quiet):
         transient=True,
         disable=quiet or not console.is_terminal,
     )
+
+
+def _plot(report, path):
+    """Draws the report in memory, then writes the file as results are written."""
+    picture = io.BytesIO()
+    kind = os.path.splitext(path)[1].lower().lstrip(".")
+    if kind not in ("png", "svg", "pdf"):
+        raise files.FileError(f"{path}: expected a name that ends in .png, .svg, .pdf; rename it")
+    report.plot(picture, kind)
+    files.write_bytes(path, picture.getvalue())
+
+
+def _report_written(out, shape, dtype, as_json):
+    if out != files.STANDARD:
+        _print(
+            {"out": out, "shape": list(shape), "dtype": dtype},
+            f"{out}: {_size(shape)} {dtype}",
+            as_json,
+        )
 
 
 def _print(facts, text, as_json):

@@ -6,9 +6,11 @@ import os
 import sys
 import traceback
 
+from mseloss.cli import signals
+from mseloss.cli.files import temporary
 from mseloss.cli.files.errors import FileError, reason
 
-NOT_EQUAL, BAD_INPUT, INTERNAL, STOPPED = 1, 2, 70, 130
+NOT_EQUAL, BAD_INPUT, INTERNAL = 1, 2, 70
 _NO_OUTPUT = "standard output is closed, or the shell's completion failed"
 
 
@@ -24,6 +26,8 @@ def guarded(command):
         _flush()
         return status
     except BaseException as error:
+        signals.ignore()
+        temporary.remove_all()
         try:
             sys.stdout.flush()
         except OSError:  # what could not be written is still in the buffer
@@ -35,16 +39,17 @@ def _status_of(error):
     # Click's exceptions are matched by name: typer bundles click, and this module must load without typer.
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if isinstance(error, KeyboardInterrupt) or "Abort" in kinds:
-        return _fail("stopped", STOPPED)
+        number = signals.received()
+        return _fail(f"stopped by {number.name}", 128 + number)
     if isinstance(error, SystemExit):  # click and rich exit with 1 on a closed pipe
         return _fail(_NO_OUTPUT, BAD_INPUT) if error.code else 0
     if "NoArgsIsHelpError" in kinds:  # the help was printed
         return 0
     if "ClickException" in kinds:
-        return _fail(error.format_message(), BAD_INPUT)
+        return _fail(_usage(error, kinds), BAD_INPUT)
     if isinstance(error, ModuleNotFoundError):
         extra = "dask" if error.name in ("dask", "zarr") else "cli"
-        return _fail(f"the command needs {error.name}: pip install 'mseloss[{extra}]'", BAD_INPUT)
+        return _fail(f"{error.name}: not installed; pip install 'mseloss[{extra}]'", BAD_INPUT)
     if isinstance(error, (ValueError, TypeError, MemoryError, OSError, ImportError)):
         name = getattr(error, "filename", None) or _failing_output(error)
         text = str(error) if isinstance(error, FileError) else reason(error)
@@ -52,6 +57,20 @@ def _status_of(error):
     _print("".join(traceback.format_exception(error)).rstrip())
     text = f"{type(error).__name__}: {reason(error)}"
     return _fail(f"internal error, please report it with the lines above: {text}", INTERNAL)
+
+
+def _usage(error, kinds):
+    """One of click's errors in the style of the others: the argument, what is wrong, what to do."""
+    parameter, context = getattr(error, "param", None), getattr(error, "ctx", None)
+    text = error.format_message()
+    if parameter is not None:
+        name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar
+        what = error.message.removeprefix("Value error, ").rstrip(".")
+        text = f"{name}: {'missing' if 'MissingParameter' in kinds else what}"
+    elif "NoSuchOption" in kinds:
+        text = f"{error.option_name}: no such option"
+    path = "mseloss" if context is None else context.command_path
+    return text if "; " in text else f"{text.rstrip('.')}; see {path} --help"
 
 
 def _fail(message, status):

@@ -18,8 +18,11 @@ one of them is usually a Dask array; the others may be NumPy arrays.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
+import dask.array as da
 import numpy as np
 from dask.graph_manipulation import clone
 
@@ -33,16 +36,16 @@ __all__ = ["grad", "loss", "loss_and_grad"]
 
 
 def loss(
-    input,
-    target,
-    reduction="mean",
+    input: Any,
+    target: Any,
+    reduction: str = "mean",
     *,
-    weight=None,
-    axis=None,
-    keepdims=False,
-    dtype=None,
-    skipna=False,
-):
+    weight: Any = None,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+    dtype: Any = None,
+    skipna: bool = False,
+) -> da.Array:
     """The loss as a lazy Dask array, with the bits of `mseloss.loss`.
 
     Args:
@@ -81,7 +84,7 @@ def loss(
     return call.blockwise(function, result, reduced=axes, keepdims=keepdims)
 
 
-def grad(grad_output, input, target, reduction="mean"):
+def grad(grad_output: Any, input: Any, target: Any, reduction: str = "mean") -> da.Array:
     """The gradient as a lazy Dask array, with the bits of `mseloss.grad`.
 
     Args:
@@ -99,8 +102,15 @@ def grad(grad_output, input, target, reduction="mean"):
 
 
 def loss_and_grad(
-    input, target, reduction="mean", *, weight=None, axis=None, grad_output=1.0, dtype=None
-):
+    input: Any,
+    target: Any,
+    reduction: str = "mean",
+    *,
+    weight: Any = None,
+    axis: int | Sequence[int] | None = None,
+    grad_output: Any = 1.0,
+    dtype: Any = None,
+) -> tuple[da.Array, da.Array]:
     """The loss and its gradient as lazy Dask arrays, with the bits of `mseloss.loss_and_grad`.
 
     Compute both in one `dask.compute` so that each chunk is read once. (A mean with weights, other than one

@@ -12,9 +12,11 @@ platforms that call them.
 from __future__ import annotations
 
 import functools
+from collections.abc import Hashable, Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from mseloss._axes import check_elementwise, reduced_axes
 from mseloss._dtypes import EXPECTED, NAMES
@@ -27,8 +29,15 @@ __all__ = ["EXPORT_CHECKS", "mse_loss"]
 
 
 def mse_loss(
-    input, target, reduction="mean", *, weight=None, axis=None, keepdims=False, axis_name=None
-):
+    input: ArrayLike,
+    target: ArrayLike,
+    reduction: str = "mean",
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+    axis_name: Hashable | Sequence[Hashable] | None = None,
+) -> jax.Array:
     """The squared differences, their sum or their mean, differentiable with respect to all arrays.
 
     Args:

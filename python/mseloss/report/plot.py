@@ -8,7 +8,7 @@ _ZOOM = 64  # elements along each side of the map at full resolution
 _WRONG, _OK, _BACKGROUND = "#c2321f", "#3f7f5f", "#f4f4f0"
 
 
-def plot(report, path):
+def plot(report, path, format):
     # Not pyplot: Figure has no global state and works in threads and without a display.
     from matplotlib.figure import Figure
 
@@ -16,7 +16,7 @@ def plot(report, path):
     verdict = "ok" if report.ok else "NOT OK"
     if report.shape_mismatch:
         figure.suptitle("{}: shapes differ, {} and {}".format(verdict, *report.shape_mismatch))
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=110, format=format)
         return
     figure.suptitle(
         f"{verdict}: {report.wrong:,} of {report.count:,} {report.dtype.name} elements off by more than "
@@ -29,7 +29,7 @@ def plot(report, path):
     _map(figure, axes["map"], report)
     _zoom(axes["zoom"], report)
     _profile(axes["profile"], report)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, format=format)
 
 
 def _histogram(ax, report):

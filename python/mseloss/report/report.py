@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,7 +23,14 @@ MAX_TOLERANCE = (
 )  # ULP; the distance 2^64 - 1 marks elements that are not finite on one side
 
 
-def compare(actual, expected, *, tolerance=1, worst=10, inputs=None):
+def compare(
+    actual: Any,
+    expected: Any,
+    *,
+    tolerance: int = 1,
+    worst: int = 10,
+    inputs: Mapping[str, Any] | None = None,
+) -> Report:
     """Compares `actual` with `expected` and reports how many elements differ, by how much and where.
 
     Args:
@@ -67,7 +77,9 @@ class Report:
         shape_mismatch: (actual, expected) shapes if they differ, else None.
     """
 
-    def __init__(self, shape, dtype, *, tolerance=1, worst=10):
+    def __init__(
+        self, shape: Sequence[int], dtype: Any, *, tolerance: int = 1, worst: int = 10
+    ) -> None:
         tolerance = _whole(tolerance, "tolerance: expected a whole number of ULP", MAX_TOLERANCE)
         worst = _whole(worst, "worst: expected a whole number of elements")
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
@@ -82,10 +94,12 @@ class Report:
         self._strides = [math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         return self.shape_mismatch is None and self.wrong == 0
 
-    def add(self, index, actual, expected, inputs=None):
+    def add(
+        self, index: Any, actual: Any, expected: Any, inputs: Mapping[str, Any] | None = None
+    ) -> None:
         """Adds the chunk at `index`, an index as `chunks` yields it."""
         size = actual.size
         if size == 0:
@@ -151,11 +165,11 @@ class Report:
         self.worst.sort(key=lambda w: (-w["ulp"], w["index"]))
         del self.worst[self._keep :]
 
-    def pattern(self):
+    def pattern(self) -> str:
         """Describes where the wrong elements are ("every 16th row: 3, 19, ..."); "" if there are none."""
         return self.error_map.describe(self.shape) if self.wrong else ""
 
-    def summary(self):
+    def summary(self) -> str:
         """A few lines of text: the verdict, the largest errors, their pattern, and the worst elements."""
         if self.shape_mismatch:
             return "NOT OK: shapes differ: actual {}, expected {}".format(*self.shape_mismatch)
@@ -177,7 +191,7 @@ class Report:
             lines += [f"    {_describe(element, self.dtype)}" for element in self.worst]
         return "\n".join(lines)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The contents of `summary` as a dict that can be written as JSON."""
         return {
             "ok": self.ok,
@@ -207,16 +221,17 @@ class Report:
             "shape_mismatch": self.shape_mismatch and [list(s) for s in self.shape_mismatch],
         }
 
-    def plot(self, path):
+    def plot(self, path: str | PathLike[str] | IO[bytes], format: str | None = None) -> None:
         """Writes a figure to `path` (.png, .svg, .pdf): an error histogram and maps of the wrong elements.
 
-        Needs matplotlib. Raises ImportError without it.
+        `path` may be an open binary file, of which `format` ("png", "svg", "pdf") then tells the kind. Needs
+        matplotlib. Raises ImportError without it.
         """
         from mseloss.report.plot import plot
 
-        plot(self, path)
+        plot(self, path, format)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<mseloss.Report\n{self.summary()}\n>"
 
 

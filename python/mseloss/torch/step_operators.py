@@ -10,8 +10,9 @@ For "mean" and "sum" over two tensors of the same shape. `wide`: the loss of hal
 autocast. One sweep of mse_loss_step computes the loss and the gradient with respect to `input`. The gradient
 stays in the library until `token`, which is saved for the backward pass, is freed. mse_loss_step_backward
 returns it, scaled in place if that is exact. If it has been returned already, as with a retained graph, or if
-`token` is a copy, the gradient is computed again: results depend only on the tensors, so a graph may hold the
-operators in any number and order.
+`token` is a copy, the gradient is computed again. So results depend on input, target and grad_output only,
+and a graph may hold the operators in any number and order. `count` is the number of elements for "mean",
+else 0.
 
 The kernels are in C++ (python/src/torch/kernels.cpp) where PyTorch's stable C interface allows it. PyTorch's
 cache on disk holds compiled graphs that call these operators, so a changed schema needs a new name.
@@ -65,13 +66,15 @@ def loss(input, target, reduction, wide=False):
     if reduction == "none" or torch.compiler.is_exporting() or not _accepts(input, target):
         return None
     arguments = (input, target, reduction == "mean", wide)
-    if torch.is_grad_enabled() and input.requires_grad:
-        return differentiable_step(*arguments, is_channels_last(input))[0]
-    # `value` has no derivatives: no level of torch.func, graph or tangent may ask for them.
-    needs_graph = torch.is_grad_enabled() and target.requires_grad
-    if needs_graph or forward_ad._current_level >= 0 or not is_last_level(input, target):
+    last_level = is_last_level(input, target)
+    if torch.is_grad_enabled() and (input.requires_grad or target.requires_grad):
+        # Otherwise the backward pass would compute the gradient again (Step in derivatives.py).
+        one_dtype = input.dtype == target.dtype == loss_dtype(input, target, wide)
+        if input.requires_grad and (one_dtype or (last_level and not target.requires_grad)):
+            return differentiable_step(*arguments, is_channels_last(input))[0]
         return None
-    return value(*arguments)
+    # `value` has no derivatives: no level of torch.func and no tangent may ask for them.
+    return value(*arguments) if last_level and forward_ad._current_level < 0 else None
 
 
 def is_last_level(*arguments):
@@ -94,7 +97,7 @@ def _accepts(input, target):
 
 
 def _is_traced(tensor):
-    """Whether it belongs to a compiler's trace, below levels of torch.func none of which has a batch."""
+    """Whether a compiler traces it, possibly wrapped by levels of torch.func other than vmap."""
     while private.is_functorch_wrapped_tensor(tensor):
         if private.is_batched_tensor(tensor):
             return False
@@ -129,7 +132,8 @@ def _step_kernel(input, target, mean, wide, channels_last):
 def _wide_gradient(grad_output, input, target, count, channels_last):
     dtype = torch.promote_types(grad_output.dtype, operators.promoted(input, target))
     gradient = operators.loss_backward(grad_output, input.to(dtype), target.to(dtype), count)
-    return _empty_gradient(input, channels_last).copy_(gradient)
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    return gradient.to(input.dtype, memory_format=order)
 
 
 def _step_backward_kernel(grad_output, input, target, count, token, channels_last):

@@ -11,6 +11,7 @@ namespace mseloss::python {
 namespace nb = nanobind;
 
 void raise_status(const Status& status) {
+  if (status.code() == Code::kInterrupted) raise_current();  // the exception of a signal's handler
   PyObject* exception = PyExc_ValueError;
   if (status.code() == Code::kDType) exception = PyExc_TypeError;
   if (status.code() == Code::kOutOfMemory) exception = PyExc_MemoryError;

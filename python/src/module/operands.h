@@ -6,6 +6,7 @@
 #include "arrays/array_view.h"
 #include "arrays/result_array.h"
 #include "arrays/torch_output.h"
+#include "module/signals.h"
 #include "torch/threads.h"
 
 namespace mseloss::python {
@@ -21,7 +22,11 @@ struct Operands {
     y.read(target.ptr(), "target");
   }
   // PyTorch is the one library with DLPack's exchange interface so far.
-  Options options() const { return x.kind() == ArrayKind::kExchange ? torch_options() : Options(); }
+  Options options() const {
+    Options options = x.kind() == ArrayKind::kExchange ? torch_options() : Options();
+    options.interrupt = &kSignals;
+    return options;
+  }
 
   Operands(nb::handle grad_output, nb::handle input, nb::handle target) : Operands(input, target) {
     g.read_or_scalar(grad_output.ptr(), "grad_output", x.dtype());

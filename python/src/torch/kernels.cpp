@@ -1,5 +1,7 @@
 #include "torch/kernels.h"
 
+#include <pthread.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <mutex>
@@ -12,6 +14,7 @@
 #include "arrays/result_array.h"
 #include "memory/pool.h"
 #include "mseloss/mseloss.h"
+#include "numerics/float_environment.h"
 #include "numerics/formats.h"
 #include "torch/stable.h"
 #include "torch/threads.h"
@@ -20,7 +23,7 @@ namespace mseloss::python {
 namespace {
 
 const TorchFunctions* torch;
-constexpr int32_t kAnyIndex = -1;  // from_blob() refuses 0 for the CPU
+constexpr int32_t kNoIndex = -1;  // the CPU is one device
 
 class OwnedTensor {
  public:
@@ -54,7 +57,7 @@ constexpr const char* kNoMemory = "the result needs more memory than the system 
 constexpr const char* kNotReadable =
     "expected tensors of the CPU with one of the four dtypes and at most 8 dimensions";
 
-int32_t number_of(DType dtype) {
+int32_t torch_dtype(DType dtype) {
   switch (dtype) {
     case DType::kFloat16:
       return torch->float16();
@@ -77,7 +80,7 @@ bool read(const OwnedTensor& tensor, ConstTensor* view) {
     return false;
   }
   for (const DType dtype : kDTypes) {
-    if (number_of(dtype) != number) continue;
+    if (torch_dtype(dtype) != number) continue;
     const auto count = static_cast<size_t>(rank);
     *view = {data, dtype, {sizes, count}, {strides, count}};
     return true;
@@ -95,11 +98,22 @@ DType loss_dtype(const ConstTensor& x, const ConstTensor& y, bool wide) {
   return wide && size_of(dtype) == 2 ? DType::kFloat32 : dtype;
 }
 
-// A new dense tensor and where to write it.
+// A dense tensor and where to write it.
 struct Result {
   OwnedTensor tensor;
   Tensor view;
 };
+
+// Sets the view.
+bool write(Result* result) {
+  ConstTensor view;
+  void* data;
+  if (!read(result->tensor, &view) || torch->get_mutable_data_ptr(result->tensor.get(), &data) != 0) {
+    return false;
+  }
+  result->view = {data, view.dtype, view.shape, view.strides};
+  return true;
+}
 
 // In row-major order, or with `channels_last` in that order, as torch.empty() has it.
 class Strides {
@@ -121,71 +135,72 @@ class Strides {
   int64_t values_[kMaxRank];
 };
 
-// A tensor over `memory`, which the deleter frees; null if PyTorch cannot make one.
+// The last context that was freed on this thread.
+thread_local const void* freed;
+
+// A tensor over `memory`, which Free(context) frees with the tensor, or at once if PyTorch cannot make one;
+// then the result is null.
+template <void (*Free)(void* context)>
 TorchTensor from_memory(void* memory, std::span<const int64_t> shape, const int64_t* strides, int32_t dtype,
-                        void (*deleter)(void* memory, void* context), void* context) {
+                        void* context) {
+  const auto deleter = [](void*, void* owner) {
+    freed = owner;
+    Free(owner);
+  };
   TorchTensor tensor = nullptr;
-  torch->from_blob(memory, static_cast<int64_t>(shape.size()), shape.data(), strides, 0, dtype, torch->cpu(),
-                   kAnyIndex, &tensor, torch->strided(), nullptr, 0, deleter, context);
-  return tensor;
+  freed = nullptr;
+  const int32_t failed =
+      torch->from_blob(memory, static_cast<int64_t>(shape.size()), shape.data(), strides, 0, dtype,
+                       torch->cpu(), kNoIndex, &tensor, torch->strided(), nullptr, 0, deleter, context);
+  // A failure after PyTorch has taken the memory has freed it.
+  if (failed != 0 && freed != context) Free(context);
+  return failed != 0 ? nullptr : tensor;
 }
+
+void free_block(void* block) { release(static_cast<Block*>(block)); }
 
 Result empty(std::span<const int64_t> shape, bool channels_last, DType dtype) {
   const Strides strides(shape, channels_last);
   const auto rank = static_cast<int64_t>(shape.size());
   const size_t bytes = static_cast<size_t>(element_count(shape)) * size_of(dtype);
   TorchTensor tensor = nullptr;
-  void* data = nullptr;
   if (bytes < kMinPooledBytes) {
-    torch->empty_strided(rank, shape.data(), strides.data(), number_of(dtype), torch->cpu(), kAnyIndex,
+    torch->empty_strided(rank, shape.data(), strides.data(), torch_dtype(dtype), torch->cpu(), kNoIndex,
                          &tensor);
   } else if (Block* const block = acquire(bytes); block != nullptr) {
-    const auto deleter = [](void*, void* context) { release(static_cast<Block*>(context)); };
-    tensor = from_memory(block->data, shape, strides.data(), number_of(dtype), deleter, block);
-    if (tensor == nullptr) release(block);
+    tensor = from_memory<free_block>(block->data, shape, strides.data(), torch_dtype(dtype), block);
   }
   if (tensor == nullptr) return {};
   Result result{OwnedTensor(tensor), {}};
-  int64_t *sizes, *own_strides;
-  torch->get_mutable_data_ptr(tensor, &data);
-  torch->get_sizes(tensor, &sizes);
-  torch->get_strides(tensor, &own_strides);
-  result.view = {data, dtype, {sizes, shape.size()}, {own_strides, shape.size()}};
+  write(&result);
   return result;
 }
 
-// Gradients that forward passes have computed for their backward passes. Each belongs to a token, an int64
-// tensor that is saved with the graph: the gradient is freed with it. A copy of a token, which hooks for
-// saved tensors make, names a gradient that may be gone; the backward pass then computes it again.
+// Gradients that forward passes have computed for their backward passes. Each belongs to a token, a tensor
+// that is saved with the graph, and is freed with it. The address of the token's memory is the key: it
+// belongs to no other tensor as long as the token lives, and a copy of the token, which hooks for saved
+// tensors and caches make, has another and finds nothing.
 class KeptGradients {
  public:
-  // The token, or null without memory.
+  // The token, a zero; null without memory.
   OwnedTensor keep(OwnedTensor gradient) noexcept {
-    auto* const id = new (std::nothrow) int64_t;
-    if (id == nullptr) return {};
+    auto* const memory = new (std::nothrow) int64_t(0);
+    if (memory == nullptr) return {};
     try {
       const std::lock_guard lock(mutex_);
-      *id = ++last_;
-      gradients_.emplace(*id, std::move(gradient));
+      gradients_.emplace(memory, std::move(gradient));
     } catch (const std::bad_alloc&) {
-      delete id;
+      delete memory;
       return {};
     }
-    const auto deleter = [](void*, void* context) {
-      auto* const number = static_cast<int64_t*>(context);
-      kept().take(*number);
-      delete number;
-    };
-    const TorchTensor token = from_memory(id, {}, nullptr, torch->int64(), deleter, id);
-    if (token == nullptr) deleter(id, id);
-    return OwnedTensor(token);
+    return OwnedTensor(from_memory<free_token>(memory, {}, nullptr, torch->int64(), memory));
   }
 
-  // The gradient; null if it has been taken.
-  OwnedTensor take(int64_t id) noexcept {
+  // The gradient; null if it has been taken, or for a copy of a token.
+  OwnedTensor take(const void* memory) noexcept {
     OwnedTensor gradient;
     const std::lock_guard lock(mutex_);
-    if (const auto found = gradients_.find(id); found != gradients_.end()) {
+    if (const auto found = gradients_.find(memory); found != gradients_.end()) {
       gradient = std::move(found->second);
       gradients_.erase(found);
     }
@@ -193,15 +208,24 @@ class KeptGradients {
   }
 
   // Not destroyed: a token may be freed while the process ends.
-  static KeptGradients& kept() {
-    static auto& all = *new KeptGradients;
-    return all;
+  static KeptGradients& all() {
+    static KeptGradients& instance = *new KeptGradients;
+    return instance;
   }
 
  private:
+  // A forked child finds the mutex unlocked.
+  KeptGradients() {
+    pthread_atfork([] { all().mutex_.lock(); }, [] { all().mutex_.unlock(); }, [] { all().mutex_.unlock(); });
+  }
+
+  static void free_token(void* memory) {
+    all().take(memory);
+    delete static_cast<int64_t*>(memory);
+  }
+
   std::mutex mutex_;
-  std::unordered_map<int64_t, OwnedTensor> gradients_;
-  int64_t last_ = 0;
+  std::unordered_map<const void*, OwnedTensor> gradients_;
 };
 
 // The kernels. Each returns null, or why it failed.
@@ -231,66 +255,79 @@ const char* step(TorchValue* stack) {
   const Status status = loss_and_grad(x, y, reduction_of(stack[2] & 1), one_of(x.dtype), out.view,
                                       gradient.view, torch_options());
   if (!status.ok()) return failure(status);
-  OwnedTensor token = KeptGradients::kept().keep(std::move(gradient.tensor));
+  OwnedTensor token = KeptGradients::all().keep(std::move(gradient.tensor));
   if (!token) return kNoMemory;
   stack[0] = out.tensor.release();
   stack[1] = token.release();
   return nullptr;
 }
 
-// The gradient if scaling its kept value gives the exact result; null otherwise.
-OwnedTensor scaled(OwnedTensor kept, const ConstTensor& g, OwnedTensor* grad_output, DType dtype) {
-  if (load(g.dtype, g.data) == 1) return kept;
-  // A gradient in a half type has been rounded, possibly to zero.
-  if (g.dtype != dtype || size_of(dtype) == 2) return {};
-  TorchValue stack[] = {kept.release(), grad_output->release()};
-  if (torch->call_dispatcher("aten::mul_", "Tensor", stack, kTorchVersion) != 0) return {};
-  return OwnedTensor(stack[0]);
+template <class T>
+void scale(const Result& gradient, T factor) {
+  struct Product {
+    T* values;
+    T factor;
+  } product{static_cast<T*>(gradient.view.data), factor};
+  constexpr int64_t kGrain = 1 << 15;  // as in PyTorch's own elementwise loops
+  const auto range = [](int64_t begin, int64_t end, void* context) {
+    const FloatEnvironment environment;
+    const Product& p = *static_cast<const Product*>(context);
+    for (int64_t i = begin; i < end; ++i) p.values[i] *= p.factor;
+  };
+  torch->parallel_for(0, element_count(gradient.view.shape), kGrain, range, &product);
+}
+
+// Multiplies a dense gradient for the upstream gradient 1 by another. Returns false if the products would not
+// be exact: a gradient in a half type has been rounded, possibly to zero.
+bool scale(const Result& gradient, const ConstTensor& g) {
+  const double factor = load(g.dtype, g.data);
+  if (factor == 1) return true;
+  if (g.dtype != gradient.view.dtype || size_of(g.dtype) == 2) return false;
+  g.dtype == DType::kFloat64 ? scale(gradient, factor) : scale(gradient, static_cast<float>(factor));
+  return true;
 }
 
 // mse_loss_step_backward(Tensor grad_output, Tensor input, Tensor target, SymInt count, Tensor token,
 //                        bool channels_last) -> Tensor
+// `count` is 0 for a sum, and for the mean of nothing.
 const char* step_backward(TorchValue* stack) {
   OwnedTensor grad_output(stack[0]), input(stack[1]), target(stack[2]);
   const Reduction reduction = reduction_of(stack[3] != 0);
   const OwnedTensor token(stack[4]);
   const bool channels_last = stack[5] & 1;
   ConstTensor g, x, y;
-  const void* id;
-  if (!read(grad_output, &g) || !read(input, &x) || !read(target, &y) || g.shape.size() != 0 ||
-      torch->get_const_data_ptr(token.get(), &id) != 0) {
-    return kNotReadable;
+  if (!read(grad_output, &g) || !read(input, &x) || !read(target, &y)) return kNotReadable;
+  if (!g.shape.empty() || g.data == nullptr) return "grad_output: expected a 0-dimensional tensor";
+  const void* token_memory = nullptr;
+  torch->get_const_data_ptr(token.get(), &token_memory);
+  Result gradient;
+  gradient.tensor = KeptGradients::all().take(token_memory);
+  if (gradient.tensor && write(&gradient) && scale(gradient, g)) {
+    stack[0] = gradient.tensor.release();
+    return nullptr;
   }
+  gradient.tensor = {};
+  const DType dtype = promoted(x.dtype, y.dtype);
   const double factor = load(g.dtype, g.data);
-  if (OwnedTensor kept = KeptGradients::kept().take(*static_cast<const int64_t*>(id)); kept) {
-    if (OwnedTensor gradient = scaled(std::move(kept), g, &grad_output, x.dtype); gradient) {
-      stack[0] = gradient.release();
-      return nullptr;
-    }
-    if (!grad_output) return kNoMemory;  // the product has failed
-  }
-  Result gradient = empty(x.shape, channels_last, x.dtype);
-  if (!gradient.tensor) return kNoMemory;
-  Status status;
-  double narrow, unused_loss;
-  const DType wide = promoted(x.dtype, y.dtype);
-  store_rounded(factor, wide, &narrow);
-  const bool exact = load(wide, &narrow) == factor;
-  const ConstTensor upstream(&narrow, wide);
-  if (exact && x.dtype == y.dtype) {
-    status = grad(upstream, x, y, reduction, gradient.view, torch_options());
-  } else if (exact) {  // grad() takes one dtype only
-    status =
-        loss_and_grad(x, y, reduction, upstream, Tensor(&unused_loss, wide), gradient.view, torch_options());
-  } else {
+  double upstream, unused_loss;
+  store_rounded(factor, dtype, &upstream);
+  if (load(dtype, &upstream) != factor &&
+      factor == factor) {  // autocast: half types with an upstream gradient in float32
     TorchValue arguments[] = {grad_output.release(), input.release(), target.release(), stack[3],
                               channels_last};
     if (torch->call_dispatcher("mseloss::mse_loss_wide_gradient", "", arguments, kTorchVersion) != 0) {
-      return kNoMemory;
+      return "mse_loss_wide_gradient has failed";
     }
     stack[0] = arguments[0];
     return nullptr;
   }
+  gradient = empty(x.shape, channels_last, x.dtype);
+  if (!gradient.tensor) return kNoMemory;
+  const ConstTensor scalar(&upstream, dtype);
+  const Status status =
+      x.dtype == y.dtype ? grad(scalar, x, y, reduction, gradient.view, torch_options())
+                         : loss_and_grad(x, y, reduction, scalar, Tensor(&unused_loss, dtype), gradient.view,
+                                         torch_options());  // grad() takes one dtype only
   if (!status.ok()) return failure(status);
   stack[0] = gradient.tensor.release();
   return nullptr;
@@ -306,8 +343,8 @@ void kernel(TorchValue* stack, uint64_t, uint64_t) {
 
 bool register_all() noexcept {
   torch = torch_functions();
-  TorchLibrary library;  // never deleted: the kernels remain registered
-  if (torch == nullptr || torch->from_blob == nullptr ||
+  TorchLibrary library;  // not deleted: the kernels remain registered
+  if (torch == nullptr || !torch->has_kernels() ||
       torch->library_init("mseloss", "CPU", __FILE_NAME__, 0, &library) != 0) {
     return false;
   }
@@ -317,7 +354,10 @@ bool register_all() noexcept {
       {"mse_loss_step_backward", &kernel<step_backward>},
   };
   for (const auto& [name, run] : kernels) {
-    if (torch->library_impl(library, name, run, kTorchVersion) != 0) return false;
+    if (torch->library_impl(library, name, run, kTorchVersion) != 0) {
+      torch->delete_library(library);  // removes those that were registered
+      return false;
+    }
   }
   return true;
 }

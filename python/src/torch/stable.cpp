@@ -34,6 +34,7 @@ void find(void* library) {
                                   "torch_get_mutable_data_ptr",
                                   "torch_call_dispatcher",
                                   "aoti_torch_library_init_impl",
+                                  "aoti_torch_delete_library_object",
                                   "torch_library_impl",
                                   "aoti_torch_check",
                                   "aoti_torch_dtype_float32",
@@ -45,8 +46,8 @@ void find(void* library) {
                                   "aoti_torch_layout_strided"},
                                  f.from_blob, f.empty_strided, f.delete_tensor, f.get_dim, f.get_sizes,
                                  f.get_strides, f.get_dtype, f.get_const_data_ptr, f.get_mutable_data_ptr,
-                                 f.call_dispatcher, f.library_init, f.library_impl, f.check, f.float32,
-                                 f.float16, f.bfloat16, f.float64, f.int64, f.cpu, f.strided);
+                                 f.call_dispatcher, f.library_init, f.delete_library, f.library_impl, f.check,
+                                 f.float32, f.float16, f.bfloat16, f.float64, f.int64, f.cpu, f.strided);
   if (!complete) f.from_blob = nullptr;
 }
 

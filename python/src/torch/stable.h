@@ -21,7 +21,7 @@ struct TorchFunctions {
   int32_t (*parallel_for)(int64_t begin, int64_t end, int64_t grain_size,
                           void (*range)(int64_t begin, int64_t end, void* context), void* context);
   int32_t (*get_num_threads)(uint32_t* count);
-  // With the rest since 2.11; null before, all of them.
+  // All of the following exist since 2.11; if one is missing, from_blob is null.
   int32_t (*from_blob)(void* data, int64_t rank, const int64_t* sizes, const int64_t* strides, int64_t offset,
                        int32_t dtype, int32_t device_type, int32_t device_index, TorchTensor* result,
                        int32_t layout, const uint8_t* metadata, int64_t metadata_size,
@@ -38,6 +38,7 @@ struct TorchFunctions {
   int32_t (*call_dispatcher)(const char* name, const char* overload, TorchValue* stack, uint64_t version);
   int32_t (*library_init)(const char* name, const char* key, const char* file, uint32_t line,
                           TorchLibrary* library);
+  int32_t (*delete_library)(TorchLibrary library);
   int32_t (*library_impl)(TorchLibrary library, const char* name, TorchKernel kernel, uint64_t version);
   void (*check)(bool condition, const char* function, const char* file, uint32_t line, const char* message);
   int32_t (*float32)();
@@ -48,6 +49,7 @@ struct TorchFunctions {
   int32_t (*cpu)();
   int32_t (*strided)();
 
+  bool has_kernels() const { return from_blob != nullptr; }
   bool has_threads() const { return parallel_for != nullptr && get_num_threads != nullptr; }
 };
 

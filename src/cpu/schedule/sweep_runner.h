@@ -1,6 +1,7 @@
 // Runs the kernels of one sweep over row blocks, on one thread, and accumulates the sum.
 #pragma once
 
+#include "cpu/interruption.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/sweep.h"
 
@@ -9,14 +10,19 @@ namespace mseloss::cpu {
 class SweepRunner {
  public:
   // Sums are added to `sum`; other sweeps ignore it.
-  SweepRunner(const Plan& plan, Sweep sweep, bool non_temporal, const SumTarget& sum)
+  SweepRunner(const Plan& plan, Sweep sweep, bool non_temporal, const SumTarget& sum,
+              Interruption* interruption)
       : kernels_(kernels()),
         dtype_(static_cast<int>(plan.dtype)),
         size_(size_of(plan.dtype)),
         sweep_(sweep),
         non_temporal_(non_temporal),
         weighted_(has(plan, kWeight)),
-        sum_(sum) {}
+        sum_(sum),
+        interruption_(*interruption) {}
+
+  // Whether the rest of the work shall be skipped.
+  bool interrupted() { return interruption_.check(); }
 
   void operator()(const RowBlock& block);
 
@@ -36,6 +42,7 @@ class SweepRunner {
   bool non_temporal_;
   bool weighted_;
   SumTarget sum_;
+  Interruption& interruption_;
 };
 
 }  // namespace mseloss::cpu

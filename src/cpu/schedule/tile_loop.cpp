@@ -199,7 +199,7 @@ size_t scratch_bytes(const Plan& plan, const Tiling& tiling) {
 void run_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first, int64_t last,
                char* scratch, SweepRunner* runner) {
   auto* const loop = new (scratch) TileLoop(plan, tiling, data, scratch + kLoopBytes, runner);
-  for (int64_t index = first; index < last; ++index) loop->run(index);
+  for (int64_t index = first; index < last && !runner->interrupted(); ++index) loop->run(index);
 }
 
 int64_t run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first,
@@ -207,12 +207,13 @@ int64_t run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* dat
   auto* const loop = new (scratch) TileLoop(plan, tiling, data, scratch + kLoopBytes, runner);
   const size_t bytes = slice_bytes(plan, tiling);
   int64_t pending = 0;
-  for (int64_t unit = first; unit < last; ++unit) {
+  for (int64_t unit = first; unit < last && !runner->interrupted(); ++unit) {
     double* const own = parts == 1 ? sums : sums + static_cast<size_t>(unit) * (bytes / sizeof(double));
     std::memset(own, 0, bytes);
     loop->set_slice_sums(own);
     const int64_t tiles = tiling.slice_tiles, begin = unit / parts * tiles, part = unit % parts;
-    for (int64_t i = tiles * part / parts; i < tiles * (part + 1) / parts; ++i) loop->run(begin + i);
+    const int64_t end = tiles * (part + 1) / parts;
+    for (int64_t i = tiles * part / parts; i < end && !runner->interrupted(); ++i) loop->run(begin + i);
     if (parts == 1) pending += finish_slice_tile(plan, tiling, data[kLossOut], unit, 1, own);
   }
   return pending;

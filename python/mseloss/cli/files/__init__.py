@@ -2,8 +2,18 @@
 
 from mseloss.cli.files import faults
 from mseloss.cli.files.errors import FileError
-from mseloss.cli.files.names import is_zarr
+from mseloss.cli.files.names import STANDARD, is_zarr
 from mseloss.cli.files.reading import read
-from mseloss.cli.files.writing import region, write
+from mseloss.cli.files.writing import check_inputs, region, write, write_bytes
 
-__all__ = ["FileError", "faults", "is_zarr", "read", "region", "write"]
+__all__ = [
+    "FileError",
+    "STANDARD",
+    "check_inputs",
+    "faults",
+    "is_zarr",
+    "read",
+    "region",
+    "write",
+    "write_bytes",
+]

@@ -9,6 +9,7 @@ from pathlib import Path
 from mseloss.cli.files.errors import ContentError, FileError
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".zarr")
+STANDARD = "-"  # standard input, or standard output
 _NAMED = re.compile(r"\.(?:npz|safetensors|zarr):", re.IGNORECASE | re.ASCII)
 
 
@@ -16,7 +17,7 @@ def split(spec):
     """(path, name) of PATH or PATH:NAME; name is None for PATH. An existing array file named `spec` wins."""
     spec = str(spec)
     if not spec:
-        raise FileError("expected the name of a file, got ''")
+        raise FileError("'': no file name; give the name of an array file, or - for standard input")
     match = _NAMED.search(spec)
     if match is None or (spec.lower().endswith(SUFFIXES) and os.path.exists(spec)):
         return Path(spec), None
@@ -28,7 +29,7 @@ def suffix_of(path):
     for suffix in SUFFIXES:
         if path.name.lower().endswith(suffix):
             return suffix
-    raise FileError(f"{path}: expected a file named {', '.join(SUFFIXES)}")
+    raise FileError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}; rename it")
 
 
 def is_zarr(spec):
@@ -44,5 +45,13 @@ def choose(path, names, name):
         return name
     known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") or "none"
     if name is None:
-        raise ContentError(f"expected one array; select one with {path}:NAME, it has {known}")
-    raise ContentError(f"no array {name!r}; it has {known}")
+        raise ContentError(f"expected one array, it has {known}; select one with {path}:NAME")
+    raise ContentError(f"no array {name!r}; select one of {known}")
+
+
+def is_same_file(spec, other):
+    """Whether two names stand for the same existing file or store, whatever arrays of it they select."""
+    if STANDARD in (spec, other):
+        return False
+    paths = split(spec)[0], split(other)[0]
+    return all(map(os.path.exists, paths)) and os.path.samefile(*paths)

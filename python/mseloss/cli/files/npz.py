@@ -58,6 +58,24 @@ def add(file, old, name, shape, dtype):
     Yields the file object that takes the new array's data. The other members keep their bytes and so their
     compression; the new one is stored.
     """
+    array = _name_of(old, name)
+    with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+        if old is not None:
+            _keep(archive, file, old, without={array, f"{array}.npy"})
+        with archive.open(f"{array}.npy", "w", force_zip64=True) as member:
+            npy.write_header(member, shape, dtype)
+            yield member
+
+
+def replaces(file, path, new, name):
+    """Whether add() of an array `new` to the open archive replaces the one that read() finds for `name`."""
+    array = _name_of(file, new)
+    with _opened(file) as archive:
+        return _member(archive, path, name).filename in (array, f"{array}.npy")
+
+
+def _name_of(old, name):
+    """The name without suffix of the member for a new array `name` in the open archive `old` (or None)."""
     array = name.removesuffix(".npy")
     # An array "x.npy" is the member "x.npy.npy", unless there is a member "x.npy": the rule of _member().
     if old is not None and array != name:
@@ -65,12 +83,7 @@ def add(file, old, name, shape, dtype):
             members = source.namelist()
         if name not in members and f"{name}.npy" in members:
             array = name
-    with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
-        if old is not None:
-            _keep(archive, file, old, without={array, f"{array}.npy"})
-        with archive.open(f"{array}.npy", "w", force_zip64=True) as member:
-            npy.write_header(member, shape, dtype)
-            yield member
+    return array
 
 
 def _opened(file):

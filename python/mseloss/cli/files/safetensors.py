@@ -80,6 +80,12 @@ def add(file, old, name, shape, dtype):
         copy_bytes(old, data + kept[n]["data_offsets"][0], _length(kept[n]), file)
 
 
+def replaces(file, size, path, new, name):
+    """Whether add() of a tensor `new` to the open file replaces the one that read() finds for `name`."""
+    header, _, _ = _read_header(file, size)
+    return choose(path, list(header), name) == new
+
+
 def _read_header(file, size):
     """({name: entry}, metadata or None, offset of the data), with the checks of the safetensors library."""
     if size < 8:

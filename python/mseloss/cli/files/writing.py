@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
-import secrets
 import stat
 import sys
+import tempfile
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
-from mseloss.cli.files import faults, npy, npz, safetensors
+from mseloss.cli.files import faults, npy, npz, safetensors, temporary
 from mseloss.cli.files.errors import ContentError, FileError, naming
-from mseloss.cli.files.names import is_zarr, split, suffix_of
+from mseloss.cli.files.names import STANDARD, is_same_file, is_zarr, split, suffix_of
 
 _FAILURE = "cannot be written"
 
@@ -27,6 +28,11 @@ def write(spec, shape, dtype, name):
     `name` is the array's name unless `spec` has one. The data go to a temporary file next to the destination,
     which is renamed once all data is on disk. After an exception the destination is unchanged.
     """
+    if spec == STANDARD:
+        _write_header(shape, np.dtype(dtype))
+        yield lambda array: _write_out(_raw(array))
+        _flush_out()
+        return
     path, given = split(spec)
     suffix = suffix_of(path)
     name = name if given is None else given
@@ -37,7 +43,7 @@ def write(spec, shape, dtype, name):
 
         def put(array):
             with naming(path, _FAILURE):
-                member.write(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+                member.write(_raw(array))
 
         yield put
 
@@ -51,6 +57,10 @@ def region(spec, shape, dtype, name, chunks):
     """
     path, given = split(spec)
     dtype = np.dtype(dtype)
+    if spec == STANDARD:
+        with _spooled(shape, dtype) as array:
+            yield array
+        return
     if is_zarr(spec):
         from mseloss.cli.files import zarr
 
@@ -63,6 +73,79 @@ def region(spec, shape, dtype, name, chunks):
         )
     with _named(path, target) as array:
         yield array
+
+
+def check_inputs(spec, name, operands, force):
+    """Raises FileError if writing the array `name` to `spec` replaces an operand, unless `force`.
+
+    `operands` are names that `read` has accepted.
+    """
+    if force or spec == STANDARD:
+        return
+    for operand in operands:
+        if is_same_file(spec, operand) and _replaces(spec, name, operand):
+            raise FileError(
+                f"{spec}: is also an input; choose another name, or replace it with --force"
+            )
+
+
+def _replaces(spec, name, operand):
+    path, given = split(spec)
+    name = name if given is None else given
+    suffix = suffix_of(path)
+    if suffix not in (".npz", ".safetensors"):
+        return True
+    source, selected = split(operand)
+    with naming(source, "cannot be read"), open(source, "rb") as file:
+        if suffix == ".npz":
+            return npz.replaces(file, source, name, selected)
+        return safetensors.replaces(file, os.fstat(file.fileno()).st_size, source, name, selected)
+
+
+def write_bytes(path, content):
+    """Writes a file as `write` does."""
+    path = Path(path)
+    with _named(path, _new_file(path, keeps=False)) as (file, _), naming(path, _FAILURE):
+        file.write(content)
+
+
+def _raw(array):
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def _write_header(shape, dtype):
+    if sys.stdout.isatty():
+        raise FileError(
+            "standard output: a terminal, expected a file or a pipe; redirect it: > out.npy"
+        )
+    header = io.BytesIO()
+    npy.write_header(header, shape, dtype)
+    _write_out(header.getvalue())
+
+
+def _write_out(content):
+    with naming("standard output", _FAILURE):
+        sys.stdout.buffer.write(content)
+
+
+def _flush_out():
+    with naming("standard output", _FAILURE):
+        sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _spooled(shape, dtype):
+    """Yields an array to be written in any order, which goes to standard output after the block."""
+    if math.prod(shape) == 0:
+        array = np.empty(shape, dtype)
+    else:
+        with naming(tempfile.gettempdir(), _FAILURE):
+            array = np.memmap(tempfile.TemporaryFile(), dtype, "w+", shape=shape)  # noqa: SIM115
+    yield array
+    _write_header(shape, dtype)
+    for row in array.reshape(-1, max(1, shape[-1] if shape else 1)):
+        _write_out(_raw(row))
+    _flush_out()
 
 
 @contextmanager
@@ -99,27 +182,41 @@ def _replacing(path, suffix, name, shape, dtype):
     """Yields the file object that takes the array's data; replaces the file at `path` after the block."""
     if not name:
         raise ContentError("the name after the colon is empty")
+    keeps = suffix != ".npy"
+    with (
+        _new_file(path, keeps) as (file, old),
+        _member(file, old, suffix, name, shape, dtype) as member,
+    ):
+        yield member
+
+
+@contextmanager
+def _new_file(path, keeps):
+    """Yields (new, old): an open file that after the block takes the place, the owner and the mode of the
+    regular file at `path`. `old` is that file if there is one whose contents the new one `keeps`, or None."""
     real = Path(os.path.realpath(path))  # replaces the target of a symbolic link
     before = _state(real)
-    part = real.with_name(f".mseloss-{os.getpid()}-{secrets.token_hex(4)}.part")
+    part, file = temporary.create(real, lambda new: open(new, "x+b"))  # noqa: SIM115
     try:
-        with ExitStack() as stack:
-            file = stack.enter_context(open(part, "x+b"))
+        with file, ExitStack() as stack:
             old = None
             if before is not None:
+                with suppress(PermissionError):  # only root may give files away
+                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
                 os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
-                if before.st_size > 0 and suffix != ".npy":
+                if keeps and before.st_size > 0:
                     old = stack.enter_context(open(real, "rb"))
-            with _member(file, old, suffix, name, shape, dtype) as member:
-                yield member
+            yield file, old
             file.flush()
             os.fsync(file.fileno())
-        if suffix != ".npy" and not _same(before, _state(real)):
-            raise ContentError("another program changed the file; it was not overwritten")
-        os.replace(part, real)
+        if keeps and not _same(before, _state(real)):
+            raise ContentError(
+                "another program changed the file; it was not overwritten, try again"
+            )
+        temporary.move(part, real)
         _sync_folder(real.parent)
     finally:
-        part.unlink(missing_ok=True)
+        temporary.remove(part)
 
 
 @contextmanager

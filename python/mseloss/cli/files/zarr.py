@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
+import stat
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import zarr
 
-from mseloss.cli.files import npy
+from mseloss.cli.files import npy, temporary
 from mseloss.cli.files.errors import ContentError, FileError, reason
 from mseloss.cli.files.names import choose
 
@@ -78,8 +77,7 @@ def writing(path, name, shape, dtype, chunks):
         raise ContentError("no such folder")
     if real.exists() and _kind(real) != _ARRAY:
         raise ContentError("exists and is not a Zarr array; it was not overwritten")
-    unique = f".mseloss-{os.getpid()}-{secrets.token_hex(4)}"
-    part, old = real.with_name(f"{unique}.part"), real.with_name(f"{unique}.old")
+    part, _ = temporary.create(real, os.mkdir)
     try:
         # A chunk of zeros is written too: one that is left out would lose the sign of -0.
         yield zarr.create_array(
@@ -90,11 +88,12 @@ def writing(path, name, shape, dtype, chunks):
             config={"write_empty_chunks": True},
         )
         if real.exists():
-            os.replace(real, old)
-        os.replace(part, real)
+            os.chmod(part, stat.S_IMODE(os.stat(real).st_mode))
+            temporary.exchange(part, real)
+        else:
+            temporary.move(part, real)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        temporary.remove(part)
 
 
 def _kind(path):

@@ -1,0 +1,88 @@
+"""Signals during long calls: handlers run, and Ctrl-C ends the call."""
+
+import os
+import signal
+import threading
+import time
+
+import mseloss
+import numpy as np
+import pytest
+
+# Values with strides of 0: hours of work without memory.
+LONG = np.broadcast_to(np.float32([1, 2, 3, 4]), (1 << 40, 4))
+SHORT = np.float32(5)
+
+
+def later(seconds, number=signal.SIGINT):
+    """Sends this process a signal; returns a list to which the time of sending is added."""
+    sent = []
+
+    def send():
+        time.sleep(seconds)
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send, daemon=True).start()
+    return sent
+
+
+CALLS = {
+    "loss": lambda: mseloss.loss(LONG, SHORT),
+    "weighted loss": lambda: mseloss.loss(LONG, SHORT, weight=LONG),
+    "axis": lambda: mseloss.loss(LONG, SHORT, axis=0),
+    "PartialSum": lambda: mseloss.PartialSum().add(LONG, SHORT),
+    "exact PartialSum": lambda: mseloss.PartialSum().add(LONG, SHORT, exact=True),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_ctrl_c_ends_a_call(name):
+    sent = later(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        CALLS[name]()
+    assert time.perf_counter() - sent[0] < 1  # at most 65 ms on an idle machine
+    assert mseloss.loss(np.float32([1, 3]), np.float32([1, 1])) == 2
+
+
+def test_a_partial_sum_keeps_what_it_had():
+    total = mseloss.PartialSum()
+    total.add(np.float32([1, 3]), np.float32([1, 1]))
+    later(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        total.add(LONG, SHORT)
+    assert total.count == 2
+    assert total.finish("sum", "float32") == 4
+
+
+def test_handlers_run_and_the_call_continues(monkeypatch):
+    """A handler that returns changes nothing; one that raises ends the call with its exception."""
+    calls = []
+
+    def handle(number, frame):
+        calls.append(number)
+        if len(calls) == 2:
+            raise LookupError("from the handler")
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        later(0.2, signal.SIGUSR1)
+        later(0.5, signal.SIGUSR1)
+        with pytest.raises(LookupError, match="from the handler"):
+            mseloss.loss(LONG, SHORT)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert calls == [signal.SIGUSR1] * 2
+
+
+def test_other_threads_finish_their_calls():
+    """Handlers run on the main thread; a call of another thread is not interrupted."""
+    x = np.broadcast_to(np.float32([1, 2, 3, 4]), (1 << 28, 4))
+    results = []
+    thread = threading.Thread(target=lambda: results.append(mseloss.loss(x, SHORT)))
+    thread.start()
+    later(0.05)
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(60)
+    thread.join()
+    assert results == [np.float32(7.5)]
