@@ -155,6 +155,14 @@ TEST_F(Overlap, LossOfEmptySlicesThatOverlapsItself_IsRefused) {
                   .ok());
 }
 
+TEST_F(Overlap, ErrorOfAShape_IsReportedBeforeAnOverlap) {
+  const Shape full{2, 3}, wrong{2, 5}, still{0, 0};
+  const Status status =
+      mseloss::loss_and_grad(view({2000, full, {}}), view({2100, full, {}}), Reduction::kSum,
+                             view({2200, wrong, {}}), view({1000, full, still}), view({1500, full, {}}));
+  EXPECT_EQ(status.code(), Code::kShape) << status.message();
+}
+
 TEST_F(Overlap, GiantOutputsThatOverlapThemselves_AreRefusedWithoutOverflow) {
   const int64_t big = int64_t{1} << 62;
   expect_refused(scalar_, {2000, {big}, {0}}, scalar_, {1000, {big}, {0}});

@@ -134,9 +134,15 @@ Status check_slices(const Argument& loss, const BroadcastShape& shape) {
         "the reduced dimensions, for reduction mean or sum, got %s",
         loss.name, ShapeText(shape.extent, shape.rank).text, ShapeText(*loss.view).text);
   }
-  if (loss.view->strides.empty() || numel_of(*loss.view) == 0) return {};
-  for (size_t i = 0; i < extents.size(); ++i) {
-    if (extents[i] > 1 && loss.view->strides[i] == 0) return self_overlap_error(loss);
+  return {};
+}
+
+// A stride of 0 stands for a reduced dimension from here on.
+Status check_slice_strides(const Argument& loss) {
+  const View& view = *loss.view;
+  if (view.strides.empty() || numel_of(view) == 0) return {};
+  for (size_t i = 0; i < view.shape.size(); ++i) {
+    if (view.shape[i] > 1 && view.strides[i] == 0) return self_overlap_error(loss);
   }
   return {};
 }
@@ -174,6 +180,9 @@ Status set_general_shape(Arguments inputs, Arguments outs, Arguments losses, Pla
     return Status::error(Code::kShape, "%s: expected a shape that broadcasts to %s, the shape of %s, got %s",
                          losses[1].name, ShapeText(*losses[0].view).text, losses[0].name,
                          ShapeText(*losses[1].view).text);
+  }
+  if (!losses.empty()) {
+    if (Status status = check_slice_strides(losses[0]); !status.ok()) return status;
   }
   plan->rank = shape.rank;
   plan->numel = shape.count;

@@ -151,7 +151,7 @@ void decode_place(Input& in, Case* c, int role, Arena* arenas) {
   if (choice >= 225 && c->used[static_cast<size_t>(other)] && other != role &&
       c->views[other].data != nullptr) {
     const View& beside = c->views[other];
-    if (choice < 240 && beside.shape == view.shape) {
+    if (choice < 240 && beside.shape == view.shape && !c->wild) {
       view.strides = beside.strides, view.dtype = beside.dtype;
       std::tie(low, high) = view.reach();
       place(*beside.arena, beside.data);
