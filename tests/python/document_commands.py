@@ -24,7 +24,6 @@ _CLI = "mseloss "
 WITHOUT = {  # by the beginning of the command
     "sudo apt-get install": DEBIAN,
     "./dev test": CI,
-    "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu ./dev test": CI,
     ".ci/run": CI,
     "./dev format": ".ci/run runs it with --check; it would edit the tree",
     "./dev lint": ".ci/run runs it; it takes minutes",
