@@ -263,7 +263,15 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(command):
 # Signals -----------------------------------------------------------------------------------------
 
 
-def start(*arguments, before="", **options):
+# Shells start background jobs with some signals ignored, and pytest-xdist its workers.
+DEFAULT_SIGNALS = """
+import signal
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
+"""
+
+
+def start(*arguments, before=DEFAULT_SIGNALS, **options):
     code = f"from mseloss.cli import chunked, main\n{before}\nmain()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True, **options
@@ -287,7 +295,9 @@ def sparse(name, elements):
 def test_stopped_midway_leaves_nothing(here, name):
     """Stopped while it writes, the command leaves neither the result nor a temporary file."""
     sparse("x.npy", 1 << 27)
-    process = start("grad", "x.npy", "x.npy", "-o", "o.npy", before="chunked._CHUNK = 1 << 12")
+    process = start(
+        "grad", "x.npy", "x.npy", "-o", "o.npy", before=DEFAULT_SIGNALS + "chunked._CHUNK = 1 << 12"
+    )
     wait_for_a_part(here)
     number = getattr(signal, name)
     sent = time.perf_counter()
@@ -300,7 +310,9 @@ def test_stopped_midway_leaves_nothing(here, name):
 
 def test_many_signals_at_once(here):
     sparse("x.npy", 1 << 27)
-    process = start("grad", "x.npy", "x.npy", "-o", "o.npy", before="chunked._CHUNK = 1 << 12")
+    process = start(
+        "grad", "x.npy", "x.npy", "-o", "o.npy", before=DEFAULT_SIGNALS + "chunked._CHUNK = 1 << 12"
+    )
     wait_for_a_part(here)
     while process.poll() is None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

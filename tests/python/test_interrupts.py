@@ -14,6 +14,14 @@ LONG = np.broadcast_to(np.float32([1, 2, 3, 4]), (1 << 40, 4))
 SHORT = np.float32(5)
 
 
+@pytest.fixture(autouse=True)
+def interrupts_raise():
+    """Shells start background jobs with SIGINT ignored, and pytest-xdist ignores it in its workers."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def later(seconds, number=signal.SIGINT):
     """Sends this process a signal; returns a list to which the time of sending is added."""
     sent = []
