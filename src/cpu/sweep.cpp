@@ -68,7 +68,7 @@ int unit_log2(const Plan& plan) {
   return kLog2PageBytes - log2_size_of(plan.dtype);
 }
 
-// The work between two checks whether the call shall end: about a millisecond.
+// Elements between two checks for an interrupt: about a millisecond of work.
 constexpr int64_t kPieceElements = 1 << 20;
 
 // Below this size, a call on sleeping helpers runs faster on one thread.
@@ -101,8 +101,10 @@ struct Job {
 
   void dense(int64_t first, int64_t last, SweepRunner* runner) const {
     if (!interruption.possible()) return dense_piece(first, last, runner);
-    for (; first < last && !runner->interrupted(); first += kPieceElements) {
+    for (;;) {
       dense_piece(first, std::min(first + kPieceElements, last), runner);
+      first += kPieceElements;
+      if (first >= last || runner->interrupted()) return;
     }
   }
 
@@ -168,7 +170,7 @@ struct Job {
     SweepRunner runner(plan, sweep, non_temporal_rows(), {&piece, exact ? limbs : nullptr}, &interruption);
     do {
       run_units(index, first, last, &runner);
-    } while (!interruption.requested() && shares.take(index, &first, &last));
+    } while (!runner.interrupted() && shares.take(index, &first, &last));
     if (non_temporal) hwy::FlushStream();
     if (sum.state == nullptr || plan.sliced) return;
     const std::lock_guard lock(mutex);
