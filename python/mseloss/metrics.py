@@ -59,10 +59,8 @@ def mean_squared_error(
     0.375
     """
     errors, dtype, average = _errors(y_true, y_pred, sample_weight, multioutput)
-    weighted = isinstance(
-        average, np.ndarray
-    )  # for one output only the root allows it, as in scikit-learn
-    if len(errors) == 1 and weighted:
+    # For one output only the root allows weights, as in scikit-learn.
+    if len(errors) == 1 and isinstance(average, np.ndarray):
         raise ValueError("multioutput: expected weights only for several outputs, got one output")
     return errors.astype(dtype) if average is _RAW else _average(errors, average)
 

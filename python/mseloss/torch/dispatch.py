@@ -30,12 +30,11 @@ def _is_autocast():
 
 
 def autocast_dtype(input, target):
-    """The dtype of the kernels' loss: float32 for half types under autocast, else None, the promoted one.
+    """The dtype of the kernels' loss under autocast, float32 for half types; else None, the promoted one.
 
     The kernels widen half types, so that under autocast only the loss's dtype changes.
     """
-    half = _is_autocast() and operators.promoted(input, target).itemsize == 2
-    return torch.float32 if half else None
+    return operators.loss_dtype(input, target, wide=True) if _is_autocast() else None
 
 
 def autocast(*tensors):

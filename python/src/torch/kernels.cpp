@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <mutex>
@@ -16,6 +17,7 @@
 #include "mseloss/mseloss.h"
 #include "numerics/float_environment.h"
 #include "numerics/formats.h"
+#include "plan/plan.h"
 #include "torch/stable.h"
 #include "torch/threads.h"
 
@@ -88,13 +90,9 @@ bool read(const OwnedTensor& tensor, ConstTensor* view) {
   return false;
 }
 
-DType promoted(DType a, DType b) {
-  if (a == b) return a;
-  return a == DType::kFloat64 || b == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
-}
 Reduction reduction_of(bool mean) { return mean ? Reduction::kMean : Reduction::kSum; }
 DType loss_dtype(const ConstTensor& x, const ConstTensor& y, bool wide) {
-  const DType dtype = promoted(x.dtype, y.dtype);
+  const DType dtype = promote(x.dtype, y.dtype);
   return wide && size_of(dtype) == 2 ? DType::kFloat32 : dtype;
 }
 
@@ -104,8 +102,7 @@ struct Result {
   Tensor view;
 };
 
-// Sets the view.
-bool write(Result* result) {
+bool set_view(Result* result) {
   ConstTensor view;
   void* data;
   if (!read(result->tensor, &view) || torch->get_mutable_data_ptr(result->tensor.get(), &data) != 0) {
@@ -172,7 +169,7 @@ Result empty(std::span<const int64_t> shape, bool channels_last, DType dtype) {
   }
   if (tensor == nullptr) return {};
   Result result{OwnedTensor(tensor), {}};
-  write(&result);
+  set_view(&result);
   return result;
 }
 
@@ -302,17 +299,18 @@ const char* step_backward(TorchValue* stack) {
   torch->get_const_data_ptr(token.get(), &token_memory);
   Result gradient;
   gradient.tensor = KeptGradients::all().take(token_memory);
-  if (gradient.tensor && write(&gradient) && scale(gradient, g)) {
+  if (gradient.tensor && set_view(&gradient) && scale(gradient, g)) {
     stack[0] = gradient.tensor.release();
     return nullptr;
   }
   gradient.tensor = {};
-  const DType dtype = promoted(x.dtype, y.dtype);
+  const DType dtype = promote(x.dtype, y.dtype);
   const double factor = load(g.dtype, g.data);
   double upstream, unused_loss;
   store_rounded(factor, dtype, &upstream);
-  if (load(dtype, &upstream) != factor &&
-      factor == factor) {  // autocast: half types with an upstream gradient in float32
+  // Not under autocast, where the upstream gradient of half types is float32.
+  const bool exact = load(dtype, &upstream) == factor || std::isnan(factor);
+  if (!exact) {
     TorchValue arguments[] = {grad_output.release(), input.release(), target.release(), stack[3],
                               channels_last};
     if (torch->call_dispatcher("mseloss::mse_loss_wide_gradient", "", arguments, kTorchVersion) != 0) {
@@ -324,10 +322,11 @@ const char* step_backward(TorchValue* stack) {
   gradient = empty(x.shape, channels_last, x.dtype);
   if (!gradient.tensor) return kNoMemory;
   const ConstTensor scalar(&upstream, dtype);
-  const Status status =
-      x.dtype == y.dtype ? grad(scalar, x, y, reduction, gradient.view, torch_options())
-                         : loss_and_grad(x, y, reduction, scalar, Tensor(&unused_loss, dtype), gradient.view,
-                                         torch_options());  // grad() takes one dtype only
+  const Options options = torch_options();
+  const Status status =  // grad() takes one dtype only
+      x.dtype == y.dtype
+          ? grad(scalar, x, y, reduction, gradient.view, options)
+          : loss_and_grad(x, y, reduction, scalar, Tensor(&unused_loss, dtype), gradient.view, options);
   if (!status.ok()) return failure(status);
   stack[0] = gradient.tensor.release();
   return nullptr;

@@ -15,7 +15,8 @@ using TorchKernel = void (*)(TorchValue* stack, uint64_t arguments, uint64_t res
 // The release whose conventions for TorchValue this module follows, 2.11, as PyTorch encodes it.
 inline constexpr uint64_t kTorchVersion = (uint64_t{2} << 56) | (uint64_t{11} << 48);
 
-// Functions that return int32_t return 0 for success, except those of a dtype, which return its number.
+// An int32_t result is 0 for success, except of the functions without parameters, which return PyTorch's
+// number of a dtype, a device type or a layout.
 struct TorchFunctions {
   // Since 2.10.
   int32_t (*parallel_for)(int64_t begin, int64_t end, int64_t grain_size,
