@@ -86,11 +86,10 @@ bool drain(Stream& stream, bool closing) noexcept {
   std::unique_lock lock(stream.mutex);
   const auto done = [&] { return stream.head == nullptr || blocked_on_event(stream); };
   if (done()) return false;
-  if (!closing) return stream.changed.wait(lock, done), true;
   while (!done()) {
     const Task* const head = stream.head;
     const auto moved = [&] { return stream.head != head || done(); };
-    if (!head->waits) {
+    if (!closing || !head->waits) {
       stream.changed.wait(lock, moved);
     } else if (has_callbacks_for_this_thread(stream) ||
                !stream.changed.wait_for(lock, std::chrono::milliseconds(callback_patience), moved)) {
