@@ -1,11 +1,6 @@
 # Installs into a scratch folder, then builds and runs user programs against the installation: cmake -DBUILD=.. -DSOURCE=..
 # -DWORK=.. -DGENERATOR=.. -DFLAGS=.. -DTYPE=.. -DCXX=.. -P install_test.cmake
-function(run)
-  execute_process(COMMAND ${ARGV} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
-  if(NOT code EQUAL 0)
-    message(FATAL_ERROR "${ARGV}\n${output}")
-  endif()
-endfunction()
+include(${CMAKE_CURRENT_LIST_DIR}/run.cmake)
 
 function(build folder)
   run(${CMAKE_COMMAND} -S ${WORK}/${folder} -B ${WORK}/${folder}/build -G ${GENERATOR}

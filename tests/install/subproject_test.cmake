@@ -1,12 +1,6 @@
 # Builds a project that contains this one as a subproject, statically, then installs both from the same build folder:
 # cmake -DROOT=.. -DSOURCE=.. -DWORK=.. -DGENERATOR=.. -DFLAGS=.. -DCXX=.. -P subproject_test.cmake
-function(run)
-  execute_process(COMMAND ${ARGV} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
-  if(NOT code EQUAL 0)
-    message(FATAL_ERROR "${ARGV}\n${output}")
-  endif()
-  set(output "${output}" PARENT_SCOPE)
-endfunction()
+include(${CMAKE_CURRENT_LIST_DIR}/run.cmake)
 
 file(REMOVE_RECURSE ${WORK})
 file(COPY ${SOURCE}/subproject ${SOURCE}/consumer/main.cpp DESTINATION ${WORK})
