@@ -27,7 +27,7 @@ void add(Digits* total, const Digits& other) {
   for (size_t i = 0; i < other.size(); ++i) (*total)[i] += other[i];
 }
 
-// A random dtype whose digits hold a sum with inputs of `dtype`.
+// A random dtype to encode a sum with inputs of `dtype` for.
 DType digits_dtype(Random& random, DType dtype) {
   return dtype == DType::kFloat64 || random.chance(30) ? DType::kFloat64 : random.pick(kDTypes);
 }

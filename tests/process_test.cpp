@@ -106,7 +106,7 @@ TEST(Process, LimitOnAddressSpace_GivesOutOfMemoryOrResults) {
 TEST(Process, LimitOnThreads_GivesResults) {
   constexpr int kNoLimit = 2;
   Data data;
-  // Of root's processes the limit applies only after the change to another user.
+  // RLIMIT_NPROC does not limit root: the child becomes another user first.
   const auto call = [&] {
     if (getuid() == 0 && setuid(65534) != 0) return kNoLimit;
     bool started = true;

@@ -109,11 +109,11 @@ struct Options {
   // is, and no call waits for it. An error that a call returns means that nothing was written; what fails
   // later, CUDA reports.
   Device device = Device::kCpu;
+  int device_index = -1;  // -1: the current CUDA device
+  void* stream = nullptr;
   // If not null, the call may end with Code::kInterrupted, within about 10 ms of a request. Its outputs and
   // sums are then incomplete. PartialSum remains as it was.
   const Interrupt* interrupt = nullptr;
-  int device_index = -1;  // -1: the current CUDA device
-  void* stream = nullptr;
 };
 
 enum class Code : uint8_t {
