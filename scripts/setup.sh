@@ -58,7 +58,7 @@ readonly PINS=python/requirements-dev.txt
 venv() {
   need "${BUILD_PACKAGES[@]}" "${PYTHON_PACKAGES[@]}"
   cmp -s "$PINS" .venv/requirements-dev.txt && return
-  say 'asking the package index what to download into .venv'
+  say 'computing the size of the Python packages'
   python3 -m venv .venv
   .venv/bin/python python/download_size.py "$PINS"
   say 'downloading and installing the Python packages'
