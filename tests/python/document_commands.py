@@ -42,7 +42,6 @@ WITHOUT = {  # by the beginning of the command
     "cmake -S ascend/tests -B build-ascend": "takes minutes; the release tests build and run the same tests",
     "gdb ": "interactive",
     "mseloss --install-completion": "edits the shell's startup file; test_cli.py tests the completion",
-    "python3 -m venv .venv && .venv/bin/pip install '.[cli,test]'": CI,
 }
 PLACES = {
     "cmake --preset library": SOURCE,
