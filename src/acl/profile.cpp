@@ -2,7 +2,7 @@
 #include "acl/acl_prof.h"
 #include "acl/error.h"
 
-using mseloss::acl::fail;
+using mseloss::acl::check_not_null;
 
 // FNV-1a.
 uint64_t aclprofStr2Id(const char* message) {
