@@ -217,7 +217,8 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
     constexpr int64_t kUnitsPerThread = 4;  // enough for an even distribution
     const int64_t tiles = job.tiling.num_tiles / job.tiling.slice_tiles,
                   wanted = kUnitsPerThread * job.threads;
-    if (job.threads > 1 && tiles < wanted) {
+    // The gradient needs the complete sums.
+    if (job.threads > 1 && tiles < wanted && sweep != Sweep::kSliceSumsThenGrad) {
       job.slice_parts = std::min(job.tiling.slice_tiles, (wanted + tiles - 1) / tiles);
     }
     job.units = tiles * job.slice_parts;

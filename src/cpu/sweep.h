@@ -17,6 +17,10 @@ enum class Sweep : uint8_t {
   kCountMask,  // of a dense mask, which is the only operand and the plan's dtype: the number of true elements
   kSliceSums,  // of a sliced plan: the fast sums of all slices, rounded
   kGradAndSliceSums,
+  // The same for a mean with weights, whose gradient has one scale for each slice: first the sums of a few
+  // slices, then their gradient while the operands are in the caches.
+  kSliceSumsThenGrad,
+  kSliceGrad,  // the second part of that
 };
 
 // Runs the sweep to completion; sums are added to `sum`, which other sweeps ignore. The sums of slices are

@@ -21,16 +21,21 @@ class SweepRunner {
         sum_(sum),
         interruption_(*interruption) {}
 
+  Sweep sweep() const { return sweep_; }
+
   // Whether the rest of the work shall be skipped.
   bool interrupted() { return interruption_.check(); }
 
-  void operator()(const RowBlock& block);
+  void operator()(const RowBlock& block) { run(sweep_, block); }
+  // A sweep that is a part of this one.
+  void run(Sweep sweep, const RowBlock& block);
 
  private:
   void grad(const RowBlock& block, bool non_temporal);
   void loss(const RowBlock& block);
   void fast_sum(const RowBlock& block);
   void exact_sum(const RowBlock& block);
+  bool stores_non_temporal(const RowBlock& block) const;
   // Calls f(part) for parts of at most `length` elements: several rows, or a part of one.
   template <class F>
   void in_parts(const RowBlock& block, size_t length, F f);
