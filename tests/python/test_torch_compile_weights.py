@@ -1,4 +1,4 @@
-"""Losses with weights or over dimensions in graphs that torch.compile makes: one sweep, with the bits of the
+"""Losses with weights or over dimensions in graphs of torch.compile: one sweep, with the bits of the
 eager step."""
 
 import itertools

@@ -107,9 +107,8 @@ const char* slices_step(TorchValue* stack) {
   const ConstTensor one = one_of(in.x.dtype);
   const Tensor value = in.target_of(out);
   const Status status =
-      in.weighted
-          ? loss_and_grad(in.x, in.y, in.w, reduction, one, value, gradient.view, torch_options())
-          : loss_and_grad(in.x, in.y, reduction, one, value, gradient.view, torch_options());
+      in.weighted ? loss_and_grad(in.x, in.y, in.w, reduction, one, value, gradient.view, torch_options())
+                  : loss_and_grad(in.x, in.y, reduction, one, value, gradient.view, torch_options());
   if (!status.ok()) return failure(status);
   OwnedTensor token = keep_gradient(std::move(gradient.tensor));
   if (!token) return kNoMemory;
@@ -131,9 +130,14 @@ const char* slices_step_backward(TorchValue* stack) {
     stack[0] = gradient.tensor.release();
     return nullptr;
   }
-  TorchValue arguments[] = {grad_output.release(), in.input.release(), in.target.release(),
-                            in.weight.release(), stack[4],             stack[5],
-                            stack[6],            stack[8]};
+  TorchValue arguments[] = {grad_output.release(),
+                            in.input.release(),
+                            in.target.release(),
+                            in.weight.release(),
+                            stack[4],
+                            stack[5],
+                            stack[6],
+                            stack[8]};
   if (torch->call_dispatcher("mseloss::slices_gradient", "", arguments, kTorchVersion) != 0) {
     return "slices_gradient has failed";
   }

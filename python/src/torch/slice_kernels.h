@@ -1,5 +1,5 @@
-// The kernels in C++ of the operators with weights and dimensions (mseloss/torch/slices/step_operators.py). Each
-// returns null, or why it failed.
+// The kernels in C++ of the operators with weights and dimensions (mseloss/torch/slices/step_operators.py).
+// Each returns null, or why it failed.
 #pragma once
 
 #include "torch/stable.h"

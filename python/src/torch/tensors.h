@@ -1,4 +1,5 @@
-// Tensors of PyTorch as the C++ kernels of its operators see them, and the gradients kept for backward passes.
+// Tensors of PyTorch as the C++ kernels of its operators see them, and the gradients kept for backward
+// passes.
 #pragma once
 
 #include <cstdint>
@@ -67,9 +68,9 @@ Result empty(std::span<const int64_t> shape, bool channels_last, DType dtype);
 OwnedTensor keep_gradient(OwnedTensor gradient) noexcept;
 // The gradient; null if it has been taken, or for a copy of a token.
 Result take_gradient(const OwnedTensor& token) noexcept;
-// Multiplies a dense gradient for the upstream gradient 1 by another, `g` of one element. Returns false if the
-// products would not be exact: a gradient in a half type has been rounded, possibly to zero, and `weighted`
-// ones are products of rounded numbers.
+// Multiplies a dense gradient for the upstream gradient 1 by another, `g` of one element. Returns false if
+// the products would not be exact: a gradient in a half type has been rounded, possibly to zero, and
+// `weighted` ones are products of rounded numbers.
 bool scale(const Result& gradient, const ConstTensor& g, bool weighted);
 
 // PyTorch raises the exception: one that crossed from this module into another C++ library might not be
