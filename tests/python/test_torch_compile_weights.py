@@ -1,5 +1,4 @@
-"""Losses with weights or over dimensions in graphs of torch.compile: one sweep, with the bits of the
-eager step."""
+"""Losses with weights or over dimensions in graphs of torch.compile: one sweep, the bits of the eager step."""
 
 import itertools
 
@@ -138,6 +137,7 @@ def test_gradients_of_target_and_weight():
     torch.testing.assert_close(have[2], want[2])
 
 
+@pytest.mark.filterwarnings("ignore:Using a target size")
 def test_broadcast_targets_and_inputs():
     torch._dynamo.reset()
     compiled = torch.compile(face.mse_loss, fullgraph=True, backend="aot_eager")

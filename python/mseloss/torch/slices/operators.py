@@ -7,8 +7,8 @@
 
 `dim` lists dimensions of the broadcast shape, all at least 0. Reduced dimensions stay with extent 1; for
 "none" there are none. `wide`: the loss of half types is float32, as under autocast.
-`slices_loss_backward` returns `((input - target) * scale) * (weight * grad_output)`, the gradient with respect
-to the broadcast input, where grad_output has the shape of the loss. Results are dense and row-major.
+`slices_loss_backward` returns `((input - target) * scale) * (weight * grad_output)`, the gradient with
+respect to the broadcast input, where grad_output has the shape of the loss. Results are dense and row-major.
 """
 
 from __future__ import annotations
