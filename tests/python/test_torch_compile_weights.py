@@ -1,4 +1,4 @@
-"""Losses with weights or over dimensions in graphs of torch.compile: one sweep, the bits of the eager step."""
+"""Losses with weights or over dimensions in compiled graphs: one sweep, and the bits of the eager step."""
 
 import itertools
 

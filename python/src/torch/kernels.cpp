@@ -96,6 +96,7 @@ const char* step_backward(TorchValue* stack) {
 
 bool register_all() noexcept {
   torch = torch_functions();
+  prepare_to_keep_gradients();
   TorchLibrary library;  // not deleted: the kernels remain registered
   if (torch == nullptr || !torch->has_kernels() ||
       torch->library_init("mseloss", "CPU", __FILE_NAME__, 0, &library) != 0) {

@@ -209,6 +209,8 @@ Result empty(std::span<const int64_t> shape, bool channels_last, DType dtype) {
   return result;
 }
 
+void prepare_to_keep_gradients() { KeptGradients::all(); }
+
 OwnedTensor keep_gradient(OwnedTensor gradient) noexcept {
   return KeptGradients::all().keep(std::move(gradient));
 }

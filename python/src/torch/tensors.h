@@ -64,6 +64,8 @@ Result empty(std::span<const int64_t> shape, bool channels_last, DType dtype);
 // belongs to no other tensor as long as the token lives, and a copy of the token, which hooks for saved
 // tensors and caches make, has another and finds nothing.
 
+// Not first by a step: a child forked meanwhile would wait for the construction of what all steps share.
+void prepare_to_keep_gradients();
 // The token, a zero; null without memory.
 OwnedTensor keep_gradient(OwnedTensor gradient) noexcept;
 // The gradient; null if it has been taken, or for a copy of a token.
