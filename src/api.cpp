@@ -1,6 +1,7 @@
 // The public C++ API: each function makes a plan, checks the buffers and runs it.
 #include <algorithm>
 
+#include "backend.h"
 #include "cpu/explain.h"
 #include "cpu/sweep.h"
 #include "cuda/shape.h"
@@ -25,7 +26,8 @@ Status grad(const ConstTensor& grad_output, const ConstTensor& input, const Cons
             Reduction reduction, const Tensor& grad_input, const Options& options) {
   Plan plan;
   return check_and_run(make_grad_plan(grad_output, input, target, reduction, grad_input, &plan), plan,
-                       {grad_output.data, input.data, target.data, grad_input.data, nullptr}, {}, options);
+                       {grad_output.data, input.data, target.data, grad_input.data, nullptr}, kNames,
+                       options);
 }
 
 Status loss(const ConstTensor& input, const ConstTensor& target, Reduction reduction, const Tensor& out,
@@ -43,7 +45,7 @@ Status loss_and_grad(const ConstTensor& input, const ConstTensor& target, Reduct
   Plan plan;
   return check_and_run(
       make_loss_and_grad_plan(input, target, reduction, grad_output, loss, grad_input, &plan), plan,
-      {grad_output.data, input.data, target.data, grad_input.data, loss.data}, {}, options);
+      {grad_output.data, input.data, target.data, grad_input.data, loss.data}, kNames, options);
 }
 
 Status grad(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
@@ -51,8 +53,8 @@ Status grad(const ConstTensor& grad_output, const ConstTensor& input, const Cons
             const Options& options) {
   Plan plan;
   return check_and_run(
-      make_grad_plan(grad_output, input, target, reduction, grad_input, &plan, {}, &weight), plan,
-      {grad_output.data, input.data, target.data, grad_input.data, nullptr, weight.data}, {}, options);
+      make_grad_plan(grad_output, input, target, reduction, grad_input, &plan, kNames, &weight), plan,
+      {grad_output.data, input.data, target.data, grad_input.data, nullptr, weight.data}, kNames, options);
 }
 
 Status loss(const ConstTensor& input, const ConstTensor& target, const ConstTensor& weight,
@@ -68,10 +70,11 @@ Status loss_and_grad(const ConstTensor& input, const ConstTensor& target, const 
                      Reduction reduction, const ConstTensor& grad_output, const Tensor& loss,
                      const Tensor& grad_input, const Options& options) {
   Plan plan;
-  return check_and_run(
-      make_loss_and_grad_plan(input, target, reduction, grad_output, loss, grad_input, &plan, {}, &weight),
-      plan, {grad_output.data, input.data, target.data, grad_input.data, loss.data, weight.data}, {},
-      options);
+  return check_and_run(make_loss_and_grad_plan(input, target, reduction, grad_output, loss, grad_input, &plan,
+                                               kNames, &weight),
+                       plan,
+                       {grad_output.data, input.data, target.data, grad_input.data, loss.data, weight.data},
+                       kNames, options);
 }
 
 namespace {
@@ -162,11 +165,11 @@ Status PartialSum::add_with_grad(const ConstTensor& input, const ConstTensor& ta
   NoOutput loss;
   Plan plan;
   const Status planned = make_loss_and_grad_plan(input, target, Reduction::kSum, grad_output, loss.tensor,
-                                                 grad_input, &plan, {}, weight);
+                                                 grad_input, &plan, kNames, weight);
   plan.scale = scale;
   const Buffers buffers{grad_output.data, input.data,  target.data,
                         grad_input.data,  &loss.value, weight == nullptr ? nullptr : weight->data};
-  return add_sweep(this, planned, plan, buffers, {}, cpu::Sweep::kGradAndSum, options);
+  return add_sweep(this, planned, plan, buffers, kNames, cpu::Sweep::kGradAndSum, options);
 }
 
 std::string explain(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,

@@ -20,5 +20,13 @@ extern const Backend kBackend;
 // The backend of operands in host memory: the CPU's, or the one that the environment variable MSELOSS_DEVICE
 // names when the library is loaded ("cuda", "cuda-model").
 extern constinit const Backend* host_backend;
+// The backend of operands in device memory.
+const Backend& device_backend();
+
+// Runs a checked plan; see Backend::enqueue.
+inline Status run(const Plan& plan, const Buffers& buffers, const Options& options) {
+  const Backend& backend = options.device == Device::kCuda ? device_backend() : *host_backend;
+  return backend.enqueue(plan, buffers, options);
+}
 
 }  // namespace mseloss

@@ -20,14 +20,10 @@ namespace {
 
 }  // namespace
 
-Status run(const Plan& plan, const Buffers& buffers, const Options& options) {
-  if (options.device == Device::kCuda) [[unlikely]] {
-    // The model stands for a device, whose memory is the host's.
-    const bool model = std::strcmp(host_backend->name, "cuda-model") == 0;
-    return model ? host_backend->enqueue(plan, buffers, options)
-                 : cuda::run_on_device(plan, buffers, options);
-  }
-  return host_backend->enqueue(plan, buffers, options);
+const Backend& device_backend() {
+  static constexpr Backend kDevice{"cuda", &cuda::run_on_device};
+  // The model stands for a device, whose memory is the host's.
+  return std::strcmp(host_backend->name, "cuda-model") == 0 ? *host_backend : kDevice;
 }
 
 }  // namespace mseloss

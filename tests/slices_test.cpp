@@ -119,6 +119,37 @@ TEST(SlicesProperty, SumsOnAndBesideRoundingTies_AreRoundedOnce) {
   ASSERT_TRUE(mseloss::set_target(nullptr).ok());
 }
 
+// A slice's scale, 2 / sum(w), within 2^-60 of the middle between two float32: the fast sum leaves its
+// rounding open, so loss and gradient of that slice are computed again.
+TEST(SlicesProperty, ScalesBesideRoundingTies_AreRoundedOnce) {
+  for_each_case(300, [&](Random& random) {
+    const bool rows = random.chance(50);
+    const int64_t count = random.range(1, 300);
+    const Shape all = rows ? Shape{count, 3} : Shape{3, count};
+    Operand x(random, DType::kFloat32, all, random.pick({Layout::kDense, Layout::kAny}));
+    Operand y(random, DType::kFloat32, all, Layout::kDense), w(random, DType::kFloat32, all, Layout::kDense);
+    x.fill(random, Values::kUnit);
+    y.fill(random, Values::kUnit);
+    for (int64_t i = 0; i < count; ++i) {
+      const bool tie = random.chance(20);
+      const auto middle = static_cast<long double>(random.range(1 << 23, (1 << 24) - 1) * 2 + (tie ? 1 : 0));
+      long double rest = 2 / middle;
+      for (int64_t j = 0; j < 3; ++j) {
+        const auto part = static_cast<float>(rest);
+        rest -= part;
+        oracle::store(DType::kFloat32, w.at(rows ? i * 3 + j : j * count + i),
+                      oracle::encode(DType::kFloat32, part));
+      }
+    }
+    const Shape loss_shape = rows ? Shape{count, 1} : Shape{1, count};
+    Operand g(random, DType::kFloat32, loss_shape, Layout::kDense);
+    g.fill(random, Values::kUnit);
+    Operand loss(random, random.pick(kDTypes), loss_shape, Layout::kAny, true);
+    Operand grad(random, DType::kFloat32, all, Layout::kDense, true);
+    ASSERT_TRUE(is_right(random, x, y, &w, &g, Reduction::kMean, loss, &grad));
+  });
+}
+
 TEST(Slices, EmptySlices_SumToZeroAndHaveNoMean) {
   const Shape empty{3, 0}, rows{3, 1}, columns{1, 0};
   float out[3] = {5, 5, 5};

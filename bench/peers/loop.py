@@ -1,10 +1,11 @@
 """Times the training step where people call it: alone or right after a PyTorch operator, under autocast, on a
 quiet or on a busy machine. PyTorch's loss and ours take turns in short blocks.
 
-loop.py [--seconds S] [--filter TEXT] [--busy N] [--sizes K,K] [--out FILE]
+loop.py [--seconds S] [--filter TEXT] [--busy N] [--sizes K,K] [--out FILE] [--write PAGE]
 
 A block counts as busy if other processes used more than 5 % of one processor meanwhile; --busy N starts N
-such processes. Quiet and busy blocks are reported apart. A case is named step/DTYPES/NUMEL/BEFORE.
+such processes. Quiet and busy blocks are reported apart. A case is named step/DTYPES/NUMEL/BEFORE. --write
+measures the cases of docs/pytorch.md and replaces its table.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import contextlib
 import json
 import os
 import pathlib
+import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -39,6 +42,13 @@ BEFORE = {
     "pointwise": lambda: torch.add(_A, 1, out=_OUT),
     "matmul": lambda: torch.mm(_M, _M, out=_PRODUCT),
 }
+# The table of docs/pytorch.md: steps right after a pointwise operator.
+DOCUMENTED = [
+    *(("f32", k) for k in (10, 16, 18, 20, 22)),
+    *(("bf16", k) for k in (20, 22)),
+    *(("autocast bf16", k) for k in (11, 17, 20)),
+]
+TABLE = re.compile(r"(<!-- loop table -->\n).*?(<!-- end of loop table -->)", re.DOTALL)
 # The loss, and whether it uses PyTorch's threads.
 CONTENDERS = {
     "PyTorch": (F.mse_loss, True),
@@ -111,6 +121,35 @@ def time_of_others() -> float:
     return used - times.user - times.system
 
 
+def text(times: dict | None) -> str:
+    """A contender's median and quartiles in microseconds."""
+    if times is None:
+        return ""
+    return f"{times['median'] * 1e6:.0f} ({times['q1'] * 1e6:.0f} to {times['q3'] * 1e6:.0f})"
+
+
+def processor() -> str:
+    found = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    return found.group(1) if found else platform.processor() or platform.machine()
+
+
+def write_page(page: pathlib.Path, cases: list[Case], heading: str):
+    names = list(CONTENDERS)
+    lines = [f"{processor()}, {heading}, {time.strftime('%Y-%m-%d')}:", ""]
+    lines += ["| step | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for case in cases:
+        # Blocks beside other processes count only where there are no others.
+        seconds = max(case.results(), key=lambda result: result["machine"] == "quiet")["seconds"]
+        step = case.id.removeprefix("step/").removesuffix("/pointwise").replace("/", ", ")
+        lines.append(f"| {step} | " + " | ".join(text(seconds.get(name)) for name in names) + " |")
+    filled, count = TABLE.subn(
+        lambda match: match.group(1) + "\n".join(lines) + "\n" + match.group(2), page.read_text()
+    )
+    if count != 1:
+        raise SystemExit(f"{page}: expected one <!-- loop table -->, found {count}")
+    page.write_text(filled)
+
+
 def report(cases: list[Case]):
     names = list(CONTENDERS)
     print("| case | machine | " + " | ".join(f"{n}, us" for n in names) + " | PyTorch / mseloss |")
@@ -118,12 +157,7 @@ def report(cases: list[Case]):
     for case in cases:
         for result in case.results():
             seconds = result["seconds"]
-            cells = [
-                f"{t['median'] * 1e6:.0f} ({t['q1'] * 1e6:.0f} to {t['q3'] * 1e6:.0f})"
-                if (t := seconds.get(name))
-                else ""
-                for name in names
-            ]
+            cells = [text(seconds.get(name)) for name in names]
             both = "PyTorch" in seconds and "mseloss" in seconds
             ratio = seconds["PyTorch"]["median"] / seconds["mseloss"]["median"] if both else 0
             cells.append(f"{ratio:.2f}" if both else "")
@@ -137,15 +171,19 @@ def main() -> int:
     parser.add_argument("--busy", type=int, default=0)
     parser.add_argument("--sizes", default="10,14,16,18,20,22", help="exponents of 2")
     parser.add_argument("--out")
+    parser.add_argument("--write", type=pathlib.Path, metavar="PAGE")
     arguments = parser.parse_args()
     torch.set_num_threads(mseloss.info()["threads"])
-    cases = [
-        Case(dtypes, int(k), before)
-        for dtypes in DTYPES
-        for k in arguments.sizes.split(",")
-        for before in BEFORE
-        if arguments.filter in f"step/{dtypes}/2^{k}/{before}"
-    ]
+    if arguments.write:
+        cases = [Case(dtypes, k, "pointwise") for dtypes, k in DOCUMENTED]
+    else:
+        cases = [
+            Case(dtypes, int(k), before)
+            for dtypes in DTYPES
+            for k in arguments.sizes.split(",")
+            for before in BEFORE
+            if arguments.filter in f"step/{dtypes}/2^{k}/{before}"
+        ]
     wrong = [case.id for case in cases if not case.is_right()]
     if wrong:
         print(f"wrong results, not timed: {', '.join(wrong)}", file=sys.stderr)
@@ -164,9 +202,11 @@ def main() -> int:
             process.kill()
             process.wait()
     info = mseloss.info()
-    print(f"{info['threads']} threads, {info['target']}, PyTorch {torch.__version__}, ", end="")
-    print(f"step: {info['torch_step']}; medians and quartiles\n")
+    heading = f"{info['threads']} threads, {info['target']}, PyTorch {torch.__version__}"
+    print(f"{heading}, step: {info['torch_step']}; medians and quartiles\n")
     report(cases)
+    if arguments.write:
+        write_page(arguments.write, cases, heading)
     if arguments.out:
         results = [result for case in cases for result in case.results()]
         pathlib.Path(arguments.out).write_text(json.dumps({"info": info, "cases": results}))

@@ -128,21 +128,34 @@ Status run_each_slice(const Plan& plan, const Buffers& buffers, const Options& o
   });
 }
 
+// Whether a mean with weights and its gradient are one sweep. The gradient needs the sums first, so operands
+// are read again, which is cheap as long as a slice stays in the caches.
+bool is_one_sweep(const Plan& plan, const Buffers& buffers) {
+  constexpr int64_t kLongSlice = 1 << 17;  // elements
+  const bool rows = is_reduced(plan, plan.rank - 1);
+  return !is_in_place(buffers) && (!rows || plan.numel / plan.slices < kLongSlice);
+}
+
 // All slices in one sweep; then those that the fast sums leave undecided.
 Status run_slice_sums(const Plan& plan, const Buffers& buffers, const Options& options) {
   const bool grad = plan.op == Op::kLossAndGrad, fused = grad && !is_in_place(buffers);
+  const bool scaled = needs_scale(plan);
   SumState pending;
-  const Sweep sweep = fused ? Sweep::kGradAndSliceSums : Sweep::kSliceSums;
+  const Sweep sweep = scaled  ? Sweep::kSliceSumsThenGrad
+                      : fused ? Sweep::kGradAndSliceSums
+                              : Sweep::kSliceSums;
   if (Status status = run_sweep(plan, buffers, sweep, options, {&pending, nullptr}); !status.ok())
     return status;
   if (pending.count != 0) {
-    Plan loss = plan;
-    loss.op = Op::kLoss;
-    loss.operands &= ~(1 << kOut | 1 << kGradOutput);
+    Plan again = plan;
+    if (!scaled) {  // the gradient is complete
+      again.op = Op::kLoss;
+      again.operands &= ~(1 << kOut | 1 << kGradOutput);
+    }
     Options exact = options;
     exact.exact = true;
     const Status status = run_each_slice(
-        loss, buffers, exact, [&](const void* slice) { return is_pending(plan.loss_dtype, slice); });
+        again, buffers, exact, [&](const void* slice) { return is_pending(plan.loss_dtype, slice); });
     if (!status.ok()) return status;
   }
   if (!grad || fused) return {};
@@ -158,7 +171,9 @@ Status run_slices(const Plan& plan, const Buffers& buffers, const Options& optio
       return Status();
     });
   }
-  if (!options.exact && !needs_scale(plan) && plan.rank > 0) return run_slice_sums(plan, buffers, options);
+  if (!options.exact && plan.rank > 0 && (!needs_scale(plan) || is_one_sweep(plan, buffers))) {
+    return run_slice_sums(plan, buffers, options);
+  }
   return run_each_slice(plan, buffers, options, [](const void*) { return true; });
 }
 

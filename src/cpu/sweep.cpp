@@ -86,6 +86,7 @@ struct Job {
   bool non_temporal = false;
   int threads = 1;
   int64_t units = 0;  // pages, or tiles
+  int unit = 0;       // of a dense plan: log2 of the elements of a page
   char* data[kOperands] = {};
   Tiling tiling;  // not of a dense plan
   WorkShares shares;
@@ -143,7 +144,6 @@ struct Job {
       pending += run_slice_tiles(plan, tiling, data, first, last, slice_parts, scratch + index * scratch_each,
                                  runner, sums);
     } else if (plan.layout == Layout::kDense) {
-      const int unit = unit_log2(plan);
       dense(first << unit, std::min(last << unit, plan.numel), runner);
     } else {
       run_tiles(plan, tiling, data, first, last, scratch + index * scratch_each, runner);
@@ -182,7 +182,7 @@ struct Job {
   int64_t most_units() const {
     constexpr int64_t kTiles = 64;
     if (!interrupt_poll.possible()) return units;
-    return plan.layout == Layout::kDense ? kPieceElements >> unit_log2(plan) : kTiles;
+    return plan.layout == Layout::kDense ? kPieceElements >> unit : kTiles;
   }
 
   bool non_temporal_rows() const {
@@ -206,7 +206,8 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
   job.non_temporal = uses_non_temporal_stores(plan, options) &&
                      reinterpret_cast<uintptr_t>(job.data[kOut]) % size_of(plan.dtype) == 0;
   if (plan.layout == Layout::kDense) {
-    job.units = ((plan.numel - 1) >> unit_log2(plan)) + 1;
+    job.unit = unit_log2(plan);
+    job.units = ((plan.numel - 1) >> job.unit) + 1;
   } else {
     job.tiling = make_tiling(plan, job.non_temporal);
     job.units = job.tiling.num_tiles;
@@ -216,7 +217,8 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
     constexpr int64_t kUnitsPerThread = 4;  // enough for an even distribution
     const int64_t tiles = job.tiling.num_tiles / job.tiling.slice_tiles,
                   wanted = kUnitsPerThread * job.threads;
-    if (job.threads > 1 && tiles < wanted) {
+    // The gradient needs the complete sums.
+    if (job.threads > 1 && tiles < wanted && sweep != Sweep::kSliceSumsThenGrad) {
       job.slice_parts = std::min(job.tiling.slice_tiles, (wanted + tiles - 1) / tiles);
     }
     job.units = tiles * job.slice_parts;
@@ -267,11 +269,15 @@ Status run_sweep(const Plan& plan, const Buffers& buffers, Sweep sweep, const Op
   const bool writes = sweep != Sweep::kFastSum && sweep != Sweep::kExactSum && sweep != Sweep::kSliceSums;
   int operands = plan.operands & (writes ? ~0 : 1 << kInput | 1 << kTarget | 1 << kWeight);
   if (plan.sliced) operands &= ~(1 << kLossOut);
-  if (operands == plan.operands && !needs_dimension(plan)) return start(plan, buffers, sweep, options, sum);
-  Plan part = plan;
-  part.operands = static_cast<uint8_t>(operands);
-  add_unit_dimension(&part);
-  return start(part, buffers, sweep, options, sum);
+  const Plan* used = &plan;
+  Plan part;
+  if (operands != plan.operands || needs_dimension(plan)) {
+    part = plan;
+    part.operands = static_cast<uint8_t>(operands);
+    add_unit_dimension(&part);
+    used = &part;
+  }
+  return start(*used, buffers, sweep, options, sum);
 }
 
 }  // namespace mseloss::cpu

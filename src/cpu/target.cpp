@@ -48,12 +48,13 @@ void fill_dtype_kernels(Kernels* kernels, size_t target, bool native_bfloat16) {
   fill_weighted_kernels<kDType>(kernels, target, native_bfloat16);
 }
 
+constinit std::atomic<const Target*> g_chosen{nullptr};  // null before the first call
+
 // All targets that this processor can run, best first, filled once.
 struct Targets {
   Target entries[16];
   int count = 0;
   char names[128] = "";
-  std::atomic<const Target*> chosen;
 
   Targets() {
     // The order of hwy::SupportedAndGeneratedTargets(), without its std::vector: the first call must not
@@ -66,7 +67,7 @@ struct Targets {
       add(hwy::TargetName(bit), bit, false);
     }
     const Target* wanted = find(target_variable());
-    chosen = wanted == nullptr ? &entries[0] : wanted;  // check_environment() reports an unknown name
+    g_chosen = wanted == nullptr ? &entries[0] : wanted;  // check_environment() reports an unknown name
   }
 
   void add(const char* name, int64_t bit, bool native_bfloat16) {
@@ -101,19 +102,27 @@ Targets& targets() {
   return all;
 }
 
+const Target& chosen_target() {
+  const Target* chosen = g_chosen.load(std::memory_order_acquire);
+  if (chosen != nullptr) [[likely]]
+    return *chosen;
+  targets();
+  return *g_chosen.load();
+}
+
 }  // namespace
 
-const Kernels& kernels() { return targets().chosen.load(std::memory_order_relaxed)->kernels; }
+const Kernels& kernels() { return chosen_target().kernels; }
 
 }  // namespace cpu
 
-const char* target() { return cpu::targets().chosen.load()->name; }
+const char* target() { return cpu::chosen_target().name; }
 const char* supported_targets() { return cpu::targets().names; }
 
 Status set_target(const char* name) {
   cpu::Targets& all = cpu::targets();
   if (name == nullptr) {
-    all.chosen = &all.entries[0];
+    cpu::g_chosen = &all.entries[0];
     return {};
   }
   const cpu::Target* wanted = all.find(name);
@@ -122,7 +131,7 @@ Status set_target(const char* name) {
                          "target: expected one that this processor can run (%s), got \"%.64s\"", all.names,
                          name);
   }
-  all.chosen = wanted;
+  cpu::g_chosen = wanted;
   return {};
 }
 

@@ -1,6 +1,7 @@
 // The floating-point formats: parameters, rounding, load and store.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -32,15 +33,23 @@ MSELOSS_HOST_DEVICE inline Format format_of(DType dtype) {
   return {24, 127, -149};
 }
 
+// 2^exponent, if that is a normal float64.
+MSELOSS_HOST_DEVICE inline double power_of_two(int exponent) {
+  return std::bit_cast<double>(static_cast<uint64_t>(exponent + 1023) << 52);
+}
+
 // Rounds to nearest even in the format. The result is a double that the format represents, or an infinity.
 MSELOSS_HOST_DEVICE inline double round_to(const Format& format, double value) {
   if (value == 0 || !std::isfinite(value) || format.precision == 53) return value;
   if (format.precision == 24) return static_cast<float>(value);
-  int exponent;  // value = fraction * 2^exponent, fraction in [0.5, 1)
-  std::frexp(value, &exponent);
-  const int last_bit = std::max(exponent - format.precision, format.lowest_bit);
-  const double rounded = std::ldexp(std::nearbyint(std::ldexp(value, -last_bit)), last_bit);
-  if (std::fabs(rounded) < std::ldexp(1.0, format.max_exponent) * 2) return rounded;
+  const double magnitude = std::fabs(value), limit = 2 * power_of_two(format.max_exponent);
+  if (magnitude < limit) {
+    const int exponent = static_cast<int>(std::bit_cast<uint64_t>(magnitude) >> 52) - 1023;
+    const int last_bit = std::max(exponent + 1 - format.precision, format.lowest_bit);
+    // A sum that is this large has the last bit of the result.
+    const double large = power_of_two(last_bit + 52), rounded = (magnitude + large) - large;
+    if (rounded < limit) return std::copysign(rounded, value);
+  }
   return std::copysign(INFINITY, value);
 }
 

@@ -9,8 +9,7 @@ Status dtype_error(const Argument& argument) {
                        argument.name, static_cast<int>(argument.view->dtype));
 }
 
-Status check_reduction(Reduction reduction) {
-  if (reduction <= Reduction::kSum) return {};
+Status reduction_error(Reduction reduction) {
   return Status::error(Code::kReduction, "reduction: expected none (0), mean (1) or sum (2), got %d",
                        static_cast<int>(reduction));
 }

@@ -44,7 +44,7 @@ struct BroadcastShape {
 
 // Every error names the parameter, what was expected and what was given.
 Status dtype_error(const Argument& argument);
-Status check_reduction(Reduction reduction);
+Status reduction_error(Reduction reduction);
 Status check_rank(const Argument& argument);
 // Also checks that element and byte counts fit in int64_t, so that later products do not overflow.
 Status check_extents(const Argument& argument);

@@ -1,6 +1,5 @@
 // The checks of a plan that need addresses.
 #include <algorithm>
-#include <bit>
 #include <cstdlib>
 
 #include "plan/arguments.h"
@@ -37,14 +36,15 @@ bool intersect(const ByteRange& a, const ByteRange& b) {
 }
 
 ByteRange byte_range(const Plan& plan, int operand, const void* data) {
-  const int size = size_of(plan.dtypes[operand]);
-  int64_t low = plan.offset[operand] * size, reach = size;
+  int64_t low = plan.offset[operand], reach = 1;
   for (int d = 0; d < plan.rank; ++d) {
-    const int64_t step = plan.stride[operand][d] * (plan.extent[d] - 1) * size;
+    const int64_t step = plan.stride[operand][d] * (plan.extent[d] - 1);
     low += std::min<int64_t>(step, 0);
     reach += std::abs(step);
   }
-  return {reinterpret_cast<uintptr_t>(data) + static_cast<uint64_t>(low), static_cast<uint64_t>(reach)};
+  const int64_t size = size_of(plan.dtypes[operand]);
+  return {reinterpret_cast<uintptr_t>(data) + static_cast<uint64_t>(low * size),
+          static_cast<uint64_t>(reach * size)};
 }
 
 ByteView scalar_view(const void* data, DType dtype) {
@@ -85,11 +85,10 @@ Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& name
         name_of(names, null), static_cast<long long>(plan.numel));
   }
   const bool fused_none = plan.op == Op::kLossAndGrad && plan.reduction == Reduction::kNone;
-  for (int out = kOut; plan.operands >> out != 0; ++out) {
+  for (const int out : {kOut, kLossOut}) {
     if (!has(plan, out)) continue;
-    for (unsigned bits = plan.operands & ((1u << out) - 1); bits != 0; bits &= bits - 1) {
-      const int o = std::countr_zero(bits);
-      if (!intersect(ranges[out], ranges[o])) continue;
+    for (int o = 0; o < out; ++o) {
+      if (!has(plan, o) || !intersect(ranges[out], ranges[o])) continue;
       const bool exact_allowed = !fused_none && out == kOut;
       if (exact_allowed && same_view(plan, out, buffers[out], o, buffers[o])) continue;
       if (may_share_memory(byte_view(plan, out, buffers[out]), byte_view(plan, o, buffers[o]))) {

@@ -64,17 +64,26 @@ int single_stride(const View& view, std::span<const int64_t> shape, int64_t coun
   return dense && elements == count ? 1 : -1;
 }
 
-// Not std::ranges::equal: for a few elements its call of memcmp costs more than the comparison.
-bool same_extents(std::span<const int64_t> a, std::span<const int64_t> b) {
-  if (a.size() != b.size()) return false;
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (a[i] != b[i]) return false;
+// Whether two views have the same shape and strides. Not std::ranges::equal: for a few extents its call of
+// memcmp costs more than the comparison.
+bool same_layout(const View& a, const View& b) {
+  if (a.shape.size() != b.shape.size() || a.strides.size() != b.strides.size()) return false;
+  for (size_t i = 0; i < a.shape.size(); ++i) {
+    if (a.shape[i] != b.shape[i]) return false;
+  }
+  for (size_t i = 0; i < a.strides.size(); ++i) {
+    if (a.strides[i] != b.strides[i]) return false;
   }
   return true;
 }
 
+void add_operand(const Argument& argument, Plan* plan) {
+  plan->operands |= 1 << argument.operand;
+  plan->dtypes[argument.operand] = argument.view->dtype;
+}
+
 // The fast path: if every operand is dense, or one broadcast element, the plan has one dimension at most.
-// Returns false if the operands need the general path, which also finds the errors.
+// Sets the layout too. Returns false if the operands need the general path, which also finds the errors.
 bool set_dense_shape(Arguments inputs, Arguments outs, Plan* plan) {
   constexpr int64_t kMaxCount = int64_t{1} << 56;  // elements: no count or byte size below can overflow
   const View& reference = *(outs.empty() ? inputs : outs)[0].view;
@@ -85,14 +94,17 @@ bool set_dense_shape(Arguments inputs, Arguments outs, Plan* plan) {
   }
   const int reference_stride = single_stride(reference, reference.shape, count);
   if (reference_stride < 0) return false;
-  for (auto& strides : plan->stride) strides[0] = 0;
+  for (auto& stride : plan->stride) stride[0] = 0;
   bool full = false;  // an input has the reference's shape; otherwise the broadcast shape may be smaller
+  bool same_dtype = true;
   const auto set_stride = [&](const Argument& argument, bool is_output) {
     const View& view = *argument.view;
-    const bool same_shape = same_extents(view.shape, reference.shape);
-    const bool same_view = same_shape && same_extents(view.strides, reference.strides);
-    const int stride = same_view ? reference_stride : single_stride(view, reference.shape, count);
+    add_operand(argument, plan);
+    const bool same = &view == &reference || same_layout(view, reference);
+    const bool same_shape = same || std::ranges::equal(view.shape, reference.shape);
+    const int stride = same ? reference_stride : single_stride(view, reference.shape, count);
     plan->stride[argument.operand][0] = stride;
+    same_dtype = same_dtype && view.dtype == plan->dtype;
     if (is_output) return same_shape && stride == (count > 1);
     full = full || same_shape;
     return stride >= 0;
@@ -107,6 +119,7 @@ bool set_dense_shape(Arguments inputs, Arguments outs, Plan* plan) {
   plan->rank = count == 1 ? 0 : 1;
   plan->numel = count;
   plan->extent[0] = count;
+  plan->layout = same_dtype ? Layout::kDense : Layout::kGeneral;
   return true;
 }
 
@@ -160,6 +173,10 @@ bool broadcasts_to(const View& view, const View& to) {
 // The general path: any shapes and strides. `losses` is empty or has the loss of a sliced plan and, for
 // loss_and_grad(), the grad_output that broadcasts to it.
 Status set_general_shape(Arguments inputs, Arguments outs, Arguments losses, Plan* plan) {
+  plan->operands = 0;
+  for (const Arguments arguments : {inputs, outs, losses}) {
+    for (const Argument& argument : arguments) add_operand(argument, plan);
+  }
   for (const auto check : {check_rank, check_extents}) {
     for (const Arguments arguments : {inputs, outs, losses}) {
       for (const Argument& argument : arguments) {
@@ -189,6 +206,7 @@ Status set_general_shape(Arguments inputs, Arguments outs, Arguments losses, Pla
   std::copy_n(shape.extent, kMaxRank, plan->extent);
   for (auto& strides : plan->stride) std::fill_n(strides, kMaxRank, 0);
   if (plan->numel == 0) {
+    plan->layout = Layout::kEmpty;
     if (losses.empty()) return {};
     // The loop nest over the loss alone: each of its elements gets the value of an empty sum or mean.
     std::copy_n(losses[0].view->shape.data(), shape.rank, plan->extent);
@@ -199,6 +217,8 @@ Status set_general_shape(Arguments inputs, Arguments outs, Arguments losses, Pla
     for (const Argument& a : arguments) align_strides(*a.view, shape, plan->stride[a.operand]);
   }
   coalesce(plan);
+  plan->layout = classify(*plan);
+  if (plan->sliced && plan->layout == Layout::kDense) plan->layout = Layout::kGeneral;  // in tiles
   for (const Argument& out : outs) {
     if (Status status = check_own_memory(*plan, out); !status.ok()) return status;
   }
@@ -213,32 +233,15 @@ Status set_shape(Arguments inputs, Arguments outs, const Argument* loss, Plan* p
   plan->operands = 0;
   plan->sliced = loss != nullptr && !loss->view->shape.empty();
   plan->dtypes[kWeight] = DType::kFloat32;  // not a mask
-  for (const Arguments arguments : {inputs, outs}) {
-    for (const Argument& argument : arguments) {
-      plan->operands |= 1 << argument.operand;
-      plan->dtypes[argument.operand] = argument.view->dtype;
-    }
-  }
   std::fill_n(plan->offset, kOperands, 0);
+  if (loss != nullptr) plan->loss_dtype = loss->view->dtype;
   if (plan->sliced) {
     Argument losses[2] = {{loss->view, loss->name, kLossOut}};
     if (loss_grad != nullptr) losses[1] = *loss_grad;
-    const Arguments used(losses, loss_grad == nullptr ? 1 : 2);
-    for (const Argument& argument : used) {
-      plan->operands |= 1 << argument.operand;
-      plan->dtypes[argument.operand] = argument.view->dtype;
-    }
-    if (Status status = set_general_shape(inputs, outs, used, plan); !status.ok()) return status;
-  } else {
-    if (loss != nullptr && !loss->view->strides.empty()) return check_extents(*loss);
-    if (!set_dense_shape(inputs, outs, plan)) {
-      if (Status status = set_general_shape(inputs, outs, {}, plan); !status.ok()) return status;
-    }
+    return set_general_shape(inputs, outs, {losses, loss_grad == nullptr ? size_t{1} : size_t{2}}, plan);
   }
-  if (loss != nullptr) plan->loss_dtype = loss->view->dtype;
-  plan->layout = classify(*plan);
-  if (plan->sliced && plan->layout == Layout::kDense) plan->layout = Layout::kGeneral;  // in tiles
-  return {};
+  if (loss != nullptr && !loss->view->strides.empty()) return check_extents(*loss);
+  return set_dense_shape(inputs, outs, plan) ? Status() : set_general_shape(inputs, outs, {}, plan);
 }
 
 Status check_dtypes(std::initializer_list<const Argument*> arguments) {
@@ -290,7 +293,7 @@ Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, 
   if (weight != nullptr) {
     if (Status status = check_weight_dtype(inputs[3], input.dtype, names); !status.ok()) return status;
   }
-  if (Status status = check_reduction(reduction); !status.ok()) return status;
+  if (reduction > Reduction::kSum) return reduction_error(reduction);
   plan->op = Op::kGrad;
   plan->reduction = reduction;
   plan->dtype = input.dtype;
@@ -313,7 +316,7 @@ Status make_loss_plan(const ConstTensor& input, const ConstTensor& target, Reduc
   if (weight != nullptr) {
     if (Status status = check_weight_dtype(inputs[2], promoted, names); !status.ok()) return status;
   }
-  if (Status status = check_reduction(reduction); !status.ok()) return status;
+  if (reduction > Reduction::kSum) return reduction_error(reduction);
   plan->op = Op::kLoss;
   plan->reduction = reduction;
   plan->dtype = promoted;
@@ -347,7 +350,7 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
   if (weight != nullptr) {
     if (Status status = check_weight_dtype(w, promoted, names); !status.ok()) return status;
   }
-  if (Status status = check_reduction(reduction); !status.ok()) return status;
+  if (reduction > Reduction::kSum) return reduction_error(reduction);
   plan->op = Op::kLossAndGrad;
   plan->reduction = reduction;
   plan->dtype = promoted;
@@ -369,7 +372,7 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
     if (Status status = set_shape(without_g, {outs, 1}, &outs[1], plan); !status.ok()) return status;
     plan->operands |= 1 << kGradOutput;  // broadcast: all its strides are 0
     plan->dtypes[kGradOutput] = grad_output.dtype;
-    plan->layout = classify(*plan);
+    if (plan->numel != 0 && grad_output.dtype != plan->dtype) plan->layout = Layout::kGeneral;
   }
   const bool slices = plan->sliced && plan->slices != 0;
   plan->scale = scale_for(reduction, weight, plan->dtype, slices ? plan->numel / plan->slices : plan->numel);

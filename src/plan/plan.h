@@ -55,7 +55,9 @@ inline bool has(const Plan& plan, int operand) { return plan.operands >> operand
 // Calls f(operand) for each operand present, in order.
 template <class F>
 inline void for_each_operand(const Plan& plan, F f) {
-  for (unsigned bits = plan.operands; bits != 0; bits &= bits - 1) f(std::countr_zero(bits));
+  for (int o = 0; o < kOperands; ++o) {
+    if (has(plan, o)) f(o);
+  }
 }
 
 // Whether a dimension of a sliced plan is summed.
@@ -125,6 +127,7 @@ struct Names {
   const char* loss = "loss";
   const char* weight = "weight";
 };
+inline constexpr Names kNames;  // those of the C++ API
 
 // Addresses of the operands' elements (0, ..., 0), by Operand, as in Tensor::data. Only kOut and kLossOut are
 // written.
@@ -150,20 +153,16 @@ enum class LossRounding : uint8_t { kOnce, kInputsFirst };
 // `weight` is null for none. Check, in this order, dtypes, reduction, ranks, shapes, and whether an output
 // overlaps itself; then fill *plan. Data pointers are not read. On an error *plan is unspecified.
 Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,
-                      Reduction reduction, const Tensor& out, Plan* plan, const Names& names = {},
+                      Reduction reduction, const Tensor& out, Plan* plan, const Names& names = kNames,
                       const ConstTensor* weight = nullptr);
 Status make_loss_plan(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
-                      const Tensor& out, Plan* plan, const Names& names = {},
+                      const Tensor& out, Plan* plan, const Names& names = kNames,
                       LossRounding rounding = LossRounding::kOnce, const ConstTensor* weight = nullptr);
 Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
                                const ConstTensor& grad_output, const Tensor& loss, const Tensor& out,
-                               Plan* plan, const Names& names = {}, const ConstTensor* weight = nullptr);
+                               Plan* plan, const Names& names = kNames, const ConstTensor* weight = nullptr);
 
 // The checks that need addresses: null pointers, and outputs that overlap another operand without being
 // exactly its view.
-Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& names = {});
-
-// Runs a checked plan to completion on this thread and helper threads. The only error is kOutOfMemory.
-Status run(const Plan& plan, const Buffers& buffers, const Options& options);
-
+Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& names = kNames);
 }  // namespace mseloss

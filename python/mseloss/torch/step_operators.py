@@ -85,8 +85,8 @@ def is_last_level(*arguments):
 
 def _accepts(input, target):
     return (
-        _is_traced(input)
-        and _is_traced(target)
+        is_traced(input)
+        and is_traced(target)
         and input.shape == target.shape
         and input.dim() <= MAX_RANK
         and all(
@@ -96,7 +96,7 @@ def _accepts(input, target):
     )
 
 
-def _is_traced(tensor):
+def is_traced(tensor):
     """Whether a compiler traces it, possibly wrapped by levels of torch.func other than vmap."""
     while private.is_functorch_wrapped_tensor(tensor):
         if private.is_batched_tensor(tensor):
@@ -114,7 +114,7 @@ def is_channels_last(tensor):
     )
 
 
-def _empty_gradient(input, channels_last):
+def empty_gradient(input, channels_last):
     order = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty(input.shape, dtype=input.dtype, device=input.device, memory_format=order)
 
@@ -160,7 +160,7 @@ def _(input, target, mean, wide, channels_last):
 
 @torch.library.register_fake("mseloss::mse_loss_step_backward", lib=LIBRARY)
 def _(grad_output, input, target, count, token, channels_last):
-    return _empty_gradient(input, channels_last)
+    return empty_gradient(input, channels_last)
 
 
 @torch.library.register_vmap("mseloss::differentiable_step_backward", lib=LIBRARY)

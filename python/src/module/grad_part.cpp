@@ -1,7 +1,7 @@
 #include "module/grad_part.h"
 
+#include "backend.h"
 #include "numerics/scale.h"
-#include "plan/plan.h"
 
 namespace mseloss::python {
 namespace {

@@ -1,6 +1,6 @@
 #include "module/into_out.h"
 
-#include "plan/plan.h"
+#include "backend.h"
 
 namespace mseloss::python {
 namespace {

@@ -30,6 +30,7 @@ struct TorchFunctions {
   int32_t (*empty_strided)(int64_t rank, const int64_t* sizes, const int64_t* strides, int32_t dtype,
                            int32_t device_type, int32_t device_index, TorchTensor* result);
   int32_t (*delete_tensor)(TorchTensor tensor);
+  int32_t (*new_tensor_handle)(TorchTensor tensor, TorchTensor* result);  // of the same tensor
   int32_t (*get_dim)(TorchTensor tensor, int64_t* rank);
   int32_t (*get_sizes)(TorchTensor tensor, int64_t** sizes);
   int32_t (*get_strides)(TorchTensor tensor, int64_t** strides);
@@ -47,6 +48,7 @@ struct TorchFunctions {
   int32_t (*bfloat16)();
   int32_t (*float64)();
   int32_t (*int64)();
+  int32_t (*boolean)();
   int32_t (*cpu)();
   int32_t (*strided)();
 

@@ -80,6 +80,9 @@ struct Kernels {
   void (*exact_sum[kFloatDTypes])(const RowBlock&, uint64_t* limbs, double* special);
   // The same with weights: out = ((input - target) * scale) * (weight * grad_output); [dtype][non-temporal].
   void (*weighted_grad[kFloatDTypes][2])(const RowBlock&);
+  // The first with a scale for each slice, of the compute dtype, at at[kLossOut], with pitch and stride as
+  // for slice_sums; [dtype][non-temporal].
+  void (*slice_grad[kFloatDTypes][2])(const RowBlock&);
   // out = (input - target)^2 * weight.
   void (*weighted_loss[kFloatDTypes])(const RowBlock&);
   // The fast sums of weight * (input - target)^2 and of weight over at most kSumBlock elements.

@@ -21,23 +21,78 @@
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
-template <class S, Store kStore>
-void weighted_grad(const RowBlock& block) {
-  using T = typename S::Compute;
-  const hn::ScalableTag<T> d;
-  const auto scale = hn::Set(d, static_cast<T>(block.scale));
+// One scale for all elements of a row.
+template <class V>
+struct UniformScale {
+  V value;
+  template <size_t, class P, class D>
+  HWY_INLINE V load_part(P, D, size_t, size_t) const {
+    return value;
+  }
+  template <class P, class D>
+  HWY_INLINE V load_tail_part(P, D, size_t, size_t) const {
+    return value;
+  }
+};
+
+// One for each element, for vectors of a single part. There is memory for a full vector past the last.
+template <class T>
+struct ScaleRow {
+  const T* from;
+  template <size_t, class D>
+  HWY_INLINE hn::Vec<D> load_part(Index<0>, D d, size_t i, size_t k) const {
+    return hn::LoadU(d, from + i + k * hn::Lanes(d));
+  }
+  template <class D>
+  HWY_INLINE hn::Vec<D> load_tail_part(Index<0>, D d, size_t i, size_t) const {
+    return hn::LoadU(d, from + i);
+  }
+};
+
+// scale_of(r) is the scale of row `r`.
+template <class S, Store kStore, class F>
+HWY_INLINE void scaled_grad(const RowBlock& block, const F& scale_of) {
+  const hn::ScalableTag<typename S::Compute> d;
   const MaskedZero<decltype(d)> drop(block.masked);
   BroadcastVector<S> g_copies, x_copies, y_copies, w_copies;
   for (size_t r = 0; r < block.rows; ++r) {
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
     const auto w = row_input<S>(block, kWeight, r, &w_copies),
                g = row_input<S>(block, kGradOutput, r, &g_copies);
-    transform_row<S, kStore, Loop::kRow>(d, output_row<S>(block, r), block.n,
-                                         [=](auto, auto load) MSELOSS_INLINE {
-                                           const auto weight = load(w);
-                                           const auto scaled = hn::Mul(hn::Sub(load(x), load(y)), scale);
-                                           return drop(weight, hn::Mul(scaled, hn::Mul(weight, load(g))));
-                                         });
+    const auto scale = scale_of(r);
+    transform_row<S, kStore, Loop::kRow>(
+        d, output_row<S>(block, r), block.n, [=](auto, auto load) MSELOSS_INLINE {
+          const auto weight = load(w);
+          const auto scaled = hn::Mul(hn::Sub(load(x), load(y)), load(scale));
+          return drop(weight, hn::Mul(scaled, hn::Mul(weight, load(g))));
+        });
+  }
+}
+
+template <class S, Store kStore>
+void weighted_grad(const RowBlock& block) {
+  using T = typename S::Compute;
+  const hn::ScalableTag<T> d;
+  const UniformScale<hn::Vec<decltype(d)>> scale{hn::Set(d, static_cast<T>(block.scale))};
+  scaled_grad<S, kStore>(block, [=](size_t) MSELOSS_INLINE { return scale; });
+}
+
+template <class S, Store kStore>
+void slice_grad(const RowBlock& block) {
+  using T = typename S::Compute;
+  const hn::ScalableTag<T> d;
+  const auto row = [&](size_t r) MSELOSS_INLINE {
+    return static_cast<const T*>(block.at[kLossOut]) + static_cast<ptrdiff_t>(r) * block.pitch[kLossOut];
+  };
+  if (block.strided[kLossOut]) {
+    // A single part has no non-temporal stores.
+    using Single = std::conditional_t<S::kParts == 1, S, SinglePart<S>>;
+    constexpr Store kSingleStore = S::kParts == 1 ? kStore : Store::kCached;
+    scaled_grad<Single, kSingleStore>(block, [&](size_t r) MSELOSS_INLINE { return ScaleRow<T>{row(r)}; });
+  } else {
+    scaled_grad<S, kStore>(block, [&](size_t r) MSELOSS_INLINE {
+      return UniformScale<hn::Vec<decltype(d)>>{hn::Set(d, *row(r))};
+    });
   }
 }
 
@@ -183,6 +238,8 @@ static void fill_weighted(Kernels* kernels, bool native_bfloat16) {
     constexpr int i = static_cast<int>(kDType);
     kernels->weighted_grad[i][0] = &weighted_grad<S, Store::kCached>;
     kernels->weighted_grad[i][1] = &weighted_grad<S, Store::kNonTemporal>;
+    kernels->slice_grad[i][0] = &slice_grad<S, Store::kCached>;
+    kernels->slice_grad[i][1] = &slice_grad<S, Store::kNonTemporal>;
     kernels->weighted_loss[i] = &weighted_loss<S>;
     const auto set_sums = [&]<bool kMasked>(std::bool_constant<kMasked>) {
       kernels->weighted_sum[i][kMasked] = &weighted_sum<S, Store::kNone, kMasked>;

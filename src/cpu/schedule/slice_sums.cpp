@@ -1,9 +1,11 @@
 #include "cpu/schedule/slice_sums.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "cpu/kernels/kernels.h"
 #include "numerics/formats.h"
+#include "plan/parts.h"
 
 namespace mseloss::cpu {
 namespace {
@@ -41,11 +43,31 @@ int64_t slice_strides(const Plan& plan, const Tiling& tiling, const int64_t* ext
 size_t slice_bytes(const Plan& plan, const Tiling& tiling) {
   int64_t strides[kMaxRank];
   const int64_t plane = slice_strides(plan, tiling, tiling.tile_extent, strides);
-  return (static_cast<size_t>(plane * (slice_planes(plan) + 1)) * sizeof(double) + 63) / 64 * 64;
+  const int more = needs_scale(plan) ? 2 : 1;
+  return (static_cast<size_t>(plane * (slice_planes(plan) + more)) * sizeof(double) + 63) / 64 * 64;
+}
+
+void* slice_scales(const Plan& plan, const Tiling& tiling, int64_t slice_tile, double* sums) {
+  int64_t first[kMaxRank], extent[kMaxRank], strides[kMaxRank], count = 1;
+  locate_tile(plan, tiling, slice_tile * tiling.slice_tiles, first, extent);
+  const int64_t plane = slice_strides(plan, tiling, extent, strides);
+  for (int d = 0; d < plan.rank; ++d) count *= strides[d] == 0 ? 1 : extent[d];
+  const DType compute = compute_dtype(plan);
+  const auto terms = static_cast<uint64_t>(plan.numel / plan.slices);
+  double* const scales = sums + (slice_planes(plan) + 1) * plane;
+  for (int64_t i = 0; i < count; ++i) {
+    const RowSum weights = slice_sum(sums + 3 * plane + i, plane, compute != DType::kFloat64);
+    SumState state;
+    SumAccess::add_fast(&state, {weights, weights}, terms, is_masked(plan));
+    double scale = NAN;
+    if (!SumAccess::scale(state, nullptr, 1, compute, &scale)) scale = NAN;
+    store_exact(scale, compute, reinterpret_cast<char*>(scales) + i * size_of(compute));
+  }
+  return scales;
 }
 
 int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, int64_t slice_tile,
-                          int64_t parts, double* sums) {
+                          int64_t parts, double* sums, const void* scales) {
   int64_t first[kMaxRank], extent[kMaxRank], strides[kMaxRank], index[kMaxRank] = {};
   locate_tile(plan, tiling, slice_tile * tiling.slice_tiles, first, extent);
   const int64_t plane = slice_strides(plan, tiling, extent, strides);
@@ -59,8 +81,14 @@ int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, in
   const bool rounds = parts == 1 && (!weighted || masked) && terms < uint64_t{1} << 53;
   double* const results = sums + slice_planes(plan) * plane;
   int64_t pending = 0;
+  const DType compute = compute_dtype(plan);
+  const auto is_scaled = [&](int64_t slice) {
+    return scales == nullptr ||
+           !std::isnan(load(compute, static_cast<const char*>(scales) + slice * size_of(compute)));
+  };
   const auto finish = [&](const double* at, char* to) {
-    if (const double result = results[at - sums]; rounds && result == result) {
+    const bool scaled = is_scaled(at - sums);
+    if (const double result = results[at - sums]; rounds && scaled && result == result) {
       return store_exact(result, plan.loss_dtype, to);
     }
     SumState state;
@@ -75,7 +103,7 @@ int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, in
         SumAccess::add_fast(&state, squares, own_terms);
       }
     }
-    if (SumAccess::finish(state, nullptr, plan.reduction, plan.loss_dtype, to)) return;
+    if (scaled && SumAccess::finish(state, nullptr, plan.reduction, plan.loss_dtype, to)) return;
     store_pending(plan.loss_dtype, to);
     ++pending;
   };
@@ -94,7 +122,7 @@ int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, in
       constexpr int kFrom = static_cast<int>(DType::kFloat64);
       kernels().convert[kFrom][static_cast<int>(plan.loss_dtype)](results, loss, static_cast<size_t>(count));
       for (int64_t i = 0; i < count; ++i) {
-        if (results[i] != results[i]) finish(sums + i, loss + i * size);
+        if (results[i] != results[i] || !is_scaled(i)) finish(sums + i, loss + i * size);
       }
       return pending;
     }

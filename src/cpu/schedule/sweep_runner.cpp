@@ -94,9 +94,14 @@ RowBlock joined_rows(const RowBlock& block) {
 
 }  // namespace
 
-void SweepRunner::operator()(const RowBlock& block) {
+// Of the gradient of slices, whose rows may be short.
+bool SweepRunner::stores_non_temporal(const RowBlock& block) const {
+  return non_temporal_ && static_cast<int64_t>(block.n) * size_ >= kNonTemporalRowBytes;
+}
+
+void SweepRunner::run(Sweep sweep, const RowBlock& block) {
   constexpr size_t kL1Elements = 2048;  // stay in L1 between the two kernels that read them
-  switch (sweep_) {
+  switch (sweep) {
     case Sweep::kGrad:
       return grad(block, non_temporal_);
     case Sweep::kLoss:
@@ -126,8 +131,12 @@ void SweepRunner::operator()(const RowBlock& block) {
     case Sweep::kGradAndSliceSums: {  // both read the block while it is in the caches
       kernels_.slice_sums[dtype_][weighted_](block);
       const RowBlock rows = joined_rows(block);
-      return grad(rows, non_temporal_ && static_cast<int64_t>(rows.n) * size_ >= kNonTemporalRowBytes);
+      return grad(rows, stores_non_temporal(rows));
     }
+    case Sweep::kSliceGrad:
+      return kernels_.slice_grad[dtype_][stores_non_temporal(block)](block);
+    case Sweep::kSliceSumsThenGrad:  // consists of two of these
+      return;
   }
 }
 

@@ -17,6 +17,10 @@ enum class Sweep : uint8_t {
   kCountMask,  // of a dense mask, which is the only operand and the plan's dtype: the number of true elements
   kSliceSums,  // of a sliced plan: the fast sums of all slices, rounded
   kGradAndSliceSums,
+  // The same for a mean with weights, whose gradient has one scale for each slice: first the sums of a few
+  // slices, then their gradient while the operands are in the caches.
+  kSliceSumsThenGrad,
+  kSliceGrad,  // the second part of that
 };
 
 class SweepRunner {
@@ -32,16 +36,21 @@ class SweepRunner {
         sum_(sum),
         interrupt_poll_(*poll) {}
 
+  Sweep sweep() const { return sweep_; }
+
   // Whether to skip the remaining work.
   bool interrupted() { return interrupt_poll_.check(); }
 
-  void operator()(const RowBlock& block);
+  void operator()(const RowBlock& block) { run(sweep_, block); }
+  // A sweep that is a part of this one.
+  void run(Sweep sweep, const RowBlock& block);
 
  private:
   void grad(const RowBlock& block, bool non_temporal);
   void loss(const RowBlock& block);
   void fast_sum(const RowBlock& block);
   void exact_sum(const RowBlock& block);
+  bool stores_non_temporal(const RowBlock& block) const;
   // Calls f(part) for parts of at most `length` elements: several rows, or a part of one.
   template <class F>
   void in_parts(const RowBlock& block, size_t length, F f);

@@ -7,6 +7,7 @@
 
 #include "cpu/pack/tile_packer.h"
 #include "cpu/schedule/slice_sums.h"
+#include "plan/parts.h"
 
 namespace mseloss::cpu {
 namespace {
@@ -20,7 +21,7 @@ size_t packed_bytes(const Plan& plan, const Tiling& tiling, DType dtype) {
 class TileLoop {
  public:
   TileLoop(const Plan& plan, const Tiling& tiling, char* const* data, char* scratch, SweepRunner* runner)
-      : plan_(plan), tiling_(tiling), runner_(*runner) {
+      : plan_(plan), tiling_(tiling), runner_(*runner), sweep_(runner->sweep()) {
     std::copy_n(data, kOperands, data_);
     for (int o = 0; o < kOperands; ++o) {
       if (!has(plan, o) || tiling.direct[o]) continue;
@@ -32,16 +33,22 @@ class TileLoop {
     }
   }
 
-  void set_slice_sums(double* sums) { slice_sums_ = sums; }
+  // The next tiles run `sweep`, which accesses one element of `size` bytes for each slice.
+  void set_slices(Sweep sweep, void* slices, int64_t size) {
+    sweep_ = sweep;
+    slices_ = slices;
+    slice_size_ = size;
+  }
 
   void run(int64_t index) {
+    const bool sums_only = sweep_ == Sweep::kSliceSums;  // no grad_output and no output
     locate(index);
     for (const int o : {kGradOutput, kInput, kTarget, kWeight}) {
-      if (has(plan_, o) && !tiling_.direct[o]) pack(o);
+      if (has(plan_, o) && !tiling_.direct[o] && !(sums_only && o == kGradOutput)) pack(o);
     }
     compute();
     for (const int o : {kOut, kLossOut}) {
-      if (has(plan_, o) && !tiling_.direct[o]) unpack(o);
+      if (has(plan_, o) && !tiling_.direct[o] && !sums_only) unpack(o);
     }
   }
 
@@ -138,17 +145,17 @@ class TileLoop {
       if (row_dim >= 0) block.pitch[o] = strides[row_dim];
       for (int d = 0; d < row_dim; ++d) step[d][o] = strides[d] * size;
     });
-    if (slice_sums_ != nullptr) {
+    if (slices_ != nullptr) {
       int64_t strides[kMaxRank];
       block.plane = slice_strides(plan_, tiling_, extent_, strides);
-      block.at[kLossOut] = slice_sums_;
+      block.at[kLossOut] = slices_;
       block.strided[kLossOut] = strides[inner] != 0;
       if (row_dim >= 0) block.pitch[kLossOut] = strides[row_dim];
-      for (int d = 0; d < row_dim; ++d) step[d][kLossOut] = strides[d] * static_cast<int64_t>(sizeof(double));
+      for (int d = 0; d < row_dim; ++d) step[d][kLossOut] = strides[d] * slice_size_;
     }
     int64_t index[kMaxRank] = {};
     for (;;) {
-      runner_(block);
+      runner_.run(sweep_, block);
       int d = row_dim - 1;
       for (; d >= 0; --d) {
         const bool more = ++index[d] < extent_[d];
@@ -165,7 +172,9 @@ class TileLoop {
   const Plan& plan_;
   const Tiling& tiling_;
   SweepRunner& runner_;
-  double* slice_sums_ = nullptr;
+  Sweep sweep_;
+  void* slices_ = nullptr;
+  int64_t slice_size_ = 0;
   char* data_[kOperands];
   char* packed_[kOperands] = {};
   char* unconverted_[kOperands] = {};  // packed tile in the operand's own dtype; null if that is the plan's
@@ -207,15 +216,23 @@ int64_t run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* dat
                         int64_t last, int64_t parts, char* scratch, SweepRunner* runner, double* sums) {
   auto* const loop = new (scratch) TileLoop(plan, tiling, data, scratch + kLoopBytes, runner);
   const size_t bytes = slice_bytes(plan, tiling);
+  const bool then_grad = runner->sweep() == Sweep::kSliceSumsThenGrad;
   int64_t pending = 0;
   for (int64_t unit = first; unit < last && !runner->interrupted(); ++unit) {
     double* const own = parts == 1 ? sums : sums + static_cast<size_t>(unit) * (bytes / sizeof(double));
     std::memset(own, 0, bytes);
-    loop->set_slice_sums(own);
     const int64_t tiles = tiling.slice_tiles, begin = unit / parts * tiles, part = unit % parts;
     const int64_t end = tiles * (part + 1) / parts;
-    for (int64_t i = tiles * part / parts; i < end && !runner->interrupted(); ++i) loop->run(begin + i);
-    if (parts == 1) pending += finish_slice_tile(plan, tiling, data[kLossOut], unit, 1, own);
+    const auto run_part = [&](Sweep sweep, void* slices, int64_t size) {
+      loop->set_slices(sweep, slices, size);
+      for (int64_t i = tiles * part / parts; i < end && !runner->interrupted(); ++i) loop->run(begin + i);
+    };
+    run_part(then_grad ? Sweep::kSliceSums : runner->sweep(), own, sizeof(double));
+    if (parts != 1) continue;
+    void* const scales = then_grad ? slice_scales(plan, tiling, unit, own) : nullptr;
+    pending += finish_slice_tile(plan, tiling, data[kLossOut], unit, 1, own, scales);
+    if (!then_grad) continue;
+    run_part(Sweep::kSliceGrad, scales, size_of(compute_dtype(plan)));
   }
   return pending;
 }

@@ -7,7 +7,8 @@ import torch
 
 from mseloss.torch import private
 from mseloss.torch.derivatives import forward_mode, reduce_to, register
-from mseloss.torch.operators import promoted
+from mseloss.torch.operators import loss_dtype, promoted
+from mseloss.torch.slices import step_operators
 from mseloss.torch.slices.formula import (
     difference,
     divisor,
@@ -58,7 +59,7 @@ def gradients(grad_output, input, target, weight, reduction, dim, needs):
     return of_input, of_target, of_weight
 
 
-def _tangent(input, target, weight, tangents, reduction, dim):
+def _tangent(input, target, weight, tangents, reduction, dim, wide_loss):
     tx, ty, tw = tangents
     d = difference(input, target, weight)
     shape = shape_of(input, target, weight)
@@ -74,27 +75,27 @@ def _tangent(input, target, weight, tangents, reduction, dim):
             of_total = sums(wide(tw).expand(shape), dim)
             value = value - _exact_mean(input, target, weight, dim) * of_total
         value = value / divisor(weight, shape, dim, d)
-    return value.to(promoted(input, target)).clone()
+    return value.to(loss_dtype(input, target, wide_loss)).clone()
 
 
 class Loss(private.SingleLevelFunction):
-    """(run, input, target, weight, reduction, dim) -> the loss, from run() of the same arguments."""
+    """(run, input, target, weight, reduction, dim, wide) -> the loss, from run() of the same arguments."""
 
     @staticmethod
-    def forward(ctx, run, input, target, weight, reduction, dim):
+    def forward(ctx, run, input, target, weight, reduction, dim, wide=False):
         ctx.save_for_backward(input, target, weight)
         ctx.save_for_forward(input, target, weight)
-        ctx.options = reduction, dim
+        ctx.options = reduction, dim, wide
         ctx.set_materialize_grads(False)
-        return run(input, target, weight, reduction, dim)
+        return run(input, target, weight, reduction, dim, wide)
 
     @staticmethod
     def backward(ctx, grad_output):
         if grad_output is None:
-            return (None,) * 6
+            return (None,) * 7
         needs = ctx.needs_input_grad[1:4]
-        found = gradients(grad_output, *ctx.saved_tensors, *ctx.options, needs)
-        return None, *found, None, None
+        found = gradients(grad_output, *ctx.saved_tensors, *ctx.options[:2], needs)
+        return None, *found, None, None, None
 
     @staticmethod
     @forward_mode
@@ -102,21 +103,68 @@ class Loss(private.SingleLevelFunction):
         return _tangent(*primals, tangents[1:4], *ctx.options)
 
 
-class LossBackward(private.SingleLevelFunction):
-    """(run, grad_output, input, target, weight, reduction, dim) -> the gradient, from run()."""
+class Step(private.SingleLevelFunction):
+    """(run, input, target, weight, reduction, dim, wide, channels_last) -> the results of run()."""
 
     @staticmethod
-    def forward(ctx, run, grad_output, input, target, weight, reduction, dim):
+    def forward(ctx, run, input, target, weight, reduction, dim, wide, channels_last):
+        loss, token = run(input, target, weight, reduction, dim, wide, channels_last)
+        ctx.save_for_backward(input, target, weight, token)
+        ctx.save_for_forward(input, target, weight)
+        ctx.mark_non_differentiable(token)
+        ctx.options = reduction, dim, wide
+        ctx.channels_last = channels_last
+        ctx.set_materialize_grads(False)
+        return loss, token
+
+    @staticmethod
+    def backward(ctx, grad_output, _):
+        if grad_output is None:
+            return (None,) * 8
+        *operands, token = ctx.saved_tensors
+        input, target, weight = operands
+        options, needs = ctx.options[:2], ctx.needs_input_grad[1:4]
+        same_dtypes = input.dtype == target.dtype == grad_output.dtype
+        # The operator returns input's dtype, but a second derivative and target's gradient may need a wider.
+        if needs[0] and (same_dtypes or not (torch.is_grad_enabled() or needs[1])):
+            arguments = (grad_output, *operands, *options, token, ctx.channels_last)
+            of_input = step_operators.differentiable_step_backward(*arguments)
+            of_target = of_weight = None
+            if needs[1] and target.shape == input.shape:
+                of_target = of_operands(of_input, input, target, weight, needs)[1]
+            rest = (False, needs[1] and of_target is None, needs[2])
+            if any(rest):
+                _, other, of_weight = gradients(grad_output, *operands, *options, rest)
+                of_target = other if of_target is None else of_target
+            found = of_input, of_target, of_weight
+        else:
+            found = gradients(grad_output, *operands, *options, needs)
+        return None, *found, None, None, None, None
+
+    @staticmethod
+    @forward_mode
+    def jvp(ctx, primals, tangents):
+        return _tangent(*primals[:3], tangents[1:4], *ctx.options), None
+
+
+class LossBackward(private.SingleLevelFunction):
+    """(run, grad_output, input, target, weight, reduction, dim, ...) -> the gradient, from run()
+
+    `...` is token and channels_last for differentiable_slices_step_backward.
+    """
+
+    @staticmethod
+    def forward(ctx, run, grad_output, input, target, weight, reduction, dim, *step):
         ctx.save_for_backward(grad_output, input, target, weight)
         ctx.save_for_forward(grad_output, input, target, weight)
         ctx.options = reduction, dim
         ctx.set_materialize_grads(False)
-        return run(grad_output, input, target, weight, reduction, dim)
+        return run(grad_output, input, target, weight, reduction, dim, *step)
 
     @staticmethod
     def backward(ctx, gradient_output):
         if gradient_output is None:
-            return (None,) * 7
+            return (None,) * 9
         g, x, y, w = ctx.saved_tensors
         reduction, dim = ctx.options
         needs = ctx.needs_input_grad[1:5]
@@ -139,7 +187,7 @@ class LossBackward(private.SingleLevelFunction):
             if reduction == "mean":  # the divisor depends on the weights
                 product = product - sums(times(product, w).expand(shape), dim) / total
             of_w = reduce_to(product.expand(shape), w)
-        return None, of_g, of_x, of_y, of_w, None, None
+        return None, of_g, of_x, of_y, of_w, None, None, None, None
 
     @staticmethod
     @forward_mode
@@ -163,5 +211,19 @@ class LossBackward(private.SingleLevelFunction):
         return (result * (2 / total)).expand(shape).to(dtype).clone()
 
 
-register("slices_loss", loss, Loss, 3)
+register("slices_loss", loss, Loss, 3, step_operators.loss)
 register("slices_loss_backward", loss_backward, LossBackward, 4)
+register(
+    "differentiable_slices_step",
+    step_operators.differentiable_step,
+    Step,
+    3,
+    last=step_operators.step,
+)
+register(
+    "differentiable_slices_step_backward",
+    step_operators.differentiable_step_backward,
+    LossBackward,
+    4,
+    last=step_operators.step_backward,
+)

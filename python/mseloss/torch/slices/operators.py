@@ -1,13 +1,14 @@
 """The custom operators for weights and sums over some dimensions.
 
-    slices_loss(Tensor input, Tensor target, Tensor? weight, str reduction, int[] dim) -> Tensor
+    slices_loss(Tensor input, Tensor target, Tensor? weight, str reduction, int[] dim, bool wide=False)
+        -> Tensor
     slices_loss_backward(Tensor grad_output, Tensor input, Tensor target, Tensor? weight, str reduction,
                          int[] dim) -> Tensor
 
 `dim` lists dimensions of the broadcast shape, all at least 0. Reduced dimensions stay with extent 1; for
-"none" there are none. `slices_loss_backward` returns `((input - target) * scale) * (weight * grad_output)`,
-the gradient with respect to the broadcast input, where grad_output has the shape of the loss. Results are
-dense and row-major.
+"none" there are none. `wide`: the loss of half types is float32, as under autocast.
+`slices_loss_backward` returns `((input - target) * scale) * (weight * grad_output)`, the gradient with
+respect to the broadcast input, where grad_output has the shape of the loss. Results are dense and row-major.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from mseloss.torch.slices.formula import (
 )
 
 LIBRARY.define(
-    "slices_loss(Tensor input, Tensor target, Tensor? weight, str reduction, int[] dim) -> Tensor",
+    "slices_loss(Tensor input, Tensor target, Tensor? weight, str reduction, int[] dim, bool wide=False)"
+    " -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 LIBRARY.define(
@@ -85,19 +87,19 @@ def _dense(tensor):
     return tensor.contiguous() if not tensor.is_contiguous() else tensor
 
 
-def _loss_kernel(input, target, weight, reduction, dim):
+def _loss_kernel(input, target, weight, reduction, dim, wide=False):
+    dtype = operators.loss_dtype(input, target, wide)
     if not accepted(input, target, weight):
-        return _dense(formula(input, target, weight, reduction, dim))
+        return _dense(formula(input.to(dtype), target.to(dtype), weight, reduction, dim))
     shape = shape_of(input, target, weight)
     given = [input, target] if weight is None else [input, target, weight]
     (x, y, *w), axis, order = _folded(given, dim)
     w = w[0] if w else None
-    dtype = operators.promoted(input, target)
     if reduction == "none":
         folded = shape_of(x, y, w)
         out = operators._empty(folded, dtype, input)
         return _unfolded(_core.loss(x, y, "none", weight=w, out=out), shape, order)
-    result = _core.loss(x, y, reduction, weight=w, axis=tuple(axis), keepdims=True)
+    result = _core.loss(x, y, reduction, weight=w, axis=tuple(axis), keepdims=True, dtype=dtype)
     return _dense(result.reshape(kept_shape(shape, dim)))
 
 
@@ -134,9 +136,9 @@ LIBRARY.impl("slices_loss_backward", _loss_backward_kernel, "CompositeExplicitAu
 
 
 @torch.library.register_fake("mseloss::slices_loss", lib=LIBRARY)
-def _(input, target, weight, reduction, dim):
+def _(input, target, weight, reduction, dim, wide=False):
     shape = kept_shape(shape_of(input, target, weight), dim)
-    return input.new_empty(shape, dtype=operators.promoted(input, target))
+    return input.new_empty(shape, dtype=operators.loss_dtype(input, target, wide))
 
 
 @torch.library.register_fake("mseloss::slices_loss_backward", lib=LIBRARY)
@@ -155,9 +157,9 @@ def batch_first(tensors, dims):
 
 
 @torch.library.register_vmap("mseloss::slices_loss", lib=LIBRARY)
-def _(info, in_dims, input, target, weight, reduction, dim):
+def _(info, in_dims, input, target, weight, reduction, dim, wide=False):
     tensors = batch_first((input, target, weight), in_dims[:3])
-    return loss(*tensors, reduction, [i + 1 for i in dim]), 0
+    return loss(*tensors, reduction, [i + 1 for i in dim], wide), 0
 
 
 @torch.library.register_vmap("mseloss::slices_loss_backward", lib=LIBRARY)

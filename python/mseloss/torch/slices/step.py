@@ -12,7 +12,7 @@ import torch
 
 from mseloss import _core
 from mseloss.torch import operators
-from mseloss.torch.dispatch import autocast, autocast_dtype
+from mseloss.torch.dispatch import autocast_dtype
 from mseloss.torch.private import (
     DisableTorchFunction,
     SingleLevelFunction,
@@ -111,7 +111,8 @@ def _keeping_dims(input, target, weight, reduction, dims):
             return EagerSlices.apply(input, target, weight, reduction, dims, dtype)
         return _loss(input, target, weight, reduction, dims, dtype)
     if accepted(input, target, weight) and max(t.dim() for t in read) <= MAX_RANK:
-        return loss_operator(*autocast(input, target), weight, reduction, list(dims))
+        wide = autocast_dtype(input, target) is not None
+        return loss_operator(input, target, weight, reduction, list(dims), wide)
     return formula(input, target, weight, reduction, dims)
 
 
