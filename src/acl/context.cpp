@@ -14,16 +14,16 @@ struct Process {
   bool initialised = false;
   bool finalised = false;
   void* device_context = nullptr;  // device 0's default context
-  int64_t users = 0;               // aclrtSetDevice calls without a matching aclrtResetDevice
+  int64_t set_calls = 0;           // aclrtSetDevice calls without a matching aclrtResetDevice
 };
 constinit Process g_process;
 
 thread_local void* t_context = nullptr;
-thread_local int64_t t_users = 0;  // this thread's part of Process::users
+thread_local int64_t t_set_calls = 0;  // this thread's part of Process::set_calls
 
 void release_device() noexcept {
   destroy_context(std::exchange(g_process.device_context, nullptr));
-  g_process.users = 0;
+  g_process.set_calls = 0;
 }
 
 aclError check_device(const char* function, int32_t device) noexcept {
@@ -58,8 +58,8 @@ aclError check_context(const char* function) noexcept {
               function, t_context == nullptr ? "none" : "one that has been destroyed");
 }
 
-void* create_context(int32_t device) noexcept {
-  void* handle = contexts.insert(device);
+void* create_context() noexcept {
+  void* handle = contexts.insert();
   if (handle == nullptr) return nullptr;
   void* stream = create_stream(handle);
   if (stream == nullptr) {
@@ -117,15 +117,15 @@ aclError aclrtSetDevice(int32_t deviceId) {
   if (const aclError code = check_initialised(__func__)) return code;
   if (const aclError code = check_device(__func__, deviceId)) return code;
   if (g_process.device_context == nullptr) {
-    g_process.device_context = create_context(deviceId);
+    g_process.device_context = create_context();
     if (g_process.device_context == nullptr) {
-      return out_of_memory("aclrtSetDevice");
+      return out_of_memory(__func__);
     }
   }
-  if (t_context != g_process.device_context) t_users = 0;
+  if (t_context != g_process.device_context) t_set_calls = 0;
   t_context = g_process.device_context;
-  ++t_users;
-  ++g_process.users;
+  ++t_set_calls;
+  ++g_process.set_calls;
   return ACL_SUCCESS;
 }
 
@@ -134,8 +134,8 @@ aclError aclrtResetDevice(int32_t deviceId) {
   if (const aclError code = check_device(__func__, deviceId)) return code;
   void* const context = g_process.device_context;
   if (context == nullptr) return check_context(__func__);
-  if (t_users > 0 && --t_users == 0 && t_context == context) t_context = nullptr;
-  if (--g_process.users <= 0) release_device();
+  if (t_set_calls > 0 && --t_set_calls == 0 && t_context == context) t_context = nullptr;
+  if (--g_process.set_calls <= 0) release_device();
   return ACL_SUCCESS;
 }
 
@@ -144,7 +144,7 @@ aclError aclrtResetDeviceForce(int32_t deviceId) {
   if (const aclError code = check_device(__func__, deviceId)) return code;
   if (g_process.device_context == nullptr) return check_context(__func__);
   if (t_context == g_process.device_context) t_context = nullptr;
-  t_users = 0;
+  t_set_calls = 0;
   release_device();
   return ACL_SUCCESS;
 }
@@ -179,9 +179,9 @@ aclError aclrtCreateContext(aclrtContext* context, int32_t deviceId) {
   const std::lock_guard lock(g_process.mutex);
   if (const aclError code = check_initialised(__func__)) return code;
   if (const aclError code = check_device(__func__, deviceId)) return code;
-  void* handle = create_context(deviceId);
+  void* handle = create_context();
   if (handle == nullptr) {
-    return out_of_memory("aclrtCreateContext");
+    return out_of_memory(__func__);
   }
   *context = t_context = handle;
   return ACL_SUCCESS;

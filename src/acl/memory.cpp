@@ -132,19 +132,22 @@ void wait_for_streams() noexcept {
   if (const auto context = contexts.acquire(current_context())) drain(*context);
 }
 
+aclError malloc_device(const char* function, void** memory, size_t size, aclrtMemMallocPolicy policy) {
+  if (const aclError code = check_policy(function, policy)) return code;
+  return malloc_checked(function, memory, size, MemoryKind::kDevice);
+}
+
 }  // namespace
 }  // namespace mseloss::acl
 
 using namespace mseloss::acl;
 
 aclError aclrtMalloc(void** devPtr, size_t size, aclrtMemMallocPolicy policy) {
-  if (const aclError code = check_policy(__func__, policy)) return code;
-  return malloc_checked(__func__, devPtr, size, MemoryKind::kDevice);
+  return malloc_device(__func__, devPtr, size, policy);
 }
 
 aclError aclrtMallocAlign32(void** devPtr, size_t size, aclrtMemMallocPolicy policy) {
-  if (const aclError code = check_policy(__func__, policy)) return code;
-  return malloc_checked(__func__, devPtr, size, MemoryKind::kDevice);
+  return malloc_device(__func__, devPtr, size, policy);
 }
 
 aclError aclrtFree(void* devPtr) {

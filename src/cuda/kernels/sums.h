@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cuda/kernels/elementwise.h"
-#include "numerics/finish.h"
+#include "numerics/rounding_test.h"
 
 namespace mseloss::cuda {
 
