@@ -105,7 +105,7 @@ aclError aclFinalize(void) {
   if (!g_process.initialised && g_process.finalised) {
     return fail(ACL_ERROR_REPEAT_FINALIZE, "aclFinalize: expected one call after aclInit, got a second");
   }
-  if (const aclError code = check_initialised("aclFinalize")) return code;
+  if (const aclError code = check_initialised(__func__)) return code;
   release_device();
   g_process.initialised = false;
   g_process.finalised = true;
@@ -150,14 +150,14 @@ aclError aclrtResetDeviceForce(int32_t deviceId) {
 }
 
 aclError aclrtGetDevice(int32_t* deviceId) {
-  if (deviceId == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetDevice: deviceId: got null");
+  if (const aclError code = check_not_null(__func__, "deviceId", deviceId)) return code;
   if (const aclError code = check_context(__func__)) return code;
   *deviceId = 0;
   return ACL_SUCCESS;
 }
 
 aclError aclrtGetDeviceCount(uint32_t* count) {
-  if (count == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetDeviceCount: count: got null");
+  if (const aclError code = check_not_null(__func__, "count", count)) return code;
   *count = 1;
   return ACL_SUCCESS;
 }
@@ -167,7 +167,7 @@ aclError aclrtSynchronizeDevice(void) { return synchronize_device(__func__, -1);
 aclError aclrtSynchronizeDeviceWithTimeout(int32_t timeout) { return synchronize_device(__func__, timeout); }
 
 aclError aclrtGetRunMode(aclrtRunMode* runMode) {
-  if (runMode == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetRunMode: runMode: got null");
+  if (const aclError code = check_not_null(__func__, "runMode", runMode)) return code;
   *runMode = ACL_HOST;
   return ACL_SUCCESS;
 }
@@ -175,7 +175,7 @@ aclError aclrtGetRunMode(aclrtRunMode* runMode) {
 const char* aclrtGetSocName(void) { return "mseloss-cpu"; }
 
 aclError aclrtCreateContext(aclrtContext* context, int32_t deviceId) {
-  if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateContext: context: got null");
+  if (const aclError code = check_not_null(__func__, "context", context)) return code;
   const std::lock_guard lock(g_process.mutex);
   if (const aclError code = check_initialised(__func__)) return code;
   if (const aclError code = check_device(__func__, deviceId)) return code;
@@ -188,19 +188,18 @@ aclError aclrtCreateContext(aclrtContext* context, int32_t deviceId) {
 }
 
 aclError aclrtDestroyContext(aclrtContext context) {
-  if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtDestroyContext: context: got null");
+  if (const aclError code = check_not_null(__func__, "context", context)) return code;
   {
     const std::lock_guard lock(g_process.mutex);
     if (context == g_process.device_context) {
-      return fail(
-          ACL_ERROR_RT_CONTEXT_NULL,
-          "aclrtDestroyContext: context: expected a context from aclrtCreateContext, got the device's "
-          "default context %p, which aclrtResetDevice destroys",
-          context);
+      return fail(ACL_ERROR_RT_CONTEXT_NULL,
+                  "%s: context: expected a context from aclrtCreateContext, got the device's default context "
+                  "%p, which aclrtResetDevice destroys",
+                  __func__, context);
     }
   }
   if (!destroy_context(context)) {
-    return fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtDestroyContext: context: expected a live context, got %p",
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: context: expected a live context, got %p", __func__,
                 context);
   }
   if (t_context == context) t_context = nullptr;
@@ -208,17 +207,17 @@ aclError aclrtDestroyContext(aclrtContext context) {
 }
 
 aclError aclrtSetCurrentContext(aclrtContext context) {
-  if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtSetCurrentContext: context: got null");
+  if (const aclError code = check_not_null(__func__, "context", context)) return code;
   if (!contexts.acquire(context)) {
-    return fail(ACL_ERROR_RT_PARAM_INVALID,
-                "aclrtSetCurrentContext: context: expected a live context, got %p", context);
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: context: expected a live context, got %p", __func__,
+                context);
   }
   t_context = context;
   return ACL_SUCCESS;
 }
 
 aclError aclrtGetCurrentContext(aclrtContext* context) {
-  if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetCurrentContext: context: got null");
+  if (const aclError code = check_not_null(__func__, "context", context)) return code;
   if (const aclError code = check_context(__func__)) return code;
   *context = t_context;
   return ACL_SUCCESS;
