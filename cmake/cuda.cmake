@@ -40,4 +40,5 @@ target_include_directories(mseloss_cuda PRIVATE src include)
 # headers that the CPU shares are compiled for the device too.
 target_compile_options(mseloss_cuda PRIVATE
   $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -fmad=false -ftz=false -prec-div=true -prec-sqrt=true>)
-target_link_options(mseloss_cuda PRIVATE LINKER:--exclude-libs,ALL)
+target_link_options(mseloss_cuda PRIVATE LINKER:--version-script=${PROJECT_SOURCE_DIR}/cmake/mseloss_cuda.map)
+set_target_properties(mseloss_cuda PROPERTIES LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/mseloss_cuda.map)

@@ -94,3 +94,47 @@ def test_other_threads_finish_their_calls():
         time.sleep(60)
     thread.join()
     assert results == [np.float32(7.5)]
+
+
+def test_ctrl_c_ends_a_step_of_pytorch(torch_step):
+    """In C++ and in Python. Only the loss: a gradient of such a size has no memory."""
+    torch = pytest.importorskip("torch")
+    x, y = (torch.tensor([a, 2.0, 3.0, 4.0]).expand(1 << 40, 4) for a in (1.0, 5.0))
+    sent = later(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        mseloss.torch.mse_loss(x, y)
+    assert time.perf_counter() - sent[0] < 1
+    assert mseloss.torch.mse_loss(x[:3], y[:3]) == 4
+
+
+def test_a_handler_ends_a_backward_pass_of_pytorch(torch_step):
+    """A retained graph makes each backward pass compute its gradient anew: 256 MiB in one call."""
+    torch = pytest.importorskip("torch")
+    x = torch.ones(1, dtype=torch.bfloat16).expand(1 << 27).detach().requires_grad_()
+    y = torch.zeros(1, dtype=torch.float64).expand(1 << 27)  # two dtypes take longer
+    loss = mseloss.torch.mse_loss(x, y)
+
+    def handle(number, frame):
+        raise LookupError("from the handler")
+
+    def ends_early():
+        """Whether the exception came before the gradient did."""
+        x.grad = None
+        # Hooks run just before the pass.
+        hook = loss.register_hook(lambda _: signal.setitimer(signal.ITIMER_REAL, 0.002) and None)
+        try:
+            loss.backward(retain_graph=True)
+        except LookupError:
+            return x.grad is None
+        finally:
+            hook.remove()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return False
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        assert any(ends_early() for _ in range(20))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    loss.backward()
+    assert x.grad is not None

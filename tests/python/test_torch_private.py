@@ -1,6 +1,8 @@
 """mseloss.torch with a PyTorch that lacks private names, and its step built for the PyTorch in use."""
 
 import importlib.util
+import re
+import shutil
 import subprocess
 import sys
 
@@ -117,3 +119,20 @@ def test_a_failing_compiler_is_reported_and_leaves_nothing(tmp_path, monkeypatch
 def test_the_source_is_part_of_the_package():
     assert (build_step.SOURCE / "step.cpp").exists()
     assert importlib.util.find_spec("mseloss.torch.build_step") is not None
+
+
+def test_the_installed_step_takes_pytorch_from_the_process():
+    """Its libraries by name, from no folder: one module serves every build of a release, wherever it is."""
+    name = step_name.module_name(torch.__version__)
+    spec = importlib.util.find_spec(f"mseloss.{name}")
+    if spec is None:
+        pytest.skip("the step in C++ was not built for this version of PyTorch")
+    if shutil.which("readelf") is None:
+        pytest.skip("readelf is not installed")
+    command = ["readelf", "--wide", "--dynamic", "--dyn-syms", spec.origin]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", output))
+    assert {"libtorch_python.so", "libtorch_cpu.so", "libc10.so"} <= needed
+    assert not re.search(r"\((RPATH|RUNPATH)\)", output)
+    defined = re.findall(r"(?:FUNC|OBJECT) +(?:GLOBAL|WEAK|UNIQUE) +DEFAULT +\d+ (\S+)", output)
+    assert defined == [f"PyInit_{name}"]

@@ -1,5 +1,6 @@
 # An overlay port that builds this checkout: vcpkg install mseloss --overlay-ports=packaging/vcpkg
-# Not yet run by vcpkg itself. tests/install runs these commands with stand-ins for vcpkg's functions.
+# Built by the scripts of vcpkg 2026.07 (x64-linux-release), with the system's Highway and oneTBB in place of vcpkg's; not
+# by the vcpkg program, which resolves these. tests/install runs the commands with stand-ins for vcpkg's functions.
 get_filename_component(SOURCE_PATH ${CURRENT_PORT_DIR}/../../.. ABSOLUTE)
 
 vcpkg_check_features(OUT_FEATURE_OPTIONS options FEATURES cann MSELOSS_ACL)

@@ -15,6 +15,7 @@
 #include "module/device.h"
 #include "module/docstrings.h"
 #include "module/mapped_files.h"
+#include "module/signals.h"
 #include "torch/core_api.h"
 #include "torch/kernels.h"
 
@@ -127,7 +128,7 @@ void add_dlpack_export(nb::module_& m) {
 
 void add_core_api(nb::module_& m) {
   static constexpr CoreApi api{mseloss::grad, mseloss::loss, mseloss::loss_and_grad, acquire,
-                               release,       torch_options, dense_strides};
+                               release,       torch_options, dense_strides,          &kSignals};
   m.attr("_native") = nb::capsule(&api, kCoreApiCapsule);
 }
 

@@ -24,6 +24,8 @@ struct CoreApi {
   decltype(&python::torch_options) torch_options;
   // See arrays/result_array.h.
   void (*dense_strides)(std::span<const int64_t> shape, std::span<const int64_t> like, int64_t* strides);
+  // See module/signals.h. A call that it ends leaves Python's exception set.
+  const Interrupt* signals;
 };
 inline constexpr const char* kCoreApiCapsule = "mseloss._core._native";
 

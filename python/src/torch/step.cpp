@@ -111,7 +111,19 @@ at::Tensor empty_loss(const at::Tensor& x, const at::Tensor& y, Reduction reduct
   return reduction == Reduction::kNone ? empty_like(x, dtype) : at::detail::empty_cpu({}, dtype);
 }
 
+// A long call ends when a signal handler raises, on the main thread, in forward and backward passes.
+Options options() {
+  Options options = core->torch_options();
+  options.interrupt = core->signals;
+  return options;
+}
+
 void check(const Status& status) {
+  if (status.code() == Code::kInterrupted) {
+    python_error raised;  // takes the exception of the handler across the autograd engine
+    raised.persist();
+    throw raised;
+  }
   TORCH_CHECK_WITH(OutOfMemoryError, status.code() != Code::kOutOfMemory, status.message());
   TORCH_CHECK(status.ok(), status.message());
 }
@@ -124,8 +136,7 @@ void run(int64_t count, Call call) {
 
 at::Tensor loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
   at::Tensor value = empty_loss(x, y, reduction);
-  run(x.numel(),
-      [&] { return core->loss(view(x), view(y), reduction, mutable_view(value), core->torch_options()); });
+  run(x.numel(), [&] { return core->loss(view(x), view(y), reduction, mutable_view(value), options()); });
   return value;
 }
 
@@ -145,7 +156,7 @@ at::Tensor gradient_of(at::Tensor grad_output, const at::Tensor& x, const at::Te
     if (reduction == Reduction::kNone || grad_output.scalar_type() != wide) return {};
     at::Tensor gradient = empty_like(x, x.scalar_type()), unused_loss = at::detail::empty_cpu({}, wide);
     check(core->loss_and_grad(view(x), view(y), reduction, view(grad_output), mutable_view(unused_loss),
-                              mutable_view(gradient), core->torch_options()));
+                              mutable_view(gradient), options()));
     return gradient;
   }
   if (grad_output.scalar_type() != x.scalar_type()) {  // under autocast
@@ -156,8 +167,7 @@ at::Tensor gradient_of(at::Tensor grad_output, const at::Tensor& x, const at::Te
     grad_output = grad_output.to(x.scalar_type());
   }
   at::Tensor gradient = empty_like(x, x.scalar_type());
-  check(core->grad(view(grad_output), view(x), view(y), reduction, mutable_view(gradient),
-                   core->torch_options()));
+  check(core->grad(view(grad_output), view(x), view(y), reduction, mutable_view(gradient), options()));
   return gradient;
 }
 
@@ -206,7 +216,7 @@ struct MseLoss : torch::autograd::Function<MseLoss> {
     at::Tensor value = empty_loss(x, y, reduction), gradient = empty_like(x, x.scalar_type());
     run(x.numel(), [&] {
       return core->loss_and_grad(view(x), view(y), reduction, one_of(*dtype_of(x)), mutable_view(value),
-                                 mutable_view(gradient), core->torch_options());
+                                 mutable_view(gradient), options());
     });
     context->saved_data["gradient"] = std::move(gradient);
     return value;
