@@ -220,7 +220,7 @@ class _Axes:
         return address, dtype, tuple(extents), tuple(steps)
 
 
-class _Call:
+class Call:
     def __init__(self, input, target, weight=None):
         self.stream = stream_of(input)
         self.x = read(input, "input", self.stream)
@@ -243,9 +243,9 @@ class _Call:
 
     def run(self, reduction, grad_output=None, loss=None, out=None):
         operands = (grad_output, self.x, self.y, self.w, loss, out)
-        self.call(_core._device_run, reduction, *operands)
+        self.run_with(_core._device_run, reduction, *operands)
 
-    def call(self, function, first, *operands):
+    def run_with(self, function, first, *operands):
         """Calls function(first, fields of each operand, device, stream)."""
         for operand in operands:
             device = getattr(operand, "device", -1)
@@ -258,17 +258,18 @@ class _Call:
 
 
 def grad(grad_output, input, target, reduction, out):
-    call = _Call(input, target)
+    call = Call(input, target)
     g = call.upstream(grad_output, call.x.dtype)
     result = call.output(out, _broadcast(call.shape, g.shape), call.x.dtype)
     call.run(reduction, g, None, result)
     return result.array
 
 
-def grad_part(grad_output, input, target, count, out, weight):
-    call = _Call(input, target, weight)
+def grad_part(grad_output, input, target, count, out, weight, held=False):
+    """As _core.grad_part. `held`: `out` has the gradient for a grad_output of 1 already."""
+    call = Call(input, target, weight)
     g, result = call.upstream(grad_output, call.x.dtype), call.output(out, (), call.x.dtype)
-    call.call(_core._device_grad_part, count, g, call.x, call.y, call.w, result)
+    call.run_with(_core._device_grad_part, (count, held), g, call.x, call.y, call.w, result)
     return result.array
 
 
@@ -286,7 +287,7 @@ def _loss_dtype(call, dtype, out=None):
 
 
 def loss(input, target, reduction, weight, axis, keepdims, out, dtype):
-    call = _Call(input, target, weight)
+    call = Call(input, target, weight)
     if reduction == "none":
         check_elementwise(axis, keepdims)
         result = call.output(out, call.shape, _loss_dtype(call, dtype, out))
@@ -301,7 +302,7 @@ def loss(input, target, reduction, weight, axis, keepdims, out, dtype):
 
 
 def loss_and_grad(input, target, reduction, weight, axis, grad_output, out, dtype):
-    call = _Call(input, target, weight)
+    call = Call(input, target, weight)
     g = call.upstream(grad_output, call.promoted)
     if reduction == "none":
         check_elementwise(axis, False)

@@ -212,6 +212,7 @@ Status set_shape(Arguments inputs, Arguments outs, const Argument* loss, Plan* p
                  const Argument* loss_grad = nullptr) {
   plan->operands = 0;
   plan->sliced = loss != nullptr && !loss->view->shape.empty();
+  plan->holds_unit_gradient = false;
   plan->dtypes[kWeight] = DType::kFloat32;  // not a mask
   for (const Arguments arguments : {inputs, outs}) {
     for (const Argument& argument : arguments) {

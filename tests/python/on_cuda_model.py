@@ -234,3 +234,32 @@ def test_bfloat16_has_no_typestr():
         host(mseloss.loss(Interface(x), Interface(y), "sum")).tobytes()
         == np.asarray(mseloss.loss(x, y, "sum")).tobytes()
     )
+
+
+def test_partial_sums_of_device_arrays():
+    x, y, w = arrays(np.float32, (50, 20), (50, 20), (50, 20))
+    dx, dy = Interface(x), Interface(y)
+    mask = w > 0
+    for weight in (None, w, mask):
+        given = None if weight is None else Interface(weight)
+        for exact in (False, True):
+            total, divisor = mseloss.PartialSum(), mseloss.PartialSum()
+            for rows in (slice(0, 17), slice(17, 50)):
+                part = None if weight is None else Interface(weight[rows])
+                total.add(Interface(x[rows]), Interface(y[rows]), weight=part, exact=exact)
+                divisor.add_divisor(
+                    Interface(x[rows]), Interface(y[rows]), weight=part, exact=exact
+                )
+            assert total.exact == exact
+            assert total.count == (x.size if weight is not mask else mask.sum())
+            for reduction in ("sum", "mean"):
+                value = total.finish(reduction, "float32")
+                expected = np.asarray(reference.loss(x, y, reduction, weight=weight))
+                assert (value is None and not exact) or value.tobytes() == expected.tobytes()
+            scale = divisor.scale("mean", "float32")
+            total = mseloss.PartialSum()
+            gradient = total.add_with_grad(dx, dy, scale, weight=given)
+            expected = reference.loss_and_grad(x, y, weight=weight)[1]
+            assert gradient.host.tobytes() == expected.tobytes()
+            digits = mseloss.PartialSum.from_digits(total.digits("float32"))
+            assert digits.count == total.count

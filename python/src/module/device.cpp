@@ -3,11 +3,13 @@
 #include "module/device.h"
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 
 #include <cstring>
 #include <exception>
 #include <string>
+#include <utility>
 
 #include "arrays/dtypes.h"
 #include "arrays/errors.h"
@@ -82,14 +84,52 @@ void run(nb::handle reduction_name, nb::handle grad_output, nb::handle input, nb
   check(status);
 }
 
-void run_grad_part(int64_t count, nb::handle grad_output, nb::handle input, nb::handle target,
-                   nb::handle weight, nb::handle out, int device, uintptr_t stream) {
+void run_grad_part(std::pair<int64_t, bool> count_and_held, nb::handle grad_output, nb::handle input,
+                   nb::handle target, nb::handle weight, nb::handle out, int device, uintptr_t stream) {
   const DeviceOperand g(grad_output), x(input), y(target), w(weight), o(out);
   const Options options = options_of(device, stream);
+  const auto [count, held] = count_and_held;
   const nb::gil_scoped_release released;
   const Status status =
-      w.given ? weighted_grad_part(g.view(), x.view(), y.view(), w.view(), 2, o.output(), options)
-              : grad_part(g.view(), x.view(), y.view(), count, o.output(), options);
+      w.given ? weighted_grad_part(g.view(), x.view(), y.view(), w.view(), 2, o.output(), options, held)
+              : grad_part(g.view(), x.view(), y.view(), count, o.output(), options, held);
+  const nb::gil_scoped_acquire acquired;
+  check(status);
+}
+
+// The methods of PartialSum; the stream is waited for.
+void add(PartialSum& sum, bool exact, nb::handle input, nb::handle target, nb::handle weight, int device,
+         uintptr_t stream) {
+  const DeviceOperand x(input), y(target), w(weight);
+  const auto mode = exact ? PartialSum::Mode::kExact : PartialSum::Mode::kFast;
+  const Options options = options_of(device, stream);
+  const nb::gil_scoped_release released;
+  const Status status = w.given ? sum.add(x.view(), y.view(), w.view(), mode, options)
+                                : sum.add(x.view(), y.view(), mode, options);
+  const nb::gil_scoped_acquire acquired;
+  check(status);
+}
+
+void add_divisor(PartialSum& sum, bool exact, nb::handle input, nb::handle target, nb::handle weight,
+                 int device, uintptr_t stream) {
+  const DeviceOperand x(input), y(target), w(weight);
+  const auto mode = exact ? PartialSum::Mode::kExact : PartialSum::Mode::kFast;
+  const Options options = options_of(device, stream);
+  const ConstTensor weights = w.view();
+  const nb::gil_scoped_release released;
+  const Status status = sum.add_divisor(x.view(), y.view(), w.given ? &weights : nullptr, mode, options);
+  const nb::gil_scoped_acquire acquired;
+  check(status);
+}
+
+void add_with_grad(PartialSum& sum, double scale, nb::handle grad_output, nb::handle input, nb::handle target,
+                   nb::handle weight, nb::handle grad_input, int device, uintptr_t stream) {
+  const DeviceOperand g(grad_output), x(input), y(target), w(weight), o(grad_input);
+  const Options options = options_of(device, stream);
+  const ConstTensor weights = w.view();
+  const nb::gil_scoped_release released;
+  const Status status = sum.add_with_grad(x.view(), y.view(), w.given ? &weights : nullptr, scale, g.view(),
+                                          o.output(), options);
   const nb::gil_scoped_acquire acquired;
   check(status);
 }
@@ -173,8 +213,14 @@ void add_device(nb::module_& m) {
   });
   m.def("_device_run", &run, "reduction"_a, "grad_output"_a.none(), "input"_a, "target"_a, "weight"_a.none(),
         "loss"_a.none(), "out"_a.none(), "device"_a, "stream"_a);
-  m.def("_device_grad_part", &run_grad_part, "count"_a, "grad_output"_a, "input"_a, "target"_a,
+  m.def("_device_grad_part", &run_grad_part, "count_and_held"_a, "grad_output"_a, "input"_a, "target"_a,
         "weight"_a.none(), "out"_a, "device"_a, "stream"_a);
+  m.def("_device_add", &add, "sum"_a, "exact"_a, "input"_a, "target"_a, "weight"_a.none(), "device"_a,
+        "stream"_a);
+  m.def("_device_add_divisor", &add_divisor, "sum"_a, "exact"_a, "input"_a, "target"_a, "weight"_a.none(),
+        "device"_a, "stream"_a);
+  m.def("_device_add_with_grad", &add_with_grad, "sum"_a, "scale"_a, "grad_output"_a, "input"_a, "target"_a,
+        "weight"_a.none(), "grad_input"_a, "device"_a, "stream"_a);
   m.def("_device_capsule", &read_capsule, "capsule"_a);
   m.def("_device_wait", &wait, "stream"_a);
 }
