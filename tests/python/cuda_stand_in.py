@@ -58,6 +58,15 @@ def on_device(name):
 CALLS = []  # the functions that ran on the device
 
 
+def recorded(grad_part):
+    def call(*arguments, held=False):
+        if held:
+            CALLS.append("held gradient")
+        return grad_part(*arguments, held=held)
+
+    return call
+
+
 def refuse_to_wait(name):
     own = getattr(torch.Tensor, name)
 
@@ -77,6 +86,7 @@ def enter(monkeypatch):
     monkeypatch.setattr(readable, "_has_device", lambda: True)
     for name in NAMES:
         monkeypatch.setattr(_core, name, on_device(name))
+    monkeypatch.setattr(_device, "grad_part", recorded(_device.grad_part))
     for name in WAITING:
         monkeypatch.setattr(torch.Tensor, name, refuse_to_wait(name))
     # In C++, of the CPU alone.

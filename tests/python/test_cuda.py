@@ -57,6 +57,11 @@ def test_tensors_on_the_model(file):
     run_on_model("-p", "cuda_stand_in", "-k", f"not ({' or '.join(LEFT_OUT)})", file, timeout=600)
 
 
+def test_jax_on_the_model():
+    pytest.importorskip("jax")
+    run_on_model("-p", "jax_stand_in", "jax_on_cuda_model.py")
+
+
 class DeviceArray:
     def __init__(self, array):
         self.array = array

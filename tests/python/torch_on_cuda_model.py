@@ -35,32 +35,57 @@ def test_a_training_step_has_the_bits_of_the_reference(dtype, reduction):
     assert to_numpy(b.grad).tobytes() == reference.grad(upstream, y, x, reduction).tobytes()
 
 
-@pytest.mark.parametrize("options", [{}, {"dim": 0}, {"dim": (0, 1), "keepdim": True}], ids=str)
-def test_a_step_reads_its_operands_once_where_the_product_is_exact(options):
-    weight = torch.rand(6, 5)
-    for dtype, w, calls in (
-        (torch.float32, None, ["loss_and_grad"]),
-        (torch.float64, None, ["loss_and_grad"]),
-        (torch.bfloat16, None, ["loss", "grad"]),
-        (torch.float32, weight, ["loss", "loss_and_grad"]),
-    ):
-        x = torch.randn(6, 5).to(dtype).requires_grad_()
-        y = torch.randn(6, 5).to(dtype)
-        CALLS.clear()
-        loss = face.mse_loss(x, y, weight=w, **options).sum()
-        loss.backward()
-        # Over dimensions, the gradient of half types comes from the operator.
-        wanted = ["loss", "grad_part"] if options and dtype == torch.bfloat16 else calls
-        assert calls[0] == CALLS[0]
-        assert wanted == CALLS
+@pytest.mark.parametrize(
+    ("dtype", "weighted", "options", "calls"),
+    [
+        (torch.float32, False, {}, ["loss_and_grad", "held gradient"]),
+        (torch.bfloat16, False, {}, ["loss_and_grad", "held gradient"]),
+        (
+            torch.float32,
+            False,
+            {"dim": (0, 1), "keepdim": True},
+            ["loss_and_grad", "held gradient"],
+        ),
+        (torch.float32, False, {"dim": 0}, ["loss_and_grad"]),
+        (torch.bfloat16, False, {"dim": 0}, ["loss", "grad_part"]),
+        (
+            torch.bfloat16,
+            True,
+            {"reduction": "sum", "dim": (0, 1)},
+            ["loss_and_grad", "held gradient"],
+        ),
+        (torch.float32, True, {}, ["loss", "loss_and_grad"]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("factor", [1, 3])
+def test_a_step_reads_its_operands_once_where_it_can(dtype, weighted, options, calls, factor):
+    x, y, w = (torch.randn(6, 5).to(dtype) for _ in range(3))
+    weight = w if weighted else None
+    x.requires_grad_()
+    CALLS.clear()
+    loss = face.mse_loss(x, y, weight=weight, **options)
+    loss.backward(torch.full_like(loss, factor))
+    assert calls == CALLS
+    named = {"reduction": "mean", **options}
+    arguments = (x.detach(), y, named["reduction"])
+    upstream = np.full(loss.shape if "keepdim" not in options else (), factor, np.float32)
+    expected = reference.loss_and_grad(
+        *arguments,
+        weight=weight,
+        axis=named.get("dim"),
+        grad_output=upstream.astype(to_numpy(y).dtype),
+    )
+    assert to_numpy(x.grad).tobytes() == np.asarray(expected[1]).tobytes()
 
 
 def test_a_wait_for_the_device_is_an_error(monkeypatch):
-    gradient, one = torch.ones(3), torch.ones(())
-    assert torch.equal(stored.scaled(gradient, one), torch.ones(3))
+    x, y, one = torch.ones(3), torch.zeros(3), torch.ones(())
+    gradient = torch.full((3,), 2.0)
+    assert stored.finished(gradient, one, x, y, None, "sum") is gradient
     monkeypatch.setattr(_device, "DEVICE_TYPES", ())
     with pytest.raises(AssertionError, match="waits for a device"):
-        stored.scaled(gradient, one)
+        stored.finished(gradient, one, x, y, None, "sum")
 
 
 def test_the_second_backward_pass_and_second_derivatives():

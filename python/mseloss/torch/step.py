@@ -16,7 +16,7 @@ from mseloss.torch.private import (
 )
 from mseloss.torch.readable import is_on_device, kernel_reads
 from mseloss.torch.step_name import module_name
-from mseloss.torch.stored import is_usable, scaled
+from mseloss.torch.stored import finished, is_usable
 
 try:  # the C++ step, if it was built for this version of PyTorch
     compiled_loss = importlib.import_module(f"mseloss.{module_name(torch.__version__)}").mse_loss
@@ -50,7 +50,7 @@ class EagerStep(SingleLevelFunction):
             or input.shape != target.shape
             or not input.requires_grad
             or saved_tensors_hooks(True)
-            or not is_usable(input, target, None, dtype)
+            or not is_usable(input, target, None, reduction, dtype, 1)
         ):
             return _core.loss(input, target, reduction, dtype=dtype)
         loss, ctx.gradient = _core.loss_and_grad(input, target, reduction, dtype=dtype)
@@ -65,7 +65,9 @@ class EagerStep(SingleLevelFunction):
             # derivative, and a retained graph needs it again.
             if gradient is not None:
                 last = kernel_reads(grad_output) and not (torch.is_grad_enabled() or keeps_graph())
-                gradient = scaled(gradient, grad_output) if last else None
+                read = ctx.saved_tensors if last and is_on_device(gradient) else (None, None)
+                arguments = (gradient, grad_output, *read, None, ctx.reduction)
+                gradient = finished(*arguments) if last else None
                 if gradient is not None and not needs[1]:
                     return gradient, None, None, None
             operands = ctx.saved_tensors

@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import math
 import operator
 
 import torch
@@ -24,7 +25,7 @@ from mseloss.torch.slices.derivatives import gradients
 from mseloss.torch.slices.formula import formula, is_mask, kept_shape, shape_of
 from mseloss.torch.slices.operators import accepted
 from mseloss.torch.slices.operators import loss as loss_operator
-from mseloss.torch.stored import is_usable, scaled
+from mseloss.torch.stored import finished, is_usable
 
 
 class EagerSlices(SingleLevelFunction):
@@ -44,7 +45,9 @@ class EagerSlices(SingleLevelFunction):
             or input.shape != shape
             or not input.requires_grad
             or saved_tensors_hooks(True)
-            or not is_usable(input, target, weight, dtype)
+            or not is_usable(
+                input, target, weight, reduction, dtype, math.prod(kept_shape(shape, dim))
+            )
         ):
             return _loss(input, target, weight, reduction, dim, dtype)
         loss, ctx.gradient = _core.loss_and_grad(
@@ -63,7 +66,9 @@ class EagerSlices(SingleLevelFunction):
             # derivative, and a retained graph needs it again.
             if gradient is not None:
                 last = kernel_reads(grad_output) and not (torch.is_grad_enabled() or keeps_graph())
-                gradient = scaled(gradient, grad_output, operands[2]) if last else None
+                gradient = (
+                    finished(gradient, grad_output, *operands, ctx.options[0]) if last else None
+                )
                 if gradient is not None:
                     others = (False, *needs[1:3])
                     if not any(others):
