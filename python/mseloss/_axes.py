@@ -14,7 +14,9 @@ def check_elementwise(axis, keepdims):
 
 
 def reduced_axes(axis, rank):
-    """`axis`, an integer or several, as a tuple of dimensions from 0 on."""
+    """`axis`, an integer, several, or None for all, as a tuple of dimensions from 0 on."""
+    if axis is None:
+        return tuple(range(rank))
     given = axis if isinstance(axis, (tuple, list)) else (axis,)
     try:
         found = [operator.index(one) for one in given]

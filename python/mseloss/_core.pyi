@@ -273,7 +273,7 @@ def set_target(name: str | None) -> None: ...
 def use_torch_threads(use: bool) -> None:
     """Whether calls on PyTorch's tensors run on PyTorch's threads (the default) or on the library's own.
 
-    Results do not depend on it. Without effect on PyTorch before 2.10, whose C interface has no threads.
+    Results do not depend on it.
     """
 
 def register_torch_kernels() -> bool:

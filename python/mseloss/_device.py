@@ -198,7 +198,7 @@ class _Axes:
 
     def __init__(self, axis, keepdims, shape):
         rank = len(shape)
-        reduced = tuple(range(rank)) if axis is None else reduced_axes(axis, rank)
+        reduced = reduced_axes(axis, rank)
         self.whole = len(reduced) == rank
         self.kept = tuple(1 if d in reduced else extent for d, extent in enumerate(shape))
         self.shape = (

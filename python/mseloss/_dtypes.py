@@ -1,4 +1,4 @@
-"""The dtypes that arrays may have."""
+"""The dtypes that arrays may have, and their byte order."""
 
 import numpy as np
 
@@ -13,3 +13,15 @@ def numpy_dtype(dtype):
 
         return np.dtype(ml_dtypes.bfloat16)
     return np.dtype(dtype)
+
+
+def native(array):
+    """The array in native byte order; anything without a dtype as it is."""
+    if not hasattr(array, "dtype") or array.dtype.isnative:
+        return array
+    return array.astype(native_dtype(array))
+
+
+def native_dtype(array):
+    """The dtype of an array, in native byte order."""
+    return array.dtype.newbyteorder("=")

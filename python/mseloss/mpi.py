@@ -23,7 +23,7 @@ from mpi4py import MPI
 
 from mseloss._core import PartialSum, asnumpy, explain
 from mseloss._parts import Exchange
-from mseloss.reference import promote
+from mseloss._rounding import promote
 
 __all__ = ["loss", "loss_and_grad"]
 

@@ -137,7 +137,7 @@ def loss_and_grad(
     else:
         shape = np.broadcast_shapes(*shapes)
         value = loss(x, y, reduction, weight=w, axis=axis)
-        g = _expand(g, value.shape, _axes(axis, len(shape)), axis is None)
+        g = _expand(g, value.shape, reduced_axes(axis, len(shape)), axis is None)
     if w is None and axis is None:
         scale = grad_scale(reduction, math.prod(shape), promoted)
         gradient = scaled_grad(g, x, y, scale, promoted)
@@ -183,7 +183,7 @@ class _Slices:
             finite = np.isfinite(d) & np.isfinite(used)
             special = np.where(finite, 0, used * np.abs(d))
             weight_special = np.where(np.isfinite(used), 0, used)
-        self.axes = _axes(axis, len(shape))
+        self.axes = reduced_axes(axis, len(shape))
         self._special = self._sum(special)
         self._weight_special = self._sum(weight_special)
         self._squares, self._unit = self._exact(np.where(finite, used, 0), np.where(finite, d, 0))
@@ -362,11 +362,6 @@ def _check_weight_dtype(weight, promoted):
         raise TypeError(
             f"weight: expected bool or a dtype that converts exactly to {promoted}, got {weight.dtype}"
         )
-
-
-def _axes(axis, rank):
-    """`axis` as a tuple of dimensions from 0 on."""
-    return tuple(range(rank)) if axis is None else reduced_axes(axis, rank)
 
 
 def _expand(grad_output, shape, axes, whole):

@@ -15,8 +15,8 @@ import xarray as xr
 
 import mseloss
 from mseloss._dtypes import NAMES
+from mseloss._rounding import promote
 from mseloss._selection import without_nan
-from mseloss.reference import promote
 
 __all__ = ["mse"]
 

@@ -1,3 +1,4 @@
+// The functions of acl_base.h: sizes of data types, conversion of float16.
 #include "acl/acl_base_rt.h"
 
 #include <algorithm>

@@ -167,7 +167,8 @@ aclError aclrtLaunchCallback(aclrtCallback fn, void* userData, aclrtCallbackBloc
     return fail(ACL_ERROR_INVALID_PARAM, "%s: blockType: expected 0 or 1, got %d", __func__,
                 static_cast<int>(blockType));
   }
-  if (fn == nullptr) return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: fn: got null", __func__);
+  if (fn == nullptr)
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: fn: expected an address, got null", __func__);
   Streams::Pin on;
   if (const aclError code = find_stream(__func__, stream, &on)) return code;
   {
@@ -217,7 +218,8 @@ aclError aclrtProcessReport(int32_t timeout) {
 }
 
 aclError aclrtLaunchHostFunc(aclrtStream stream, aclrtHostFunc fn, void* args) {
-  if (fn == nullptr) return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: fn: got null", __func__);
+  if (fn == nullptr)
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: fn: expected an address, got null", __func__);
   Streams::Pin on;
   if (const aclError code = find_stream(__func__, stream, &on)) return code;
   return report_enqueue(__func__, submit(on, false, [=]() noexcept -> aclError {

@@ -14,16 +14,16 @@ struct Process {
   bool initialised = false;
   bool finalised = false;
   void* device_context = nullptr;  // device 0's default context
-  int64_t users = 0;               // aclrtSetDevice calls without a matching aclrtResetDevice
+  int64_t set_calls = 0;           // aclrtSetDevice calls without a matching aclrtResetDevice
 };
 constinit Process g_process;
 
 thread_local void* t_context = nullptr;
-thread_local int64_t t_users = 0;  // this thread's part of Process::users
+thread_local int64_t t_set_calls = 0;  // this thread's part of Process::set_calls
 
 void release_device() noexcept {
   destroy_context(std::exchange(g_process.device_context, nullptr));
-  g_process.users = 0;
+  g_process.set_calls = 0;
 }
 
 aclError check_device(const char* function, int32_t device) noexcept {
@@ -58,8 +58,8 @@ aclError check_context(const char* function) noexcept {
               function, t_context == nullptr ? "none" : "one that has been destroyed");
 }
 
-void* create_context(int32_t device) noexcept {
-  void* handle = contexts.insert(device);
+void* create_context() noexcept {
+  void* handle = contexts.insert();
   if (handle == nullptr) return nullptr;
   void* stream = create_stream(handle);
   if (stream == nullptr) {
@@ -105,7 +105,7 @@ aclError aclFinalize(void) {
   if (!g_process.initialised && g_process.finalised) {
     return fail(ACL_ERROR_REPEAT_FINALIZE, "aclFinalize: expected one call after aclInit, got a second");
   }
-  if (const aclError code = check_initialised("aclFinalize")) return code;
+  if (const aclError code = check_initialised(__func__)) return code;
   release_device();
   g_process.initialised = false;
   g_process.finalised = true;
@@ -117,15 +117,15 @@ aclError aclrtSetDevice(int32_t deviceId) {
   if (const aclError code = check_initialised(__func__)) return code;
   if (const aclError code = check_device(__func__, deviceId)) return code;
   if (g_process.device_context == nullptr) {
-    g_process.device_context = create_context(deviceId);
+    g_process.device_context = create_context();
     if (g_process.device_context == nullptr) {
-      return out_of_memory("aclrtSetDevice");
+      return out_of_memory(__func__);
     }
   }
-  if (t_context != g_process.device_context) t_users = 0;
+  if (t_context != g_process.device_context) t_set_calls = 0;
   t_context = g_process.device_context;
-  ++t_users;
-  ++g_process.users;
+  ++t_set_calls;
+  ++g_process.set_calls;
   return ACL_SUCCESS;
 }
 
@@ -134,8 +134,8 @@ aclError aclrtResetDevice(int32_t deviceId) {
   if (const aclError code = check_device(__func__, deviceId)) return code;
   void* const context = g_process.device_context;
   if (context == nullptr) return check_context(__func__);
-  if (t_users > 0 && --t_users == 0 && t_context == context) t_context = nullptr;
-  if (--g_process.users <= 0) release_device();
+  if (t_set_calls > 0 && --t_set_calls == 0 && t_context == context) t_context = nullptr;
+  if (--g_process.set_calls <= 0) release_device();
   return ACL_SUCCESS;
 }
 
@@ -144,20 +144,20 @@ aclError aclrtResetDeviceForce(int32_t deviceId) {
   if (const aclError code = check_device(__func__, deviceId)) return code;
   if (g_process.device_context == nullptr) return check_context(__func__);
   if (t_context == g_process.device_context) t_context = nullptr;
-  t_users = 0;
+  t_set_calls = 0;
   release_device();
   return ACL_SUCCESS;
 }
 
 aclError aclrtGetDevice(int32_t* deviceId) {
-  if (deviceId == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetDevice: deviceId: got null");
+  if (const aclError code = check_not_null(__func__, "deviceId", deviceId)) return code;
   if (const aclError code = check_context(__func__)) return code;
   *deviceId = 0;
   return ACL_SUCCESS;
 }
 
 aclError aclrtGetDeviceCount(uint32_t* count) {
-  if (count == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetDeviceCount: count: got null");
+  if (const aclError code = check_not_null(__func__, "count", count)) return code;
   *count = 1;
   return ACL_SUCCESS;
 }
@@ -167,7 +167,7 @@ aclError aclrtSynchronizeDevice(void) { return synchronize_device(__func__, -1);
 aclError aclrtSynchronizeDeviceWithTimeout(int32_t timeout) { return synchronize_device(__func__, timeout); }
 
 aclError aclrtGetRunMode(aclrtRunMode* runMode) {
-  if (runMode == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetRunMode: runMode: got null");
+  if (const aclError code = check_not_null(__func__, "runMode", runMode)) return code;
   *runMode = ACL_HOST;
   return ACL_SUCCESS;
 }
@@ -175,32 +175,31 @@ aclError aclrtGetRunMode(aclrtRunMode* runMode) {
 const char* aclrtGetSocName(void) { return "mseloss-cpu"; }
 
 aclError aclrtCreateContext(aclrtContext* context, int32_t deviceId) {
-  if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateContext: context: got null");
+  if (const aclError code = check_not_null(__func__, "context", context)) return code;
   const std::lock_guard lock(g_process.mutex);
   if (const aclError code = check_initialised(__func__)) return code;
   if (const aclError code = check_device(__func__, deviceId)) return code;
-  void* handle = create_context(deviceId);
+  void* handle = create_context();
   if (handle == nullptr) {
-    return out_of_memory("aclrtCreateContext");
+    return out_of_memory(__func__);
   }
   *context = t_context = handle;
   return ACL_SUCCESS;
 }
 
 aclError aclrtDestroyContext(aclrtContext context) {
-  if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtDestroyContext: context: got null");
+  if (const aclError code = check_not_null(__func__, "context", context)) return code;
   {
     const std::lock_guard lock(g_process.mutex);
     if (context == g_process.device_context) {
-      return fail(
-          ACL_ERROR_RT_CONTEXT_NULL,
-          "aclrtDestroyContext: context: expected a context from aclrtCreateContext, got the device's "
-          "default context %p, which aclrtResetDevice destroys",
-          context);
+      return fail(ACL_ERROR_RT_CONTEXT_NULL,
+                  "%s: context: expected a context from aclrtCreateContext, got the device's default context "
+                  "%p, which aclrtResetDevice destroys",
+                  __func__, context);
     }
   }
   if (!destroy_context(context)) {
-    return fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtDestroyContext: context: expected a live context, got %p",
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: context: expected a live context, got %p", __func__,
                 context);
   }
   if (t_context == context) t_context = nullptr;
@@ -208,17 +207,17 @@ aclError aclrtDestroyContext(aclrtContext context) {
 }
 
 aclError aclrtSetCurrentContext(aclrtContext context) {
-  if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtSetCurrentContext: context: got null");
+  if (const aclError code = check_not_null(__func__, "context", context)) return code;
   if (!contexts.acquire(context)) {
-    return fail(ACL_ERROR_RT_PARAM_INVALID,
-                "aclrtSetCurrentContext: context: expected a live context, got %p", context);
+    return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: context: expected a live context, got %p", __func__,
+                context);
   }
   t_context = context;
   return ACL_SUCCESS;
 }
 
 aclError aclrtGetCurrentContext(aclrtContext* context) {
-  if (context == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtGetCurrentContext: context: got null");
+  if (const aclError code = check_not_null(__func__, "context", context)) return code;
   if (const aclError code = check_context(__func__)) return code;
   *context = t_context;
   return ACL_SUCCESS;

@@ -39,6 +39,11 @@ int fail(int code, const char* format, ...) noexcept {
   return code;
 }
 
+int check_not_null(const char* function, const char* parameter, const void* pointer) noexcept {
+  if (pointer != nullptr) return ACL_SUCCESS;
+  return fail(ACL_ERROR_INVALID_PARAM, "%s: %s: expected an address, got null", function, parameter);
+}
+
 }  // namespace mseloss::acl
 
 int mseloss::aclnn::fail(int code, const char* format, ...) noexcept {

@@ -8,6 +8,9 @@ namespace mseloss::acl {
 // one line: return fail(code, "...", ...).
 [[gnu::format(printf, 2, 3)]] int fail(int code, const char* format, ...) noexcept;
 
+// 0, or the error of a null pointer.
+int check_not_null(const char* function, const char* parameter, const void* pointer) noexcept;
+
 }  // namespace mseloss::acl
 
 namespace mseloss::aclnn {

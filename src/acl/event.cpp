@@ -53,7 +53,9 @@ struct WaitTask final : Task {
 
 aclError find_event(const char* function, const char* parameter, aclrtEvent handle,
                     Events::Pin* event) noexcept {
-  if (handle == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "%s: %s: got null", function, parameter);
+  if (handle == nullptr) {
+    return fail(ACL_ERROR_INVALID_PARAM, "%s: %s: expected a created event, got null", function, parameter);
+  }
   *event = events.acquire(handle);
   if (*event) return ACL_SUCCESS;
   return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: %s: expected a live event, got %p", function, parameter,
@@ -82,32 +84,35 @@ aclError synchronize(const char* function, aclrtEvent handle, int32_t timeout) n
   return ACL_SUCCESS;
 }
 
+constexpr uint32_t kEventFlags = ACL_EVENT_SYNC | ACL_EVENT_TIME_LINE;
+
+aclError create_event(const char* function, aclrtEvent* event, uint32_t flag) {
+  if (const aclError code = check_not_null(function, "event", event)) return code;
+  if (flag == 0 || (flag & ~kEventFlags) != 0) {
+    return fail(ACL_ERROR_RT_PARAM_INVALID,
+                "%s: flag: expected ACL_EVENT_SYNC, ACL_EVENT_TIME_LINE or both, got 0x%x", function, flag);
+  }
+  if (const aclError code = check_context(function)) return code;
+  void* handle = events.insert();
+  if (handle == nullptr) return out_of_memory(function);
+  *event = handle;
+  return ACL_SUCCESS;
+}
+
 }  // namespace
 }  // namespace mseloss::acl
 
 using namespace mseloss::acl;
 
-aclError aclrtCreateEvent(aclrtEvent* event) {
-  return aclrtCreateEventWithFlag(event, ACL_EVENT_SYNC | ACL_EVENT_TIME_LINE);
-}
+aclError aclrtCreateEvent(aclrtEvent* event) { return create_event(__func__, event, kEventFlags); }
 
 aclError aclrtCreateEventWithFlag(aclrtEvent* event, uint32_t flag) {
-  constexpr uint32_t kKnown = ACL_EVENT_SYNC | ACL_EVENT_TIME_LINE;
-  if (event == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateEvent: event: got null");
-  if (flag == 0 || (flag & ~kKnown) != 0) {
-    return fail(ACL_ERROR_RT_PARAM_INVALID,
-                "%s: flag: expected ACL_EVENT_SYNC, ACL_EVENT_TIME_LINE or both, got 0x%x", __func__, flag);
-  }
-  if (const aclError code = check_context("aclrtCreateEvent")) return code;
-  void* handle = events.insert();
-  if (handle == nullptr) return out_of_memory("aclrtCreateEvent");
-  *event = handle;
-  return ACL_SUCCESS;
+  return create_event(__func__, event, flag);
 }
 
 // CANN's variant for events that are reset by their next record, as all are here.
 aclError aclrtCreateEventExWithFlag(aclrtEvent* event, uint32_t flag) {
-  return aclrtCreateEventWithFlag(event, flag);
+  return create_event(__func__, event, flag);
 }
 
 aclError aclrtDestroyEvent(aclrtEvent event) {
@@ -163,7 +168,7 @@ aclError aclrtResetEvent(aclrtEvent event, aclrtStream stream) {
 }
 
 aclError aclrtQueryEventStatus(aclrtEvent event, aclrtEventRecordedStatus* status) {
-  if (status == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "%s: status: got null", __func__);
+  if (const aclError code = check_not_null(__func__, "status", status)) return code;
   Events::Pin pin;
   if (const aclError code = find_event(__func__, "event", event, &pin)) return code;
   const std::lock_guard lock(event_monitor().mutex);
@@ -178,7 +183,7 @@ aclError aclrtSynchronizeEventWithTimeout(aclrtEvent event, int32_t timeout) {
 }
 
 aclError aclrtEventElapsedTime(float* ms, aclrtEvent startEvent, aclrtEvent endEvent) {
-  if (ms == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "%s: ms: got null", __func__);
+  if (const aclError code = check_not_null(__func__, "ms", ms)) return code;
   Events::Pin start, end;
   if (const aclError code = find_event(__func__, "startEvent", startEvent, &start)) return code;
   if (const aclError code = find_event(__func__, "endEvent", endEvent, &end)) return code;

@@ -65,7 +65,7 @@ bool release(void* pointer, MemoryKind place) noexcept {
 }
 
 aclError malloc_checked(const char* function, void** pointer, size_t size, MemoryKind place) noexcept {
-  if (pointer == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "%s: pointer: got null", function);
+  if (const aclError code = check_not_null(function, "pointer", pointer)) return code;
   if (size == 0) return fail(ACL_ERROR_INVALID_PARAM, "%s: size: expected at least 1 byte, got 0", function);
   if (const aclError code = check_context(function)) return code;
   void* memory = allocate(size, place);
@@ -77,7 +77,7 @@ aclError malloc_checked(const char* function, void** pointer, size_t size, Memor
 }
 
 aclError free_checked(const char* function, void* pointer, MemoryKind place, const char* source) noexcept {
-  if (pointer == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "%s: pointer: got null", function);
+  if (const aclError code = check_not_null(function, "pointer", pointer)) return code;
   if (release(pointer, place)) return ACL_SUCCESS;
   return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: pointer: expected a live block of %s, got %p", function,
               source, pointer);
@@ -95,8 +95,9 @@ aclError check_copy(const char* function, const void* dst, size_t room, const vo
   if (value < ACL_MEMCPY_HOST_TO_HOST || value > ACL_MEMCPY_INTER_DEVICE_TO_DEVICE) {
     return fail(ACL_ERROR_INVALID_PARAM, "%s: kind: expected 0 to 7, got %d", function, value);
   }
-  if (count != 0 && (dst == nullptr || src == nullptr)) {
-    return fail(ACL_ERROR_INVALID_PARAM, "%s: %s: got null", function, dst == nullptr ? "dst" : "src");
+  if (count != 0) {
+    if (const aclError code = check_not_null(function, "dst", dst)) return code;
+    if (const aclError code = check_not_null(function, "src", src)) return code;
   }
   if (count > room) {
     return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: count: expected at most destMax, %zu bytes, got %zu",
@@ -106,8 +107,8 @@ aclError check_copy(const char* function, const void* dst, size_t room, const vo
 }
 
 aclError check_fill(const char* function, const void* pointer, size_t room, size_t count) noexcept {
-  if (count != 0 && pointer == nullptr) {
-    return fail(ACL_ERROR_INVALID_PARAM, "%s: devPtr: got null", function);
+  if (count != 0) {
+    if (const aclError code = check_not_null(function, "devPtr", pointer)) return code;
   }
   if (count > room) {
     return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: count: expected at most maxCount, %zu bytes, got %zu",
@@ -132,19 +133,22 @@ void wait_for_streams() noexcept {
   if (const auto context = contexts.acquire(current_context())) drain(*context);
 }
 
+aclError malloc_device(const char* function, void** memory, size_t size, aclrtMemMallocPolicy policy) {
+  if (const aclError code = check_policy(function, policy)) return code;
+  return malloc_checked(function, memory, size, MemoryKind::kDevice);
+}
+
 }  // namespace
 }  // namespace mseloss::acl
 
 using namespace mseloss::acl;
 
 aclError aclrtMalloc(void** devPtr, size_t size, aclrtMemMallocPolicy policy) {
-  if (const aclError code = check_policy(__func__, policy)) return code;
-  return malloc_checked(__func__, devPtr, size, MemoryKind::kDevice);
+  return malloc_device(__func__, devPtr, size, policy);
 }
 
 aclError aclrtMallocAlign32(void** devPtr, size_t size, aclrtMemMallocPolicy policy) {
-  if (const aclError code = check_policy(__func__, policy)) return code;
-  return malloc_checked(__func__, devPtr, size, MemoryKind::kDevice);
+  return malloc_device(__func__, devPtr, size, policy);
 }
 
 aclError aclrtFree(void* devPtr) {
@@ -186,9 +190,8 @@ aclError aclrtMemsetAsync(void* devPtr, size_t maxCount, int32_t value, size_t c
 
 aclError aclrtGetMemInfo(aclrtMemAttr attr, size_t* free, size_t* total) {
   const int value = static_cast<int>(attr);
-  if (free == nullptr || total == nullptr) {
-    return fail(ACL_ERROR_INVALID_PARAM, "%s: %s: got null", __func__, free == nullptr ? "free" : "total");
-  }
+  if (const aclError code = check_not_null(__func__, "free", free)) return code;
+  if (const aclError code = check_not_null(__func__, "total", total)) return code;
   if (value < ACL_DDR_MEM || value > ACL_HBM_MEM_NORMAL) {
     return fail(ACL_ERROR_INVALID_PARAM, "%s: attr: expected 0 to 5, got %d", __func__, value);
   }

@@ -2,7 +2,7 @@
 #include "acl/acl_prof.h"
 #include "acl/error.h"
 
-using mseloss::acl::fail;
+using mseloss::acl::check_not_null;
 
 // FNV-1a.
 uint64_t aclprofStr2Id(const char* message) {
@@ -13,8 +13,6 @@ uint64_t aclprofStr2Id(const char* message) {
   return hash;
 }
 
-aclError aclprofRangePushEx(aclprofEventAttributes* attr) {
-  return attr != nullptr ? ACL_SUCCESS : fail(ACL_ERROR_INVALID_PARAM, "%s: attr: got null", __func__);
-}
+aclError aclprofRangePushEx(aclprofEventAttributes* attr) { return check_not_null(__func__, "attr", attr); }
 
 aclError aclprofRangePop(void) { return ACL_SUCCESS; }

@@ -32,8 +32,6 @@ extern constinit Streams streams;
 extern constinit Events events;
 
 struct Context {
-  explicit Context(int32_t device_id) noexcept : device(device_id) {}
-  const int32_t device;
   void* default_stream = nullptr;
   std::mutex mutex;  // guards the list of streams
   Stream* first = nullptr;
@@ -118,7 +116,7 @@ aclError find_stream(const char* function, aclrtStream handle, Streams::Pin* str
 
 aclError out_of_memory(const char* function) noexcept;
 
-void* create_context(int32_t device) noexcept;
+void* create_context() noexcept;
 bool destroy_context(void* handle) noexcept;
 void* create_stream(void* context) noexcept;
 // With `force` the tasks that have not started are abandoned, else finished if they can be.
@@ -132,8 +130,8 @@ aclError enqueue(const Streams::Pin& stream, Task* task) noexcept;
 aclError report_enqueue(const char* function, aclError code) noexcept;
 // Whether this thread runs the stream's callbacks. The caller holds stream.mutex.
 bool has_callbacks_for_this_thread(const Stream& stream) noexcept;
-// How long, in milliseconds, the end of a stream waits for another thread to run a callback.
-extern std::atomic<int> callback_patience;
+// How long the end of a stream waits for another thread to run a callback. Tests shorten it.
+extern std::atomic<int> callback_timeout_ms;
 // Waits for all queued tasks except those blocked on an event that has not been recorded yet, and if the
 // context is being destroyed those blocked on a callback that no thread runs.
 void drain(Context& context, bool closing = false) noexcept;

@@ -4,12 +4,9 @@
 using namespace mseloss::acl;
 
 aclError aclrtGetVersion(int32_t* majorVersion, int32_t* minorVersion, int32_t* patchVersion) {
-  if (majorVersion == nullptr || minorVersion == nullptr || patchVersion == nullptr) {
-    return fail(ACL_ERROR_INVALID_PARAM, "%s: %s: got null", __func__,
-                majorVersion == nullptr   ? "majorVersion"
-                : minorVersion == nullptr ? "minorVersion"
-                                          : "patchVersion");
-  }
+  if (const aclError code = check_not_null(__func__, "majorVersion", majorVersion)) return code;
+  if (const aclError code = check_not_null(__func__, "minorVersion", minorVersion)) return code;
+  if (const aclError code = check_not_null(__func__, "patchVersion", patchVersion)) return code;
   *majorVersion = ACL_MAJOR_VERSION;
   *minorVersion = ACL_MINOR_VERSION;
   *patchVersion = ACL_PATCH_VERSION;
@@ -24,7 +21,7 @@ aclError aclrtSetDeviceSatMode(aclrtFloatOverflowMode mode) {
 }
 
 aclError aclrtGetDeviceSatMode(aclrtFloatOverflowMode* mode) {
-  if (mode == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "%s: mode: got null", __func__);
+  if (const aclError code = check_not_null(__func__, "mode", mode)) return code;
   *mode = ACL_RT_OVERFLOW_MODE_INFNAN;
   return ACL_SUCCESS;
 }
@@ -44,13 +41,13 @@ aclError aclrtSetOpExecuteTimeOut(uint32_t) { return ACL_SUCCESS; }
 aclError aclrtSetOpExecuteTimeOutWithMs(uint32_t) { return ACL_SUCCESS; }
 
 aclError aclrtSetOpExecuteTimeOutV2(uint64_t timeout, uint64_t* actualTimeout) {
-  if (actualTimeout == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "%s: actualTimeout: got null", __func__);
+  if (const aclError code = check_not_null(__func__, "actualTimeout", actualTimeout)) return code;
   *actualTimeout = timeout;
   return ACL_SUCCESS;
 }
 
 aclError aclrtGetOpTimeOutInterval(uint64_t* interval) {
-  if (interval == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "%s: interval: got null", __func__);
+  if (const aclError code = check_not_null(__func__, "interval", interval)) return code;
   *interval = 1;
   return ACL_SUCCESS;
 }

@@ -80,8 +80,8 @@ bool blocked_on_event(const Stream& stream) noexcept {
   return !stream.head->event->completed_record(stream.head->number);
 }
 
-// True if it had to wait. If the stream is to be destroyed, callbacks are waited for as long as a thread can
-// be expected to run them; this one cannot.
+// Returns true if it had to wait. Before a stream is destroyed it waits callback_timeout_ms for a callback,
+// and not at all if this thread would have to run it.
 bool drain(Stream& stream, bool closing) noexcept {
   std::unique_lock lock(stream.mutex);
   const auto done = [&] { return stream.head == nullptr || blocked_on_event(stream); };
@@ -92,7 +92,7 @@ bool drain(Stream& stream, bool closing) noexcept {
     if (!closing || !head->waits) {
       stream.changed.wait(lock, moved);
     } else if (has_callbacks_for_this_thread(stream) ||
-               !stream.changed.wait_for(lock, std::chrono::milliseconds(callback_patience), moved)) {
+               !stream.changed.wait_for(lock, std::chrono::milliseconds(callback_timeout_ms), moved)) {
       return false;
     }
   }
@@ -155,7 +155,7 @@ aclError report_enqueue(const char* function, aclError code) noexcept {
               code == ACL_ERROR_RT_MEMORY_ALLOCATION ? "out of memory" : "it is being destroyed");
 }
 
-std::atomic<int> callback_patience{1000};
+std::atomic<int> callback_timeout_ms{1000};
 
 void drain(Context& context, bool closing) noexcept {
   // A blocked stream may continue once another has recorded its event, so repeat until no stream had to wait.

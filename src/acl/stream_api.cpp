@@ -62,18 +62,22 @@ aclError destroy_checked(const char* function, aclrtStream stream, bool force) n
   return fail(ACL_ERROR_RT_PARAM_INVALID, "%s: stream: expected a live stream, got %p", function, stream);
 }
 
+aclError create_checked(const char* function, aclrtStream* stream) {
+  if (const aclError code = check_not_null(function, "stream", stream)) return code;
+  if (const aclError code = check_context(function)) return code;
+  void* handle = create_stream(current_context());
+  if (handle == nullptr) return out_of_memory(function);
+  *stream = handle;
+  return ACL_SUCCESS;
+}
+
 }  // namespace
 
-aclError aclrtCreateStream(aclrtStream* stream) { return aclrtCreateStreamWithConfig(stream, 0, 0); }
+aclError aclrtCreateStream(aclrtStream* stream) { return create_checked(__func__, stream); }
 
 // Priority and launch mode are accepted and have no effect here.
 aclError aclrtCreateStreamWithConfig(aclrtStream* stream, uint32_t, uint32_t) {
-  if (stream == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateStream: stream: got null");
-  if (const aclError code = check_context("aclrtCreateStream")) return code;
-  void* handle = create_stream(current_context());
-  if (handle == nullptr) return out_of_memory("aclrtCreateStream");
-  *stream = handle;
-  return ACL_SUCCESS;
+  return create_checked(__func__, stream);
 }
 
 aclError aclrtDestroyStream(aclrtStream stream) { return destroy_checked(__func__, stream, false); }
@@ -87,7 +91,7 @@ aclError aclrtSynchronizeStreamWithTimeout(aclrtStream stream, int32_t timeout) 
 }
 
 aclError aclrtStreamQuery(aclrtStream stream, aclrtStreamStatus* status) {
-  if (status == nullptr) return fail(ACL_ERROR_INVALID_PARAM, "aclrtStreamQuery: status: got null");
+  if (const aclError code = check_not_null(__func__, "status", status)) return code;
   Streams::Pin pin;
   if (const aclError code = find_stream(__func__, stream, &pin)) return code;
   const std::lock_guard lock(pin->mutex);

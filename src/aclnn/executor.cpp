@@ -5,7 +5,7 @@
 
 #include "acl/error.h"
 #include "aclnn/aclnn_base.h"
-#include "aclnn/list.h"
+#include "aclnn/values.h"
 #include "opdev/op_errno.h"
 
 namespace mseloss::aclnn {

@@ -27,8 +27,9 @@ int64_t now() noexcept {
 // What the calling thread knows about the host's threads. One record per thread, because some hosts, OpenMP
 // among them, have a separate team for each thread that calls them.
 struct Record {
+  // Both must have passed before the host's threads are used again.
   int64_t avoid_until;  // in terms of now()
-  int avoid_calls;      // as well
+  int avoid_calls;      // calls on the thread
   int factor;           // the host's threads are avoided for this many times the last wait
 };
 thread_local constinit Record record{};
@@ -36,9 +37,9 @@ thread_local constinit Record record{};
 // Records how long a call that began at `start` waited for threads that had no work. A single late thread on
 // a quiet machine costs little, so it has few consequences; where more than a third of the attempts are late,
 // `factor` grows to its maximum and attempts become rare.
-void learn(int64_t start, int64_t first_end, int64_t end) noexcept {
-  // Participants that share work dynamically end at about the same time: the largest part that a thread of
-  // two processes without sharing is a quarter of the work.
+void record_wait(int64_t start, int64_t first_end, int64_t end) noexcept {
+  // Participants that share work dynamically finish at about the same time: of two threads, one takes at most
+  // a quarter of the work at once.
   constexpr int64_t kTolerated = 20'000;  // ns; waking a thread costs 30 to 50 us
   constexpr int kMinFactor = 8, kMaxFactor = 1024, kGrowth = 4;
   constexpr int kFactorPerCall = 8;  // 1 to 128 calls, for calls that are far apart
@@ -65,7 +66,10 @@ const HostThreads* select_host_threads(const HostThreads* threads, int* count) n
   if (threads == nullptr || is_forked_child()) return nullptr;
   *count = std::clamp(threads->num_threads(threads->context), 1, *count);
   if (*count == 1) return nullptr;
-  if (record.avoid_calls > 0) return --record.avoid_calls, nullptr;
+  if (record.avoid_calls > 0) {
+    --record.avoid_calls;
+    return nullptr;
+  }
   return now() >= record.avoid_until ? threads : nullptr;
 }
 
@@ -83,7 +87,7 @@ void host_fork_join(const HostThreads& threads, int count, void (*task)(void* co
   const int64_t start = now();
   if (!threads.parallel_for(threads.context, count, participate, &job)) return task(context, 0);
   const int64_t end = now(), first_end = job.first_end.load(std::memory_order_relaxed);
-  if (first_end != 0) learn(start, first_end, end);
+  if (first_end != 0) record_wait(start, first_end, end);
 }
 
 }  // namespace cpu

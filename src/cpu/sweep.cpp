@@ -10,7 +10,7 @@
 #include <new>
 
 #include "cpu/host_pool.h"
-#include "cpu/interruption.h"
+#include "cpu/schedule/interrupt_poll.h"
 #include "cpu/schedule/policy.h"
 #include "cpu/schedule/slice_sums.h"
 #include "cpu/schedule/tile_loop.h"
@@ -77,12 +77,12 @@ constexpr int64_t kWakeElements = 128 * 1024;
 struct Job {
   // NOLINTNEXTLINE(clang-analyzer-optin.cplusplus.UninitializedObject): a dense plan has no tiling
   Job(const Plan& p, Sweep s, const SumTarget& total, const Interrupt* interrupt)
-      : plan(p), sweep(s), sum(total), interruption(interrupt) {}
+      : plan(p), sweep(s), sum(total), interrupt_poll(interrupt) {}
 
   const Plan& plan;
   const Sweep sweep;
   const SumTarget sum;
-  Interruption interruption;
+  InterruptPoll interrupt_poll;
   bool non_temporal = false;
   int threads = 1;
   int64_t units = 0;  // pages, or tiles
@@ -100,7 +100,7 @@ struct Job {
   std::mutex mutex;
 
   void dense(int64_t first, int64_t last, SweepRunner* runner) const {
-    if (!interruption.possible()) return dense_piece(first, last, runner);
+    if (!interrupt_poll.possible()) return dense_piece(first, last, runner);
     for (;;) {
       dense_piece(first, std::min(first + kPieceElements, last), runner);
       first += kPieceElements;
@@ -153,7 +153,7 @@ struct Job {
   // All units on one thread.
   void run_all() {
     const FloatEnvironment environment;
-    SweepRunner runner(plan, sweep, non_temporal_rows(), sum, &interruption);
+    SweepRunner runner(plan, sweep, non_temporal_rows(), sum, &interrupt_poll);
     run_units(0, 0, units, &runner);
     if (non_temporal) hwy::FlushStream();
   }
@@ -167,7 +167,7 @@ struct Job {
     uint64_t limbs[2 * PartialSum::kLimbs];
     const bool exact = sweep == Sweep::kExactSum;
     if (exact) std::fill_n(limbs, 2 * PartialSum::kLimbs, 0);
-    SweepRunner runner(plan, sweep, non_temporal_rows(), {&piece, exact ? limbs : nullptr}, &interruption);
+    SweepRunner runner(plan, sweep, non_temporal_rows(), {&piece, exact ? limbs : nullptr}, &interrupt_poll);
     do {
       run_units(index, first, last, &runner);
     } while (!runner.interrupted() && shares.take(index, &first, &last));
@@ -181,7 +181,7 @@ struct Job {
   // calling thread, which alone asks whether to end, waits for the others shortly.
   int64_t most_units() const {
     constexpr int64_t kTiles = 64;
-    if (!interruption.possible()) return units;
+    if (!interrupt_poll.possible()) return units;
     return plan.layout == Layout::kDense ? kPieceElements >> unit_log2(plan) : kTiles;
   }
 
@@ -248,7 +248,7 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
     host != nullptr ? host_fork_join(*host, job.threads, participate, &job)
                     : fork_join(job.threads, participate, &job);
   }
-  if (job.interruption.requested()) {
+  if (job.interrupt_poll.requested()) {
     return Status::error(Code::kInterrupted, "interrupted: the results are incomplete");
   }
   if (plan.sliced) {

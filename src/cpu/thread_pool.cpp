@@ -133,11 +133,11 @@ bool helpers_are_awake() {
   return now - before < kNear;
 }
 
-WorkShares::WorkShares(Share* shares, int count, int64_t units, int64_t most)
+WorkShares::WorkShares(Share* shares, int count, int64_t units, int64_t max_units)
     : shares_(shares), count_(count), units_(units) {
   while (units / grain_ >= INT32_MAX) grain_ *= 2;
   const int64_t grains = (units + grain_ - 1) / grain_;
-  most_ = static_cast<uint64_t>(std::max<int64_t>(most / grain_, 1));
+  max_grains_ = static_cast<uint64_t>(std::max<int64_t>(max_units / grain_, 1));
   int64_t first = 0;
   for (int i = 0; i < count; ++i) {
     const int64_t last = first + grains / count + (i < grains % count);
@@ -154,13 +154,13 @@ bool WorkShares::take(int index, int64_t* first, int64_t* last) {
 }
 
 bool WorkShares::take_from(Share* share, bool own, int64_t* first, int64_t* last) {
-  uint64_t left = share->rest.load(std::memory_order_relaxed);
+  uint64_t left = share->remaining.load(std::memory_order_relaxed);
   for (;;) {
     const uint64_t front = left >> 32, back = left & 0xffffffffu,
-                   some = std::min((back - front + 1) / 2, most_);
+                   some = std::min((back - front + 1) / 2, max_grains_);
     if (some == 0) return false;
-    const uint64_t rest = own ? (front + some) << 32 | back : front << 32 | (back - some);
-    if (!share->rest.compare_exchange_weak(left, rest, std::memory_order_relaxed)) continue;
+    const uint64_t remaining = own ? (front + some) << 32 | back : front << 32 | (back - some);
+    if (!share->remaining.compare_exchange_weak(left, remaining, std::memory_order_relaxed)) continue;
     *first = static_cast<int64_t>(own ? front : back - some) * grain_;
     *last = std::min(*first + static_cast<int64_t>(some) * grain_, units_);
     return true;

@@ -30,12 +30,12 @@ bool helpers_are_awake();
 class WorkShares {
  public:
   struct alignas(64) Share {
-    std::atomic<uint64_t> rest;  // grains: the first in the upper half, the end in the lower
+    std::atomic<uint64_t> remaining;  // grains: the first in the upper half, the end in the lower
   };
 
   WorkShares() = default;
-  // `shares` is uninitialised memory for `count` shares. At most `most` units are taken at a time.
-  WorkShares(Share* shares, int count, int64_t units, int64_t most);
+  // `shares` is uninitialised memory for `count` shares. At most `max_units` units are taken at a time.
+  WorkShares(Share* shares, int count, int64_t units, int64_t max_units);
 
   // The next units for a participant; false if none are left.
   bool take(int index, int64_t* first, int64_t* last);
@@ -46,7 +46,7 @@ class WorkShares {
   Share* shares_ = nullptr;
   int count_ = 1;
   int64_t units_ = 0, grain_ = 1;  // units per grain: more than one only beyond 2^31 units
-  uint64_t most_ = 1;              // grains
+  uint64_t max_grains_ = 1;        // taken at a time
 };
 
 }  // namespace mseloss::cpu

@@ -17,16 +17,16 @@ constexpr int kDigitBits = 16, kDigitsPerLimb = 64 / kDigitBits, kMaxDigit = (1 
 constexpr int kLimbDigits = kDigitsPerLimb * PartialSum::kLimbs;
 constexpr int kCountDigits = 4;  // of a 64-bit count
 
-// Bounds on the error of a fast sum. Level 0: it is at most kTiny. Level i > 0: it is at most bound_of(i)
-// times the sum, which is not negative.
+// Levels of the error bound of a fast sum, which is not negative. Level 0: error <= kTiny. Level i > 0: error
+// <= bound_of(i) * sum.
 constexpr int kLevels = 19;
 constexpr double kTiny = 0x1p-960;
 double bound_of(int level) { return level <= 0 ? 0 : std::ldexp(1, 4 * level - 100); }
 
-// Positions of the words. Each array adds 1 to `kArrays`, its kind and the square of that to the next two,
-// and at most 1 to every word from kNaN up to the first digit of the sums.
+// Positions of the words. Each encoded sum adds 1 to kSums, its kind and the square of that to the next two,
+// and at most 1 to every word from kSpecial up to the first digit of the sums.
 enum Word : int {
-  kArrays,
+  kSums,
   kKind,
   kKindSquared,
   kCount,
@@ -44,19 +44,23 @@ struct Window {
 };
 
 // Each window starts at or below the lowest bit of its terms, and ends above 2^64 times the largest one.
-struct Layout {
+struct WordLayout {
   int kind;  // version and class of dtypes, at most 255, so that the sum of 32767 squares fits
   Window sums[2];
   int highest[2];  // every term is less than 2^highest
 };
-constexpr Layout kNarrow{2, {{173, 57}, {192, 22}}, {386, 128}};  // w d^2 from 2^-447 on, w from 2^-149 on
-constexpr Layout kWide{3, {{0, 398}, {134, 136}}, {3074, 1024}};  // w d^2 from 2^-3222 on, w from 2^-1074 on
+constexpr WordLayout kNarrow{
+    2, {{173, 57}, {192, 22}}, {386, 128}};  // w d^2 from 2^-447 on, w from 2^-149 on
+constexpr WordLayout kWide{
+    3, {{0, 398}, {134, 136}}, {3074, 1024}};  // w d^2 from 2^-3222 on, w from 2^-1074 on
 
-constexpr int words_of(const Layout& layout) { return kDigits + layout.sums[0].count + layout.sums[1].count; }
+constexpr int words_of(const WordLayout& layout) {
+  return kDigits + layout.sums[0].count + layout.sums[1].count;
+}
 static_assert(words_of(kNarrow) == PartialSum::digit_count(DType::kFloat32));
 static_assert(words_of(kWide) == PartialSum::digit_count(DType::kFloat64));
 
-const Layout& layout_of(DType dtype) { return dtype == DType::kFloat64 ? kWide : kNarrow; }
+const WordLayout& layout_of(DType dtype) { return dtype == DType::kFloat64 ? kWide : kNarrow; }
 
 bool is_negative(const uint64_t* limbs) { return limbs[PartialSum::kLimbs - 1] >> 63 != 0; }
 
@@ -156,7 +160,7 @@ Status check_words(std::span<const int32_t> words) {
   const auto refuse = [](const char* expected) {
     return Status::error(Code::kDigits, "digits: expected %s", expected);
   };
-  const int64_t arrays = words[kArrays];
+  const int64_t arrays = words[kSums];
   if (arrays < 1 || arrays > PartialSum::kMaxArrays) {
     return Status::error(Code::kDigits, "digits: expected the sum of 1 to %d arrays, got that of %lld",
                          PartialSum::kMaxArrays, static_cast<long long>(arrays));
@@ -188,14 +192,14 @@ Status PartialSum::encode(DType dtype, std::span<int32_t> digits) const noexcept
     return Status::error(Code::kDType, "dtype: expected float32, float16, bfloat16 or float64, got %s",
                          name_of(dtype));
   }
-  const Layout& layout = layout_of(dtype);
+  const WordLayout& layout = layout_of(dtype);
   if (digits.size() != static_cast<size_t>(words_of(layout))) {
     return Status::error(Code::kShape, "digits: expected %d elements for %s, got %zu", words_of(layout),
                          name_of(dtype), digits.size());
   }
   const FloatEnvironment environment;
   std::array<int32_t, words_of(kWide)> words{};
-  words[kArrays] = 1;
+  words[kSums] = 1;
   words[kKind] = layout.kind;
   words[kKindSquared] = layout.kind * layout.kind;
   write_count(state_.count, &words[kCount]);
@@ -240,7 +244,7 @@ Status PartialSum::decode(std::span<const int32_t> digits) noexcept {
   }
   if (Status status = check_words(digits); !status.ok()) return status;
   const FloatEnvironment environment;
-  const Layout& layout = digits.size() == static_cast<size_t>(words_of(kWide)) ? kWide : kNarrow;
+  const WordLayout& layout = digits.size() == static_cast<size_t>(words_of(kWide)) ? kWide : kNarrow;
   PartialSum sum;
   SumState& state = sum.state_;
   state.count = read_count(&digits[kCount]);

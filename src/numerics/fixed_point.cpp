@@ -39,8 +39,6 @@ MSELOSS_HOST_DEVICE void FixedPoint::add(double value) {
 
 MSELOSS_HOST_DEVICE void FixedPoint::add_integer(uint64_t value) { add_at(&value, 1, -kLowestBit, false); }
 
-MSELOSS_HOST_DEVICE void FixedPoint::add_square(double value) { add_product(1, value); }
-
 MSELOSS_HOST_DEVICE void FixedPoint::add_product(double weight, double value) {
   const Decomposed root = decompose(value), factor = decompose(weight);
   if (root.significand == 0 || factor.significand == 0) return;

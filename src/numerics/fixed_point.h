@@ -21,10 +21,9 @@ class FixedPoint {
   MSELOSS_HOST_DEVICE explicit FixedPoint(uint64_t* limbs)
       : limbs_(limbs) {}  // kLimbs limbs, owned by the caller
 
-  MSELOSS_HOST_DEVICE void add(double value);         // finite
-  MSELOSS_HOST_DEVICE void add_square(double value);  // value * value, without rounding; finite
-  MSELOSS_HOST_DEVICE void add_product(double weight,
-                                       double value);  // weight * value * value, without rounding; finite
+  // Finite values, without rounding: value, and weight * value * value.
+  MSELOSS_HOST_DEVICE void add(double value);
+  MSELOSS_HOST_DEVICE void add_product(double weight, double value);
   MSELOSS_HOST_DEVICE void add_integer(uint64_t value);
   MSELOSS_HOST_DEVICE void add(const FixedPoint& other);
   MSELOSS_HOST_DEVICE void multiply(uint64_t factor);  // by at least 1; the value must be >= 0

@@ -84,7 +84,8 @@ MSELOSS_HOST_DEVICE inline uint64_t encode_exact(double value, DType dtype) {
   return sign | (((bits & 0x7fff'ffff) >> 13) - ((127 - 15) << 10));
 }
 
-// A NaN that no result has, for elements of an output that are still to be computed.
+// Marks an element that the exact sweep has yet to compute: a NaN with a payload ("pe" or "pend" in ASCII,
+// where it has room) that no operation returns.
 MSELOSS_HOST_DEVICE inline uint64_t pending_bits(DType dtype) {
   switch (dtype) {
     case DType::kFloat64:

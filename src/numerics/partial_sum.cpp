@@ -1,10 +1,11 @@
+// PartialSum, and what the sweeps add to it.
 #include "mseloss/partial_sum.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "numerics/finish.h"
 #include "numerics/float_environment.h"
+#include "numerics/rounding_test.h"
 
 namespace mseloss {
 
@@ -27,7 +28,7 @@ void SumAccess::merge(const SumTarget& total, const SumState& other, const uint6
   const bool exact_terms = other.count + other.weighted != other.fast_terms;
   const auto add_fast_sum = [](FastSum* to, const FastSum& from) {
     to->special += from.special;
-    add_row(to, {from.high, from.low, from.error, false});
+    add_row(to, {from.high, from.low, from.error, true});
   };
   if (other.fast_terms != 0) {
     add_fast_sum(&state.squares, other.squares);
@@ -65,7 +66,7 @@ bool SumAccess::is_valid(const PartialSum& sum) {
     return false;
   // The exact part: each term is less than 2^top, so their sum divided by that is less than their number.
   const uint64_t exact_terms = terms - state.fast_terms;
-  const auto plausible = [&](const uint64_t* limbs, int top) {
+  const auto is_bounded = [&](const uint64_t* limbs, int top) {
     uint64_t magnitude[PartialSum::kLimbs];
     const FixedPoint value(const_cast<uint64_t*>(limbs));
     const int sign = value.sign();
@@ -80,7 +81,7 @@ bool SumAccess::is_valid(const PartialSum& sum) {
     return quotient < exact_terms;
   };
   if (!weighted && FixedPoint(const_cast<uint64_t*>(sum.limbs_[1])).sign() != 0) return false;
-  return plausible(sum.limbs_[0], weighted ? 3 * 1024 : 2 * 1024) && plausible(sum.limbs_[1], 1024);
+  return is_bounded(sum.limbs_[0], weighted ? 3 * 1024 : 2 * 1024) && is_bounded(sum.limbs_[1], 1024);
 }
 
 void PartialSum::merge(const PartialSum& other) noexcept {

@@ -24,7 +24,7 @@ MSELOSS_HOST_DEVICE inline double two_sum(double a, double b, double* sum) {
 // The fast sum of a row block: |high + low - exact sum of the terms| <= error.
 struct RowSum {
   double high = 0, low = 0, error = 0;
-  bool squares_fit = true;  // terms cannot overflow, so a non-finite high means a non-finite term
+  bool may_overflow = false;  // squares of float64: a non-finite high does not imply a non-finite term
 };
 
 struct WeightedRowSum {

@@ -123,7 +123,7 @@ TEST_F(Callbacks, StreamDestroyedByForce_DropsAWaitingCallback) {
 
 // The callback can only run on this thread, or on one that does not exist.
 TEST_F(Callbacks, StreamOrContextDestroyedBeforeACallbackRan_DropsIt) {
-  mseloss::acl::callback_patience = 20;
+  mseloss::acl::callback_timeout_ms = 20;
   Record calls;
   for (const uint64_t thread : {this_id(), uint64_t{1}}) {
     for (const bool whole_context : {false, true}) {
@@ -142,7 +142,7 @@ TEST_F(Callbacks, StreamOrContextDestroyedBeforeACallbackRan_DropsIt) {
     }
   }
   EXPECT_EQ(calls.calls, 0);
-  mseloss::acl::callback_patience = 1000;
+  mseloss::acl::callback_timeout_ms = 1000;
 }
 
 // Destroying the stream waits for the thread that runs its callbacks.

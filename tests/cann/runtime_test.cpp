@@ -80,6 +80,20 @@ TEST_F(Runtime, NullResult_Is100000) {
   EXPECT_EQ(aclrtGetMemInfo(static_cast<aclrtMemAttr>(99), &bytes, &bytes), ACL_ERROR_INVALID_PARAM);
 }
 
+TEST_F(Runtime, Messages_NameTheFunctionThatWasCalled) {
+  constexpr uint32_t kFlag = ACL_EVENT_SYNC;
+  EXPECT_EQ(aclrtCreateEvent(nullptr), ACL_ERROR_INVALID_PARAM);
+  expect_message("aclrtCreateEvent: ", "event", "null");
+  EXPECT_EQ(aclrtCreateEventWithFlag(nullptr, kFlag), ACL_ERROR_INVALID_PARAM);
+  expect_message("aclrtCreateEventWithFlag: ", "event", "null");
+  EXPECT_EQ(aclrtCreateEventExWithFlag(nullptr, kFlag), ACL_ERROR_INVALID_PARAM);
+  expect_message("aclrtCreateEventExWithFlag: ", "event", "null");
+  EXPECT_EQ(aclrtCreateStreamWithConfig(nullptr, 0, 0), ACL_ERROR_INVALID_PARAM);
+  expect_message("aclrtCreateStreamWithConfig: ", "stream", "null");
+  EXPECT_EQ(aclrtMallocAlign32(nullptr, 8, ACL_MEM_MALLOC_HUGE_FIRST), ACL_ERROR_INVALID_PARAM);
+  expect_message("aclrtMallocAlign32: ", "", "null");
+}
+
 TEST_F(Runtime, ThreadWithoutContext_Gets107002) {
   std::thread([] {
     aclrtStream stream = nullptr;

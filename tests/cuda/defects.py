@@ -303,7 +303,8 @@ def main():
         parts[number % files].append("\n".join(lines))
     includes = (
         '#define MSELOSS_CUDA_MODEL\n#include "cuda/driver.h"\n#include "cuda/kernels/language.h"\n'
-        '#include "cuda/model/model.h"\n#include "numerics/finish.h"\n#include "tests/cuda/defects.h"\n'
+        '#include "cuda/model/model.h"\n#include "numerics/rounding_test.h"\n'
+        '#include "tests/cuda/defects.h"\n'
     )
     for i, part in enumerate(parts):
         (output / f"defects_{i}.cpp").write_text(includes + "\n".join(part))

@@ -52,7 +52,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     buffer.cover(buffer.end() - kBuffer, buffer.end());
     buffer.randomize(random);
   }
-  mseloss::acl::callback_patience = 2;
+  mseloss::acl::callback_timeout_ms = 2;
   FUZZ_REQUIRE(aclInit(nullptr) == ACL_SUCCESS, "%s", aclGetRecentErrMsg());
   const int threads = data[0] % 8;
   ++totals.sequences;

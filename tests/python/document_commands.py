@@ -18,7 +18,6 @@ FILES = "in a folder with the arrays that the page names"
 DEBIAN = "installs Debian packages, as root; test_commands.py compares the list with the machine's"
 CANN = "needs an installation of CANN"
 CI = "this test is part of it"
-HARDWARE = "needs a CUDA device"
 
 _CLI = "mseloss "
 WITHOUT = {  # by the beginning of the command
@@ -27,11 +26,8 @@ WITHOUT = {  # by the beginning of the command
     ".ci/run": CI,
     "./dev format": ".ci/run runs it with --check; it would edit the tree",
     "./dev lint": ".ci/run runs it; it takes minutes",
-    "./dev gpu": HARDWARE,
-    "./dev fuzz": ".ci/run runs it for a minute",
     "./dev wheel": "takes minutes, and packages for another processor; test_packaging.py tests its parts",
     "MSELOSS_WHEEL_PYTHONS=": "as ./dev wheel",
-    "./dev docs": "test_site.py builds the site",
     "source <": CANN,
     "cmake -S . -B build_out --preset=default": CANN,
     "cmake --build build_out --target binary package": CANN,
@@ -46,7 +42,6 @@ WITHOUT = {  # by the beginning of the command
     "cmake -S ascend/tests -B build-ascend": "takes minutes; the release tests build and run the same tests",
     "gdb ": "interactive",
     "mseloss --install-completion": "edits the shell's startup file; test_cli.py tests the completion",
-    "python3 -m venv .venv && .venv/bin/pip install '.[cli,test]'": CI,
 }
 PLACES = {
     "cmake --preset library": SOURCE,

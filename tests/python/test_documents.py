@@ -134,13 +134,34 @@ def test_the_page_on_pytorch_runs():
     assert names["x"].grad is not None
 
 
+def test_the_sample_report_has_the_form_of_a_report():
+    """Its words are those of summary(), whatever the numbers."""
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    sample = re.search(r"^    NOT OK: .*?(?=\n\n)", page, re.M | re.S).group()
+    x, y = normal(1, (64, 64)), normal(2, (64, 64))
+    result = mseloss.grad(1.0, x, y)
+    result[3::16] *= 1.001
+    report = mseloss.compare(result, mseloss.grad(1.0, x, y), inputs={"x": x, "y": y})
+
+    def words(text):
+        number = r"-?[\d,.]*\d(?:e[-+]\d+)?"
+        return [re.sub(number, "N", line.strip()) for line in text.splitlines()]
+
+    assert words(sample) == words(report.summary())[:5]
+
+
 @pytest.mark.parametrize("code", blocks("README.md"))
-def test_the_readme_runs(code, tmp_path, monkeypatch):
+def test_the_readme_runs(code, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for framework in ("torch", "jax"):
         if framework in code:
             pytest.importorskip(framework)
-    exec(code, {"__name__": "readme"})
+    names = {"__name__": "readme"}
+    exec(code, names)
+    printed = re.findall(r"^print\(.*# (.+)$", code, re.M)
+    assert printed
+    assert capsys.readouterr().out.splitlines() == printed
+    assert f"# {names['loss']} and" in code
 
 
 @pytest.mark.parametrize("name", ["grad", "loss", "loss_and_grad"])
@@ -153,6 +174,20 @@ def test_docstring_examples(name):
     assert doctest.DocTestRunner().run(examples).failed == 0
     for word in ("Args:", "Returns:", "Raises:", "TypeError", "ValueError", "MemoryError"):
         assert word in function.__doc__
+
+
+def test_everything_public_has_a_docstring():
+    names = [n for n in vars(mseloss.PartialSum) if not n.startswith("_")]
+    documented = [getattr(mseloss.PartialSum, n) for n in names]
+    documented += [getattr(mseloss.memory, n) for n in mseloss.memory.__all__]
+    modules = ("dask", "jax", "memory", "metrics", "mpi", "reference", "torch", "xarray")
+    documented += [
+        getattr(mseloss, n) for n in mseloss.__all__ if n not in modules and n != "__version__"
+    ]
+    for one in documented:
+        # nanobind's functions begin with their signature.
+        text = re.sub(r"^\w+\(.*\) -> .*$", "", one.__doc__ or "", flags=re.M)
+        assert text.strip(), one
 
 
 def test_the_package_sample():

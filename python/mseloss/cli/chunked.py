@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 import mseloss
-from mseloss import reference
-from mseloss._dtypes import numpy_dtype
+from mseloss import _rounding, reference
+from mseloss._dtypes import native_dtype, numpy_dtype
 from mseloss.cli import files
 from mseloss.report import Report, chunks
 
@@ -23,7 +23,7 @@ def grad(g, x, y, names, reduction, out, dtype, progress):
     """
     check_rank((g, x, y), names)
     shape, operands = _broadcast((g, x, y), names)
-    result = numpy_dtype(dtype) if dtype else _dtype(x)
+    result = numpy_dtype(dtype) if dtype else native_dtype(x)
     _check_grad(operands, names)
     count = x.size if reduction == "mean" else 0
     with files.write(out, shape, result, "grad_input") as put:
@@ -44,7 +44,7 @@ def loss(x, y, weight, names, reduction, out, dtype, progress):
     def weight_at(index):
         return _at(weights[0], index) if weights else None
 
-    result = numpy_dtype(dtype) if dtype else reference.promote(_dtype(x), _dtype(y))
+    result = numpy_dtype(dtype) if dtype else _rounding.promote(native_dtype(x), native_dtype(y))
     if reduction == "none":
         with files.write(out, shape, result, "loss") as put:
             for index in _tracked(shape, result, progress, "loss"):
@@ -67,7 +67,7 @@ def loss(x, y, weight, names, reduction, out, dtype, progress):
 
 def check(actual, expected, tolerance, worst, progress):
     """A `Report` on two arrays."""
-    report = Report(actual.shape, _dtype(actual), tolerance=tolerance, worst=worst)
+    report = Report(actual.shape, native_dtype(actual), tolerance=tolerance, worst=worst)
     if actual.shape != expected.shape:
         report.shape_mismatch = (actual.shape, expected.shape)
         return report
@@ -78,7 +78,7 @@ def check(actual, expected, tolerance, worst, progress):
 
 def check_operator(operator, actual, g, x, y, files_of, reduction, tolerance, worst, progress):
     """A `Report` on `actual` against the reference's result for the inputs."""
-    dtype = _dtype(actual)
+    dtype = native_dtype(actual)
     report = Report(actual.shape, dtype, tolerance=tolerance, worst=worst)
     if operator == "loss" and reduction != "none":
         total = reference.ExactSum()
@@ -100,10 +100,10 @@ def check_operator(operator, actual, g, x, y, files_of, reduction, tolerance, wo
         shape, operands = _broadcast((g, x, y), files_of)
         names = ("grad_output", "input", "target")
         _check_grad(operands, files_of)
-        scale = reference.grad_scale(reduction, x.size, _dtype(x))
+        scale = reference.grad_scale(reduction, x.size, native_dtype(x))
 
         def golden(a, b, c):
-            return reference.scaled_grad(a, b, c, scale, _dtype(x))
+            return reference.scaled_grad(a, b, c, scale, native_dtype(x))
 
     if actual.shape != shape:
         report.shape_mismatch = (actual.shape, shape)
@@ -129,8 +129,8 @@ def _broadcast(arrays, names):
     """The broadcast shape, and the operands with leading dimensions of 1 to give all the same rank."""
     x = next(a for a in arrays if not isinstance(a, float))
     if isinstance(arrays[0], float):
-        number = reference.round_number(arrays[0], _dtype(x))
-        arrays = (np.asarray(number, _dtype(x)), *arrays[1:])
+        number = _rounding.round_number(arrays[0], native_dtype(x))
+        arrays = (np.asarray(number, native_dtype(x)), *arrays[1:])
     shape = broadcast_shape(arrays, names)
     return shape, [a.reshape((1,) * (len(shape) - a.ndim) + a.shape) for a in arrays]
 
@@ -157,7 +157,7 @@ def _at(array, index):
         )
     ]
     block = np.asarray(block)  # computes a Dask array
-    return block if block.dtype.isnative else block.astype(_dtype(block))
+    return block if block.dtype.isnative else block.astype(native_dtype(block))
 
 
 def _tracked(shape, dtype, progress, text):
@@ -172,15 +172,10 @@ def _tracked(shape, dtype, progress, text):
         progress.advance(task, rows * inner[len(index) - 1] * dtype.itemsize if index else 1)
 
 
-def _dtype(array):
-    """The dtype of an array from a file, in native byte order."""
-    return array.dtype.newbyteorder("=")
-
-
 def _check_grad(operands, names):
     g, x, y = operands
     for name, array in ((names[0], g), (names[2], y)):
-        if _dtype(array) != _dtype(x):
+        if native_dtype(array) != native_dtype(x):
             raise files.FileError(
-                f"{name}: expected the dtype of {names[1]}, {_dtype(x)}, got {_dtype(array)}"
+                f"{name}: expected the dtype of {names[1]}, {native_dtype(x)}, got {native_dtype(array)}"
             )

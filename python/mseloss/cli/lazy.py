@@ -13,7 +13,7 @@ from dask.callbacks import Callback
 from dask.system import CPU_COUNT
 
 import mseloss.dask
-from mseloss import reference
+from mseloss import _rounding
 from mseloss._dtypes import numpy_dtype
 from mseloss.cli import chunked, files
 
@@ -39,7 +39,7 @@ def grad(g, x, y, weight, names, reduction, out, dtype, progress):
         _, result = mseloss.dask.loss_and_grad(x, y, reduction, weight=weight, grad_output=g)
     if dtype is not None:
         wanted = numpy_dtype(dtype)
-        result = result.map_blocks(reference.convert, wanted, dtype=wanted)
+        result = result.map_blocks(_rounding.convert, wanted, dtype=wanted)
     _store(result, out, "grad_input", block, progress, "gradient")
     return result.shape, result.dtype.name
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 import mseloss
-from mseloss import reference
-from mseloss._dtypes import numpy_dtype
+from mseloss import _rounding
+from mseloss._dtypes import native, numpy_dtype
 from mseloss.cli import chunked, files
 
 
@@ -16,8 +16,8 @@ def loss(x, y, weight, names, reduction, axis, out, dtype):
     `names` are the operands' names on the command line, for error messages; likewise below.
     """
     _shape((x, y, weight), names)
-    x, y, weight = _native(x), _native(y), _native(weight)
-    result = numpy_dtype(dtype) if dtype else reference.promote(x.dtype, y.dtype)
+    x, y, weight = native(x), native(y), native(weight)
+    result = numpy_dtype(dtype) if dtype else _rounding.promote(x.dtype, y.dtype)
     values = mseloss.loss(x, y, reduction, weight=weight, axis=axis, dtype=result)
     return None, *_write(out, values, "loss")
 
@@ -26,7 +26,7 @@ def grad(g, x, y, weight, names, reduction, out, dtype):
     """Writes the gradient of the weighted loss to the file `out`. Returns (shape, dtype name)."""
     # A reduced loss has one element, and so has its grad_output, whatever the broadcast shape.
     shape = _shape((g if reduction == "none" else None, x, y, weight), names)
-    g, x, y, weight = _native(g), _native(x), _native(y), _native(weight)
+    g, x, y, weight = native(g), native(x), native(y), native(weight)
     memory = np.empty(shape, numpy_dtype(dtype)) if dtype else None
     _, gradient = mseloss.loss_and_grad(x, y, reduction, weight=weight, grad_output=g, out=memory)
     return _write(out, gradient, "grad_input")
@@ -38,13 +38,6 @@ def _shape(operands, names):
     arrays, names = zip(*given, strict=True)
     chunked.check_rank(arrays, names)
     return chunked.broadcast_shape(arrays, names)
-
-
-def _native(array):
-    """The array in native byte order; numbers and None as they are."""
-    if array is None or isinstance(array, float) or array.dtype.isnative:
-        return array
-    return array.astype(array.dtype.newbyteorder("="))
 
 
 def _write(out, values, name):

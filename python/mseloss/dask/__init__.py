@@ -27,7 +27,7 @@ import numpy as np
 from dask.graph_manipulation import clone
 
 import mseloss
-from mseloss import reference
+from mseloss import _rounding
 from mseloss._axes import reduced_axes
 from mseloss.dask import chunk
 from mseloss.dask.operands import Operands, finished, tree
@@ -70,7 +70,7 @@ def loss(
         if skipna:
             raise ValueError("skipna: expected False for reduction 'none', got True")
         return call.blockwise(partial(chunk.elementwise, dtype=result), result)
-    axes = _axes(axis, call.rank)
+    axes = reduced_axes(axis, call.rank)
     if len(axes) == call.rank:
         finish = partial(chunk.finish, reduction=reduction, dtype=result)
         fast, exact = (partial(chunk.sum_of, skipna=skipna, exact=e) for e in (False, True))
@@ -130,9 +130,9 @@ def loss_and_grad(
     options["grad_output"] = call.empty("grad_output")
     checked = mseloss.loss_and_grad(call.empty("input"), call.empty("target"), reduction, **options)
     result, gradient = map(_dtype, checked)
-    axes = () if reduction == "none" else _axes(axis, call.rank)
+    axes = () if reduction == "none" else reduced_axes(axis, call.rank)
     call.check_beside(axes)
-    promoted = reference.promote(call.empty("input").dtype, call.empty("target").dtype)
+    promoted = _rounding.promote(call.empty("input").dtype, call.empty("target").dtype)
     if reduction == "none":
         options = dict(reduction=reduction, axis=None, dtype=result)
         pairs = call.blockwise(partial(chunk.loss_and_gradient, **options), object)
@@ -184,10 +184,6 @@ def _scale(call, dtype):
     )
     finish = partial(chunk.finish_scale, dtype=dtype, copies=copies)
     return finished(fast, exact, finish, np.float64)
-
-
-def _axes(axis, rank):
-    return tuple(range(rank)) if axis is None else reduced_axes(axis, rank)
 
 
 def _dtype(array):

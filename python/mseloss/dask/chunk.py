@@ -6,18 +6,19 @@ import numpy as np
 
 import mseloss
 from mseloss import _core
+from mseloss._dtypes import native
 from mseloss._selection import without_nan
 
 
 def elementwise(x, y, weight=None, *, dtype):
     """The squared differences of a chunk, times their weights."""
-    x, y, weight = _native(x), _native(y), _native(weight)
+    x, y, weight = native(x), native(y), native(weight)
     return mseloss.loss(x, y, "none", weight=weight, dtype=dtype)
 
 
 def sum_of(x, y, weight=None, *, skipna=False, exact=False):
     """The PartialSum of a chunk. `skipna` leaves out the elements of which an operand is NaN."""
-    x, y, weight = _native(x), _native(y), _native(weight)
+    x, y, weight = native(x), native(y), native(weight)
     if skipna:
         x, y, weight = without_nan(x, y, weight)
     total = mseloss.PartialSum()
@@ -28,7 +29,7 @@ def sum_of(x, y, weight=None, *, skipna=False, exact=False):
 def sum_of_weights(weight, *, dtype, exact=False):
     """The PartialSum that has a chunk's weights in its divisor and nothing in its sum."""
     zero, total = np.zeros((), dtype), mseloss.PartialSum()
-    total.add_divisor(zero, zero, weight=_native(weight), exact=exact)
+    total.add_divisor(zero, zero, weight=native(weight), exact=exact)
     return total
 
 
@@ -65,7 +66,7 @@ def finish_scale(parts, axis, keepdims, *, dtype, copies, exact=None):
 
 def gradient(g, x, y, *, count):
     """The chunk's part of the gradient: of a mean over `count` elements, or for 0 of a sum."""
-    g, x, y = _native(g), _native(x), _native(y)
+    g, x, y = native(g), native(x), native(y)
     out = _core.empty(np.broadcast_shapes(g.shape, x.shape, y.shape), x.dtype)
     return _core.grad_part(g, x, y, count, out)
 
@@ -74,18 +75,18 @@ def sum_and_gradient(g, x, y, weight=None, scale=None, *, factor=None):
     """The chunk's PartialSum and its part of the gradient, whose factor is `scale` or `factor`."""
     total = mseloss.PartialSum()
     gradient = total.add_with_grad(
-        _native(x),
-        _native(y),
+        native(x),
+        native(y),
         float(factor if scale is None else scale),
-        weight=_native(weight),
-        grad_output=_native(g),
+        weight=native(weight),
+        grad_output=native(g),
     )
     return total, gradient
 
 
 def slices(x, y, weight=None, *, reduction, axis, keepdims, dtype, skipna=False):
     """The loss of the slices of a chunk, which contains the whole of each."""
-    x, y, weight = _native(x), _native(y), _native(weight)
+    x, y, weight = native(x), native(y), native(weight)
     if skipna:
         x, y, weight = without_nan(x, y, weight)
     return np.asarray(
@@ -95,7 +96,7 @@ def slices(x, y, weight=None, *, reduction, axis, keepdims, dtype, skipna=False)
 
 def slice_sums(x, y, weight=None, *, axis, skipna=False):
     """The exact sums of the parts of slices that are in a chunk."""
-    x, y, weight = _native(x), _native(y), _native(weight)
+    x, y, weight = native(x), native(y), native(weight)
     if skipna:
         x, y, weight = without_nan(x, y, weight)
     return _core.SliceSums(x, y, axis, weight)
@@ -124,7 +125,7 @@ def slice_sums_and_gradient(g, x, y, weight=None, *, axis, count, dtype):
     `count` is the number of elements of a whole slice for a mean, which has no weights, and 0 for a sum.
     `dtype` is that of input and target together.
     """
-    g, x, y, weight = _native(g), _native(x), _native(y), _native(weight)
+    g, x, y, weight = native(g), native(x), native(y), native(weight)
     shape = np.broadcast_shapes(*(a.shape for a in (x, y, weight) if a is not None))
     # The upstream gradient has the dimensions of the loss, from the last one on.
     g = g.reshape((1,) * (len(shape) - len(axis) - g.ndim) + g.shape)
@@ -136,7 +137,7 @@ def slice_sums_and_gradient(g, x, y, weight=None, *, axis, count, dtype):
 
 def loss_and_gradient(g, x, y, weight=None, *, reduction, axis, dtype):
     """The loss of a chunk's slices or elements, and the chunk's part of the gradient."""
-    g, x, y, weight = _native(g), _native(x), _native(y), _native(weight)
+    g, x, y, weight = native(g), native(x), native(y), native(weight)
     return mseloss.loss_and_grad(
         x, y, reduction, weight=weight, axis=axis, grad_output=g, dtype=dtype
     )
@@ -155,13 +156,6 @@ def second(pair):
 
 def itself(part, axis, keepdims):
     return part
-
-
-def _native(array):
-    """The array in native byte order; None as it is."""
-    if array is None or array.dtype.isnative:
-        return array
-    return array.astype(array.dtype.newbyteorder("="))
 
 
 def _flat(parts):

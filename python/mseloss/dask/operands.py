@@ -8,7 +8,8 @@ from functools import partial
 import dask.array as da
 import numpy as np
 
-from mseloss import reference
+from mseloss import _rounding
+from mseloss._dtypes import native_dtype
 from mseloss.dask import chunk
 
 _MERGED = 16  # partial sums that one task merges
@@ -40,7 +41,7 @@ class Operands:
         The operators check dtypes, ranks and options on such arrays before anything is computed.
         """
         array = self.arrays.get(name)
-        return None if array is None else np.zeros((0,) * array.ndim, _native(array.dtype))
+        return None if array is None else np.zeros((0,) * array.ndim, native_dtype(array))
 
     def are_whole(self, axes):
         """Whether no operand has several chunks along the dimensions `axes`."""
@@ -179,11 +180,7 @@ def _array(value, name, given, lazy):
         return value
     number = isinstance(value, (int, float, np.integer)) and not isinstance(value, np.floating)
     if number and name == "grad_output":
-        dtype = _native(getattr(given["input"], "dtype", np.dtype(float)))
-        return np.asarray(reference.round_number(value, dtype), dtype)
+        dtype = getattr(given["input"], "dtype", np.dtype(float)).newbyteorder("=")
+        return np.asarray(_rounding.round_number(value, dtype), dtype)
     array = np.asanyarray(value)
     return da.from_array(array, chunks=-1 if lazy else "auto")
-
-
-def _native(dtype):
-    return dtype.newbyteorder("=")

@@ -11,7 +11,7 @@ import numpy as np
 
 from mseloss._core import asnumpy
 from mseloss._dtypes import EXPECTED, NAMES
-from mseloss.reference import convert
+from mseloss._rounding import convert
 from mseloss.report.chunks import chunks
 from mseloss.report.error_map import ErrorMap
 from mseloss.report.text import percent

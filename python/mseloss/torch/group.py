@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from mseloss import _core
+from mseloss._dtypes import EXPECTED
 from mseloss._parts import Exchange
 from mseloss.torch.derivatives import reduce_to
 from mseloss.torch.dispatch import autocast
@@ -65,8 +66,7 @@ def names_and_factor(reduction, group, averaged):
 def loss_of_groups(input, target, weight, reduction, groups, factor):
     for name, tensor in (("input", input), ("target", target)):
         if tensor.dtype not in DTYPES:
-            expected = "float32, float16, bfloat16 or float64"
-            raise TypeError(f"{name}: expected {expected}, got {tensor.dtype}")
+            raise TypeError(f"{name}: expected {EXPECTED}, got {tensor.dtype}")
     input, target, weight = promoted_operands(input, target, weight)
     x, y = autocast(input, target)
     loss, *_ = _group_loss(x, y, weight, reduction, groups, factor)

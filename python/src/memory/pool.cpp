@@ -103,6 +103,8 @@ Pool& pool() {
   }();
   return *instance;
 }
+// Not by the first call: a child forked meanwhile would wait for the construction to end.
+[[maybe_unused]] const Pool& constructed = pool();
 
 void unmap(Block* block) {
   munmap(block->data, block->capacity);

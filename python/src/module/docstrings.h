@@ -28,7 +28,7 @@ Returns:
     gives an empty array.
 
 Raises:
-    TypeError: unsupported dtypes, or an object that is not an array in CPU memory.
+    TypeError: unsupported dtypes, an object that is not an array, or operands on different devices.
     ValueError: invalid shapes, strides or reduction, or a read-only or overlapping ``out``.
     RuntimeError: ``out`` is a PyTorch tensor that requires grad while grad mode is enabled.
     MemoryError: not enough memory for the result.
@@ -71,7 +71,7 @@ Returns:
     return a NumPy scalar. For empty input the sum is 0 and the mean is NaN.
 
 Raises:
-    TypeError: unsupported dtypes, or an object that is not an array in CPU memory.
+    TypeError: unsupported dtypes, an object that is not an array, or operands on different devices.
     ValueError: invalid shapes, strides or reduction, or a read-only or overlapping ``out``.
     RuntimeError: ``out`` is a PyTorch tensor that requires grad while grad mode is enabled.
     MemoryError: not enough memory for the result.
@@ -102,7 +102,7 @@ Returns:
     ``(loss, gradient)``, of the same kind as ``input``. The gradient has the dtype of ``input``.
 
 Raises:
-    TypeError: unsupported dtypes, or an object that is not an array in CPU memory.
+    TypeError: unsupported dtypes, an object that is not an array, or operands on different devices.
     ValueError: invalid shapes, strides or reduction, or a read-only or overlapping ``out``.
     RuntimeError: ``out`` is a PyTorch tensor that requires grad while grad mode is enabled.
     MemoryError: not enough memory for the results.
@@ -116,9 +116,21 @@ inline constexpr const char* kEmptyDoc =
     R"(An uninitialised dense array of the same kind as ``like``, or a NumPy array.
 
 Memory of 1 MiB or more comes from the pool of ``mseloss.memory`` and returns to it with the last reference.
+The array shares memory with nothing.
+
+Args:
+    shape: an int or ints, at least 0, at most 8.
+    dtype: float32, float16, bfloat16 or float64.
+
+Raises:
+    TypeError, ValueError: another dtype or shape.
+    MemoryError: not enough memory.
 )";
 
-inline constexpr const char* kExplainDoc = R"(One sentence on how ``grad`` would process these operands.
+inline constexpr const char* kExplainDoc =
+    R"(One sentence on how ``grad`` would process these operands: target, threads, layout, kind of stores.
+
+The arguments and errors are those of ``grad``; nothing is computed or written.
 
 Example:
     >>> mseloss.explain(1.0, x.T, y)
@@ -149,6 +161,34 @@ Example:
     >>> for x, y in chunks: total.add(x, y)
     >>> total.finish("mean", "float32")  # None if undecided: start again with add(..., exact=True)
     np.float32(3.5)
+)";
+
+inline constexpr const char* kAddDoc = R"(Adds the squared differences of a chunk of the data.
+
+Args:
+    input, target, weight: arrays, as for ``loss``; they are only read.
+    exact: sum as integers, which ``finish`` needs after it returned None.
+
+Raises:
+    TypeError, ValueError, MemoryError: as ``loss``. Nothing has been added then.
+)";
+
+inline constexpr const char* kMergeDoc =
+    "Adds another partial sum, which does not change. Exact if both are; any order gives the same bits.";
+
+inline constexpr const char* kFinishDoc =
+    R"(The loss of all that was added, as a NumPy scalar of ``dtype``, rounded once.
+
+Args:
+    reduction: ``"mean"`` or ``"sum"``. If nothing was added, the sum is 0 and the mean NaN.
+    dtype: float32, float16, bfloat16 or float64.
+
+Returns:
+    The loss; None if fast sums leave its rounding open, about once in a million: repeat the additions with
+    ``exact=True`` then.
+
+Raises:
+    TypeError, ValueError: another dtype or reduction.
 )";
 
 inline constexpr const char* kAddDivisorDoc =
@@ -219,7 +259,7 @@ threads: PyTorch is loaded and its C interface has them.
 inline constexpr const char* kUseTorchThreadsDoc =
     R"(Whether calls on PyTorch's tensors run on PyTorch's threads (the default) or on the library's own.
 
-Results do not depend on it. Without effect on PyTorch before 2.10, whose C interface has no threads.
+Results do not depend on it.
 )";
 
 inline constexpr const char* kSetTargetDoc =

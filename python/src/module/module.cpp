@@ -99,15 +99,19 @@ void memory_set_limit(nb::handle bytes) {
 
 void add_settings(nb::module_& m) {
   m.def("info", &info, kInfoDoc);
-  m.def("check_environment", &check_environment);
+  m.def("check_environment", &check_environment,
+        "One sentence for each environment variable of the library whose value is invalid and ignored.");
   m.def("set_target", &set_target, "name"_a.none(), kSetTargetDoc);
   m.def("use_torch_threads", &use_torch_threads, "use"_a, kUseTorchThreadsDoc);
   m.def("set_torch_step", &set_torch_step, "compiled"_a);
   m.def("register_torch_kernels", &register_torch_kernels);
-  m.def("memory_usage", &memory_usage);
-  m.def("memory_limit", &pool_limit);
-  m.def("memory_set_limit", &memory_set_limit, "bytes"_a.none());
-  m.def("memory_trim", &trim_pool, nb::call_guard<nb::gil_scoped_release>());
+  m.def("memory_usage", &memory_usage, "The pool's bytes and blocks, in use and idle, as a dict.");
+  m.def("memory_limit", &pool_limit, "The most idle memory that the pool keeps, in bytes.");
+  m.def("memory_set_limit", &memory_set_limit, "bytes"_a.none(),
+        "Sets the most idle memory that the pool keeps, and frees what exceeds it. ValueError: a negative "
+        "number.");
+  m.def("memory_trim", &trim_pool, nb::call_guard<nb::gil_scoped_release>(),
+        "Frees all idle memory of the pool; returns its bytes.");
 }
 
 nb::object export_dlpack(DLPackExport& self, nb::kwargs options) {

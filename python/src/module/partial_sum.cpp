@@ -171,19 +171,20 @@ void add_partial_sum(nb::module_& m) {
   nb::class_<PartialSum>(m, "PartialSum", kPartialSumDoc)
       .def(nb::init<>())
       .def("add", &add, "input"_a.none(), "target"_a.none(), nb::kw_only(), "weight"_a = nb::none(),
-           "exact"_a = false)
+           "exact"_a = false, kAddDoc)
       .def("add_divisor", &add_divisor, "input"_a.none(), "target"_a.none(), nb::kw_only(),
            "weight"_a = nb::none(), "exact"_a = false, kAddDivisorDoc)
       .def("scale", &scale, "reduction"_a.none(), "dtype"_a.none(), kScaleDoc)
       .def("add_with_grad", &add_with_grad, "input"_a.none(), "target"_a.none(), "scale"_a, nb::kw_only(),
            "weight"_a = nb::none(), "grad_output"_a.none() = 1.0, "grad_input"_a = nb::none(),
            kAddWithGradDoc)
-      .def("merge", &merge, "other"_a.none())
-      .def("finish", &finish, "reduction"_a.none(), "dtype"_a.none())
+      .def("merge", &merge, "other"_a.none(), kMergeDoc)
+      .def("finish", &finish, "reduction"_a.none(), "dtype"_a.none(), kFinishDoc)
       .def("digits", &digits, "dtype"_a.none() = "float64", kDigitsDoc)
       .def_static("from_digits", &from_digits, "digits"_a.none(), kFromDigitsDoc)
-      .def_prop_ro("count", &PartialSum::count)
-      .def_prop_ro("exact", &PartialSum::exact)
+      .def_prop_ro("count", &PartialSum::count,
+                   "The number of elements that were added, with a mask those it selects.")
+      .def_prop_ro("exact", &PartialSum::exact, "Whether all sums so far are exact.")
       .def("__getstate__", &get_state)
       .def("__setstate__", &set_state, "state"_a.none());
 }

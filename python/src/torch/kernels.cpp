@@ -342,6 +342,7 @@ void kernel(TorchValue* stack, uint64_t, uint64_t) {
 
 bool register_all() noexcept {
   torch = torch_functions();
+  KeptGradients::all();  // not first by a step: a child forked meanwhile would wait for its construction
   TorchLibrary library;  // not deleted: the kernels remain registered
   if (torch == nullptr || !torch->has_kernels() ||
       torch->library_init("mseloss", "CPU", __FILE_NAME__, 0, &library) != 0) {

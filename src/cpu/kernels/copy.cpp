@@ -1,5 +1,5 @@
-// Copies of short contiguous segments between an operand and a packed tile. They move bits, so only sizes
-// matter.
+// Copies of short contiguous segments between an operand and a packed tile, which move bits, so that only
+// sizes matter; and the count of a mask's bytes.
 #include "cpu/kernels/highway_targets.h"  // before Highway
 
 #undef HWY_TARGET_INCLUDE
@@ -15,7 +15,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
-// Prefetch distance in bytes: reaches into the next tile, where a copy resumes.
+namespace hn = hwy::HWY_NAMESPACE;
+
 // Segments of kPart to 2 * kPart bytes: two copies that may overlap.
 template <size_t kPart>
 HWY_INLINE void copy_two_parts(const Segment* segments, size_t count, const char* from, char* to,
@@ -59,8 +60,8 @@ void copy_segments(const Segment* segments, size_t count, const void* from_bytes
   const char* from = static_cast<const char*>(from_bytes);
   char* to = static_cast<char*>(to_bytes);
   if (bytes == 1) return copy_elements<1>(segments, count, from, to, direction);
-  if (bytes == 3) return copy_two_parts<2>(segments, count, from, to, bytes, direction);
   if (bytes == 2) return copy_elements<2>(segments, count, from, to, direction);
+  if (bytes == 3) return copy_two_parts<2>(segments, count, from, to, bytes, direction);
   if (bytes == 4) return copy_elements<4>(segments, count, from, to, direction);
   if (bytes == 8) return copy_elements<8>(segments, count, from, to, direction);
   if (bytes < 8) return copy_two_parts<4>(segments, count, from, to, bytes, direction);
@@ -73,7 +74,24 @@ void copy_segments(const Segment* segments, size_t count, const void* from_bytes
   }
 }
 
-void fill_copy(Kernels* kernels) { kernels->copy_segments = &copy_segments; }
+// The number of bytes that are not 0.
+uint64_t count_true(const void* from, size_t n) {
+  const hn::ScalableTag<uint8_t> d;
+  const auto* bytes = static_cast<const uint8_t*>(from);
+  const size_t lanes = hn::Lanes(d);
+  uint64_t zeros = 0;
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    zeros += hn::CountTrue(d, hn::Eq(hn::LoadU(d, bytes + i), hn::Zero(d)));
+  }
+  for (; i < n; ++i) zeros += bytes[i] == 0;
+  return n - zeros;
+}
+
+void fill_copy(Kernels* kernels) {
+  kernels->copy_segments = &copy_segments;
+  kernels->count_true = &count_true;
+}
 
 }  // namespace mseloss::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -107,6 +107,17 @@ void convert(const void* from, void* to, size_t n) {
   std::memcpy(sink + i, out, (n - i) * sizeof(out[0]));
 }
 
+// Bytes to weights 0 and 1.
+template <class S>
+void convert_mask(const void* from, void* to, size_t n) {
+  using Memory = typename S::Memory;
+  const auto* source = static_cast<const uint8_t*>(from);
+  auto* sink = static_cast<Memory*>(to);
+  constexpr DType kDType = DType::MSELOSS_KERNEL_DTYPE;
+  constexpr Memory kOne = kDType == DType::kFloat16 ? 0x3c00 : kDType == DType::kBFloat16 ? 0x3f80 : 1;
+  for (size_t i = 0; i < n; ++i) sink[i] = source[i] != 0 ? kOne : Memory{0};
+}
+
 static void fill_elementwise(Kernels* kernels, bool native_bfloat16) {
   constexpr DType kDType = DType::MSELOSS_KERNEL_DTYPE;
   constexpr int i = static_cast<int>(kDType);
@@ -132,6 +143,7 @@ static void fill_elementwise(Kernels* kernels, bool native_bfloat16) {
     set_narrow(1, std::integral_constant<size_t, 2 * kElements>());
     set(2, S(), std::integral_constant<Loop, Loop::kRow>(), hn::ScalableTag<T>());
     kernels->grad_non_temporal[i] = &grad<S, Store::kNonTemporal, Loop::kRow, hn::ScalableTag<T>>;
+    kernels->convert_mask[i] = &convert_mask<S>;
     for_each_storage(false, [&](auto to, auto to_storage) {
       kernels->convert[i][static_cast<int>(to())] = &convert<S, decltype(to_storage)>;
     });

@@ -49,9 +49,9 @@ HWY_INLINE double sum_of_lanes(WideV v) { return hn::GetLane(hn::SumOfLanes(Wide
 
 constexpr size_t kExactBlock = 512;
 
-// Adds the values exactly. Each pass splits every value at a common bit, at least 41 below the largest value.
-// The upper parts are multiples of that bit and their sum is below 2^53 times it, so any order adds them
-// exactly.
+// Adds at most kExactBlock values exactly. Each pass splits all of them at one bit, 2^(exponent - 42). The
+// upper parts are multiples of that bit; 2^9 of them, each below 2^exponent, sum to less than 2^51 times it,
+// so float64 adds them exactly in any order.
 [[maybe_unused]] static void add_block(double* values, size_t count, FixedPoint limbs) {
   const Wide d;
   const size_t lanes = hn::Lanes(d);
@@ -61,7 +61,7 @@ constexpr size_t kExactBlock = 512;
   while (top != 0) {
     int exponent;
     std::frexp(top, &exponent);
-    const auto cut = hn::Set(d, std::ldexp(1.5, exponent + 10));  // 512 terms below 2^exponent
+    const auto cut = hn::Set(d, std::ldexp(1.5, exponent + 10));
     auto upper_sum = hn::Zero(d);
     largest = hn::Zero(d);
     for (size_t i = 0; i < count; i += lanes) {

@@ -29,7 +29,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 #define MSELOSS_NATIVE_FMA 0
 #endif
 
-// An index that is a constant.
+// A compile-time index: an array of vectors stays in registers only if all its indices are constants.
 template <int k>
 using Index = std::integral_constant<int, k>;
 

@@ -41,10 +41,11 @@ struct ExactSums {
   uint64_t selected;               // with a mask, the number of elements of weight 1
 };
 
-inline constexpr ptrdiff_t kLineBytes = 64;            // a cache line
-inline constexpr ptrdiff_t kPackPrefetchBytes = 8192;  // how far ahead of a copy its source is prefetched
+inline constexpr ptrdiff_t kLineBytes = 64;  // a cache line
+inline constexpr ptrdiff_t kPackPrefetchBytes =
+    8192;  // prefetch distance: into the next tile, where a copy resumes
 
-inline constexpr int kDTypes = 4;  // indexed by DType
+inline constexpr int kFloatDTypes = 4;  // indexed by DType; bool has no kernels
 
 // Kernels exist for vectors of 16 bytes, 32 bytes and the target's full width, because a row shorter than a
 // vector passes through a buffer, which costs as much as several vectors.
@@ -66,41 +67,41 @@ inline int element_size_index(int size) { return size / 4; }
 
 struct Kernels {
   // out = ((input - target) * scale) * grad_output, by width_of(bytes of a row).
-  void (*grad[kDTypes][kWidths])(const RowBlock&);
+  void (*grad[kFloatDTypes][kWidths])(const RowBlock&);
   // The same with non-temporal stores.
-  void (*grad_non_temporal[kDTypes])(const RowBlock&);
+  void (*grad_non_temporal[kFloatDTypes])(const RowBlock&);
   // out = (input - target)^2, by width_of().
-  void (*loss[kDTypes][kWidths])(const RowBlock&);
+  void (*loss[kFloatDTypes][kWidths])(const RowBlock&);
   // The fast sum of (input - target)^2 over at most kSumBlock elements.
-  void (*sum[kDTypes])(const RowBlock&, RowSum*);
+  void (*sum[kFloatDTypes])(const RowBlock&, RowSum*);
   // Both in one sweep, with one grad_output for all elements; [dtype][non-temporal].
-  void (*grad_and_sum[kDTypes][2])(const RowBlock&, RowSum*);
+  void (*grad_and_sum[kFloatDTypes][2])(const RowBlock&, RowSum*);
   // The exact sum into limbs; squares of non-finite differences are added to *special instead.
-  void (*exact_sum[kDTypes])(const RowBlock&, uint64_t* limbs, double* special);
+  void (*exact_sum[kFloatDTypes])(const RowBlock&, uint64_t* limbs, double* special);
   // The same with weights: out = ((input - target) * scale) * (weight * grad_output); [dtype][non-temporal].
-  void (*weighted_grad[kDTypes][2])(const RowBlock&);
+  void (*weighted_grad[kFloatDTypes][2])(const RowBlock&);
   // out = (input - target)^2 * weight.
-  void (*weighted_loss[kDTypes])(const RowBlock&);
+  void (*weighted_loss[kFloatDTypes])(const RowBlock&);
   // The fast sums of weight * (input - target)^2 and of weight over at most kSumBlock elements.
   // [dtype][masked].
-  void (*weighted_sum[kDTypes][2])(const RowBlock&, WeightedRowSum*);
+  void (*weighted_sum[kFloatDTypes][2])(const RowBlock&, WeightedRowSum*);
   // Both in one sweep, with one grad_output for all elements; [dtype][masked][non-temporal].
-  void (*weighted_grad_and_sum[kDTypes][2][2])(const RowBlock&, WeightedRowSum*);
-  void (*weighted_exact_sum[kDTypes])(const RowBlock&, ExactSums*);
+  void (*weighted_grad_and_sum[kFloatDTypes][2][2])(const RowBlock&, WeightedRowSum*);
+  void (*weighted_exact_sum[kFloatDTypes])(const RowBlock&, ExactSums*);
   // Adds the fast sums to the accumulators of slices; if strided[kLossOut], each column belongs to another
   // slice, else each row is a part of one; [dtype][weighted].
-  void (*slice_sums[kDTypes][2])(const RowBlock&);
+  void (*slice_sums[kFloatDTypes][2])(const RowBlock&);
   // result[i] = (sum of squares of slice i) / divisor, rounded to the loss's dtype, or NaN where that is not
   // certain; divisor 0: the number of elements of the slice that a mask selects. `result`
   // and the planes have kSlicePadding elements past `count`.
-  void (*round_slices[kDTypes])(const double* planes, ptrdiff_t plane, size_t count, double divisor,
-                                double* result);
+  void (*round_slices[kFloatDTypes])(const double* planes, ptrdiff_t plane, size_t count, double divisor,
+                                     double* result);
   // The number of bytes that are not 0.
   uint64_t (*count_true)(const void* bytes, size_t n);
   // to[i] = from[i] ? 1 : 0; `from` has bytes.
-  void (*convert_mask[kDTypes])(const void* from, void* to, size_t n);
+  void (*convert_mask[kFloatDTypes])(const void* from, void* to, size_t n);
   // to[i] = from[i], rounded once; [from][to].
-  void (*convert[kDTypes][kDTypes])(const void* from, void* to, size_t n);
+  void (*convert[kFloatDTypes][kFloatDTypes])(const void* from, void* to, size_t n);
 
   // For each segment, to[i * to_stride + j] = from[j * from_stride + i], i < rows, j < columns; strides in
   // elements. May read (and ignore) memory between the elements, up to `from_end`.

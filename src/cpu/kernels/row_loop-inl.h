@@ -106,7 +106,7 @@ HWY_INLINE void* output_row(const RowBlock& block, size_t r) {
 
 enum class Store { kNone, kCached, kNonTemporal };
 
-// What a loop over a row does.
+// How the ends of a row are computed.
 // kRow: the last vector, and with aligned stores also the first, may overlap its neighbour, but no element
 // written by a non-temporal store is written again. kShortRow: the same without unrolling, for rows of a few
 // vectors. kSum: every element is visited once; head and tail pass through zero-padded buffers.
@@ -128,14 +128,14 @@ HWY_INLINE void transform_row(D d, void* to, size_t n, const F& f) {
           f(Index<k + part>(), [&](const auto& input) MSELOSS_INLINE { return load(Index<part>(), input); });
     });
   };
-  const auto one = [&](V* v, size_t i) MSELOSS_INLINE {
+  const auto compute_vector = [&](V* v, size_t i) MSELOSS_INLINE {
     compute(Index<0>(), v, [&](auto part, const auto& input) MSELOSS_INLINE {
       return input.template load_part<0>(part, d, i, 0);
     });
   };
-  const auto vectors = [&]<int kPrefetch, int kCount, bool kNonTemporal>(Index<kPrefetch>, Index<kCount>,
-                                                                         std::bool_constant<kNonTemporal>,
-                                                                         size_t i) MSELOSS_INLINE {
+  const auto process_vectors = [&]<int kPrefetch, int kCount, bool kNonTemporal>(
+                                   Index<kPrefetch>, Index<kCount>, std::bool_constant<kNonTemporal>,
+                                   size_t i) MSELOSS_INLINE {
     V v[kCount * S::kParts];
     unrolled<kCount>([&]<int k>(Index<k>) MSELOSS_INLINE {
       compute(Index<k * S::kParts>(), v + k * S::kParts, [&](auto part, const auto& input) MSELOSS_INLINE {
@@ -175,8 +175,8 @@ HWY_INLINE void transform_row(D d, void* to, size_t n, const F& f) {
   V first[S::kParts] = {}, last[S::kParts] = {};
   const bool has_last = overlap && (n - head) % vector != 0;
   if (overlap) {
-    if (head != 0) one(first, 0);
-    if (has_last) one(last, n - vector);
+    if (head != 0) compute_vector(first, 0);
+    if (has_last) compute_vector(last, n - vector);
   } else if (head != 0) {
     tail(0, head);
   }
@@ -192,16 +192,17 @@ HWY_INLINE void transform_row(D d, void* to, size_t n, const F& f) {
       const size_t past = reinterpret_cast<uintptr_t>(out) / sizeof(Memory) % kLine;
       const size_t lines_begin = (kLine - past) % kLine;
       lines_end = n - HWY_MIN(n, (past + n) % kLine);
-      for (; i < lines_begin && i + vector <= n; i += vector) vectors(prefetch, Index<1>(), kCached, i);
+      for (; i < lines_begin && i + vector <= n; i += vector)
+        process_vectors(prefetch, Index<1>(), kCached, i);
     }
     if constexpr (kLoop != Loop::kShortRow) {
       for (; i + kIteration * vector <= lines_end; i += kIteration * vector) {
-        vectors(prefetch, kIteration, kNonTemporal, i);
+        process_vectors(prefetch, kIteration, kNonTemporal, i);
       }
     }
-    for (; i + vector <= lines_end; i += vector) vectors(prefetch, Index<1>(), kNonTemporal, i);
+    for (; i + vector <= lines_end; i += vector) process_vectors(prefetch, Index<1>(), kNonTemporal, i);
     if constexpr (kNonTemporal) {
-      for (; i + vector <= n; i += vector) vectors(prefetch, Index<1>(), kCached, i);
+      for (; i + vector <= n; i += vector) process_vectors(prefetch, Index<1>(), kCached, i);
     }
   };
   constexpr bool kHalf = sizeof(Memory) < sizeof(typename S::Compute);

@@ -60,13 +60,14 @@ HWY_INLINE hn::Vec<D> load_columns(D d, const RowBlock& block, int operand, size
   return S::load(d, elements);
 }
 
-constexpr size_t kShortRow = 96;
+constexpr size_t kMaxShortRow = 96;  // elements
 
 // Whether add_short_rows() can sum these rows: of different slices, not broadcast, at least a vector long.
 template <class S>
 HWY_INLINE bool has_short_rows(const RowBlock& block) {
-  return std::is_same_v<typename S::Compute, float> && block.n <= kShortRow && block.n >= hn::Lanes(Wide()) &&
-         block.pitch[kLossOut] == 1 && block.strided[kInput] && block.strided[kTarget];
+  return std::is_same_v<typename S::Compute, float> && block.n <= kMaxShortRow &&
+         block.n >= hn::Lanes(Wide()) && block.pitch[kLossOut] == 1 && block.strided[kInput] &&
+         block.strided[kTarget];
 }
 
 #if HWY_TARGET != HWY_SCALAR
@@ -102,8 +103,7 @@ HWY_INLINE WideV sum_of_each(const WideV* rows) {
 #endif
 }
 
-// The same as add_rows() without the fixed costs of a loop with unrolled vectors, which exceed those of a
-// short row.
+// add_rows() for short rows, which take less time than the set-up of its unrolled loop.
 template <class S>
 void add_short_rows(const RowBlock& block) {
   const Wide wide;
@@ -179,7 +179,7 @@ template <class S>
 void add_weighted_rows(const RowBlock& block) {
   using T = typename S::Compute;
   const hn::ScalableTag<T> d;
-  const Drop<decltype(d)> drop(block.masked);
+  const MaskedZero<decltype(d)> drop(block.masked);
   auto* planes = static_cast<double*>(block.at[kLossOut]);
   BroadcastVector<S> x_copies, y_copies, w_copies;
   for (size_t r = 0; r < block.rows; ++r, planes += block.pitch[kLossOut]) {
@@ -218,9 +218,9 @@ void add_columns(const RowBlock& block) {
   using Sums = std::conditional_t<kWeighted, WeightedSquares<T>, Squares<T, 1>>;
   constexpr size_t kWideRow = 512, kSumBytes = 8192, kVectors = kSumBytes / sizeof(Sums);
   const hn::ScalableTag<T> d;
-  const Drop<decltype(d)> drop(block.masked);
+  const MaskedZero<decltype(d)> drop(block.masked);
   const size_t lanes = hn::Lanes(d), wide_lanes = hn::Lanes(Wide());
-  // Rows of other slices are blocks of their own.
+  // Rows that belong to the same slices are summed together, others one by one.
   const size_t together = block.pitch[kLossOut] == 0 ? block.rows : 1;
   const bool wide = block.n * sizeof(typename S::Memory) >= kWideRow;
   const auto add = [&](Sums* sums, auto x, auto y, [[maybe_unused]] auto weight,

@@ -52,7 +52,6 @@ class Squares<float, kAccumulators> {
     const size_t in_row = n / (kAccumulators * hn::Lanes(D())) + kAccumulators - 1 + 2;
     const size_t additions = rows * in_row + 3 + hn::Lanes(Wide());
     row->error = kUnit * static_cast<double>(additions) * row->high * kSlack;
-    row->squares_fit = true;
   }
   // For terms added as Index<0>: calls f(part, high, low, error) for the sums of the lanes, each of `rows`
   // terms; part 0 has those of the lower half of the vectors.
@@ -81,7 +80,7 @@ HWY_INLINE void sum_lanes(WideV high_lanes, WideV low_lanes, RowSum* row) {
   for (size_t i = 0; i < hn::Lanes(Wide()); ++i) {
     row->low += mseloss::two_sum(row->high, high[i], &row->high) + low[i];
   }
-  row->squares_fit = false;
+  row->may_overflow = true;
 }
 
 // Squares of float64 are two doubles each, summed in double-double.
@@ -129,10 +128,10 @@ class Squares<double, kAccumulators> {
 
 // Sets the elements that a mask leaves out to +0. Without a mask no weight equals the dropped value, NaN.
 template <class D>
-class Drop {
+class MaskedZero {
  public:
   using V = hn::Vec<D>;
-  HWY_INLINE explicit Drop(bool masked)
+  HWY_INLINE explicit MaskedZero(bool masked)
       : dropped_(hn::Set(D(), masked ? 0 : std::numeric_limits<hn::TFromD<D>>::quiet_NaN())) {}
   HWY_INLINE V operator()(V weight, V value) const {
     return hn::IfThenZeroElse(hn::Eq(weight, dropped_), value);
@@ -188,8 +187,8 @@ class WeightedSquares<float> {
     const size_t in_row = n / hn::Lanes(D()) + 2;
     const auto roundings = static_cast<double>(rows * in_row + 2 + hn::Lanes(Wide()));
     const double relative = kUnit * roundings * kSlack, sum = total(sum_), weight = total(weight_);
-    row->squares = {sum, 0, relative * sum, true};
-    row->weights = {weight, 0, relative * weight, true};
+    row->squares = {sum, 0, relative * sum, false};
+    row->weights = {weight, 0, relative * weight, false};
   }
   // Calls f(part, high, low, error, w_high, w_low, w_error) for the sums of the lanes, each of `rows` terms.
   template <class F>

@@ -19,36 +19,26 @@
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
-template <class S>
-void sum(const RowBlock& block, RowSum* out) {
-  BroadcastVector<S> x_copies, y_copies;
-  Squares<typename S::Compute> squares;
-  for (size_t r = 0; r < block.rows; ++r) {
-    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
-    transform_row<S, Store::kNone, Loop::kSum>(hn::ScalableTag<typename S::Compute>(), nullptr, block.n,
-                                               [&, x, y](auto k, auto load) MSELOSS_INLINE {
-                                                 const auto difference = hn::Sub(load(x), load(y));
-                                                 squares.add(k, difference);
-                                                 return difference;
-                                               });
-  }
-  squares.finish(block.n, block.rows, out);
-}
-
+// The sum and, if it is stored, the gradient with one grad_output for all elements.
 template <class S, Store kStore>
-void grad_and_sum(const RowBlock& block, RowSum* out) {
+void sum(const RowBlock& block, RowSum* out) {
   using T = typename S::Compute;
   const hn::ScalableTag<T> d;
-  const auto scale = hn::Set(d, static_cast<T>(block.scale));
-  BroadcastVector<S> g_copies, x_copies, y_copies;
-  const auto g = RowInput<S>(block.at[kGradOutput], false, &g_copies).load(d, 0);
+  BroadcastVector<S> x_copies, y_copies;
+  auto scale = hn::Zero(d), g = scale;
+  if constexpr (kStore != Store::kNone) {
+    BroadcastVector<S> g_copies;
+    scale = hn::Set(d, static_cast<T>(block.scale));
+    g = RowInput<S>(block.at[kGradOutput], false, &g_copies).load(d, 0);
+  }
   Squares<T> squares;
   for (size_t r = 0; r < block.rows; ++r) {
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
-    void* to = output_row<S>(block, r);
+    void* to = kStore == Store::kNone ? nullptr : output_row<S>(block, r);
     transform_row<S, kStore, Loop::kSum>(d, to, block.n, [&, x, y](auto k, auto load) MSELOSS_INLINE {
       const auto difference = hn::Sub(load(x), load(y));
       squares.add(k, difference);
+      if constexpr (kStore == Store::kNone) return difference;
       return hn::Mul(hn::Mul(difference, scale), g);
     });
   }
@@ -99,7 +89,7 @@ void exact_sum(const RowBlock& block, uint64_t* limb_array, double* special) {
     }
     for (size_t i = 0; i < n; ++i) {
       if (std::isfinite(differences[i])) {
-        limbs.add_square(differences[i]);
+        limbs.add_product(1, differences[i]);
       } else {
         *special += differences[i] * differences[i];
       }
@@ -112,9 +102,9 @@ static void fill_sums(Kernels* kernels, bool native_bfloat16) {
   with_storage<kDType>(native_bfloat16, [&](auto storage) {
     using S = decltype(storage);
     constexpr int i = static_cast<int>(kDType);
-    kernels->sum[i] = &sum<S>;
-    kernels->grad_and_sum[i][0] = &grad_and_sum<S, Store::kCached>;
-    kernels->grad_and_sum[i][1] = &grad_and_sum<S, Store::kNonTemporal>;
+    kernels->sum[i] = &sum<S, Store::kNone>;
+    kernels->grad_and_sum[i][0] = &sum<S, Store::kCached>;
+    kernels->grad_and_sum[i][1] = &sum<S, Store::kNonTemporal>;
     kernels->exact_sum[i] = &exact_sum<S>;
   });
 }

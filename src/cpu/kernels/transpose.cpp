@@ -67,7 +67,7 @@ HWY_INLINE void transpose_panel(D d, const hn::TFromD<D>* from, ptrdiff_t from_s
     for (size_t k = 0; k < kBlock; ++k) v[k] = next[k];
   }
   for (size_t i = 0; i < kBlock; ++i) {
-    if (i >= rows) continue;
+    if (i >= rows) continue;  // not break: the loop is unrolled only with a constant number of iterations
     if constexpr (kNonTemporal) {
       hn::Stream(v[i], d, to + static_cast<ptrdiff_t>(i) * to_stride);
     } else {

@@ -26,7 +26,7 @@ void weighted_grad(const RowBlock& block) {
   using T = typename S::Compute;
   const hn::ScalableTag<T> d;
   const auto scale = hn::Set(d, static_cast<T>(block.scale));
-  const Drop<decltype(d)> drop(block.masked);
+  const MaskedZero<decltype(d)> drop(block.masked);
   BroadcastVector<S> g_copies, x_copies, y_copies, w_copies;
   for (size_t r = 0; r < block.rows; ++r) {
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
@@ -44,7 +44,7 @@ void weighted_grad(const RowBlock& block) {
 template <class S>
 void weighted_loss(const RowBlock& block) {
   const hn::ScalableTag<typename S::Compute> d;
-  const Drop<decltype(d)> drop(block.masked);
+  const MaskedZero<decltype(d)> drop(block.masked);
   BroadcastVector<S> x_copies, y_copies, w_copies;
   for (size_t r = 0; r < block.rows; ++r) {
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
@@ -63,7 +63,7 @@ template <class S, Store kStore, bool kMasked>
 void weighted_sum(const RowBlock& block, WeightedRowSum* out) {
   using T = typename S::Compute;
   const hn::ScalableTag<T> d;
-  const Drop<decltype(d)> drop(true);
+  const MaskedZero<decltype(d)> drop(true);
   BroadcastVector<S> x_copies, y_copies, w_copies;
   auto scale = hn::Zero(d), g = scale;
   if constexpr (kStore != Store::kNone) {
@@ -72,7 +72,7 @@ void weighted_sum(const RowBlock& block, WeightedRowSum* out) {
     g = row_input<S>(block, kGradOutput, 0, &g_copies).load(d, 0);
   }
   std::conditional_t<kMasked, MaskedSquares<T>, WeightedSquares<T>> squares;
-  // A gradient on an operand leaves nothing to read afterwards.
+  // A gradient in place overwrites its operand, so the magnitudes are summed first.
   [[maybe_unused]] const auto overwrites = [&](int o) { return block.at[kOut] == block.at[o]; };
   [[maybe_unused]] bool in_place = false;
   [[maybe_unused]] WeightedRowSum magnitudes;
@@ -135,7 +135,7 @@ void weighted_exact_sum(const RowBlock& block, ExactSums* sums) {
   const hn::Rebind<T, Wide> d;
   const Wide wide;
   const size_t lanes = hn::Lanes(wide);
-  const Drop<decltype(d)> drop(block.masked);
+  const MaskedZero<decltype(d)> drop(block.masked);
   BroadcastVector<S> x_copies, y_copies, w_copies;
   FixedPoint squares(sums->limbs), total(sums->limbs + FixedPoint::kLimbs);
   HWY_ALIGN double differences[kExactBlock], weights[kExactBlock], terms[kExactBlock], errors[kExactBlock];
@@ -176,31 +176,6 @@ void weighted_exact_sum(const RowBlock& block, ExactSums* sums) {
   }
 }
 
-// Bytes to weights 0 and 1.
-template <class S>
-void convert_mask(const void* from, void* to, size_t n) {
-  using Memory = typename S::Memory;
-  const auto* source = static_cast<const uint8_t*>(from);
-  auto* sink = static_cast<Memory*>(to);
-  constexpr DType kDType = DType::MSELOSS_KERNEL_DTYPE;
-  constexpr Memory kOne = kDType == DType::kFloat16 ? 0x3c00 : kDType == DType::kBFloat16 ? 0x3f80 : 1;
-  for (size_t i = 0; i < n; ++i) sink[i] = source[i] != 0 ? kOne : Memory{0};
-}
-
-// The number of bytes that are not 0.
-static uint64_t count_true(const void* from, size_t n) {
-  const hn::ScalableTag<uint8_t> d;
-  const auto* bytes = static_cast<const uint8_t*>(from);
-  const size_t lanes = hn::Lanes(d);
-  uint64_t zeros = 0;
-  size_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    zeros += hn::CountTrue(d, hn::Eq(hn::LoadU(d, bytes + i), hn::Zero(d)));
-  }
-  for (; i < n; ++i) zeros += bytes[i] == 0;
-  return n - zeros;
-}
-
 static void fill_weighted(Kernels* kernels, bool native_bfloat16) {
   constexpr DType kDType = DType::MSELOSS_KERNEL_DTYPE;
   with_storage<kDType>(native_bfloat16, [&](auto storage) {
@@ -217,8 +192,6 @@ static void fill_weighted(Kernels* kernels, bool native_bfloat16) {
     set_sums(std::false_type());
     set_sums(std::true_type());
     kernels->weighted_exact_sum[i] = &weighted_exact_sum<S>;
-    kernels->count_true = &count_true;
-    kernels->convert_mask[i] = &convert_mask<S>;
   });
 }
 

@@ -2,7 +2,7 @@
 
 namespace mseloss::cpu {
 
-void SegmentList::list(const PackDimension* dims, int count, int size) {
+void SegmentList::build(const PackDimension* dims, int count, int size) {
   size_ = size;
   inner_ = chunk_ = 1;
   split_ = {1, 0, 0};

@@ -38,7 +38,7 @@ void for_each_index(const PackDimension* dims, int count, F f) {
 class SegmentList {
  public:
   // One segment at every index of `count` dimensions, the innermost first; elements of `size` bytes.
-  void list(const PackDimension* dims, int count, int size);
+  void build(const PackDimension* dims, int count, int size);
 
   // Calls f(segments, count, from, to) for each repetition of the list; from and to, in bytes, are added to
   // the segments' offsets.

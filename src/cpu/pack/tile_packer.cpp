@@ -14,7 +14,7 @@ constexpr int64_t kShortLoop = 4, kLongLoop = 8;  // iterations
 
 }  // namespace
 
-bool TilePacker::fits(int rank, const int64_t* extent) const {
+bool TilePacker::is_prepared_for(int rank, const int64_t* extent) const {
   return rank == tile_rank_ && std::equal(extent, extent + rank, tile_extent_);
 }
 
@@ -39,7 +39,7 @@ void TilePacker::prepare(Direction direction, int rank, const int64_t* extent, c
       others[at] = others[at - 1];
     others[at] = dims_[d];
   }
-  segments_.list(others, count, size_);
+  segments_.build(others, count, size_);
 }
 
 // An operand that is broadcast along the innermost dimensions is packed without them, at the end of the

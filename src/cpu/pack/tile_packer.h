@@ -18,7 +18,7 @@ class TilePacker {
   // positive and descending. When packing, an operand stride of 0 replicates elements.
   void prepare(Direction direction, int rank, const int64_t* extent, const int64_t* operand,
                const int64_t* packed, int size);
-  bool fits(int rank, const int64_t* extent) const;
+  bool is_prepared_for(int rank, const int64_t* extent) const;
   // Copies one tile in the prepared direction. `stage` has kStageBytes.
   void copy(const char* from, char* to, char* stage) const;
 

@@ -18,9 +18,11 @@ int thread_count(const Plan& plan, const Options& options) {
   return static_cast<int>(std::clamp<int64_t>(plan.numel * bytes / kBytesPerThread, 1, most));
 }
 
-// An output that makes up most of the traffic stays in the last-level cache as long as all operands fit
-// there; others use non-temporal stores from kMinOutputBytes on. General layouts mostly do not access every
-// operand in address order and use the cache less well. docs/performance_method.md has the measurements.
+// A non-temporal store saves reading the output's line before it is overwritten, but leaves the output in
+// memory instead of the caches. An output that makes up most of the traffic is worth caching as long as all
+// operands fit the last-level cache; others use non-temporal stores from kMinOutputBytes on. General layouts
+// mostly do not access every operand in address order and use the cache less well. docs/performance_method.md
+// has the measurements.
 bool uses_non_temporal_stores(const Plan& plan, const Options& options) {
   constexpr int64_t kMinOutputBytes = 8 << 20;
   constexpr double kCacheBytes = 28 << 20, kGeneralCacheBytes = 18 << 20;

@@ -11,8 +11,8 @@ namespace {
 int slice_planes(const Plan& plan) { return has(plan, kWeight) ? kWeightedSlicePlanes : kSlicePlanes; }
 
 // The sum of one slice in one accumulator.
-RowSum slice_sum(const double* at, int64_t plane, bool fits) {
-  return {at[0], at[plane], at[2 * plane], fits};
+RowSum slice_sum(const double* at, int64_t plane, bool may_overflow) {
+  return {at[0], at[plane], at[2 * plane], may_overflow};
 }
 
 }  // namespace
@@ -50,7 +50,8 @@ int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, in
   locate_tile(plan, tiling, slice_tile * tiling.slice_tiles, first, extent);
   const int64_t plane = slice_strides(plan, tiling, extent, strides);
   const int64_t each = static_cast<int64_t>(slice_bytes(plan, tiling) / sizeof(double));
-  const bool fits = plan.dtype != DType::kFloat64, weighted = has(plan, kWeight), masked = is_masked(plan);
+  const bool may_overflow = plan.dtype == DType::kFloat64, weighted = has(plan, kWeight),
+             masked = is_masked(plan);
   const auto terms = static_cast<uint64_t>(plan.numel / plan.slices);
   const int size = size_of(plan.loss_dtype);
   for (int d = 0; d < plan.rank; ++d) loss += first[d] * plan.stride[kLossOut][d] * size;
@@ -65,10 +66,11 @@ int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, in
     SumState state;
     for (int64_t part = 0; part < parts; ++part) {
       const double* own = at + part * each;
-      const RowSum squares = slice_sum(own, plane, fits);
+      const RowSum squares = slice_sum(own, plane, may_overflow);
       const uint64_t own_terms = part == 0 ? terms : 0;
       if (weighted) {
-        SumAccess::add_fast(&state, {squares, slice_sum(own + 3 * plane, plane, fits)}, own_terms, masked);
+        SumAccess::add_fast(&state, {squares, slice_sum(own + 3 * plane, plane, may_overflow)}, own_terms,
+                            masked);
       } else {
         SumAccess::add_fast(&state, squares, own_terms);
       }

@@ -1,17 +1,28 @@
 // Runs the kernels of one sweep over row blocks, on one thread, and accumulates the sum.
 #pragma once
 
-#include "cpu/interruption.h"
 #include "cpu/kernels/kernels.h"
-#include "cpu/sweep.h"
+#include "cpu/schedule/interrupt_poll.h"
 
 namespace mseloss::cpu {
+
+// The results of one sweep, with the plan's weights if it has any.
+enum class Sweep : uint8_t {
+  kGrad,
+  kLoss,         // elementwise
+  kGradAndLoss,  // the gradient and the elementwise loss
+  kFastSum,
+  kExactSum,
+  kGradAndSum,  // the gradient and the fast sum
+  kCountMask,  // of a dense mask, which is the only operand and the plan's dtype: the number of true elements
+  kSliceSums,  // of a sliced plan: the fast sums of all slices, rounded
+  kGradAndSliceSums,
+};
 
 class SweepRunner {
  public:
   // Sums are added to `sum`; other sweeps ignore it.
-  SweepRunner(const Plan& plan, Sweep sweep, bool non_temporal, const SumTarget& sum,
-              Interruption* interruption)
+  SweepRunner(const Plan& plan, Sweep sweep, bool non_temporal, const SumTarget& sum, InterruptPoll* poll)
       : kernels_(kernels()),
         dtype_(static_cast<int>(plan.dtype)),
         size_(size_of(plan.dtype)),
@@ -19,10 +30,10 @@ class SweepRunner {
         non_temporal_(non_temporal),
         weighted_(has(plan, kWeight)),
         sum_(sum),
-        interruption_(*interruption) {}
+        interrupt_poll_(*poll) {}
 
-  // Whether the rest of the work shall be skipped.
-  bool interrupted() { return interruption_.check(); }
+  // Whether to skip the remaining work.
+  bool interrupted() { return interrupt_poll_.check(); }
 
   void operator()(const RowBlock& block);
 
@@ -42,7 +53,7 @@ class SweepRunner {
   bool non_temporal_;
   bool weighted_;
   SumTarget sum_;
-  Interruption& interruption_;
+  InterruptPoll& interrupt_poll_;
 };
 
 }  // namespace mseloss::cpu

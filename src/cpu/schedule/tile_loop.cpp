@@ -66,10 +66,11 @@ class TileLoop {
   }
 
   void copy(int o, Direction direction, const char* from, char* to) {
-    // Two packers: tiles at the edges and in the interior alternate.
-    if (!packers_[o][recent_[o]].fits(plan_.rank, extent_)) recent_[o] ^= 1;
+    // Two packers, one for interior tiles and one for those at an edge: preparing one costs as much as
+    // copying a small tile.
+    if (!packers_[o][recent_[o]].is_prepared_for(plan_.rank, extent_)) recent_[o] ^= 1;
     TilePacker& packer = packers_[o][recent_[o]];
-    if (!packer.fits(plan_.rank, extent_)) {
+    if (!packer.is_prepared_for(plan_.rank, extent_)) {
       packer.prepare(direction, plan_.rank, extent_, plan_.stride[o], packed_stride_,
                      size_of(plan_.dtypes[o]));
     }
@@ -81,7 +82,7 @@ class TileLoop {
     if (held_[o] == address_[o] && std::equal(extent_, extent_ + plan_.rank, held_extent_[o])) return;
     held_[o] = address_[o];
     std::copy_n(extent_, plan_.rank, held_extent_[o]);
-    if (unconverted_[o] != nullptr && lies_as_packed(o)) {
+    if (unconverted_[o] != nullptr && has_packed_layout(o)) {
       return convert(plan_.dtypes[o], address_[o], plan_.dtype, packed_[o]);
     }
     char* to = unconverted_[o] != nullptr ? unconverted_[o] : packed_[o];
@@ -90,7 +91,7 @@ class TileLoop {
   }
 
   // Whether the operand's part of the tile has the packed tile's strides, without padding.
-  bool lies_as_packed(int o) const {
+  bool has_packed_layout(int o) const {
     int64_t count = 1;
     for (int d = 0; d < plan_.rank; ++d) count *= extent_[d];
     if (packed_numel_ != count) return false;
@@ -179,8 +180,8 @@ class TileLoop {
   alignas(64) char stage_[kStageBytes];
 };
 
-// The loop itself lies in scratch memory too: its segment lists and staging buffer would take 70 KiB
-// of the caller's stack.
+// The loop is placed in scratch memory, because its segment lists and staging buffer would take 70 KiB of the
+// caller's stack.
 constexpr size_t kLoopBytes = (sizeof(TileLoop) + 63) / 64 * 64;
 static_assert(alignof(TileLoop) <= 64 && std::is_trivially_destructible_v<TileLoop>);
 

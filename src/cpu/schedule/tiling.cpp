@@ -111,7 +111,8 @@ int first_contiguous_dimension(const Plan& plan, const Tiling& tiling, int opera
 // Chooses the row_dim of the lowest cost: longer rows cost less in the kernels, but operands that are
 // contiguous over fewer dimensions than a row spans have to be packed.
 void choose_rows(const Plan& plan, Tiling* tiling) {
-  // In units of the time to copy one byte within L1; fitted to rows of 8 to 130 bytes on a Zen 5.
+  // In units of the time to copy one byte within L1; these and kNearBytes are fitted to rows of 8 to 130
+  // bytes on a Zen 5.
   constexpr int64_t kRowCost = 200, kBroadcastCost = 80, kSegmentCost = 40;
   constexpr int64_t kNearBytes = 256;  // the largest distance between short rows that are accessed directly
   const int64_t size = size_of(plan.dtype);

@@ -5,7 +5,7 @@
 #include <cstddef>
 
 #include "cuda/kernels/elementwise.h"
-#include "numerics/finish.h"
+#include "numerics/rounding_test.h"
 
 namespace mseloss::cuda {
 

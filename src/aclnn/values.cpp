@@ -1,4 +1,4 @@
-#include "aclnn/list.h"
+#include "aclnn/values.h"
 
 #include <cstring>
 #include <memory>

@@ -11,16 +11,16 @@
 
 namespace mseloss::cpu {
 
-class Interruption {
+class InterruptPoll {
  public:
-  explicit Interruption(const Interrupt* interrupt)
+  explicit InterruptPoll(const Interrupt* interrupt)
       : interrupt_(interrupt), caller_(interrupt == nullptr ? pthread_t{} : pthread_self()) {}
 
   bool possible() const { return interrupt_ != nullptr; }
   bool requested() const { return requested_.load(std::memory_order_relaxed); }
 
-  // Whether to stop; every participant calls it between pieces of work of at most a few milliseconds. Asks
-  // the caller on the thread that made this object.
+  // Whether to stop; every participant calls it at least every few milliseconds. Only the thread that created
+  // this object polls Interrupt::requested().
   bool check() {
     if (!possible()) return false;
     if (pthread_equal(pthread_self(), caller_) != 0 && is_due() &&
@@ -37,14 +37,14 @@ class Interruption {
     timespec time;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &time);  // takes 5 ns
     const int64_t now = int64_t{time.tv_sec} * 1000 + time.tv_nsec / 1000000;
-    const bool due = last_ != 0 && now - last_ >= kInterval;
-    if (due || last_ == 0) last_ = now;
+    const bool due = last_poll_ != 0 && now - last_poll_ >= kInterval;
+    if (due || last_poll_ == 0) last_poll_ = now;
     return due;
   }
 
   const Interrupt* interrupt_;
   const pthread_t caller_;
-  int64_t last_ = 0;  // of the calling thread
+  int64_t last_poll_ = 0;  // ms; accessed by the calling thread only
   std::atomic<bool> requested_{false};
 };
 

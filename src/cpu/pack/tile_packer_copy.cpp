@@ -1,4 +1,4 @@
-// How each kind of segment or block is copied.
+// TilePacker::copy(): how each kind of segment or block is copied.
 #include "cpu/pack/tile_packer.h"
 
 #include <algorithm>
@@ -9,7 +9,7 @@ namespace mseloss::cpu {
 namespace {
 
 constexpr int64_t kMinInterleaveElements = 16;  // shorter rows are cheaper to transpose
-constexpr int64_t kStageRowBytes = 512;
+constexpr int64_t kStageRowBytes = 512;         // 8 cache lines; the staging buffer has 32 such rows
 
 // Calls f(T()) with the unsigned integer type of `size` bytes.
 template <class F>

@@ -1,5 +1,6 @@
-// Decides whether a sum's bound leaves one rounded value, and rounds. docs/numerics.md proves the error
-// bounds, with the same names: kUnit, kSlack, kDepth*. Shared with the CUDA kernels.
+// The rounding test of a sum with an error bound (Ziv's): both ends of its interval are rounded, and if they
+// agree, that is the result. docs/numerics.md proves the bounds, with the same names: kUnit, kSlack, kDepth*.
+// Shared with the CUDA kernels.
 #pragma once
 
 #include <algorithm>
@@ -29,10 +30,10 @@ MSELOSS_HOST_DEVICE inline void add_row(FastSum* total, const RowSum& row) {
   if (!std::isfinite(row.high)) {
     // Squares of float32 do not overflow float64, so a non-finite sum is the result. Squares of float64 can
     // overflow; then only the exact sweep can tell whether a difference was infinite.
-    if (row.squares_fit) {
-      total->special += row.high;
-    } else {
+    if (row.may_overflow) {
       total->error = INFINITY;
+    } else {
+      total->special += row.high;
     }
     return;
   }
@@ -134,7 +135,7 @@ MSELOSS_HOST_DEVICE bool fast_divisor(const SumState& state, const uint64_t* lim
   const bool all_fast = kAllFast || state.fast_terms == state.count + state.weighted;
   *divisor = add_exact_part<kAllFast>(state.weights, all_fast ? nullptr : limbs + PartialSum::kLimbs);
   FastSum with_count{divisor->high, divisor->low, divisor->error, 0};
-  add_row(&with_count, {static_cast<double>(state.count), 0, 0, false});
+  add_row(&with_count, {static_cast<double>(state.count), 0, 0, true});
   *divisor = {with_count.high, with_count.low, with_count.error};
   return true;
 }
@@ -150,7 +151,7 @@ MSELOSS_HOST_DEVICE inline double two_over(const FixedPoint& divisor, uint64_t c
   const double scale = FixedPoint(two).divide_and_round(FixedPoint(magnitude), dtype, work);
   return divisor.sign() < 0 ? -scale : scale;
 }
-// The same from an interval; returns false if that leaves the rounding open.
+// The same from an interval; returns false if the rounding test fails.
 MSELOSS_HOST_DEVICE inline bool two_over(const Interval& divisor, DType dtype, double* scale) {
   Interval quotient;
   return divide({2, 0, 0}, divisor, &quotient) && round_interval(quotient, dtype, true, scale);
@@ -203,8 +204,8 @@ MSELOSS_HOST_DEVICE bool finish_weighted(const SumState& state, const uint64_t* 
   return round_interval(sum, dtype, true, result);
 }
 
-// SumAccess::finish() without the store, and without a change of rounding modes. `limbs` may be null if every
-// term is in the fast sum, which kAllFast says of all calls of an instance.
+// SumAccess::finish() without the store and without setting the rounding mode. With kAllFast every term is in
+// the fast sum, and `limbs` may be null; without it, if all terms of this sum are.
 template <bool kAllFast>
 MSELOSS_HOST_DEVICE bool finish_sum(const SumState& state, const uint64_t* limbs, Reduction reduction,
                                     DType dtype, uint64_t* work, double* out) {
@@ -255,7 +256,7 @@ MSELOSS_HOST_DEVICE bool finish_sum(const SumState& state, const uint64_t* limbs
   return true;
 }
 
-// SumAccess::scale(), likewise.
+// SumAccess::scale(), without setting the rounding mode; `limbs` and kAllFast as for finish_sum().
 template <bool kAllFast>
 MSELOSS_HOST_DEVICE bool finish_scale(const SumState& state, const uint64_t* limbs, uint64_t copies,
                                       DType dtype, uint64_t* work, double* scale) {

@@ -1,8 +1,8 @@
 """Times what a loss over several processes adds: digits of a large piece, and their exchange.
 
-    python bench/exchange.py digits
-    mpirun -n 2 python bench/exchange.py mpi
-    python -m torch.distributed.run --nproc-per-node 2 bench/exchange.py gloo
+    python bench/scale/exchange.py digits
+    mpirun -n 2 python bench/scale/exchange.py mpi
+    python -m torch.distributed.run --nproc-per-node 2 bench/scale/exchange.py gloo
 
 Both sides alternate in one run, MPI's exchanges in batches of 20, because a rank that arrives late at an
 all-reduce does not wait in it. Each line has the medians in microseconds and the median of the ratios of
