@@ -3,7 +3,6 @@
 
 #include "backend.h"
 #include "cpu/explain.h"
-#include "cpu/sweep.h"
 #include "cuda/shape.h"
 #include "mseloss/mseloss.h"
 #include "plan/plan.h"
@@ -87,18 +86,12 @@ struct NoOutput {
 
 // Checks the addresses, runs a sweep and merges its sum.
 Status add_sweep(PartialSum* sum, const Status& planned, const Plan& plan, const Buffers& buffers,
-                 const Names& names, cpu::Sweep sweep, const Options& options) {
+                 const Names& names, const SumRequest& request, const Options& options) {
   if (!planned.ok()) return planned;
-  if (options.device != Device::kCpu) {
-    return Status::error(
-        Code::kDevice,
-        "device: expected operands in host memory for a partial sum, got those of a CUDA device");
-  }
   if (Status status = check_buffers(plan, buffers, names); !status.ok()) return status;
   PartialSum part;
-  if (Status status = cpu::run_sweep(plan, buffers, sweep, options, SumAccess::target(&part)); !status.ok()) {
-    return status;
-  }
+  const Status status = run_sum(plan, buffers, request, options, SumAccess::target(&part));
+  if (!status.ok()) return status;
   sum->merge(part);
   return {};
 }
@@ -111,8 +104,8 @@ Status add_part(PartialSum* sum, const ConstTensor& input, const ConstTensor& ta
                                         LossRounding::kOnce, weight);
   const Buffers buffers{nullptr,    input.data, target.data,
                         &out.value, nullptr,    weight == nullptr ? nullptr : weight->data};
-  const cpu::Sweep sweep = mode == PartialSum::Mode::kExact ? cpu::Sweep::kExactSum : cpu::Sweep::kFastSum;
-  return add_sweep(sum, planned, plan, buffers, kLossNames, sweep, options);
+  return add_sweep(sum, planned, plan, buffers, kLossNames, {mode == PartialSum::Mode::kExact, false},
+                   options);
 }
 
 }  // namespace
@@ -140,7 +133,7 @@ Status PartialSum::add_divisor(const ConstTensor& input, const ConstTensor& targ
     state_.count += static_cast<uint64_t>(plan.numel);
     return {};
   }
-  // Differences of 0 over the whole shape.
+  // Sums w * 0^2, so that only the sum of the weights remains.
   const double zero = 0;
   for (const int o : {kInput, kTarget}) {
     plan.dtypes[o] = plan.dtype;
@@ -148,13 +141,12 @@ Status PartialSum::add_divisor(const ConstTensor& input, const ConstTensor& targ
     std::fill_n(plan.stride[o], kMaxRank, 0);
   }
   plan.layout = classify(plan);
-  const cpu::Sweep sweep = mode == Mode::kExact ? cpu::Sweep::kExactSum : cpu::Sweep::kFastSum;
   PartialSum weights;
   const Status status =
       add_sweep(&weights, {}, plan, {nullptr, &zero, &zero, &out.value, nullptr, weight->data}, kLossNames,
-                sweep, options);
+                {mode == Mode::kExact, true}, options);
   if (!status.ok()) return status;
-  weights.state_.squares = {};  // not 0 but NaN if a weight is infinite or NaN
+  weights.state_.squares = {};  // w * 0 is NaN for an infinite or NaN weight
   merge(weights);
   return {};
 }
@@ -169,7 +161,7 @@ Status PartialSum::add_with_grad(const ConstTensor& input, const ConstTensor& ta
   plan.scale = scale;
   const Buffers buffers{grad_output.data, input.data,  target.data,
                         grad_input.data,  &loss.value, weight == nullptr ? nullptr : weight->data};
-  return add_sweep(this, planned, plan, buffers, kNames, cpu::Sweep::kGradAndSum, options);
+  return add_sweep(this, planned, plan, buffers, kNames, {}, options);
 }
 
 std::string explain(const ConstTensor& grad_output, const ConstTensor& input, const ConstTensor& target,

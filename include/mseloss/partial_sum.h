@@ -42,8 +42,9 @@ class MSELOSS_API PartialSum {
  public:
   enum class Mode : uint8_t { kFast, kExact };
 
-  // Adds sum((input - target)^2) over the broadcast shape. Same errors as loss(), and kDevice for operands
-  // that are not in host memory; on an error *this is unchanged.
+  // Adds sum((input - target)^2) over the broadcast shape. Same errors as loss(); on an error *this is
+  // unchanged. With Options::device kCuda the operands are in device memory; the device sums them on
+  // Options::stream, and the call waits for that stream, because this object is in host memory.
   Status add(const ConstTensor& input, const ConstTensor& target, Mode mode, const Options& options = {});
   // Adds sum(weight * (input - target)^2), and sum(weight) to the divisor of the mean; if weight is bool,
   // only the elements where it is true. Same errors as loss() with a weight.
@@ -70,7 +71,8 @@ class MSELOSS_API PartialSum {
   bool scale(Reduction reduction, DType dtype, double* scale) const noexcept;
   // Adds as add() with kFast, and in the same sweep writes grad_input = ((input - target) * scale) *
   // (weight * grad_output), with the rules and errors of loss_and_grad() for kSum. If grad_input is one of
-  // the inputs, these cannot be added again with kExact.
+  // the inputs, these cannot be added again with kExact. On a CUDA device grad_output and grad_input are in
+  // device memory too.
   Status add_with_grad(const ConstTensor& input, const ConstTensor& target, const ConstTensor* weight,
                        double scale, const ConstTensor& grad_output, const Tensor& grad_input,
                        const Options& options = {});

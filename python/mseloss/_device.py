@@ -117,7 +117,9 @@ def _read_dlpack(array, name, stream, writable):
         capsule = array.__dlpack__(stream=stream, max_version=(1, 0))
     except TypeError:  # a producer that does not know versions
         capsule = array.__dlpack__(stream=stream)
-    *fields, read_only = _core._device_capsule(capsule)
+    *fields, read_only, copied = _core._device_capsule(capsule)
+    if writable and copied:
+        raise TypeError(f"{name}: expected an array to write to, got one that exports a copy")
     if writable and read_only:
         raise ValueError(f"{name}: expected memory to write to, got read-only memory")
     return Operand(array, *fields, owner=capsule)
@@ -159,7 +161,10 @@ def empty(shape, dtype, like, name):
     array = like.array
     if _torch_tensor(array):
         torch = sys.modules["torch"]
-        return torch.empty(shape, dtype=getattr(torch, dtype), device=array.device)
+        kind = getattr(torch, dtype)
+        if tuple(shape) == array.shape:  # in the same order in memory
+            return torch.empty_like(array, dtype=kind)
+        return torch.empty(shape, dtype=kind, device=array.device)
     namespace = getattr(array, "__array_namespace__", None)
     library = sys.modules["cupy"] if _cupy_array(array) else namespace and namespace()
     if library is None:
@@ -215,7 +220,7 @@ class _Axes:
         return address, dtype, tuple(extents), tuple(steps)
 
 
-class _Call:
+class Call:
     def __init__(self, input, target, weight=None):
         self.stream = stream_of(input)
         self.x = read(input, "input", self.stream)
@@ -237,38 +242,59 @@ class _Call:
         return read(out, name, self.stream, True)
 
     def run(self, reduction, grad_output=None, loss=None, out=None):
-        for operand in (self.y, self.w, grad_output, loss, out):
+        operands = (grad_output, self.x, self.y, self.w, loss, out)
+        self.run_with(_core._device_run, reduction, *operands)
+
+    def run_with(self, function, first, *operands):
+        """Calls function(first, fields of each operand, device, stream)."""
+        for operand in operands:
             device = getattr(operand, "device", -1)
             if device >= 0 and self.x.device >= 0 and device != self.x.device:
                 raise ValueError(
                     f"expected all arrays on CUDA device {self.x.device}, got one on {device}"
                 )
-        operands = (grad_output, self.x, self.y, self.w, loss, out)
         fields = [o.fields() if isinstance(o, Operand) else o for o in operands]
-        _core._device_run(reduction, *fields, self.x.device, self.stream)
+        function(first, *fields, self.x.device, self.stream)
 
 
 def grad(grad_output, input, target, reduction, out):
-    call = _Call(input, target)
+    call = Call(input, target)
     g = call.upstream(grad_output, call.x.dtype)
     result = call.output(out, _broadcast(call.shape, g.shape), call.x.dtype)
     call.run(reduction, g, None, result)
     return result.array
 
 
-def _loss_dtype(call, dtype):
-    return call.promoted if dtype is None else str(dtype)
+def grad_part(grad_output, input, target, count, out, weight, held=False):
+    """As _core.grad_part. `held`: `out` has the gradient for a grad_output of 1 already."""
+    call = Call(input, target, weight)
+    g, result = call.upstream(grad_output, call.x.dtype), call.output(out, (), call.x.dtype)
+    call.run_with(_core._device_grad_part, (count, held), g, call.x, call.y, call.w, result)
+    return result.array
+
+
+def _loss_dtype(call, dtype, out=None):
+    """The name of the loss's dtype."""
+    if dtype is None:
+        return call.promoted
+    name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
+    name = name.removeprefix("torch.")
+    if name == "bool" or name not in _SIZE:
+        raise TypeError(f"dtype: expected float32, float16, bfloat16 or float64, got {dtype!r}")
+    if out is not None and (given := read(out, "out", call.stream, True).dtype) != name:
+        raise TypeError(f"dtype: expected the dtype of out, {given}, got {name}")
+    return name
 
 
 def loss(input, target, reduction, weight, axis, keepdims, out, dtype):
-    call = _Call(input, target, weight)
+    call = Call(input, target, weight)
     if reduction == "none":
         check_elementwise(axis, keepdims)
-        result = call.output(out, call.shape, _loss_dtype(call, dtype))
+        result = call.output(out, call.shape, _loss_dtype(call, dtype, out))
         call.run(reduction, None, result)
         return result.array
     axes = _Axes(axis, keepdims, call.shape)
-    result = call.output(out, axes.shape, _loss_dtype(call, dtype))
+    result = call.output(out, axes.shape, _loss_dtype(call, dtype, out))
     if result.shape != axes.shape:
         raise ValueError(f"out: expected shape {axes.shape}, got {result.shape}")
     call.run(reduction, None, axes.expand(result))
@@ -276,7 +302,7 @@ def loss(input, target, reduction, weight, axis, keepdims, out, dtype):
 
 
 def loss_and_grad(input, target, reduction, weight, axis, grad_output, out, dtype):
-    call = _Call(input, target, weight)
+    call = Call(input, target, weight)
     g = call.upstream(grad_output, call.promoted)
     if reduction == "none":
         check_elementwise(axis, False)

@@ -181,8 +181,16 @@ Status run_plan(const Plan& plan, const Buffers& buffers, const Options& options
   return plan.sliced ? run_slices(plan, buffers, options) : run_one(plan, buffers, options);
 }
 
+Status sum_plan(const Plan& plan, const Buffers& buffers, const SumRequest& request, const Options& options,
+                const SumTarget& target) {
+  const Sweep sweep = plan.op == Op::kLossAndGrad ? Sweep::kGradAndSum
+                      : request.exact             ? Sweep::kExactSum
+                                                  : Sweep::kFastSum;
+  return run_sweep(plan, buffers, sweep, options, target);
+}
+
 }  // namespace
 
-const Backend kBackend{"cpu", &run_plan};
+const Backend kBackend{"cpu", &run_plan, &sum_plan, nullptr};
 
 }  // namespace mseloss::cpu

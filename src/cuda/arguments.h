@@ -53,6 +53,9 @@ struct ElementArguments {
   double scale;  // if view[kScaleView] is absent
   DType dtype;   // a result is rounded to this dtype, then to its operand's
   bool masked;   // the weight selects elements
+  // Nothing needs to be computed if the only element of grad_output is 1: kOut holds that gradient already.
+  // (The tile kernel computes it all the same: the test would take registers from its third block.)
+  bool unless_one;
 };
 
 // A transposed tile: dimensions rank - 2 and rank - 1 of the nest, in tiles of kTileSide each way. Bit o of
@@ -74,6 +77,7 @@ struct DenseArguments {
   uint32_t strided;
   int64_t numel;
   double scale;
+  bool unless_one;  // as above
   // For rows: the outer dimensions, with strides in bytes, and the chunks of a row.
   int outer;
   int64_t extent[kMaxRank];
@@ -87,7 +91,10 @@ struct DenseArguments {
 enum class Result : uint8_t {
   kLoss,   // rounded to the dtype of `result`
   kScale,  // 2 / sum(w), a double
+  kState,  // not rounded: the SumState, and of an exact sum the limbs
 };
+inline constexpr int kStateWords = sizeof(internal::SumState) / sizeof(uint64_t);
+inline constexpr int kExactStateWords = kStateWords + 2 * PartialSum::kLimbs;
 
 // The distribution of a sum over blocks and threads: a block has kThreads / team slices, each summed by
 // `team` threads; gridDim.y blocks share the terms of a slice.
@@ -107,6 +114,7 @@ struct SumArguments {
   Result kind;
   Reduction reduction;
   bool weighted;      // by numbers, not by a mask
+  bool weights_only;  // sum(w) takes the place of the squares
   uint64_t partials;  // scratch: Terms of every slice and part; 0 if there is one part
   uint64_t tickets;   // scratch, zero: uint32 per group
   // The exact sweep.

@@ -1,7 +1,6 @@
 // Divides a checked plan into kernel launches. Nothing here waits for the device: whether a fast sum is
 // enough is decided there, and the exact sweep that follows it returns at once where it is.
-#include <cmath>
-#include <limits>
+#include <utility>
 
 #include "cuda/driver.h"
 #include "cuda/shape.h"
@@ -58,6 +57,46 @@ class Call {
     return elementwise(grad, buffers, grad.operands);
   }
 
+  Status copy(void* to, const void* from, size_t bytes, bool wait) {
+    const char* error = driver_.copy(to, from, bytes, options_.stream);
+    if (error == nullptr && wait) error = driver_.wait(options_.stream);
+    return error == nullptr ? Status() : Status::error(Code::kDevice, "CUDA: a copy failed: %s", error);
+  }
+
+  // Sets the sum that a PartialSum adds, once the device has computed it.
+  Status fetch_sum(const Plan& plan, const Buffers& buffers, const SumRequest& request, unsigned operands,
+                   const SumTarget& target) {
+    SumArguments a{};
+    a.element = element_arguments(plan, buffers, operands, {});
+    a.kind = Result::kState;
+    a.weights_only = request.weights_only;
+    struct {
+      SumState state;
+      uint64_t limbs[2 * PartialSum::kLimbs];
+    } result;
+    static_assert(sizeof result == kExactStateWords * sizeof(uint64_t));
+    const size_t bytes = request.exact ? sizeof result : sizeof result.state;
+    uint64_t address = 0;
+    if (Status status = scratch_.allocate(bytes, &address); !status.ok()) return status;
+    set_result(plan, address, DType::kFloat64, nullptr, &a);
+    const int kernel = sum_kernel(plan, buffers, operands, plan.op == Op::kLossAndGrad, &a);
+    if (Status status = enqueue_sum(plan, &a, kernel); !status.ok()) return status;
+    if (Status status = copy(&result, reinterpret_cast<void*>(address), bytes, true); !status.ok()) {
+      return status;
+    }
+    SumState& state = *target.state = result.state;
+    if (!request.exact && state.fast_terms == 0) state = {};  // without the bound
+    if (request.weights_only) state.weights = std::exchange(state.squares, {});
+    if (!request.exact) return {};
+    // Of a mask the sum of the weights is `count`; without a weight there is none.
+    for (int i = 0; i < PartialSum::kLimbs; ++i) {
+      const uint64_t weights = result.limbs[PartialSum::kLimbs + i];
+      target.limbs[i] = request.weights_only ? 0 : result.limbs[i];
+      target.limbs[PartialSum::kLimbs + i] = a.weighted ? weights : 0;
+    }
+    return {};
+  }
+
  private:
   Status launch(Kernel kernel, Grid grid, const void* arguments) {
     const char* error = driver_.launch(kernel, grid, arguments, options_.stream);
@@ -90,6 +129,18 @@ class Call {
                   {blocks_for(device_, (plan.numel + kBlockElements - 1) / kBlockElements), 1}, &a);
   }
 
+  static int sum_kernel(const Plan& plan, const Buffers& buffers, unsigned operands, bool fused,
+                        SumArguments* a) {
+    // One float64 is too narrow for a result of float64 from narrower operands.
+    const bool narrow =
+        a->kind == Result::kLoss && plan.loss_dtype == DType::kFloat64 && plan.dtype != DType::kFloat64;
+    if (narrow || a->element.view[kScaleView].address != 0 || !is_chunked(plan, buffers, operands)) {
+      return kGeneralSum + compute_index(plan);
+    }
+    a->dense = dense_arguments(plan, buffers, operands);
+    return (fused ? kDenseGradAndSum : kDenseSum) + static_cast<int>(plan.dtype);
+  }
+
   // Computes 2 / sum(w) of a mean with weights, for each slice.
   Status sum_weights(const Plan& plan, const Buffers& buffers) {
     const int64_t slices = plan.sliced ? plan.slices : 1;
@@ -107,6 +158,7 @@ class Call {
     SumArguments a{};
     a.element = element_arguments(plan, buffers, 1U << kWeight, {});
     a.kind = Result::kScale;
+    a.weights_only = true;
     set_result(plan, scales.address, DType::kFloat64, scales.stride, &a);
     if (Status status = enqueue_sum(plan, &a, kGeneralSum + compute_index(plan)); !status.ok()) return status;
     scales_ = scales;
@@ -130,13 +182,7 @@ class Call {
     const int64_t offset = plan.sliced ? plan.offset[kLossOut] * size : 0;
     set_result(plan, reinterpret_cast<uintptr_t>(buffers[result]) + static_cast<uint64_t>(offset),
                plan.loss_dtype, strides, &a);
-    int kernel = kGeneralSum + compute_index(plan);
-    // One float64 is too narrow for a result of float64 from narrower operands.
-    const bool narrow = plan.loss_dtype == DType::kFloat64 && plan.dtype != DType::kFloat64;
-    if (!narrow && a.element.view[kScaleView].address == 0 && is_chunked(plan, buffers, operands)) {
-      a.dense = dense_arguments(plan, buffers, operands);
-      kernel = (fused ? kDenseGradAndSum : kDenseSum) + static_cast<int>(plan.dtype);
-    }
+    const int kernel = sum_kernel(plan, buffers, operands, fused, &a);
     if (Status status = enqueue_sum(plan, &a, kernel); !status.ok()) return status;
     if (!grad || fused || plan.numel == 0) return {};
     const Plan gradient = grad_plan(plan);
@@ -158,8 +204,9 @@ class Call {
   // The fast sweep and the exact one for what it leaves undecided.
   Status enqueue_sum(const Plan& plan, SumArguments* a, int kernel) {
     const Nest& nest = a->element.nest;
-    a->always = options_.exact || plan.numel == 0;
-    const uint32_t exact_parts = shape_exact_sum(device_, nest, &a->exact_per_part);
+    a->always = options_.exact || plan.numel == 0;  // else a state is that of the fast sweep
+    const bool fast_only = a->kind == Result::kState && !a->always;
+    const uint32_t exact_parts = fast_only ? 1 : shape_exact_sum(device_, nest, &a->exact_per_part);
     const size_t digits = static_cast<size_t>(nest.slices) * kDigitWords * sizeof(uint64_t);
     uint32_t parts = 1;
     if (!a->always) {
@@ -184,7 +231,7 @@ class Call {
       }
     } else if (Status status =
                    launch(static_cast<Kernel>(kernel), {blocks_for(device_, a->shape.groups), parts}, a);
-               !status.ok()) {
+               !status.ok() || fast_only) {
       return status;
     }
     return launch(static_cast<Kernel>(kExactSum + compute_index(plan)),
@@ -198,21 +245,28 @@ class Call {
   Scales scales_;
 };
 
+// The operands whose memory a call accesses.
+unsigned accessed(const Plan& plan) {
+  unsigned operands = plan.numel != 0 ? plan.operands : 0;
+  if (has_sum(plan)) operands |= 1U << loss_operand(plan);
+  return operands;
+}
+
 // The name of the operand whose memory the device cannot access; null if it can access all.
-const char* inaccessible(const Driver& driver, const Plan& plan, const Buffers& buffers) {
+const char* inaccessible(const Driver& driver, unsigned operands, const Buffers& buffers) {
   const Names names;
   const char* const all[kOperands] = {names.grad_output, names.input, names.target,
                                       names.weight,      names.out,   names.loss};
   for (int o = 0; o < kOperands; ++o) {
-    const bool used = (has(plan, o) && plan.numel != 0) || (has_sum(plan) && o == loss_operand(plan));
-    if (used && buffers[o] != nullptr && !driver.accessible(buffers[o])) return all[o];
+    if ((operands >> o & 1) != 0 && buffers[o] != nullptr && !driver.accessible(buffers[o])) return all[o];
   }
   return nullptr;
 }
 
-}  // namespace
-
-Status enqueue(const Driver& driver, const Plan& plan, const Buffers& buffers, const Options& options) {
+// Calls run(call) with the device of `options` current.
+template <class Run>
+Status with_device(const Driver& driver, unsigned operands, const Buffers& buffers, const Options& options,
+                   Run run) {
   DeviceInfo device{};
   int previous = 0;
   if (const char* error = driver.enter(options.device_index, &device, &previous)) {
@@ -224,12 +278,41 @@ Status enqueue(const Driver& driver, const Plan& plan, const Buffers& buffers, c
     int previous;
     ~Guard() { driver.leave(previous); }
   } guard{driver, previous};
-  if (const char* operand = inaccessible(driver, plan, buffers)) {
+  if (const char* operand = inaccessible(driver, operands, buffers)) {
     return Status::error(Code::kDevice,
                          "%s: expected memory that CUDA device %d can access, got an address of the host",
                          operand, device.index);
   }
-  return Call(driver, device, options).run(plan, buffers);
+  Call call(driver, device, options);
+  return run(call);
+}
+
+}  // namespace
+
+Status enqueue(const Driver& driver, const Plan& plan, const Buffers& buffers, const Options& options) {
+  return with_device(driver, accessed(plan), buffers, options,
+                     [&](Call& call) { return call.run(plan, buffers); });
+}
+
+unsigned operands_of(const Plan& plan, const SumRequest& request) {
+  if (request.weights_only) return 1U << kWeight;
+  const unsigned inputs = plan.operands & (1U << kInput | 1U << kTarget | 1U << kWeight);
+  return plan.op == Op::kLossAndGrad ? inputs | 1U << kGradOutput | 1U << kOut : inputs;
+}
+
+Status sum(const Driver& driver, const Plan& plan, const Buffers& buffers, const SumRequest& request,
+           const Options& options, const SumTarget& target) {
+  if (plan.numel == 0) return {};
+  const unsigned operands = operands_of(plan, request);
+  Options exact = options;
+  exact.exact = request.exact;
+  return with_device(driver, operands, buffers, exact,
+                     [&](Call& call) { return call.fetch_sum(plan, buffers, request, operands, target); });
+}
+
+Status copy(const Driver& driver, void* to, const void* from, size_t bytes, bool wait,
+            const Options& options) {
+  return with_device(driver, 0, {}, options, [&](Call& call) { return call.copy(to, from, bytes, wait); });
 }
 
 }  // namespace mseloss::cuda

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend.h"
 #include "cuda/arguments.h"
 
 namespace mseloss::cuda {
@@ -58,5 +59,14 @@ struct Driver {
 
 // Enqueues a checked plan through a driver.
 Status enqueue(const Driver& driver, const Plan& plan, const Buffers& buffers, const Options& options);
+
+// The operands that the sweep accesses.
+unsigned operands_of(const Plan& plan, const SumRequest& request);
+// Runs a sweep for PartialSum through a driver, and waits for it.
+Status sum(const Driver& driver, const Plan& plan, const Buffers& buffers, const SumRequest& request,
+           const Options& options, const SumTarget& target);
+// Copies through a driver, as Backend::copy.
+Status copy(const Driver& driver, void* to, const void* from, size_t bytes, bool wait,
+            const Options& options);
 
 }  // namespace mseloss::cuda

@@ -70,4 +70,17 @@ Status run_on_device(const Plan& plan, const Buffers& buffers, const Options& op
   return driver == nullptr ? status : enqueue(*driver, plan, buffers, options);
 }
 
+Status sum_on_device(const Plan& plan, const Buffers& buffers, const SumRequest& request,
+                     const Options& options, const SumTarget& target) {
+  const Driver* driver = nullptr;
+  const Status status = load_driver(&driver);
+  return driver == nullptr ? status : sum(*driver, plan, buffers, request, options, target);
+}
+
+Status copy_on_device(void* to, const void* from, size_t bytes, bool wait, const Options& options) {
+  const Driver* driver = nullptr;
+  const Status status = load_driver(&driver);
+  return driver == nullptr ? status : copy(*driver, to, from, bytes, wait, options);
+}
+
 }  // namespace mseloss::cuda

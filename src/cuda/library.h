@@ -12,5 +12,10 @@ Status load_driver(const Driver** driver);
 
 // Enqueues a plan whose operands are in device memory.
 Status run_on_device(const Plan& plan, const Buffers& buffers, const Options& options);
+// Runs a sweep for PartialSum over them, and waits for it.
+Status sum_on_device(const Plan& plan, const Buffers& buffers, const SumRequest& request,
+                     const Options& options, const SumTarget& target);
+// As Backend::copy.
+Status copy_on_device(void* to, const void* from, size_t bytes, bool wait, const Options& options);
 
 }  // namespace mseloss::cuda

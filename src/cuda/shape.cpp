@@ -29,6 +29,12 @@ View view_of(const Plan& plan, const Buffers& buffers, int operand) {
   return view;
 }
 
+bool may_hold_gradient(const Plan& plan) {
+  return plan.holds_unit_gradient && plan.op == Op::kGrad &&
+         std::all_of(plan.stride[kGradOutput], plan.stride[kGradOutput] + plan.rank,
+                     [](int64_t stride) { return stride == 0; });
+}
+
 }  // namespace
 
 Divisor make_divisor(int64_t extent) {
@@ -52,6 +58,7 @@ ElementArguments element_arguments(const Plan& plan, const Buffers& buffers, uns
     if (has_operand(operands, o)) a.view[o] = view_of(plan, buffers, o);
   }
   a.view[kScaleView] = {scales.address, {}, DType::kFloat64, true};
+  a.unless_one = may_hold_gradient(plan);
   Nest& nest = a.nest;
   nest.slices = plan.sliced ? plan.slices : 1;
   nest.terms = plan.sliced && plan.numel != 0 ? plan.numel / plan.slices : plan.numel;
@@ -125,6 +132,7 @@ DenseArguments dense_arguments(const Plan& plan, const Buffers& buffers, unsigne
   }
   a.numel = plan.numel;
   a.scale = plan.scale;
+  a.unless_one = may_hold_gradient(plan);
   return a;
 }
 

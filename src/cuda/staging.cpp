@@ -163,7 +163,7 @@ Status run_on_current_device(const Plan& plan, const Buffers& buffers, const Opt
 
 }  // namespace
 
-const Backend kHostBackend{"cuda", &run_on_current_device};
+const Backend kHostBackend{"cuda", &run_on_current_device, nullptr, &copy_on_device};
 
 Status run_staged(const Driver& driver, const Plan& plan, const Buffers& buffers, const Options& options) {
   const Current current(driver, options.device_index);

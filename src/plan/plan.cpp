@@ -232,6 +232,7 @@ Status set_shape(Arguments inputs, Arguments outs, const Argument* loss, Plan* p
                  const Argument* loss_grad = nullptr) {
   plan->operands = 0;
   plan->sliced = loss != nullptr && !loss->view->shape.empty();
+  plan->holds_unit_gradient = false;
   plan->dtypes[kWeight] = DType::kFloat32;  // not a mask
   std::fill_n(plan->offset, kOperands, 0);
   if (loss != nullptr) plan->loss_dtype = loss->view->dtype;

@@ -43,6 +43,9 @@ struct Plan {
   DType loss_dtype;  // of the 0-dimensional loss
   int64_t numel;     // elements of the broadcast shape
   int64_t slices;    // elements of kLossOut, if sliced
+  // Of a gradient: kOut already holds it for a grad_output of 1, so a backend may leave it if grad_output is
+  // one element that is 1.
+  bool holds_unit_gradient;
   // Exact in the compute dtype. Not known to the plan (NaN) for a mean with weights: run() computes it.
   double scale;
 };

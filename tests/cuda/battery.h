@@ -30,6 +30,7 @@ class Runner {
     const Bytes before = out.storage();
     Plan plan;
     Status status = mseloss::make_grad_plan(g.view(), x.view(), y.view(), reduction, out.tensor(), &plan);
+    plan.holds_unit_gradient = holds_unit_gradient;
     const Buffers buffers{g.view().data, x.view().data, y.view().data, out.tensor().data, nullptr};
     if (status.ok()) status = mseloss::cuda::model::run(table_, plan, buffers, options);
     return status.ok() ? text_of(holds(out, expected, before)) : status.message();
@@ -71,7 +72,39 @@ class Runner {
     return wrong.empty() ? text_of(holds(out, expected.grad, before)) : wrong;
   }
 
+  // A PartialSum over the operands: the state of its fast sum, or the exact sum. Either has the reference's
+  // rounded value, unless a fast sum is undecided.
+  std::string partial(Operand& x, Operand& y, Operand* w, bool exact, DType to) const {
+    const ConstTensor weight = w == nullptr ? ConstTensor() : w->view();
+    const ConstTensor* const given = w == nullptr ? nullptr : &weight;
+    double none = 0;
+    Plan plan;
+    Status status = mseloss::make_loss_plan(x.view(), y.view(), Reduction::kSum, {&none, DType::kFloat64},
+                                            &plan, {}, mseloss::LossRounding::kOnce, given);
+    const Buffers buffers{nullptr, x.view().data, y.view().data, &none, nullptr, weight.data};
+    mseloss::PartialSum sum;
+    if (status.ok()) {
+      status = mseloss::cuda::model::sum(table_, plan, buffers, {exact, false}, options,
+                                         mseloss::SumAccess::target(&sum));
+    }
+    if (!status.ok()) return status.message();
+    if (!mseloss::SumAccess::is_valid(sum)) return "the state of a partial sum is inconsistent";
+    if (sum.count() != 0 && sum.exact() != exact) return "a partial sum is of the other mode";
+    for (const Reduction reduction : {Reduction::kSum, Reduction::kMean}) {
+      const auto expected =
+          weighted::reference(x.view(), y.view(), given, nullptr, reduction, {}, to, DType::kFloat32);
+      uint64_t bits = 0;
+      const bool decided = sum.finish(reduction, to, &bits);
+      if (!decided && exact) return "an exact partial sum is undecided";
+      if (decided && !oracle::same(to, oracle::load(to, &bits), expected.loss[0])) {
+        return "a partial sum is wrong";
+      }
+    }
+    return {};
+  }
+
   Options options;
+  bool holds_unit_gradient = false;
 
  private:
   const Table& table_;
@@ -83,6 +116,13 @@ struct Shapes {
   Operand dense(DType dtype, Shape shape, Values values, bool output = false) {
     Operand operand(random, dtype, std::move(shape), cases::Layout::kDense, output, kCacheLineAligned);
     operand.fill(random, values);
+    return operand;
+  }
+  Operand mask(Shape shape) {
+    Operand operand(random, DType::kBool, std::move(shape), cases::Layout::kDense);
+    for (int64_t i = 0; i < oracle::count_of(operand.shape()); ++i) {
+      oracle::store(DType::kBool, operand.at(i), random.chance(70));
+    }
     return operand;
   }
   Operand any(DType dtype, Shape shape, cases::Layout layout, Values values, bool output = false) {
@@ -134,6 +174,45 @@ inline Finding in_place(const Runner& run) {
   if (auto f = run.grad(g, x, y, Reduction::kSum, x); !f.empty()) return f;
   Operand loss = make.dense(DType::kFloat32, {}, Values::kUnit, true);
   return run.both(x, y, nullptr, g, Reduction::kMean, loss, x);
+}
+
+// A gradient that `out` holds for a grad_output of 1: it is left as it is for 1 and computed for any other.
+inline Finding held_gradients(const Table& table, DType dtype) {
+  Runner run(table);
+  run.holds_unit_gradient = true;
+  Shapes make;
+  using cases::Layout;
+  const double factors[] = {1, 3, dtype == DType::kFloat64 ? 1 + 0x1p-40 : 1 + 0x1p-7};
+  for (const Layout layout : {Layout::kDense, Layout::kSliced}) {
+    for (const Shape& shape : {Shape{5000}, Shape{40, 64}}) {
+      for (const double factor : factors) {
+        Operand g = make.dense(dtype, {}, Values::kUnit), y = make.any(dtype, shape, layout, Values::kUnit);
+        oracle::store(dtype, g.at(0), oracle::encode(dtype, factor));
+        Operand x = make.dense(dtype, shape, Values::kUnit),
+                out = make.dense(dtype, shape, Values::kUnit, true);
+        const Bytes before = out.storage();
+        Finding finding = run.grad(g, x, y, Reduction::kMean, out);
+        if (factor == 1) finding = out.storage() == before ? "" : "a gradient that is there is written again";
+        if (!finding.empty()) return finding;
+      }
+    }
+  }
+  return {};
+}
+
+inline Finding partial_sums(const Runner& run, int64_t count) {
+  Shapes make;
+  for (const DType dtype : kDTypes) {
+    for (const bool exact : {false, true}) {
+      Operand x = make.dense(dtype, {count}, Values::kUnit), y = make.dense(dtype, {count}, Values::kUnit);
+      Operand w = make.dense(dtype, {count}, Values::kUnit);
+      Operand mask = make.mask({count});
+      for (Operand* weight : {static_cast<Operand*>(nullptr), &w, &mask}) {
+        if (auto f = run.partial(x, y, weight, exact, dtype); !f.empty()) return f;
+      }
+    }
+  }
+  return {};
 }
 
 inline Finding any_layout(const Runner& run, int cases_count, uint64_t seed) {
@@ -229,6 +308,7 @@ inline Finding lost_terms(const Runner& run) {
     rest -= static_cast<double>(root) * root;
   }
   Operand out = make.dense(DType::kFloat32, {}, Values::kUnit, true);
+  if (auto f = run.partial(x, y, nullptr, false, DType::kFloat32); !f.empty()) return f;
   return run.loss(x, y, nullptr, Reduction::kSum, out);
 }
 
@@ -366,8 +446,7 @@ inline Finding slices(const Runner& run, int64_t rows, int64_t columns) {
       const Shape shape{rows, columns};
       Operand x = make.any(dtype, shape, cases::Layout::kDense, Values::kUnit);
       Operand y = make.any(dtype, {columns}, cases::Layout::kDense, Values::kUnit);
-      Operand w = make.any(mask ? DType::kBool : dtype, shape, cases::Layout::kDense,
-                           mask ? Values::kIntegers : Values::kUnit);
+      Operand w = mask ? make.mask(shape) : make.any(dtype, shape, cases::Layout::kDense, Values::kUnit);
       for (const Shape& kept : {Shape{rows, 1}, Shape{1, columns}}) {
         Operand sum = make.any(dtype, kept, cases::Layout::kDense, Values::kUnit, true);
         if (auto f = run.loss(x, y, &w, Reduction::kMean, sum); !f.empty()) return f;
@@ -393,6 +472,11 @@ inline Finding all(const Table& table, bool thorough) {
         [&] { return dense_elements(run, 5); },
         [&] { return dense_elements(run, 9003); },
         [&] { return in_place(run); },
+        [&] { return held_gradients(table, DType::kFloat32); },
+        [&] { return held_gradients(table, DType::kBFloat16); },
+        [&] { return held_gradients(table, DType::kFloat64); },
+        [&] { return partial_sums(run, 0); },
+        [&] { return partial_sums(run, 3000); },
         [&] { return rows(run, 7, 64); },
         [&] { return rows(run, 50, 40); },
         [&] { return transposed(run, DType::kFloat32, 33, 40); },

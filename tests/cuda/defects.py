@@ -239,6 +239,42 @@ DEFECTS = [
     ),
     ("carry lost between limbs", "exact.h", "+ (low >> 16);", ";", EXACT),
     ("spilled bits lost", "exact.h", "if (spilled != 0)", "if (spilled == 1)", EXACT),
+    (
+        "stored gradient left for any factor",
+        "elementwise.h",
+        "S::widen(operands.grad_output.single) == 1",
+        "S::widen(operands.grad_output.single) != 0",
+        DENSE,
+    ),
+    ("stored gradient left, any layout", "elements.h", "g.dtype) == 1;", "g.dtype) != 0;", GENERAL),
+    (
+        "factor compared as float32",
+        "elements.h",
+        "widen<double>(load_bits(g.address",
+        "widen<float>(load_bits(g.address",
+        GENERAL,
+    ),
+    (
+        "state of a sum without its bound",
+        "sums.h",
+        "store(to + 16, sum.error);",
+        "store(to + 16, 0.0);",
+        DENSE_SUM,
+    ),
+    (
+        "state of a sum by every block",
+        "sums.h",
+        "if (!is_last(a.tickets + group * 4, gridDim.y, flag)) return;",
+        "if (!is_last(a.tickets + group * 4, gridDim.y, flag) && a.kind != Result::kState) return;",
+        SUM,
+    ),
+    (
+        "limbs of the weights' sum not copied",
+        "exact.h",
+        "i < 2 * kLimbs; ++i) store(",
+        "i < kLimbs; ++i) store(",
+        EXACT,
+    ),
     ("undecided slice skipped", "exact.h", "if (!a.always && ", "if (!a.always || ", EXACT),
 ]
 

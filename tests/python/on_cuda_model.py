@@ -10,9 +10,7 @@ import ml_dtypes
 import mseloss
 import numpy as np
 import pytest
-import torch
 from mseloss import _device, reference
-from mseloss.torch import device_step, dispatch
 
 DTYPES = [np.float32, np.float16, np.float64]
 
@@ -61,15 +59,15 @@ class Library:
 class Exporter:
     """Has DLPack with a device of type 2, and records the streams that it is told."""
 
-    def __init__(self, array, read_only=False):
-        self.host, self.streams, self.read_only = array, [], read_only
+    def __init__(self, array, read_only=False, copied=False):
+        self.host, self.streams, self.read_only, self.copied = array, [], read_only, copied
 
     def __dlpack_device__(self):
         return 2, 0
 
     def __dlpack__(self, *, stream=None, max_version=None):
         self.streams.append(stream)
-        return Capsule(self.host, max_version, self.read_only).capsule
+        return Capsule(self.host, max_version, self.read_only | self.copied << 1).capsule
 
     def __array_namespace__(self):
         return Library
@@ -78,7 +76,7 @@ class Exporter:
 class Capsule:
     """A DLPack capsule that says device type 2, made from NumPy's."""
 
-    def __init__(self, array, max_version=None, read_only=False):
+    def __init__(self, array, max_version=None, flags=0):
         import ctypes
 
         self.capsule = array.__dlpack__(max_version=max_version)
@@ -88,7 +86,7 @@ class Capsule:
             tensor = get(self.capsule, b"dltensor")
         else:  # version, context, deleter, flags, tensor
             address = get(self.capsule, b"dltensor_versioned")
-            ctypes.c_uint64.from_address(address + 24).value = int(read_only)
+            ctypes.c_uint64.from_address(address + 24).value = flags
             tensor = address + 32
         ctypes.c_int32.from_address(tensor + 8).value = 2  # DLTensor::device::type
 
@@ -190,11 +188,15 @@ def test_jax_arrays_are_rejected():
     assert not out.host.any()
 
 
-def test_a_read_only_dlpack_out_is_rejected():
+def test_a_dlpack_out_that_is_read_only_or_a_copy_is_rejected():
     x, y = arrays(np.float32, 20, 20)
     out = Exporter(np.zeros(20, np.float32), read_only=True)
     with pytest.raises(ValueError, match="out: expected memory to write to"):
         mseloss.grad(1.0, Interface(x), Interface(y), out=out)
+    copy = Exporter(np.zeros(20, np.float32), copied=True)
+    with pytest.raises(TypeError, match="out: expected an array to write to, got one that exports"):
+        mseloss.grad(1.0, Interface(x), Interface(y), out=copy)
+    assert mseloss.grad(1.0, copy, copy).host.tobytes() == np.zeros(20, np.float32).tobytes()
     assert not out.host.any()
     out.read_only = False
     assert mseloss.grad(1.0, Exporter(x, read_only=True), Interface(y), out=out) is out
@@ -234,70 +236,30 @@ def test_bfloat16_has_no_typestr():
     )
 
 
-@pytest.fixture
-def cpu_tensors_as_device_tensors(monkeypatch):
-    monkeypatch.setattr(_device, "DEVICE_TYPES", ("cpu",))
-    monkeypatch.setattr(device_step, "_available", True)
-    keys = device_step.other_keys("CPU", "AutogradCPU", "AutocastCPU", "ADInplaceOrView")
-    monkeypatch.setattr(device_step, "_special_keys", keys)
-    for name in ("loss", "grad", "loss_and_grad"):
-        function = getattr(_device, name)
-        monkeypatch.setattr(device_step._core, name, _with_defaults(name, function))
-
-
-def _with_defaults(name, function):
-    if name == "grad":
-        return lambda g, x, y, reduction: function(g, x, y, reduction, None)
-    if name == "loss":
-        return lambda x, y, reduction: function(x, y, reduction, None, None, False, None, None)
-    return lambda x, y, reduction: function(x, y, reduction, None, None, 1.0, None, None)
-
-
-def to_numpy(tensor):
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
-def test_the_training_step_of_a_device_has_the_bits_of_the_reference(
-    cpu_tensors_as_device_tensors, dtype, reduction
-):
-    torch.manual_seed(1)
-    x, y = torch.randn(50, 20).to(dtype), torch.randn(50, 20).to(dtype)
-    a, b = x.clone().requires_grad_(), y.clone().requires_grad_()
-    value = device_step.loss(a, b, reduction)
-    upstream = torch.full_like(value, 3)
-    value.backward(upstream)
-    x, y, upstream = to_numpy(x), to_numpy(y), to_numpy(upstream)
-    expected = reference.loss(x, y, reduction)
-    assert to_numpy(value.detach()).tobytes() == np.asarray(expected).tobytes()
-    assert to_numpy(a.grad).tobytes() == reference.grad(upstream, x, y, reduction).tobytes()
-    assert to_numpy(b.grad).tobytes() == reference.grad(upstream, y, x, reduction).tobytes()
-
-
-def test_the_second_backward_pass_and_second_derivatives(cpu_tensors_as_device_tensors):
-    x = torch.randn(30, dtype=torch.float64, requires_grad=True)
-    y = torch.randn(30, dtype=torch.float64)
-    value = device_step.loss(x, y, "mean")
-    first = torch.autograd.grad(value, x, retain_graph=True)[0]
-    assert torch.equal(first, torch.autograd.grad(value, x)[0])
-    assert torch.autograd.gradgradcheck(lambda a: device_step.loss(a, y, "sum"), x)
-
-
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_empty_tensors_have_empty_derivatives(cpu_tensors_as_device_tensors, reduction):
-    x, y = (torch.empty(3, 0, requires_grad=True) for _ in range(2))
-    value = device_step.loss(x, y, reduction)
-    first = torch.autograd.grad(value, (x, y), create_graph=True)
-    second = torch.autograd.grad(first[0].sum(), (x, y))
-    assert [tuple(g.shape) for g in (*first, *second)] == [(3, 0)] * 4
-
-
-def test_dispatch_takes_plain_tensors_of_one_shape_and_dtype(cpu_tensors_as_device_tensors):
-    x = torch.randn(5, 4)
-    assert device_step.accepts(x, x.clone())
-    assert not device_step.accepts(x, x[0])
-    assert not device_step.accepts(x, x.double())
-    assert dispatch.implementation(x, x) is not None
+def test_partial_sums_of_device_arrays():
+    x, y, w = arrays(np.float32, (50, 20), (50, 20), (50, 20))
+    dx, dy = Interface(x), Interface(y)
+    mask = w > 0
+    for weight in (None, w, mask):
+        given = None if weight is None else Interface(weight)
+        for exact in (False, True):
+            total, divisor = mseloss.PartialSum(), mseloss.PartialSum()
+            for rows in (slice(0, 17), slice(17, 50)):
+                part = None if weight is None else Interface(weight[rows])
+                total.add(Interface(x[rows]), Interface(y[rows]), weight=part, exact=exact)
+                divisor.add_divisor(
+                    Interface(x[rows]), Interface(y[rows]), weight=part, exact=exact
+                )
+            assert total.exact == exact
+            assert total.count == (x.size if weight is not mask else mask.sum())
+            for reduction in ("sum", "mean"):
+                value = total.finish(reduction, "float32")
+                expected = np.asarray(reference.loss(x, y, reduction, weight=weight))
+                assert (value is None and not exact) or value.tobytes() == expected.tobytes()
+            scale = divisor.scale("mean", "float32")
+            total = mseloss.PartialSum()
+            gradient = total.add_with_grad(dx, dy, scale, weight=given)
+            expected = reference.loss_and_grad(x, y, weight=weight)[1]
+            assert gradient.host.tobytes() == expected.tobytes()
+            digits = mseloss.PartialSum.from_digits(total.digits("float32"))
+            assert digits.count == total.count

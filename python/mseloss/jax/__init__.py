@@ -5,8 +5,8 @@
 >>> jax.value_and_grad(mseloss.jax.mse_loss)(x, y)
 (Array(1.5, dtype=float32), Array([-0.5,  0. ,  0.5,  1. ], dtype=float32))
 
-The handlers for XLA's foreign function interface run on the CPU only. XLA rejects programs for other
-platforms that call them.
+The handlers for XLA's foreign function interface run on the CPU and on CUDA devices, there on XLA's stream.
+XLA rejects programs for other platforms that call them.
 """
 
 from __future__ import annotations

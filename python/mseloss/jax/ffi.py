@@ -26,11 +26,16 @@ EXPORT_CHECKS = tuple(
 )
 
 
+# The prefix of a platform's handlers.
+PLATFORMS = {"cpu": "mseloss_jax_", "CUDA": "mseloss_jax_cuda_"}
+
+
 def _register():
     library = ctypes.CDLL(_core.__file__)
-    for name in HANDLERS:
-        handler = jax.ffi.pycapsule(getattr(library, f"mseloss_jax_{name}"))
-        jax.ffi.register_ffi_target(f"mseloss_{name}", handler, platform="cpu")
+    for platform, prefix in PLATFORMS.items():
+        for name in HANDLERS:
+            handler = jax.ffi.pycapsule(getattr(library, prefix + name))
+            jax.ffi.register_ffi_target(f"mseloss_{name}", handler, platform=platform)
 
 
 _register()

@@ -134,7 +134,7 @@ def _transpose(cotangent, *operands, names, spec):
 def _input_gradient(stored, cotangent, x, y, w, scale, kinds, spec):
     shape = gradient_shape(cotangent, x, y, w, spec)
     whole = stored is not None and stored.shape == shape
-    if whole and not isinstance(cotangent, jax.core.Tracer) and (cotangent == 1).all():
+    if whole and _is_one(cotangent):
         return stored  # outside jit; finish_grad would copy it
     reduces = any(kinds[name].shape != shape for name in ("tx", "ty") if name in kinds)
     if x.dtype.itemsize == 2 and reduces:
@@ -142,6 +142,14 @@ def _input_gradient(stored, cotangent, x, y, w, scale, kinds, spec):
         x, y, cotangent = (a.astype(jnp.float32) for a in (x, y, cotangent))
         stored = None
     return gradient(stored, cotangent, x, y, w, scale, spec)
+
+
+def _is_one(cotangent):
+    """Whether it is 1 everywhere; False if that is not known, or if the host would wait for a device."""
+    if isinstance(cotangent, jax.core.Tracer):
+        return False
+    devices = cotangent.devices() if isinstance(cotangent, jax.Array) else ()
+    return all(d.platform == "cpu" for d in devices) and bool((cotangent == 1).all())
 
 
 def _batched(operands, dimensions, *, names, spec):

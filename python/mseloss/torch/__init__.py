@@ -75,7 +75,7 @@ def mse_loss(
     Returns a tensor of the promoted dtype: of the broadcast shape for "none", 0-dimensional if all dimensions
     are reduced. For an empty slice the sum is 0 and the mean is NaN. Other dtypes, layouts and subclasses,
     more than 8 dimensions and TorchScript are left to PyTorch's own operators, as are devices other than the
-    CPU, except CUDA tensors of one shape and dtype without weight and dim.
+    CPU and, if their kernels were built, those of CUDA.
 
     Raises ValueError for an unknown reduction, a weight that does not broadcast, or `averaged` without a
     group, RuntimeError for operands that do not broadcast, IndexError for a dimension out of range. Warns as

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mseloss import _core
-from mseloss.torch import device_step, operators
+from mseloss.torch import operators
 from mseloss.torch.readable import MAX_RANK, is_known_type, kernel_reads, operator_accepts
 from mseloss.torch.step import step
 
@@ -16,17 +16,12 @@ def implementation(input, target):
         return _eager_loss
     if operator_accepts(input, target) and max(input.dim(), target.dim()) <= MAX_RANK:
         return operator_loss
-    if (
-        is_known_type(input, target)
-        and input.device.type != "cpu"
-        and device_step.accepts(input, target)
-    ):
-        return device_step.loss
     return None
 
 
-def _is_autocast():
-    return torch.is_autocast_enabled("cpu")  # which runs mse_loss in float32
+def _is_autocast(tensor):
+    """Whether autocast, which runs mse_loss in float32, is enabled for the tensor's device."""
+    return torch.is_autocast_enabled("cuda" if tensor.is_cuda else "cpu")
 
 
 def autocast_dtype(input, target):
@@ -34,12 +29,12 @@ def autocast_dtype(input, target):
 
     The kernels widen half types, so that under autocast only the loss's dtype changes.
     """
-    return operators.loss_dtype(input, target, wide=True) if _is_autocast() else None
+    return operators.loss_dtype(input, target, wide=True) if _is_autocast(input) else None
 
 
 def autocast(*tensors):
     """The operands as autocast passes them to mse_loss."""
-    return tuple(map(_widened, tensors)) if _is_autocast() else tensors
+    return tuple(map(_widened, tensors)) if _is_autocast(tensors[0]) else tensors
 
 
 def _widened(tensor):
@@ -54,4 +49,4 @@ def _eager_loss(input, target, reduction):
 
 
 def operator_loss(input, target, reduction):
-    return operators.loss(input, target, reduction, _is_autocast())
+    return operators.loss(input, target, reduction, _is_autocast(input))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 
 from mseloss import _core
-from mseloss.torch.readable import MAX_RANK, operator_accepts
+from mseloss.torch.readable import MAX_RANK, is_on_device, operator_accepts
 
 LIBRARY = torch.library.Library("mseloss", "DEF")
 LIBRARY.define(
@@ -48,6 +48,8 @@ def scale(count):
 
 
 def _empty(shape, dtype, like):
+    if is_on_device(like):
+        return torch.empty(shape, dtype=dtype, device=like.device)
     # A `like` without elements: the result is row-major whatever the operand's strides are.
     return _core.empty(tuple(shape), dtype, like=like.new_empty(0))
 

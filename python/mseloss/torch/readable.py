@@ -7,9 +7,12 @@ is_intercepted.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch.autograd import forward_ad
 
+from mseloss import _core, _device
 from mseloss.torch import private
 
 MAX_RANK = 8  # of the kernels
@@ -32,6 +35,7 @@ def other_keys(*usual):
 # Batched, lazily negated or conjugated, zero, sparse, quantised, nested, fake and foreign tensors each have a
 # dispatch key other than these four.
 _SPECIAL_TENSOR = other_keys("CPU", "AutogradCPU", "AutocastCPU", "ADInplaceOrView")
+_SPECIAL_DEVICE_TENSOR = other_keys("CUDA", "AutogradCUDA", "AutocastCUDA", "ADInplaceOrView")
 # Transforms, dispatch modes and tracers add other keys than these two to the thread's include set.
 _INTERCEPTION = other_keys("BackendSelect", "ADInplaceOrView")
 _keys_of, _included_keys = private.dispatch_keys, private.included_keys
@@ -48,8 +52,31 @@ def is_intercepted():
     return not _keys_are_known or bool(_included_keys().raw_repr() & _INTERCEPTION)
 
 
+def is_on_device(tensor):
+    """Whether the memory is that of a CUDA device."""
+    return tensor.device.type in _device.DEVICE_TYPES
+
+
+@functools.cache
+def _has_device():
+    return not _core.info()["cuda"].startswith("device:")
+
+
+@torch.compiler.assume_constant_result
+def _device_is_available():
+    return _has_device()  # the result of a cached function is not a constant for torch.compile
+
+
+def _has_kernels(device):
+    """Whether the kernels run on the device."""
+    if device.type in _device.DEVICE_TYPES:
+        return _device_is_available()
+    return device.type == "cpu"
+
+
 def kernel_reads(*tensors, mask=None):
-    """Whether all tensors are strided memory of the CPU, and nothing intercepts the operators on them.
+    """Whether all tensors are strided memory of the CPU or of one CUDA device, and nothing intercepts the
+    operators on them.
 
     `mask` is a further tensor, of dtype bool.
     """
@@ -57,38 +84,47 @@ def kernel_reads(*tensors, mask=None):
         return False
     if _included_keys().raw_repr() & _INTERCEPTION or forward_ad._current_level >= 0:
         return False
+    special = _SPECIAL_TENSOR
+    if not tensors[0].is_cpu:
+        device, special = tensors[0].device, _SPECIAL_DEVICE_TENSOR
+        if not _has_kernels(device) or any(tensor.device != device for tensor in tensors):
+            return False
+        if mask is not None and mask.device != device:
+            return False
     for tensor in tensors:
         if (
-            _keys_of(tensor).raw_repr() & _SPECIAL_TENSOR
+            _keys_of(tensor).raw_repr() & special
             or tensor.dtype not in DTYPES
             or tensor.dim() > MAX_RANK
         ):
             return False
     return mask is None or not (
         type(mask) not in _ACCEPTED_TYPES
-        or _keys_of(mask).raw_repr() & _SPECIAL_TENSOR
+        or _keys_of(mask).raw_repr() & special
         or mask.dim() > MAX_RANK
     )
 
 
 def operator_accepts(*tensors, mask=None):
-    """Whether all tensors are, below transforms and tracers, strided CPU tensors of a supported dtype.
+    """Whether all tensors are, below transforms and tracers, strided tensors of a supported dtype, on one
+    device that has kernels.
 
     `mask` is a further tensor, of dtype bool.
     """
-    if mask is not None and not (is_known_type(mask) and _is_strided_on_cpu(mask)):
+    device = tensors[0].device
+    if not _has_kernels(device):
         return False
-    return is_known_type(*tensors) and all(map(_is_supported, tensors))
+    if mask is not None and not (is_known_type(mask) and _is_strided(mask, device)):
+        return False
+    return is_known_type(*tensors) and all(
+        tensor.dtype in DTYPES and _is_strided(tensor, device) for tensor in tensors
+    )
 
 
-def _is_supported(tensor):
-    return tensor.dtype in DTYPES and _is_strided_on_cpu(tensor)
-
-
-def _is_strided_on_cpu(tensor):
+def _is_strided(tensor, device):
     if not torch.compiler.is_compiling():
         while private.is_functorch_wrapped_tensor(tensor):
             tensor = private.get_unwrapped(tensor)
             if type(tensor) not in _ACCEPTED_TYPES:
                 return False
-    return tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
+    return tensor.layout is torch.strided and tensor.device == device and not tensor.is_nested

@@ -14,8 +14,9 @@ from mseloss.torch.private import (
     keeps_graph,
     saved_tensors_hooks,
 )
-from mseloss.torch.readable import kernel_reads
+from mseloss.torch.readable import is_on_device, kernel_reads
 from mseloss.torch.step_name import module_name
+from mseloss.torch.stored import finished, is_usable
 
 try:  # the C++ step, if it was built for this version of PyTorch
     compiled_loss = importlib.import_module(f"mseloss.{module_name(torch.__version__)}").mse_loss
@@ -49,6 +50,7 @@ class EagerStep(SingleLevelFunction):
             or input.shape != target.shape
             or not input.requires_grad
             or saved_tensors_hooks(True)
+            or not is_usable(input, target, None, reduction, dtype, 1)
         ):
             return _core.loss(input, target, reduction, dtype=dtype)
         loss, ctx.gradient = _core.loss_and_grad(input, target, reduction, dtype=dtype)
@@ -63,7 +65,9 @@ class EagerStep(SingleLevelFunction):
             # derivative, and a retained graph needs it again.
             if gradient is not None:
                 last = kernel_reads(grad_output) and not (torch.is_grad_enabled() or keeps_graph())
-                gradient = _scaled(gradient, grad_output) if last else None
+                read = ctx.saved_tensors if last and is_on_device(gradient) else (None, None)
+                arguments = (gradient, grad_output, *read, None, ctx.reduction)
+                gradient = finished(*arguments) if last else None
                 if gradient is not None and not needs[1]:
                     return gradient, None, None, None
             operands = ctx.saved_tensors
@@ -71,15 +75,6 @@ class EagerStep(SingleLevelFunction):
 
 
 step = EagerStep.apply
-
-
-def _scaled(gradient, grad_output):
-    """The stored gradient times `grad_output`, in place; None if that is not the correctly rounded result."""
-    if grad_output.item() == 1:
-        return gradient
-    # A gradient in a half type has been rounded, possibly to zero, so scaling it is not exact.
-    exact = gradient.dtype == grad_output.dtype and gradient.dtype.itemsize >= 4
-    return gradient.mul_(grad_output) if exact else None
 
 
 def gradients(grad_output, input, target, reduction, needs, of_input):
@@ -104,14 +99,18 @@ def gradients(grad_output, input, target, reduction, needs, of_input):
 def _gradient(grad_output, input, target, reduction):
     """The gradient with respect to `input`; both operands have the same shape."""
     if input.dtype == target.dtype and reduction != "none":
-        # The upstream gradient is wider under autocast; 1, for example, can be narrowed without loss.
+        # The upstream gradient is wider under autocast; 1, for example, can be narrowed without loss. On a
+        # device the comparison would wait.
         narrow = grad_output.to(input.dtype)
-        if narrow is grad_output or narrow == grad_output:
+        if narrow is grad_output or (not is_on_device(input) and narrow == grad_output):
             return _core.grad(narrow, input, target, reduction)
     dtype = grad_output.dtype  # that of the loss
     if input.dtype == target.dtype == dtype:
         return _core.grad(grad_output, input, target, reduction)
     if reduction != "none" and torch.promote_types(input.dtype, target.dtype) == dtype:
         return _core.loss_and_grad(input, target, reduction, grad_output=grad_output)[1]
-    out = _core.empty(input.shape, input.dtype, like=input)
+    if is_on_device(input):
+        out = torch.empty_like(input)
+    else:
+        out = _core.empty(input.shape, input.dtype, like=input)
     return _core.grad(grad_output, input.to(dtype), target.to(dtype), reduction, out=out)

@@ -1,4 +1,4 @@
-// The structures of XLA's foreign function interface that a CPU handler uses, declared here so that building
+// The structures of XLA's foreign function interface that the handlers use, declared here so that building
 // does not need jaxlib. Their layout is a binary interface: structures grow only at the end, and XLA rejects
 // at registration a handler whose version it no longer supports. Written for version 0.3; the fields used
 // have been the same since 0.1.
@@ -80,12 +80,48 @@ struct ErrorArguments {
   Code code;
 };
 
+struct DestroyArguments {
+  size_t struct_size;
+  Extension* extensions;
+  Error* error;
+};
+
+struct StreamArguments {
+  size_t struct_size;
+  Extension* extensions;
+  void* context;
+  void* stream;  // out
+};
+
+struct AllocateArguments {
+  size_t struct_size;
+  Extension* extensions;
+  void* context;
+  size_t size, alignment;
+  void* data;  // out
+};
+
+struct FreeArguments {
+  size_t struct_size;
+  Extension* extensions;
+  void* context;
+  size_t size;
+  void* data;
+};
+
 struct Api {
   size_t struct_size;
   Extension* extensions;
   Version version;  // of the running XLA
   const void* internal;
   Error* (*create_error)(ErrorArguments*);
+  void (*get_message)();
+  void (*destroy_error)(DestroyArguments*);
+  void (*register_handler)();
+  Error* (*get_stream)(StreamArguments*);
+  void (*other[4])();
+  Error* (*allocate)(AllocateArguments*);  // device memory
+  Error* (*free)(FreeArguments*);
 };
 
 struct Frame {

@@ -3,17 +3,20 @@
 #include "module/device.h"
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 
 #include <cstring>
 #include <exception>
 #include <string>
+#include <utility>
 
 #include "arrays/dtypes.h"
 #include "arrays/errors.h"
 #include "cuda/library.h"
 #include "module/arguments.h"
 #include "module/gil.h"
+#include "module/grad_part.h"
 #include "plan/plan.h"
 
 namespace mseloss::python {
@@ -51,14 +54,19 @@ struct DeviceOperand {
   Tensor output() const { return {data, dtype, extents(), steps()}; }
 };
 
-void run(nb::handle reduction_name, nb::handle grad_output, nb::handle input, nb::handle target,
-         nb::handle weight, nb::handle loss_out, nb::handle out, int device, uintptr_t stream) {
-  const DeviceOperand g(grad_output), x(input), y(target), w(weight), l(loss_out), o(out);
-  const Reduction reduction = parse_reduction(reduction_name);
+Options options_of(int device, uintptr_t stream) {
   Options options;
   options.device = Device::kCuda;
   options.device_index = device;
   options.stream = reinterpret_cast<void*>(stream);
+  return options;
+}
+
+void run(nb::handle reduction_name, nb::handle grad_output, nb::handle input, nb::handle target,
+         nb::handle weight, nb::handle loss_out, nb::handle out, int device, uintptr_t stream) {
+  const DeviceOperand g(grad_output), x(input), y(target), w(weight), l(loss_out), o(out);
+  const Reduction reduction = parse_reduction(reduction_name);
+  const Options options = options_of(device, stream);
   const nb::gil_scoped_release released;  // the driver may wait for a queue that is full
   Status status;
   if (!o.given) {
@@ -76,17 +84,68 @@ void run(nb::handle reduction_name, nb::handle grad_output, nb::handle input, nb
   check(status);
 }
 
-// (address, dtype, shape, strides, device, whether it is read-only) of a DLPack capsule of device memory.
+void run_grad_part(std::pair<int64_t, bool> count_and_held, nb::handle grad_output, nb::handle input,
+                   nb::handle target, nb::handle weight, nb::handle out, int device, uintptr_t stream) {
+  const DeviceOperand g(grad_output), x(input), y(target), w(weight), o(out);
+  const Options options = options_of(device, stream);
+  const auto [count, held] = count_and_held;
+  const nb::gil_scoped_release released;
+  const Status status =
+      w.given ? weighted_grad_part(g.view(), x.view(), y.view(), w.view(), 2, o.output(), options, held)
+              : grad_part(g.view(), x.view(), y.view(), count, o.output(), options, held);
+  const nb::gil_scoped_acquire acquired;
+  check(status);
+}
+
+// The methods of PartialSum; the stream is waited for.
+void add(PartialSum& sum, bool exact, nb::handle input, nb::handle target, nb::handle weight, int device,
+         uintptr_t stream) {
+  const DeviceOperand x(input), y(target), w(weight);
+  const auto mode = exact ? PartialSum::Mode::kExact : PartialSum::Mode::kFast;
+  const Options options = options_of(device, stream);
+  const nb::gil_scoped_release released;
+  const Status status = w.given ? sum.add(x.view(), y.view(), w.view(), mode, options)
+                                : sum.add(x.view(), y.view(), mode, options);
+  const nb::gil_scoped_acquire acquired;
+  check(status);
+}
+
+void add_divisor(PartialSum& sum, bool exact, nb::handle input, nb::handle target, nb::handle weight,
+                 int device, uintptr_t stream) {
+  const DeviceOperand x(input), y(target), w(weight);
+  const auto mode = exact ? PartialSum::Mode::kExact : PartialSum::Mode::kFast;
+  const Options options = options_of(device, stream);
+  const ConstTensor weights = w.view();
+  const nb::gil_scoped_release released;
+  const Status status = sum.add_divisor(x.view(), y.view(), w.given ? &weights : nullptr, mode, options);
+  const nb::gil_scoped_acquire acquired;
+  check(status);
+}
+
+void add_with_grad(PartialSum& sum, double scale, nb::handle grad_output, nb::handle input, nb::handle target,
+                   nb::handle weight, nb::handle grad_input, int device, uintptr_t stream) {
+  const DeviceOperand g(grad_output), x(input), y(target), w(weight), o(grad_input);
+  const Options options = options_of(device, stream);
+  const ConstTensor weights = w.view();
+  const nb::gil_scoped_release released;
+  const Status status = sum.add_with_grad(x.view(), y.view(), w.given ? &weights : nullptr, scale, g.view(),
+                                          o.output(), options);
+  const nb::gil_scoped_acquire acquired;
+  check(status);
+}
+
+// (address, dtype, shape, strides, device, whether it is read-only, whether it is a copy) of a DLPack capsule
+// of device memory.
 nb::object read_capsule(nb::handle capsule) {
   const char* name = PyCapsule_CheckExact(capsule.ptr()) ? PyCapsule_GetName(capsule.ptr()) : nullptr;
   const DLTensor* tensor = nullptr;
-  bool read_only = false;
+  uint64_t flags = 0;
   if (name != nullptr && std::strcmp(name, "dltensor_versioned") == 0) {
     const auto* managed = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), name));
     if (managed->version.major != 1)
       raise(PyExc_TypeError, "expected DLPack 1, got version %u", managed->version.major);
     tensor = &managed->dl_tensor;
-    read_only = (managed->flags & kDLPackReadOnly) != 0;
+    flags = managed->flags;
   } else if (name != nullptr && std::strcmp(name, "dltensor") == 0) {
     tensor = &static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), name))->dl_tensor;
   }
@@ -106,7 +165,8 @@ nb::object read_capsule(nb::handle capsule) {
     dense *= tensor->shape[d];
   }
   return nb::make_tuple(reinterpret_cast<uintptr_t>(tensor->data) + tensor->byte_offset, dtype,
-                        nb::tuple(shape), nb::tuple(strides), tensor->device.id, read_only);
+                        nb::tuple(shape), nb::tuple(strides), tensor->device.id,
+                        (flags & kDLPackReadOnly) != 0, (flags & kDLPackIsCopied) != 0);
 }
 
 const cuda::Driver& loaded_driver() {
@@ -153,6 +213,14 @@ void add_device(nb::module_& m) {
   });
   m.def("_device_run", &run, "reduction"_a, "grad_output"_a.none(), "input"_a, "target"_a, "weight"_a.none(),
         "loss"_a.none(), "out"_a.none(), "device"_a, "stream"_a);
+  m.def("_device_grad_part", &run_grad_part, "count_and_held"_a, "grad_output"_a, "input"_a, "target"_a,
+        "weight"_a.none(), "out"_a, "device"_a, "stream"_a);
+  m.def("_device_add", &add, "sum"_a, "exact"_a, "input"_a, "target"_a, "weight"_a.none(), "device"_a,
+        "stream"_a);
+  m.def("_device_add_divisor", &add_divisor, "sum"_a, "exact"_a, "input"_a, "target"_a, "weight"_a.none(),
+        "device"_a, "stream"_a);
+  m.def("_device_add_with_grad", &add_with_grad, "sum"_a, "scale"_a, "grad_output"_a, "input"_a, "target"_a,
+        "weight"_a.none(), "grad_input"_a, "device"_a, "stream"_a);
   m.def("_device_capsule", &read_capsule, "capsule"_a);
   m.def("_device_wait", &wait, "stream"_a);
 }

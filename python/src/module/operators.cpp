@@ -167,7 +167,7 @@ nb::object empty(nb::handle shape, nb::handle dtype, nb::handle like) {
 }
 
 nb::object part_grad(nb::handle grad_output, nb::handle input, nb::handle target, int64_t count,
-                     nb::handle out, nb::handle weight) {
+                     nb::handle out, nb::handle weight) try {
   Operands in(grad_output, input, target);
   const Weight w(weight);
   if (count < 0)
@@ -183,6 +183,8 @@ nb::object part_grad(nb::handle grad_output, nb::handle input, nb::handle target
     return grad_part(in.g.view(), in.x.view(), in.y.view(), count, grad_input.view(), in.options());
   });
   return grad_input.finish();
+} catch (const DeviceMemory&) {
+  return on_device("grad_part")(grad_output, input, target, count, out, weight);
 }
 
 nb::object as_numpy(nb::handle array, const char* name, bool weight) {

@@ -11,6 +11,7 @@
 #include "arrays/numpy_bridge.h"
 #include "arrays/result_array.h"
 #include "module/arguments.h"
+#include "module/device.h"
 #include "module/docstrings.h"
 #include "module/gil.h"
 #include "module/module.h"
@@ -23,6 +24,9 @@ namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace {
+
+// The function of mseloss/_device_sums.py, for operands in device memory.
+nb::object on_device(const char* name) { return nb::module_::import_("mseloss._device_sums").attr(name); }
 
 Reduction parse_sum(nb::handle name) {
   const Reduction reduction = parse_reduction(name);
@@ -40,7 +44,7 @@ nb::object finish(const PartialSum& sum, nb::handle reduction_name, nb::handle d
   return nb::steal(out.finish(true));
 }
 
-void add(PartialSum& sum, nb::handle input, nb::handle target, nb::handle weight, bool exact) {
+void add(PartialSum& sum, nb::handle input, nb::handle target, nb::handle weight, bool exact) try {
   const Operands in(input, target);
   const Weight w(weight);
   const auto mode = exact ? PartialSum::Mode::kExact : PartialSum::Mode::kFast;
@@ -48,9 +52,11 @@ void add(PartialSum& sum, nb::handle input, nb::handle target, nb::handle weight
     return w.given() ? sum.add(in.x.view(), in.y.view(), w.view(), mode, in.options())
                      : sum.add(in.x.view(), in.y.view(), mode, in.options());
   }));
+} catch (const DeviceMemory&) {
+  on_device("add")(nb::find(sum), input, target, weight, exact);
 }
 
-void add_divisor(PartialSum& sum, nb::handle input, nb::handle target, nb::handle weight, bool exact) {
+void add_divisor(PartialSum& sum, nb::handle input, nb::handle target, nb::handle weight, bool exact) try {
   const Operands in(input, target);
   const Weight w(weight);
   const ConstTensor weights = w.given() ? w.view() : ConstTensor{};
@@ -58,6 +64,8 @@ void add_divisor(PartialSum& sum, nb::handle input, nb::handle target, nb::handl
   check(call_core<nb::gil_scoped_release>(w.given() ? BroadcastShape(in.x, in.y, w).count() : 0, [&] {
     return sum.add_divisor(in.x.view(), in.y.view(), w.given() ? &weights : nullptr, mode, in.options());
   }));
+} catch (const DeviceMemory&) {
+  on_device("add_divisor")(nb::find(sum), input, target, weight, exact);
 }
 
 nb::object scale(const PartialSum& sum, nb::handle reduction, nb::handle dtype) {
@@ -66,7 +74,7 @@ nb::object scale(const PartialSum& sum, nb::handle reduction, nb::handle dtype) 
 }
 
 nb::object add_with_grad(PartialSum& sum, nb::handle input, nb::handle target, double scale,
-                         nb::handle weight, nb::handle grad_output, nb::handle given) {
+                         nb::handle weight, nb::handle grad_output, nb::handle given) try {
   const Operands in(grad_output, input, target);
   const Weight w(weight);
   const ConstTensor weights = w.given() ? w.view() : ConstTensor{};
@@ -77,6 +85,8 @@ nb::object add_with_grad(PartialSum& sum, nb::handle input, nb::handle target, d
                              grad_input.view(), in.options());
   }));
   return grad_input.finish();
+} catch (const DeviceMemory&) {
+  return on_device("add_with_grad")(nb::find(sum), input, target, scale, weight, grad_output, given);
 }
 
 void merge(PartialSum& sum, nb::handle other) {

@@ -106,6 +106,11 @@ MSELOSS_DEVICE void store_result(const ElementArguments& a, int operand, int64_t
   store_bits(view.address + offset, round_twice(value, a.dtype, view.dtype), view.dtype, view.aligned);
 }
 
+MSELOSS_DEVICE bool is_done(const ElementArguments& a) {
+  const View& g = a.view[kGradOutput];
+  return a.unless_one && widen<double>(load_bits(g.address, g.dtype, g.aligned), g.dtype) == 1;
+}
+
 // Writes the outputs that are present: kOut is the gradient if there is a grad_output, else the loss.
 template <class C>
 MSELOSS_DEVICE void store_results(const ElementArguments& a, const Offsets& offsets, const Element<C>& e) {

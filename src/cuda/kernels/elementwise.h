@@ -158,6 +158,9 @@ dense(MSELOSS_PARAMETER(DenseArguments, a)) {
   using Operands = DenseOperands<S, kOp, kRows>;
   using C = typename S::Compute;
   const Operands operands = Operands::open(a);
+  if constexpr (kOp == Op::kGrad) {
+    if (a.unless_one && S::widen(operands.grad_output.single) == 1) return;
+  }
   constexpr int kCount = kOp == Op::kLossAndGrad ? smaller_unroll(sizeof(typename S::Bits)) : kUnroll;
   for_each_dense<Operands, S, kCount>(
       a, operands, blockIdx.x, gridDim.x,
@@ -191,6 +194,7 @@ general(MSELOSS_PARAMETER(ElementArguments, a)) {
   constexpr int kCount = kElements<C>;
   constexpr int64_t kTile = int64_t{kThreads} * kCount;
   const int64_t numel = a.nest.terms;
+  if (is_done(a)) return;
   for (int64_t first = blockIdx.x * kTile; first < numel; first += gridDim.x * kTile) {
     Offsets offsets[kCount];
     RawElement<C> raw[kCount];

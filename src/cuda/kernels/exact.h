@@ -101,7 +101,7 @@ MSELOSS_DEVICE void add_element(const SumArguments& a, const ExactMemory& memory
       add_value(memory, kDigits, w);
     }
   }
-  if (a.kind == Result::kScale) return;
+  if (a.weights_only) return;
   const C d = subtract(e.input, e.target);
   if (!is_finite(d) || (a.weighted && !is_finite(w))) {
     const double size = magnitude(d);
@@ -191,13 +191,13 @@ MSELOSS_DEVICE void round_exactly(const SumArguments& a, int64_t slice, const Ex
   constexpr int kLimbs = PartialSum::kLimbs;
   const int64_t* words = memory.words.own(0, 2 * kDigits);
   uint64_t* limbs = work.own(0, 2 * kLimbs + kFinishWork);
-  const bool scale = a.kind == Result::kScale;
+  const bool only = a.weights_only;
   const uint32_t flags = memory.flags.load(0);
-  to_limbs(words + (scale ? kDigits : 0), limbs);
+  to_limbs(words + (only ? kDigits : 0), limbs);
   to_limbs(words + kDigits, limbs + kLimbs);
   SumState state;
   const uint64_t n = static_cast<uint64_t>(a.element.nest.terms);
-  state.squares.special = special_of(scale ? flags >> kWeightFlags : flags);
+  state.squares.special = special_of(only ? flags >> kWeightFlags : flags);
   if (a.element.masked) {
     // The weights of a mask sum to an integer: the 64 bits from the unit on.
     constexpr int kUnitBit = -PartialSum::kLowestBit, kLimb = kUnitBit / 64, kShift = kUnitBit % 64;
@@ -205,9 +205,15 @@ MSELOSS_DEVICE void round_exactly(const SumArguments& a, int64_t slice, const Ex
     state.count = limbs[kLimbs + kLimb] >> kShift | limbs[kLimbs + kLimb + 1] << (64 - kShift);
   } else if (a.weighted) {
     state.weighted = n;
-    if (!scale) state.weights.special = special_of(flags >> kWeightFlags);
+    if (!only) state.weights.special = special_of(flags >> kWeightFlags);
   } else {
     state.count = n;
+  }
+  if (a.kind == Result::kState) {
+    store_state(a.result.address, state);
+    const uint64_t address = a.result.address + kStateWords * sizeof(uint64_t);
+    for (int i = 0; i < 2 * kLimbs; ++i) store(address + i * sizeof(uint64_t), limbs[i]);
+    return;
   }
   double value = 0;
   round_sum<false>(a, state, limbs, limbs + 2 * kLimbs, &value);

@@ -2,6 +2,8 @@
 // whether the bound leaves one rounded value. docs/cuda.md proves the bounds.
 #pragma once
 
+#include <cstddef>
+
 #include "cuda/kernels/elementwise.h"
 #include "numerics/rounding_test.h"
 
@@ -51,7 +53,7 @@ MSELOSS_DEVICE void split_product(double w, double square, double rest, double* 
   *residual = add(fused(square, w, -*term), multiply(rest, w));
 }
 
-// The sum of one element; for kScale the weight alone.
+// The sum of one element.
 template <class C>
 MSELOSS_DEVICE void accumulate_element(const SumArguments& a, const Element<C>& e, Terms* terms) {
   if (a.element.masked) {
@@ -60,7 +62,7 @@ MSELOSS_DEVICE void accumulate_element(const SumArguments& a, const Element<C>& 
   } else if (a.weighted) {
     accumulate(&terms->weights, e.weight, 0, true);
   }
-  if (a.kind == Result::kScale) return;
+  if (a.weights_only) return;
   double term, residual;
   split_square(subtract(e.input, e.target), &term, &residual);
   if (a.weighted) split_product(e.weight, term, residual, &term, &residual);
@@ -76,22 +78,23 @@ MSELOSS_DEVICE double pair_bound(const SumArguments& a, const Terms& terms, cons
   return 8 * h * h * kUnit * kUnit * size * kSlack + underflow;
 }
 
-// The sums as SumState has them. Where a term or a sum is not finite, the error is infinite unless `plain`:
-// then the terms cannot overflow, and the sum is the result.
+// The sums as SumState has them. Where a term or a sum is not finite, the error is infinite unless the terms
+// cannot overflow: then the sum is the result. `narrow`: squares and weights have the range of float32.
 MSELOSS_DEVICE SumState state_of(const SumArguments& a, const Terms& terms, double squares_error,
-                                 double weights_error, bool plain) {
+                                 double weights_error, bool narrow) {
   SumState state;
   const uint64_t n = static_cast<uint64_t>(a.element.nest.terms);
   Pair squares = terms.squares;  // a copy: a choice between two references would need an address
-  if (a.kind == Result::kScale) squares = terms.weights;
+  if (a.weights_only) squares = terms.weights;
   if (a.element.masked) {
     state.count = static_cast<uint64_t>(terms.weights.high);
   } else {
     (a.weighted ? state.weighted : state.count) = n;
   }
   state.fast_terms = state.count + state.weighted;
-  if (a.element.masked && a.kind == Result::kScale) return state;
-  const auto set = [&](FastSum* sum, const Pair& pair, double error) {
+  if (a.element.masked && a.weights_only) return state;
+  const bool plain_squares = narrow && !a.weighted, plain_weights = narrow && a.kind == Result::kState;
+  const auto set = [&](FastSum* sum, const Pair& pair, double error, bool plain) {
     if (is_finite(pair.high) && is_finite(pair.low) && is_finite(error)) {
       *sum = {pair.high, pair.low, error, 0};
     } else if (plain && !is_finite(pair.high)) {
@@ -100,8 +103,9 @@ MSELOSS_DEVICE SumState state_of(const SumArguments& a, const Terms& terms, doub
       sum->error = INFINITY;
     }
   };
-  set(&state.squares, squares, a.kind == Result::kScale ? weights_error : squares_error);
-  if (a.weighted && a.kind != Result::kScale) set(&state.weights, terms.weights, weights_error);
+  set(&state.squares, squares, a.weights_only ? weights_error : squares_error,
+      a.weights_only ? plain_weights : plain_squares);
+  if (a.weighted && !a.weights_only) set(&state.weights, terms.weights, weights_error, plain_weights);
   return state;
 }
 
@@ -125,8 +129,25 @@ MSELOSS_DEVICE uint64_t result_address(const SumArguments& a, int64_t slice) {
   return address;
 }
 
+MSELOSS_DEVICE void store_state(uint64_t address, const SumState& state) {
+  store(address, state.count);
+  store(address + 8, state.weighted);
+  store(address + 16, state.fast_terms);
+  const auto store_sum = [](uint64_t to, const FastSum& sum) {
+    store(to, sum.high);
+    store(to + 8, sum.low);
+    store(to + 16, sum.error);
+    store(to + 24, sum.special);
+  };
+  store_sum(address + 24, state.squares);
+  store_sum(address + 56, state.weights);
+}
+static_assert(offsetof(SumState, squares) == 24 && offsetof(SumState, weights) == 56 &&
+              sizeof(SumState) == 88 && sizeof(FastSum) == 32);
+
 // Writes the rounded sum of a slice, or marks it as pending and clears its cells for the exact sweep.
 MSELOSS_DEVICE void decide(const SumArguments& a, int64_t slice, const SumState& state) {
+  if (a.kind == Result::kState) return store_state(a.result.address, state);
   double value = 0;
   const bool decided = round_sum<true>(a, state, nullptr, nullptr, &value);
   store_bits(result_address(a, slice),
@@ -244,8 +265,8 @@ general_sum(MSELOSS_PARAMETER(SumArguments, a)) {
       }
     }
     finish_group(a, group, terms, shared, flag, [&](const Terms& sum) {
-      const bool plain = sizeof(C) == 4 && !a.weighted;
-      return state_of(a, sum, pair_bound(a, sum, sum.squares), pair_bound(a, sum, sum.weights), plain);
+      return state_of(a, sum, pair_bound(a, sum, sum.squares), pair_bound(a, sum, sum.weights),
+                      sizeof(C) == 4);
     });
     __syncthreads();  // before the next group overwrites shared memory
   }

@@ -52,6 +52,7 @@ struct Region {
   uintptr_t base = 0;
   uint64_t bytes = 0;
   bool writable = false;
+  bool optional = false;    // need not be written
   bool rewritable = false;  // a result that the exact sweep may replace
   bool scratch = false;
   // Operands: 0 for bytes between the elements, 1 for those of elements, 2 + launch when written. Empty for

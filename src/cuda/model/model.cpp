@@ -93,28 +93,31 @@ Region operand_region(const char* name, const void* data, const Plan& plan, int 
   }
 }
 
-void watch(const Plan& plan, const Buffers& buffers) {
+// `operands` are those that are accessed; `result`: the sum is written to an operand.
+void watch(const Plan& plan, const Buffers& buffers, unsigned operands, bool result) {
   Machine& machine = Machine::current();
   const char* const names[kOperands] = {"grad_output", "input", "target", "weight", "out", "loss"};
-  const auto add = [&](int o, DType dtype, bool result) {
+  const auto add = [&](int o, DType dtype, bool is_result) {
     int64_t stride[kMaxRank] = {};
     const int size = size_of(dtype);
     const bool slices = o == kLossOut && plan.sliced;
-    const bool nested = !result || slices;
+    const bool nested = !is_result || slices;
     for (int d = 0; nested && d < plan.rank; ++d) stride[d] = plan.stride[o][d] * size;
     Region region = operand_region(names[o], buffers[o], plan, o, nested ? plan.rank : 0, plan.extent, stride,
                                    nested ? plan.offset[o] * size : 0, size);
     region.writable = o >= kOut;
-    region.rewritable = result;
+    region.rewritable = is_result;
+    region.optional = o == kOut && plan.holds_unit_gradient;
     machine.regions.push_back(std::move(region));
   };
   machine.regions.clear();
   if (plan.numel != 0) {
     for_each_operand(plan, [&](int o) {
-      if (!(plan.sliced && o == kLossOut)) add(o, plan.dtypes[o], false);
+      const bool accessed = (operands >> o & 1) != 0;
+      if (accessed && !(plan.sliced && o == kLossOut)) add(o, plan.dtypes[o], false);
     });
   }
-  if (!has_sum(plan)) return;
+  if (!result) return;
   if (plan.sliced && plan.slices == 0) return;
   add(plan.sliced ? kLossOut : loss_operand(plan), plan.loss_dtype, true);
 }
@@ -125,7 +128,7 @@ Status check_end() {
   if (machine.live_scratch() != 0) return Status::error(Code::kDevice, "cuda-model: scratch memory leaks");
   if (machine.settings.only_blocks != 0) return {};
   for (const Region& region : machine.regions) {
-    for (size_t i = 0; region.writable && i < region.map.size(); ++i) {
+    for (size_t i = 0; region.writable && !region.optional && i < region.map.size(); ++i) {
       if (region.map[i] != 1) continue;
       return Status::error(Code::kDevice, "cuda-model: byte %zu of %s was not written", i,
                            region.name.c_str());
@@ -134,12 +137,37 @@ Status check_end() {
   return {};
 }
 
+// Calls run(driver) with the operands registered, and checks what it leaves.
+template <class Run>
+Status checked(const Table& table, const Plan& plan, const Buffers& buffers, unsigned operands, bool result,
+               Run run) try {
+  const FloatEnvironment environment;
+  const Driver& model = driver(table);
+  watch(plan, buffers, operands, result);
+  Status status = run(model);
+  if (status.ok()) status = check_end();
+  Machine::current().regions.clear();
+  return status;
+} catch (const std::bad_alloc&) {
+  Machine::current().regions.clear();
+  return Status::error(Code::kOutOfMemory, "cuda-model: out of memory");
+}
+
 Status run_on_model(const Plan& plan, const Buffers& buffers, const Options& options) {
   return run(kernels(), plan, buffers, options);
 }
 
+Status sum_on_model(const Plan& plan, const Buffers& buffers, const SumRequest& request,
+                    const Options& options, const SumTarget& target) {
+  return sum(kernels(), plan, buffers, request, options, target);
+}
+
+Status copy_on_model(void* to, const void* from, size_t bytes, bool wait, const Options& options) {
+  return cuda::copy(driver(kernels()), to, from, bytes, wait, options);
+}
+
 // MSELOSS_DEVICE, read when the library is loaded.
-const Backend kBackend{"cuda-model", &run_on_model};
+const Backend kBackend{"cuda-model", &run_on_model, &sum_on_model, &copy_on_model};
 [[maybe_unused]] const bool g_selected = [] {
   const char* name = std::getenv("MSELOSS_DEVICE");
   if (name != nullptr && std::strcmp(name, kBackend.name) == 0) host_backend = &kBackend;
@@ -154,17 +182,16 @@ const Driver& driver(const Table& table) {
   return kDriver;
 }
 
-Status run(const Table& table, const Plan& plan, const Buffers& buffers, const Options& options) try {
-  const FloatEnvironment environment;
-  const Driver& model = driver(table);
-  watch(plan, buffers);
-  Status status = enqueue(model, plan, buffers, options);
-  if (status.ok()) status = check_end();
-  Machine::current().regions.clear();
-  return status;
-} catch (const std::bad_alloc&) {
-  Machine::current().regions.clear();
-  return Status::error(Code::kOutOfMemory, "cuda-model: out of memory");
+Status run(const Table& table, const Plan& plan, const Buffers& buffers, const Options& options) {
+  return checked(table, plan, buffers, plan.operands, has_sum(plan),
+                 [&](const Driver& model) { return enqueue(model, plan, buffers, options); });
+}
+
+Status sum(const Table& table, const Plan& plan, const Buffers& buffers, const SumRequest& request,
+           const Options& options, const SumTarget& target) {
+  return checked(table, plan, buffers, operands_of(plan, request), false, [&](const Driver& model) {
+    return cuda::sum(model, plan, buffers, request, options, target);
+  });
 }
 
 }  // namespace mseloss::cuda::model

@@ -35,5 +35,8 @@ const Driver& driver(const Table& table);
 
 // Runs a checked plan on the calling thread's machine; every violation is an error of Code::kDevice.
 Status run(const Table& table, const Plan& plan, const Buffers& buffers, const Options& options);
+// The same for a sweep of PartialSum.
+Status sum(const Table& table, const Plan& plan, const Buffers& buffers, const SumRequest& request,
+           const Options& options, const SumTarget& target);
 
 }  // namespace mseloss::cuda::model

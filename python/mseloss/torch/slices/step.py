@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import math
 import operator
 
 import torch
@@ -24,6 +25,7 @@ from mseloss.torch.slices.derivatives import gradients
 from mseloss.torch.slices.formula import formula, is_mask, kept_shape, shape_of
 from mseloss.torch.slices.operators import accepted
 from mseloss.torch.slices.operators import loss as loss_operator
+from mseloss.torch.stored import finished, is_usable
 
 
 class EagerSlices(SingleLevelFunction):
@@ -43,6 +45,9 @@ class EagerSlices(SingleLevelFunction):
             or input.shape != shape
             or not input.requires_grad
             or saved_tensors_hooks(True)
+            or not is_usable(
+                input, target, weight, reduction, dtype, math.prod(kept_shape(shape, dim))
+            )
         ):
             return _loss(input, target, weight, reduction, dim, dtype)
         loss, ctx.gradient = _core.loss_and_grad(
@@ -61,7 +66,9 @@ class EagerSlices(SingleLevelFunction):
             # derivative, and a retained graph needs it again.
             if gradient is not None:
                 last = kernel_reads(grad_output) and not (torch.is_grad_enabled() or keeps_graph())
-                gradient = _scaled(gradient, grad_output, operands[2]) if last else None
+                gradient = (
+                    finished(gradient, grad_output, *operands, ctx.options[0]) if last else None
+                )
                 if gradient is not None:
                     others = (False, *needs[1:3])
                     if not any(others):
@@ -69,18 +76,6 @@ class EagerSlices(SingleLevelFunction):
                     found = gradients(grad_output, *operands, *ctx.options, others)
                     return gradient, *found[1:], *rest
             return *gradients(grad_output, *operands, *ctx.options, needs[:3]), *rest
-
-
-def _scaled(gradient, grad_output, weight):
-    """The stored gradient times `grad_output`, in place; None if that is not the correctly rounded result."""
-    if grad_output.numel() == 1:
-        if grad_output.item() == 1:
-            return gradient
-    elif bool((grad_output == 1).all()):
-        return gradient
-    # A gradient in a half type has been rounded. With a weight the formula rounds weight * grad_output first.
-    exact = gradient.dtype == grad_output.dtype and gradient.dtype.itemsize >= 4
-    return gradient.mul_(grad_output) if exact and weight is None else None
 
 
 def _loss(input, target, weight, reduction, dim, dtype):
