@@ -10,7 +10,7 @@
 namespace mseloss {
 namespace {
 
-constexpr Names kLossNames{.out = "out", .loss = "out"};
+constexpr Names kLossNames{{"grad_output", "input", "target", "weight", "out", "out"}};
 
 Status check_and_run(const Status& planned, const Plan& plan, const Buffers& buffers, const Names& names,
                      const Options& options) {
@@ -33,7 +33,7 @@ Status loss(const ConstTensor& input, const ConstTensor& target, Reduction reduc
             const Options& options) {
   Plan plan;
   const Status planned = make_loss_plan(input, target, reduction, out, &plan, kLossNames);
-  // The plan has the loss of slices as kLossOut.
+  // A sliced plan writes its loss to kLossOut, so `out` is passed in both places.
   return check_and_run(planned, plan, {nullptr, input.data, target.data, out.data, out.data}, kLossNames,
                        options);
 }
@@ -78,7 +78,7 @@ Status loss_and_grad(const ConstTensor& input, const ConstTensor& target, const 
 
 namespace {
 
-// What a plan of a sum has as output; its sweeps do not write it.
+// A placeholder: the plan of a loss needs an output, but the sweeps of a partial sum do not write it.
 struct NoOutput {
   double value = 0;
   Tensor tensor{&value, DType::kFloat64};

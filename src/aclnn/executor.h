@@ -17,10 +17,12 @@ struct OperatorInfo {
   bool reduces_first_dimension;  // mean and sum reduce dimension 0 only
   int inputs;                    // number of inputs; they precede the outputs
   int operands;
-  const char* names[4];
-  Operand positions[4];
-  Names core;  // the same names, in the form the plan takes
+  Operand positions[4];  // of the parameters
+  Names names;
 };
+
+// The name of parameter i.
+inline const char* name_of(const OperatorInfo& info, int i) { return info.names.of[info.positions[i]]; }
 
 // The latest set of addresses that passed the checks. A set is compared and stored as a whole, so a setter on
 // another thread cannot make an unchecked address pass. A record in use by another thread counts as empty.

@@ -14,32 +14,23 @@ const OperatorInfo kMseLossBackward{
     .reduces_first_dimension = false,
     .inputs = 3,
     .operands = 4,
-    .names = {"gradOutput", "self", "target", "out"},
     .positions = {kGradOutput, kInput, kTarget, kOut},
-    .core = {.grad_output = "gradOutput", .input = "self", .target = "target", .out = "out"},
+    .names = {{"gradOutput", "self", "target", nullptr, "out", nullptr}},
 };
 
-const OperatorInfo kMseLoss{
-    .name = "aclnnMseLoss",
-    .op = Op::kLoss,
-    .reduces_first_dimension = false,
-    .inputs = 2,
-    .operands = 3,
-    .names = {"self", "target", "out"},
-    .positions = {kInput, kTarget, kOut},
-    .core = {.input = "self", .target = "target", .out = "out", .loss = "out"},
-};
-
-const OperatorInfo kMseLossOut{
-    .name = "aclnnMseLossOut",
-    .op = Op::kLoss,
-    .reduces_first_dimension = true,
-    .inputs = 2,
-    .operands = 3,
-    .names = {"self", "target", "out"},
-    .positions = {kInput, kTarget, kOut},
-    .core = {.input = "self", .target = "target", .out = "out", .loss = "out"},
-};
+constexpr OperatorInfo loss_info(const char* name, bool reduces_first_dimension) {
+  return {
+      .name = name,
+      .op = Op::kLoss,
+      .reduces_first_dimension = reduces_first_dimension,
+      .inputs = 2,
+      .operands = 3,
+      .positions = {kInput, kTarget, kOut},
+      .names = {{nullptr, "self", "target", nullptr, "out", "out"}},
+  };
+}
+const OperatorInfo kMseLoss = loss_info("aclnnMseLoss", false);
+const OperatorInfo kMseLossOut = loss_info("aclnnMseLossOut", true);
 
 }  // namespace
 }  // namespace mseloss::aclnn

@@ -22,8 +22,8 @@ aclnnStatus acquire_tensors(Operands& operands, const aclTensor* const* handles)
   for (int i = 0; i < info.operands; ++i) {
     operands.tensors[i] = tensors.acquire(handles[i]);
     if (operands.tensors[i]) continue;
-    return fail(ACLNN_ERR_PARAM_INVALID, "%s: %s: expected a live tensor, got %p", info.name, info.names[i],
-                static_cast<const void*>(handles[i]));
+    return fail(ACLNN_ERR_PARAM_INVALID, "%s: %s: expected a live tensor, got %p", info.name,
+                name_of(info, i), static_cast<const void*>(handles[i]));
   }
   return ACLNN_SUCCESS;
 }
@@ -55,14 +55,14 @@ aclnnStatus check_dtypes(const Operands& operands, DType* dtypes) noexcept {
     for (const int i : {0, 2}) {
       if (operands[i].dtype == operands[1].dtype) continue;
       return fail(ACLNN_ERR_PARAM_INVALID, "%s: %s: expected the dtype of self, %s, got %s", info.name,
-                  info.names[i], DTypeText(operands[1].dtype).text, DTypeText(operands[i].dtype).text);
+                  name_of(info, i), DTypeText(operands[1].dtype).text, DTypeText(operands[i].dtype).text);
     }
   }
   // The gradient's inputs have one dtype at this point; an unsupported one is reported for self.
   for (const int i : {1, 0, 2, 3}) {
     if (i >= info.operands || convert(operands[i].dtype, &dtypes[i])) continue;
     return fail(ACLNN_ERR_PARAM_INVALID, "%s: %s: expected float32, float16 or bfloat16, got %s", info.name,
-                info.names[i], DTypeText(operands[i].dtype).text);
+                name_of(info, i), DTypeText(operands[i].dtype).text);
   }
   return ACLNN_SUCCESS;
 }
@@ -83,9 +83,9 @@ Status make_loss_out_plan(const ConstTensor& input, const ConstTensor& target, R
   const mseloss::Tensor scalar(nullptr, out.dtype);
   if (Status status = make_loss_plan(input, target, reduction, scalar, plan, names); !status.ok())
     return status;
-  const Argument inputs[] = {{&input, names.input, kInput}, {&target, names.target, kTarget}};
+  const Argument inputs[] = {{&input, names.of[kInput], kInput}, {&target, names.of[kTarget], kTarget}};
   const ConstTensor const_out(out);
-  const Argument output{&const_out, names.out, kOut};
+  const Argument output{&const_out, names.of[kOut], kOut};
   if (Status status = check_rank(output); !status.ok()) return status;
   if (Status status = check_extents(output); !status.ok()) return status;
   BroadcastShape shape;
@@ -96,7 +96,7 @@ Status make_loss_out_plan(const ConstTensor& input, const ConstTensor& target, R
     return Status::error(
         Code::kShape,
         "%s: expected the broadcast shape %s without its first dimension for reduction mean or sum, got %s",
-        names.out, ShapeText(shape.extent, shape.rank).text, ShapeText(const_out).text);
+        names.of[kOut], ShapeText(shape.extent, shape.rank).text, ShapeText(const_out).text);
   }
   // `out` with a dimension 0 of extent 1, over which the core sums.
   int64_t extents[kMaxRank] = {1}, strides[kMaxRank] = {0};
@@ -116,13 +116,13 @@ aclnnStatus make_plan(const Operands& operands, const DType* dtypes, Reduction r
   const int o = info.operands - 1;
   const mseloss::Tensor out(nullptr, dtypes[o], operands[o].shape(), operands[o].strides());
   if (info.op == Op::kGrad) {
-    return translate(info, make_grad_plan(input(0), input(1), input(2), reduction, out, plan, info.core));
+    return translate(info, make_grad_plan(input(0), input(1), input(2), reduction, out, plan, info.names));
   }
   if (info.reduces_first_dimension && reduction != Reduction::kNone) {
-    return translate(info, make_loss_out_plan(input(0), input(1), reduction, out, plan, info.core));
+    return translate(info, make_loss_out_plan(input(0), input(1), reduction, out, plan, info.names));
   }
   return translate(
-      info, make_loss_plan(input(0), input(1), reduction, out, plan, info.core, LossRounding::kInputsFirst));
+      info, make_loss_plan(input(0), input(1), reduction, out, plan, info.names, LossRounding::kInputsFirst));
 }
 
 // False for a private format, whose blocks strides cannot describe. If the storage has the view's shape, the
@@ -143,13 +143,13 @@ aclnnStatus check_storage(const Operands& operands) noexcept {
         ACLNN_ERR_PARAM_INVALID,
         "%s: %s: expected a format that strides describe (ND, NCHW, NHWC, ...) or a storage of the view's "
         "shape, got aclFormat %d",
-        info.name, info.names[i], static_cast<int>(operands[i].format));
+        info.name, name_of(info, i), static_cast<int>(operands[i].format));
   }
   for (int i = 0; i < info.operands; ++i) {
     if (operands[i].inside_storage) continue;
     return fail(ACLNN_ERR_PARAM_INVALID,
                 "%s: %s: expected a view inside its storage, got one that exceeds it (offset %lld)",
-                info.name, info.names[i], static_cast<long long>(operands[i].offset));
+                info.name, name_of(info, i), static_cast<long long>(operands[i].offset));
   }
   return ACLNN_SUCCESS;
 }
@@ -192,7 +192,7 @@ aclnnStatus prepare(const OperatorInfo& info, const aclTensor* const* handles, i
                     uint64_t* workspace_size, aclOpExecutor** executor) noexcept {
   for (int i = 0; i < info.operands; ++i) {
     if (handles[i] != nullptr) continue;
-    return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: %s: expected a tensor, got null", info.name, info.names[i]);
+    return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: %s: expected a tensor, got null", info.name, name_of(info, i));
   }
   if (workspace_size == nullptr || executor == nullptr) {
     return fail(ACLNN_ERR_PARAM_NULLPTR, "%s: %s: expected an address for the result, got null", info.name,

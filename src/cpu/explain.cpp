@@ -10,7 +10,6 @@ std::string explain(const Plan& given, const Options& options) {
   if (given.numel == 0) return "no elements: nothing to do";
   Plan plan = given;
   add_unit_dimension(&plan);
-  const char* names[kOperands] = {"grad_output", "input", "target", "weight", "grad_input", "loss"};
   std::string text = plan.layout == Layout::kDense  ? "dense"
                      : plan.layout == Layout::kRows ? "rows"
                                                     : "general";
@@ -23,7 +22,7 @@ std::string explain(const Plan& given, const Options& options) {
     for (int d = 0; d < plan.rank; ++d) text += (d == 0 ? "" : ", ") + std::to_string(tiling.tile_extent[d]);
     text += ")";
     for (int o = 0; o < kOperands; ++o) {
-      if (has(plan, o)) text += std::string(", ") + names[o] + (tiling.direct[o] ? " direct" : " packed");
+      if (has(plan, o)) text += std::string(", ") + kNames.of[o] + (tiling.direct[o] ? " direct" : " packed");
     }
   }
   text += std::string(", ") + (uses_non_temporal_stores(plan, options) ? "non-temporal" : "cached") +

@@ -1,6 +1,8 @@
 // Selects the instruction-set target: the best one, or the one that MSELOSS_TARGET or set_target() names.
 #include "cpu/kernels/highway_targets.h"  // before Highway
 
+#include <pthread.h>
+
 #include <hwy/highway.h>
 #include <hwy/targets.h>
 
@@ -49,6 +51,7 @@ void fill_dtype_kernels(Kernels* kernels, size_t target, bool native_bfloat16) {
 }
 
 constinit std::atomic<const Target*> g_chosen{nullptr};  // null before the first call
+constinit std::atomic<bool> g_filling{false};            // whether the first call has begun
 
 // All targets that this processor can run, best first, filled once.
 struct Targets {
@@ -57,6 +60,7 @@ struct Targets {
   char names[128] = "";
 
   Targets() {
+    g_filling = true;
     // The order of hwy::SupportedAndGeneratedTargets(), without its std::vector: the first call must not
     // throw.
     for (int64_t rest = hwy::SupportedTargets() & HWY_TARGETS; rest != 0; rest &= rest - 1) {
@@ -101,6 +105,13 @@ Targets& targets() {
   static Targets all;
   return all;
 }
+// Before a fork, completes a first call that another thread has begun: the child would wait for its end
+// forever.
+[[maybe_unused]] const int g_registered = pthread_atfork(
+    [] {
+      if (g_filling) targets();
+    },
+    nullptr, nullptr);
 
 const Target& chosen_target() {
   const Target* chosen = g_chosen.load(std::memory_order_acquire);

@@ -254,11 +254,9 @@ unsigned accessed(const Plan& plan) {
 
 // The name of the operand whose memory the device cannot access; null if it can access all.
 const char* inaccessible(const Driver& driver, unsigned operands, const Buffers& buffers) {
-  const Names names;
-  const char* const all[kOperands] = {names.grad_output, names.input, names.target,
-                                      names.weight,      names.out,   names.loss};
   for (int o = 0; o < kOperands; ++o) {
-    if ((operands >> o & 1) != 0 && buffers[o] != nullptr && !driver.accessible(buffers[o])) return all[o];
+    if ((operands >> o & 1) != 0 && buffers[o] != nullptr && !driver.accessible(buffers[o]))
+      return kNames.of[o];
   }
   return nullptr;
 }
@@ -267,23 +265,17 @@ const char* inaccessible(const Driver& driver, unsigned operands, const Buffers&
 template <class Run>
 Status with_device(const Driver& driver, unsigned operands, const Buffers& buffers, const Options& options,
                    Run run) {
-  DeviceInfo device{};
-  int previous = 0;
-  if (const char* error = driver.enter(options.device_index, &device, &previous)) {
+  const CurrentDevice current(driver, options.device_index);
+  if (current.error() != nullptr) {
     return Status::error(Code::kDevice, "device: expected a CUDA device%s, got \"%s\"",
-                         options.device_index < 0 ? "" : " of this index", error);
+                         options.device_index < 0 ? "" : " of this index", current.error());
   }
-  struct Guard {
-    const Driver& driver;
-    int previous;
-    ~Guard() { driver.leave(previous); }
-  } guard{driver, previous};
   if (const char* operand = inaccessible(driver, operands, buffers)) {
     return Status::error(Code::kDevice,
                          "%s: expected memory that CUDA device %d can access, got an address of the host",
-                         operand, device.index);
+                         operand, current.info().index);
   }
-  Call call(driver, device, options);
+  Call call(driver, current.info(), options);
   return run(call);
 }
 

@@ -25,12 +25,9 @@ const char* enter(int index, DeviceInfo* info, int* previous) {
   if (index != *previous) {
     if (const char* error = text_of(cudaSetDevice(index))) return error;
   }
-  int major = 0, minor = 0;
-  cudaError_t error = cudaDeviceGetAttribute(&info->multiprocessors, cudaDevAttrMultiProcessorCount, index);
-  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index);
-  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index);
+  const cudaError_t error =
+      cudaDeviceGetAttribute(&info->multiprocessors, cudaDevAttrMultiProcessorCount, index);
   info->index = index;
-  info->architecture = 10 * major + minor;
   info->min_terms = 16;
   info->max_blocks = int64_t{64} * info->multiprocessors;
   return text_of(error);

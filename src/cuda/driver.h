@@ -32,14 +32,13 @@ struct Grid {
 
 struct DeviceInfo {
   int index;
-  int architecture;  // 90: compute capability 9.0
   int multiprocessors;
   int64_t min_terms;   // terms per thread below which a sum takes fewer blocks
   int64_t max_blocks;  // of a launch; blocks take further tiles when there are more
   char name[64];
 };
 
-// Functions return null on success, else the reason in words that stay valid.
+// Functions return null on success, otherwise an error text with static lifetime.
 struct Driver {
   const char* version;  // of this library, which both sides must share
   // Makes a device current; -1 keeps the current one. leave() restores the previous one.
@@ -55,6 +54,27 @@ struct Driver {
   // For operands in host memory: copy in either direction in stream order, and wait for the stream.
   const char* (*copy)(void* to, const void* from, size_t bytes, void* stream);
   const char* (*wait)(void* stream);
+};
+
+// Makes a device current for the duration of a scope.
+class CurrentDevice {
+ public:
+  CurrentDevice(const Driver& driver, int index)
+      : driver_(driver), error_(driver.enter(index, &info_, &previous_)) {}
+  ~CurrentDevice() {
+    if (error_ == nullptr) driver_.leave(previous_);
+  }
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+  const char* error() const { return error_; }
+  const DeviceInfo& info() const { return info_; }
+
+ private:
+  const Driver& driver_;
+  DeviceInfo info_{};
+  int previous_ = 0;
+  const char* error_;
 };
 
 // Enqueues a checked plan through a driver.

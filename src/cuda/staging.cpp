@@ -135,26 +135,6 @@ class Staging {
   Image images_[kOperands];
 };
 
-// Makes the device of a call current.
-class Current {
- public:
-  Current(const Driver& driver, int index) : driver_(driver) {
-    error_ = driver.enter(index, &device_, &previous_);
-  }
-  ~Current() {
-    if (error_ == nullptr) driver_.leave(previous_);
-  }
-  Current(const Current&) = delete;
-  Current& operator=(const Current&) = delete;
-  const char* error() const { return error_; }
-
- private:
-  const Driver& driver_;
-  DeviceInfo device_{};
-  int previous_ = 0;
-  const char* error_;
-};
-
 Status run_on_current_device(const Plan& plan, const Buffers& buffers, const Options& options) {
   const Driver* driver = nullptr;
   const Status status = load_driver(&driver);
@@ -166,7 +146,7 @@ Status run_on_current_device(const Plan& plan, const Buffers& buffers, const Opt
 const Backend kHostBackend{"cuda", &run_on_current_device, nullptr, &copy_on_device};
 
 Status run_staged(const Driver& driver, const Plan& plan, const Buffers& buffers, const Options& options) {
-  const Current current(driver, options.device_index);
+  const CurrentDevice current(driver, options.device_index);
   if (current.error() != nullptr) {
     return Status::error(Code::kDevice, "MSELOSS_DEVICE=cuda: expected a CUDA device, got \"%s\"",
                          current.error());

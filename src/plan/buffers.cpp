@@ -51,12 +51,6 @@ ByteView scalar_view(const void* data, DType dtype) {
   return {reinterpret_cast<intptr_t>(data), size_of(dtype), 0, {}, {}};
 }
 
-const char* name_of(const Names& names, int operand) {
-  const char* const all[kOperands] = {names.grad_output, names.input, names.target,
-                                      names.weight,      names.out,   names.loss};
-  return all[operand];
-}
-
 }  // namespace
 
 Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& names) {
@@ -64,12 +58,12 @@ Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& name
   const Operand scalar = loss_operand(plan);
   if (sums && buffers[scalar] == nullptr) {
     return Status::error(Code::kNullPointer, "%s: expected the address of one element, got a null pointer",
-                         name_of(names, scalar));
+                         names.of[scalar]);
   }
   if (plan.sliced && plan.slices != 0 && buffers[kLossOut] == nullptr) {
     return Status::error(Code::kNullPointer,
                          "%s: expected the address of its elements (%lld), got a null pointer",
-                         name_of(names, kLossOut), static_cast<long long>(plan.slices));
+                         names.of[kLossOut], static_cast<long long>(plan.slices));
   }
   if (plan.numel == 0) return {};
   ByteRange ranges[kOperands];
@@ -82,7 +76,7 @@ Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& name
     return Status::error(
         Code::kNullPointer,
         "%s: expected the address of its elements (%lld in the broadcast shape), got a null pointer",
-        name_of(names, null), static_cast<long long>(plan.numel));
+        names.of[null], static_cast<long long>(plan.numel));
   }
   const bool fused_none = plan.op == Op::kLossAndGrad && plan.reduction == Reduction::kNone;
   for (const int out : {kOut, kLossOut}) {
@@ -92,7 +86,7 @@ Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& name
       const bool exact_allowed = !fused_none && out == kOut;
       if (exact_allowed && same_view(plan, out, buffers[out], o, buffers[o])) continue;
       if (may_share_memory(byte_view(plan, out, buffers[out]), byte_view(plan, o, buffers[o]))) {
-        return overlap_error(name_of(names, out), name_of(names, o), exact_allowed);
+        return overlap_error(names.of[out], names.of[o], exact_allowed);
       }
     }
   }
@@ -102,7 +96,7 @@ Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& name
   for (int o = 0; o < kOperands; ++o) {
     if (!has(plan, o) || !intersect(written, ranges[o])) continue;
     if (may_share_memory(scalar_view(buffers[scalar], plan.loss_dtype), byte_view(plan, o, buffers[o]))) {
-      return overlap_error(name_of(names, scalar), name_of(names, o), false);
+      return overlap_error(names.of[scalar], names.of[o], false);
     }
   }
   return {};

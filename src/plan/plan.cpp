@@ -264,7 +264,7 @@ Status check_weight_dtype(const Argument& weight, DType promoted, const Names& n
   return Status::error(
       Code::kDType,
       "%s: expected bool or a dtype that converts exactly to %s, to which %s and %s promote, got %s",
-      weight.name, name_of(promoted), names.input, names.target, name_of(dtype));
+      weight.name, name_of(promoted), names.of[kInput], names.of[kTarget], name_of(dtype));
 }
 
 // A mean's 2 / count, or NaN if its divisor depends on the weights.
@@ -279,17 +279,17 @@ Status make_grad_plan(const ConstTensor& grad_output, const ConstTensor& input, 
                       Reduction reduction, const Tensor& out, Plan* plan, const Names& names,
                       const ConstTensor* weight) {
   const ConstTensor const_out(out);
-  const Argument inputs[] = {{&input, names.input, kInput},
-                             {&target, names.target, kTarget},
-                             {&grad_output, names.grad_output, kGradOutput},
-                             {weight, names.weight, kWeight}};
-  const Argument output{&const_out, names.out, kOut};
+  const Argument inputs[] = {{&input, names.of[kInput], kInput},
+                             {&target, names.of[kTarget], kTarget},
+                             {&grad_output, names.of[kGradOutput], kGradOutput},
+                             {weight, names.of[kWeight], kWeight}};
+  const Argument output{&const_out, names.of[kOut], kOut};
   if (Status status = check_dtypes({&inputs[2], &inputs[0], &inputs[1], &output}); !status.ok())
     return status;
   for (const Argument* argument : {&inputs[2], &inputs[1]}) {
     if (argument->view->dtype == input.dtype) continue;
     return Status::error(Code::kDType, "%s: expected %s, the dtype of %s, got %s", argument->name,
-                         name_of(input.dtype), names.input, name_of(argument->view->dtype));
+                         name_of(input.dtype), names.of[kInput], name_of(argument->view->dtype));
   }
   if (weight != nullptr) {
     if (Status status = check_weight_dtype(inputs[3], input.dtype, names); !status.ok()) return status;
@@ -308,10 +308,11 @@ Status make_loss_plan(const ConstTensor& input, const ConstTensor& target, Reduc
                       const Tensor& out, Plan* plan, const Names& names, LossRounding rounding,
                       const ConstTensor* weight) {
   const ConstTensor const_out(out);
-  const Argument inputs[] = {
-      {&input, names.input, kInput}, {&target, names.target, kTarget}, {weight, names.weight, kWeight}};
+  const Argument inputs[] = {{&input, names.of[kInput], kInput},
+                             {&target, names.of[kTarget], kTarget},
+                             {weight, names.of[kWeight], kWeight}};
   const Arguments used(inputs, weight == nullptr ? 2 : 3);
-  const Argument output{&const_out, names.out, kOut};
+  const Argument output{&const_out, names.of[kOut], kOut};
   if (Status status = check_dtypes({&inputs[0], &inputs[1], &output}); !status.ok()) return status;
   const DType promoted = promote(input.dtype, target.dtype);
   if (weight != nullptr) {
@@ -337,16 +338,17 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
                                const ConstTensor& grad_output, const Tensor& loss, const Tensor& out,
                                Plan* plan, const Names& names, const ConstTensor* weight) {
   const ConstTensor const_loss(loss), const_out(out);
-  const Argument x{&input, names.input, kInput}, y{&target, names.target, kTarget};
-  const Argument g{&grad_output, names.grad_output, kGradOutput}, w{weight, names.weight, kWeight};
-  const Argument outs[] = {{&const_out, names.out, kOut}, {&const_loss, names.loss, kLossOut}};
+  const Argument x{&input, names.of[kInput], kInput}, y{&target, names.of[kTarget], kTarget};
+  const Argument g{&grad_output, names.of[kGradOutput], kGradOutput}, w{weight, names.of[kWeight], kWeight};
+  const Argument outs[] = {{&const_out, names.of[kOut], kOut}, {&const_loss, names.of[kLossOut], kLossOut}};
   if (Status status = check_dtypes({&x, &y, &g, &outs[1], &outs[0]}); !status.ok()) return status;
   // A wider grad_output would widen the differences and so change the loss.
   const DType promoted = promote(input.dtype, target.dtype);
   if (promote(promoted, grad_output.dtype) != promoted) {
     return Status::error(
         Code::kDType, "%s: expected a dtype that converts exactly to %s, to which %s and %s promote, got %s",
-        names.grad_output, name_of(promoted), names.input, names.target, name_of(grad_output.dtype));
+        names.of[kGradOutput], name_of(promoted), names.of[kInput], names.of[kTarget],
+        name_of(grad_output.dtype));
   }
   if (weight != nullptr) {
     if (Status status = check_weight_dtype(w, promoted, names); !status.ok()) return status;
@@ -368,7 +370,7 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
     for (const int64_t extent : grad_output.shape) {
       if (extent == 1) continue;
       return Status::error(Code::kShape, "%s: expected one element for reduction mean or sum, got shape %s",
-                           names.grad_output, ShapeText(grad_output).text);
+                           names.of[kGradOutput], ShapeText(grad_output).text);
     }
     if (Status status = set_shape(without_g, {outs, 1}, &outs[1], plan); !status.ok()) return status;
     plan->operands |= 1 << kGradOutput;  // broadcast: all its strides are 0

@@ -46,7 +46,7 @@ struct Plan {
   // Of a gradient: kOut already holds it for a grad_output of 1, so a backend may leave it if grad_output is
   // one element that is 1.
   bool holds_unit_gradient;
-  // Exact in the compute dtype. Not known to the plan (NaN) for a mean with weights: run() computes it.
+  // Exact in the compute dtype. NaN for a mean with weights, until the backend has computed it.
   double scale;
 };
 
@@ -123,12 +123,7 @@ int contiguous_dimension(const Plan& plan, int operand);
 
 // Parameter names for error messages; the aclnn layer passes CANN's.
 struct Names {
-  const char* grad_output = "grad_output";
-  const char* input = "input";
-  const char* target = "target";
-  const char* out = "grad_input";
-  const char* loss = "loss";
-  const char* weight = "weight";
+  const char* of[kOperands] = {"grad_output", "input", "target", "weight", "grad_input", "loss"};
 };
 inline constexpr Names kNames;  // those of the C++ API
 

@@ -5,7 +5,7 @@
 namespace mseloss::python {
 namespace {
 
-constexpr Names kNames{.out = "out"};
+constexpr Names kNames{{"grad_output", "input", "target", "weight", "out", "loss"}};
 
 Status check_and_run(Status status, const Plan& plan, const Buffers& buffers, const Options& options) {
   if (status.ok()) status = check_buffers(plan, buffers, kNames);

@@ -84,7 +84,6 @@ class Machine {
 
   Settings settings;
   std::vector<Region> regions;
-  bool watched = false;  // operands are registered
 
   // Runs kernel(arguments) on a grid; returns the first violation, or an empty string.
   std::string run(uint32_t grid_x, uint32_t grid_y, int threads, void (*kernel)(const void*, const void*),

@@ -21,7 +21,7 @@ thread_local int t_allocations = 0;
 const char* enter(int index, DeviceInfo* info, int* previous) {
   if (index > 0) return "invalid device ordinal";
   const Settings& settings = Machine::current().settings;
-  *info = {0, 90, settings.multiprocessors, settings.min_terms, settings.max_blocks, "model"};
+  *info = {0, settings.multiprocessors, settings.min_terms, settings.max_blocks, "model"};
   *previous = 0;
   return nullptr;
 }
@@ -62,11 +62,9 @@ const char* wait(void*) { return nullptr; }
 constexpr Driver kDriver{MSELOSS_VERSION, enter, leave,  describe, accessible, allocate,
                          release,         zero,  launch, copy,     wait};
 
-// Registers an operand with the bytes of its elements. `view_of` has the dimensions with their strides in
-// bytes.
-Region operand_region(const char* name, const void* data, const Plan& plan, int operand, int rank,
-                      const int64_t* extent, const int64_t* stride, int64_t offset, int size) {
-  (void)plan, (void)operand;
+// The region of an operand, with the bytes of its elements; strides and offset in bytes.
+Region operand_region(const char* name, const void* data, int rank, const int64_t* extent,
+                      const int64_t* stride, int64_t offset, int size) {
   Region region;
   region.name = name;
   int64_t low = offset, high = offset + size;
@@ -96,14 +94,13 @@ Region operand_region(const char* name, const void* data, const Plan& plan, int 
 // `operands` are those that are accessed; `result`: the sum is written to an operand.
 void watch(const Plan& plan, const Buffers& buffers, unsigned operands, bool result) {
   Machine& machine = Machine::current();
-  const char* const names[kOperands] = {"grad_output", "input", "target", "weight", "out", "loss"};
   const auto add = [&](int o, DType dtype, bool is_result) {
     int64_t stride[kMaxRank] = {};
     const int size = size_of(dtype);
     const bool slices = o == kLossOut && plan.sliced;
     const bool nested = !is_result || slices;
     for (int d = 0; nested && d < plan.rank; ++d) stride[d] = plan.stride[o][d] * size;
-    Region region = operand_region(names[o], buffers[o], plan, o, nested ? plan.rank : 0, plan.extent, stride,
+    Region region = operand_region(kNames.of[o], buffers[o], nested ? plan.rank : 0, plan.extent, stride,
                                    nested ? plan.offset[o] * size : 0, size);
     region.writable = o >= kOut;
     region.rewritable = is_result;
