@@ -69,7 +69,7 @@ int unit_log2(const Plan& plan) {
 }
 
 // Elements between two checks for an interrupt: about a millisecond of work.
-constexpr int64_t kPieceElements = 1 << 20;
+constexpr int64_t kInterruptChunk = 1 << 20;
 
 // Below this size, a call on sleeping helpers runs faster on one thread.
 constexpr int64_t kWakeElements = 128 * 1024;
@@ -101,16 +101,16 @@ struct Job {
   std::mutex mutex;
 
   void dense(int64_t first, int64_t last, SweepRunner* runner) const {
-    if (!interrupt_poll.possible()) return dense_piece(first, last, runner);
+    if (!interrupt_poll.possible()) return dense_chunk(first, last, runner);
     for (;;) {
-      dense_piece(first, std::min(first + kPieceElements, last), runner);
-      first += kPieceElements;
+      dense_chunk(first, std::min(first + kInterruptChunk, last), runner);
+      first += kInterruptChunk;
       if (first >= last || runner->interrupted()) return;
     }
   }
 
-  void dense_piece(int64_t first, int64_t last, SweepRunner* runner) const {
-    RowBlock block;  // member by member: it is large for a call on a few elements
+  void dense_chunk(int64_t first, int64_t last, SweepRunner* runner) const {
+    RowBlock block;  // not value-initialised: clearing all of it is measurable in a call on a few elements
     std::fill_n(block.at, kOperands, nullptr);
     block.scale = plan.scale;
     block.n = last - first;
@@ -163,26 +163,27 @@ struct Job {
     int64_t first, last;
     if (!shares.take(index, &first, &last)) return;
     const FloatEnvironment environment;
-    SumState piece;
+    SumState partial;
     uint64_t limbs[2 * PartialSum::kLimbs];
     const bool exact = sweep == Sweep::kExactSum;
     if (exact) std::fill_n(limbs, 2 * PartialSum::kLimbs, 0);
-    SweepRunner runner(plan, sweep, non_temporal_rows(), {&piece, exact ? limbs : nullptr}, &interrupt_poll);
+    SweepRunner runner(plan, sweep, non_temporal_rows(), {&partial, exact ? limbs : nullptr},
+                       &interrupt_poll);
     do {
       run_units(index, first, last, &runner);
     } while (!runner.interrupted() && shares.take(index, &first, &last));
     if (non_temporal) hwy::FlushStream();
     if (sum.state == nullptr || plan.sliced) return;
     const std::lock_guard lock(mutex);
-    SumAccess::merge(sum, piece, limbs);
+    SumAccess::merge(sum, partial, limbs);
   }
 
   // Units that a participant takes at once. In a call that may be interrupted it takes few, so that the
-  // calling thread, which alone asks whether to end, waits for the others shortly.
-  int64_t most_units() const {
+  // calling thread, the only one that polls, waits only briefly for the others.
+  int64_t max_units() const {
     constexpr int64_t kTiles = 64;
     if (!interrupt_poll.possible()) return units;
-    return plan.layout == Layout::kDense ? kPieceElements >> unit : kTiles;
+    return plan.layout == Layout::kDense ? kInterruptChunk >> unit : kTiles;
   }
 
   bool non_temporal_rows() const {
@@ -190,8 +191,8 @@ struct Job {
   }
 };
 
-Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
-             const SumTarget& sum) {
+Status run_job(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
+               const SumTarget& sum) {
   Job job(plan, sweep, sum, options.interrupt);
   for_each_operand(plan, [&](int o) {
     job.data[o] = static_cast<char*>(buffers[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
@@ -239,7 +240,7 @@ Status start(const Plan& plan, const Buffers& buffers, Sweep sweep, const Option
     job.slice_sums = job.scratch + job.scratch_each * job.threads;
     if (shares != 0)
       job.shares =
-          WorkShares(reinterpret_cast<WorkShares::Share*>(memory), job.threads, job.units, job.most_units());
+          WorkShares(reinterpret_cast<WorkShares::Share*>(memory), job.threads, job.units, job.max_units());
   }
   if (job.threads == 1) {
     job.run_all();
@@ -277,7 +278,7 @@ Status run_sweep(const Plan& plan, const Buffers& buffers, Sweep sweep, const Op
     add_unit_dimension(&part);
     used = &part;
   }
-  return start(*used, buffers, sweep, options, sum);
+  return run_job(*used, buffers, sweep, options, sum);
 }
 
 }  // namespace mseloss::cpu
