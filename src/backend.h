@@ -18,8 +18,8 @@ struct Backend {
   const char* name;
   // Runs a checked plan. A backend of device memory enqueues it on the stream of `options` and does not wait;
   // one of host memory returns when the results are written. The backend owns threads, launches and scratch
-  // memory, divides the work, and decides whether a fast sum is enough. If it returns an error other than
-  // kInterrupted, it has written nothing.
+  // memory, divides the work, and decides whether a fast sum is enough. After an error of its
+  // first sweep, other than kInterrupted, nothing has been written.
   Status (*enqueue)(const Plan& plan, const Buffers& buffers, const Options& options);
   // Sets `target`, which is empty, and writes a gradient; waits for the device, because the sum is the
   // host's. Null if the CPU does it.

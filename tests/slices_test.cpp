@@ -150,6 +150,28 @@ TEST(SlicesProperty, ScalesBesideRoundingTies_AreRoundedOnce) {
   });
 }
 
+// Slices of one element: the gradient may have the memory of grad_output, which undecided slices need
+// afterwards.
+TEST(Slices, GradientInPlaceOfGradOutput_IsThatOfTheFormula) {
+  constexpr int64_t kRows = 64;
+  const int64_t shape[] = {kRows, 1};
+  float x[kRows], y[kRows] = {}, w[kRows], g[kRows], loss[kRows];
+  for (int64_t i = 0; i < kRows; ++i) {
+    x[i] = i % 3 == 0 ? 2 : 4097;  // 4097^2 is a tie in float32
+    w[i] = 3;
+    g[i] = 5;
+  }
+  const ConstTensor weight{w, shape};
+  ASSERT_TRUE(mseloss::loss_and_grad({x, shape}, {y, shape}, weight, Reduction::kMean, {g, shape},
+                                     {loss, shape}, {g, shape})
+                  .ok());
+  const float scale = 2.0f / 3;
+  for (int64_t i = 0; i < kRows; ++i) {
+    ASSERT_EQ(loss[i], x[i] * x[i]);
+    ASSERT_EQ(g[i], (x[i] * scale) * (3.0f * 5));
+  }
+}
+
 TEST(Slices, EmptySlices_SumToZeroAndHaveNoMean) {
   const Shape empty{3, 0}, rows{3, 1}, columns{1, 0};
   float out[3] = {5, 5, 5};

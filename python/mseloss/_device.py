@@ -277,6 +277,8 @@ def _loss_dtype(call, dtype, out=None):
     """The name of the loss's dtype."""
     if dtype is None:
         return call.promoted
+    if dtype is float:
+        dtype = "float64"
     name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
     name = name.removeprefix("torch.")
     if name == "bool" or name not in _SIZE:

@@ -133,7 +133,9 @@ Status run_each_slice(const Plan& plan, const Buffers& buffers, const Options& o
 bool is_one_sweep(const Plan& plan, const Buffers& buffers) {
   constexpr int64_t kLongSlice = 1 << 17;  // elements
   const bool rows = is_reduced(plan, plan.rank - 1);
-  return !is_in_place(buffers) && (!rows || plan.numel / plan.slices < kLongSlice);
+  // Slices of one element may have grad_output's memory, too.
+  const bool overwrites = is_in_place(buffers) || buffers[kOut] == buffers[kGradOutput];
+  return !overwrites && (!rows || plan.numel / plan.slices < kLongSlice);
 }
 
 // All slices in one sweep; then those that the fast sums leave undecided.

@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 
 #include "cpu/kernels/kernels.h"
 #include "cpu/thread_pool.h"
@@ -51,7 +52,6 @@ void fill_dtype_kernels(Kernels* kernels, size_t target, bool native_bfloat16) {
 }
 
 constinit std::atomic<const Target*> g_chosen{nullptr};  // null before the first call
-constinit std::atomic<bool> g_filling{false};            // whether the first call has begun
 
 // All targets that this processor can run, best first, filled once.
 struct Targets {
@@ -60,7 +60,6 @@ struct Targets {
   char names[128] = "";
 
   Targets() {
-    g_filling = true;
     // The order of hwy::SupportedAndGeneratedTargets(), without its std::vector: the first call must not
     // throw.
     for (int64_t rest = hwy::SupportedTargets() & HWY_TARGETS; rest != 0; rest &= rest - 1) {
@@ -101,18 +100,16 @@ struct Targets {
   }
 };
 
+// Held during a fork, so that a child never waits for a first call that another thread has begun.
+constinit std::mutex g_first_call;
+[[maybe_unused]] const int g_registered =
+    pthread_atfork([] { g_first_call.lock(); }, [] { g_first_call.unlock(); }, [] { g_first_call.unlock(); });
+
 Targets& targets() {
+  const std::lock_guard lock(g_first_call);
   static Targets all;
   return all;
 }
-// Before a fork, completes a first call that another thread has begun: the child would wait for its end
-// forever.
-[[maybe_unused]] const int g_registered = pthread_atfork(
-    [] {
-      if (g_filling) targets();
-    },
-    nullptr, nullptr);
-
 const Target& chosen_target() {
   const Target* chosen = g_chosen.load(std::memory_order_acquire);
   if (chosen != nullptr) [[likely]]

@@ -56,7 +56,7 @@ void* slice_scales(const Plan& plan, const Tiling& tiling, int64_t slice_tile, d
   const auto terms = static_cast<uint64_t>(plan.numel / plan.slices);
   double* const scales = sums + (slice_planes(plan) + 1) * plane;
   for (int64_t i = 0; i < count; ++i) {
-    const RowSum weights = slice_sum(sums + 3 * plane + i, plane, compute != DType::kFloat64);
+    const RowSum weights = slice_sum(sums + 3 * plane + i, plane, compute == DType::kFloat64);
     SumState state;
     SumAccess::add_fast(&state, {weights, weights}, terms, is_masked(plan));
     double scale = NAN;
