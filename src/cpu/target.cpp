@@ -46,8 +46,8 @@ bool has_avx512_bf16() {
 template <DType kDType>
 void fill_dtype_kernels(Kernels* kernels, size_t target, bool native_bfloat16) {
   fill_elementwise_kernels<kDType>(kernels, target, native_bfloat16);
-  fill_sum_kernels<kDType>(kernels, target, native_bfloat16);
-  fill_slice_kernels<kDType>(kernels, target, native_bfloat16);
+  fill_sums_kernels<kDType>(kernels, target, native_bfloat16);
+  fill_slices_kernels<kDType>(kernels, target, native_bfloat16);
   fill_weighted_kernels<kDType>(kernels, target, native_bfloat16);
 }
 

@@ -97,8 +97,5 @@ void fill_copy(Kernels* kernels) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace mseloss::cpu {
-HWY_EXPORT(fill_copy);
-void fill_copy_kernels(Kernels* kernels, size_t target) { HWY_DISPATCH_TABLE(fill_copy)[target](kernels); }
-}  // namespace mseloss::cpu
+MSELOSS_EXPORT_KERNELS(fill_copy)
 #endif

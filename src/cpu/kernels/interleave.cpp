@@ -284,10 +284,5 @@ void fill_interleave(Kernels* kernels) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace mseloss::cpu {
-HWY_EXPORT(fill_interleave);
-void fill_interleave_kernels(Kernels* kernels, size_t target) {
-  HWY_DISPATCH_TABLE(fill_interleave)[target](kernels);
-}
-}  // namespace mseloss::cpu
+MSELOSS_EXPORT_KERNELS(fill_interleave)
 #endif

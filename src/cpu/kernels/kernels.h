@@ -145,9 +145,9 @@ const Kernels& kernels();  // of the target in use
 template <DType kDType>
 void fill_elementwise_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
 template <DType kDType>
-void fill_sum_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
+void fill_sums_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
 template <DType kDType>
-void fill_slice_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
+void fill_slices_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
 template <DType kDType>
 void fill_weighted_kernels(Kernels* kernels, size_t target, bool native_bfloat16);
 void fill_copy_kernels(Kernels* kernels, size_t target);
@@ -156,3 +156,20 @@ void fill_replicate_kernels(Kernels* kernels, size_t target);
 void fill_transpose_kernels(Kernels* kernels, size_t target);
 
 }  // namespace mseloss::cpu
+
+// At the end of a file that Highway compiles for every target, once: defines NAME_kernels(), which calls the
+// target's NAME(kernels).
+#define MSELOSS_EXPORT_KERNELS(name)                                                                  \
+  namespace mseloss::cpu {                                                                            \
+  HWY_EXPORT(name);                                                                                   \
+  void name##_kernels(Kernels* kernels, size_t target) { HWY_DISPATCH_TABLE(name)[target](kernels); } \
+  }
+// The same in a file with one object per dtype.
+#define MSELOSS_EXPORT_DTYPE_KERNELS(name)                                                                   \
+  namespace mseloss::cpu {                                                                                   \
+  HWY_EXPORT(name);                                                                                          \
+  template <>                                                                                                \
+  void name##_kernels<DType::MSELOSS_KERNEL_DTYPE>(Kernels * kernels, size_t target, bool native_bfloat16) { \
+    HWY_DISPATCH_TABLE(name)[target](kernels, native_bfloat16);                                              \
+  }                                                                                                          \
+  }

@@ -133,10 +133,5 @@ void fill_replicate(Kernels* kernels) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace mseloss::cpu {
-HWY_EXPORT(fill_replicate);
-void fill_replicate_kernels(Kernels* kernels, size_t target) {
-  HWY_DISPATCH_TABLE(fill_replicate)[target](kernels);
-}
-}  // namespace mseloss::cpu
+MSELOSS_EXPORT_KERNELS(fill_replicate)
 #endif

@@ -113,11 +113,5 @@ static void fill_sums(Kernels* kernels, bool native_bfloat16) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace mseloss::cpu {
-HWY_EXPORT(fill_sums);
-template <>
-void fill_sum_kernels<DType::MSELOSS_KERNEL_DTYPE>(Kernels* kernels, size_t target, bool native_bfloat16) {
-  HWY_DISPATCH_TABLE(fill_sums)[target](kernels, native_bfloat16);
-}
-}  // namespace mseloss::cpu
+MSELOSS_EXPORT_DTYPE_KERNELS(fill_sums)
 #endif

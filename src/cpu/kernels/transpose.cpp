@@ -262,10 +262,5 @@ void fill_transpose(Kernels* kernels) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace mseloss::cpu {
-HWY_EXPORT(fill_transpose);
-void fill_transpose_kernels(Kernels* kernels, size_t target) {
-  HWY_DISPATCH_TABLE(fill_transpose)[target](kernels);
-}
-}  // namespace mseloss::cpu
+MSELOSS_EXPORT_KERNELS(fill_transpose)
 #endif

@@ -256,12 +256,5 @@ static void fill_weighted(Kernels* kernels, bool native_bfloat16) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace mseloss::cpu {
-HWY_EXPORT(fill_weighted);
-template <>
-void fill_weighted_kernels<DType::MSELOSS_KERNEL_DTYPE>(Kernels* kernels, size_t target,
-                                                        bool native_bfloat16) {
-  HWY_DISPATCH_TABLE(fill_weighted)[target](kernels, native_bfloat16);
-}
-}  // namespace mseloss::cpu
+MSELOSS_EXPORT_DTYPE_KERNELS(fill_weighted)
 #endif
