@@ -247,15 +247,17 @@ def work():
     while not done.is_set():
         step()
 
-threading.Thread(target=work, daemon=True).start()
-for _ in range(20):
-    child = os.fork()
-    if child == 0:
-        signal.alarm(20)  # ends a child that waits for a lock
-        step()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-done.set()
+threading.Thread(target=work).start()
+try:
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # ends a child that waits for a lock
+            step()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+finally:
+    done.set()
 """
 
 

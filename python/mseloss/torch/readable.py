@@ -111,14 +111,14 @@ def operator_accepts(*tensors, mask=None):
 
     `mask` is a further tensor, of dtype bool.
     """
+    if not is_known_type(*tensors):  # first: an operand may be no tensor at all
+        return False
     device = tensors[0].device
     if not _has_kernels(device):
         return False
     if mask is not None and not (is_known_type(mask) and _is_strided(mask, device)):
         return False
-    return is_known_type(*tensors) and all(
-        tensor.dtype in DTYPES and _is_strided(tensor, device) for tensor in tensors
-    )
+    return all(tensor.dtype in DTYPES and _is_strided(tensor, device) for tensor in tensors)
 
 
 def _is_strided(tensor, device):
