@@ -78,7 +78,8 @@ class Call {
     const size_t bytes = request.exact ? sizeof result : sizeof result.state;
     uint64_t address = 0;
     if (Status status = scratch_.allocate(bytes, &address); !status.ok()) return status;
-    set_result(plan, address, DType::kFloat64, nullptr, &a);
+    constexpr int64_t kOneSum[kMaxRank] = {};  // the plan is not sliced
+    set_result(plan, address, DType::kFloat64, kOneSum, &a);
     const int kernel = sum_kernel(plan, buffers, operands, plan.op == Op::kLossAndGrad, &a);
     if (Status status = enqueue_sum(plan, &a, kernel); !status.ok()) return status;
     if (Status status = copy(&result, reinterpret_cast<void*>(address), bytes, true); !status.ok()) {
