@@ -139,18 +139,23 @@ def _loss_tangent(input, target, of_input, of_target, reduction, wide):
     return (result.mean() if empty_mean else result.sum()).to(dtype)
 
 
+def keep_step(ctx, operands, token, options, channels_last):
+    """What the derivatives of a step need of its forward pass."""
+    ctx.save_for_backward(*operands, token)
+    ctx.save_for_forward(*operands)
+    ctx.mark_non_differentiable(token)
+    ctx.options, ctx.channels_last = options, channels_last
+    ctx.set_materialize_grads(False)
+
+
 class Step(private.SingleLevelFunction):
     """(run, input, target, mean, wide, channels_last) -> the results of differentiable_step."""
 
     @staticmethod
     def forward(ctx, run, input, target, mean, wide, channels_last):
         loss, token = run(input, target, mean, wide, channels_last)
-        ctx.save_for_backward(input, target, token)
-        ctx.save_for_forward(input, target)
-        ctx.mark_non_differentiable(token)
-        ctx.options = ("mean" if mean else "sum", wide)
-        ctx.channels_last = channels_last
-        ctx.set_materialize_grads(False)
+        options = ("mean" if mean else "sum", wide)
+        keep_step(ctx, (input, target), token, options, channels_last)
         return loss, token
 
     @staticmethod

@@ -47,8 +47,8 @@ LIBRARY.define(
     "mse_loss_wide_gradient(Tensor grad_output, Tensor input, Tensor target, SymInt count,"
     " bool channels_last) -> Tensor"
 )
-# The same with derivatives (derivatives.py), for the trace only: below the last level of torch.func they
-# become the operators above, which the graph then calls without a detour through autograd.
+# Differentiable forms of these (derivatives.py), only while a graph is traced: below the last level of
+# torch.func they become the operators above, which the graph then calls without a detour through autograd.
 LIBRARY.define(f"differentiable_step{_STEP}")
 LIBRARY.define(f"differentiable_step_backward{_BACKWARD}")
 value = torch.ops.mseloss.mse_loss_value.default

@@ -42,11 +42,7 @@ const char* step(TorchValue* stack) {
   const Status status = loss_and_grad(x, y, reduction_of(stack[2] & 1), one_of(x.dtype), out.view,
                                       gradient.view, torch_options());
   if (!status.ok()) return failure(status);
-  OwnedTensor token = keep_gradient(std::move(gradient.tensor));
-  if (!token) return kNoMemory;
-  stack[0] = out.tensor.release();
-  stack[1] = token.release();
-  return nullptr;
+  return return_with_token(std::move(out), std::move(gradient), stack);
 }
 
 // mse_loss_step_backward(Tensor grad_output, Tensor input, Tensor target, SymInt count, Tensor token,

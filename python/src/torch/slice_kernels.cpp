@@ -110,11 +110,7 @@ const char* slices_step(TorchValue* stack) {
       in.weighted ? loss_and_grad(in.x, in.y, in.w, reduction, one, value, gradient.view, torch_options())
                   : loss_and_grad(in.x, in.y, reduction, one, value, gradient.view, torch_options());
   if (!status.ok()) return failure(status);
-  OwnedTensor token = keep_gradient(std::move(gradient.tensor));
-  if (!token) return kNoMemory;
-  stack[0] = out.tensor.release();
-  stack[1] = token.release();
-  return nullptr;
+  return return_with_token(std::move(out), std::move(gradient), stack);
 }
 
 // slices_step_backward(Tensor grad_output, Tensor input, Tensor target, Tensor weight, bool weighted,

@@ -115,7 +115,7 @@ class KeptGradients {
     return OwnedTensor(from_memory<free_token>(memory, {}, nullptr, torch->int64(), memory));
   }
 
-  // The gradient; null if it has been taken, or for a copy of a token.
+  // The kept gradient of a token; null for a copy of the token, and if it has been taken before.
   OwnedTensor take(const void* memory) noexcept {
     OwnedTensor gradient;
     const std::lock_guard lock(mutex_);
@@ -211,8 +211,12 @@ Result empty(std::span<const int64_t> shape, bool channels_last, DType dtype) {
 
 void prepare_to_keep_gradients() { KeptGradients::all(); }
 
-OwnedTensor keep_gradient(OwnedTensor gradient) noexcept {
-  return KeptGradients::all().keep(std::move(gradient));
+const char* return_with_token(Result loss, Result gradient, TorchValue* results) noexcept {
+  OwnedTensor token = KeptGradients::all().keep(std::move(gradient.tensor));
+  if (!token) return kNoMemory;
+  results[0] = loss.tensor.release();
+  results[1] = token.release();
+  return nullptr;
 }
 
 Result take_gradient(const OwnedTensor& token) noexcept {

@@ -66,9 +66,10 @@ Result empty(std::span<const int64_t> shape, bool channels_last, DType dtype);
 
 // Not first by a step: a child forked meanwhile would wait for the construction of what all steps share.
 void prepare_to_keep_gradients();
-// The token, a zero; null without memory.
-OwnedTensor keep_gradient(OwnedTensor gradient) noexcept;
-// The gradient; null if it has been taken, or for a copy of a token.
+// Keeps the gradient; the results of the operator are the loss and the gradient's token, a zero. Returns
+// null, or why it failed.
+const char* return_with_token(Result loss, Result gradient, TorchValue* results) noexcept;
+// The kept gradient of a token; null for a copy of the token, and if it has been taken before.
 Result take_gradient(const OwnedTensor& token) noexcept;
 // Multiplies a dense gradient for the upstream gradient 1 by another, `g` of one element. Returns false if
 // the products would not be exact: a gradient in a half type has been rounded, possibly to zero, and

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 
 from mseloss.torch import private
-from mseloss.torch.derivatives import forward_mode, reduce_to, register
+from mseloss.torch.derivatives import forward_mode, keep_step, reduce_to, register
 from mseloss.torch.operators import loss_dtype, promoted
 from mseloss.torch.slices import step_operators
 from mseloss.torch.slices.formula import (
@@ -109,12 +109,7 @@ class Step(private.SingleLevelFunction):
     @staticmethod
     def forward(ctx, run, input, target, weight, reduction, dim, wide, channels_last):
         loss, token = run(input, target, weight, reduction, dim, wide, channels_last)
-        ctx.save_for_backward(input, target, weight, token)
-        ctx.save_for_forward(input, target, weight)
-        ctx.mark_non_differentiable(token)
-        ctx.options = reduction, dim, wide
-        ctx.channels_last = channels_last
-        ctx.set_materialize_grads(False)
+        keep_step(ctx, (input, target, weight), token, (reduction, dim, wide), channels_last)
         return loss, token
 
     @staticmethod

@@ -44,7 +44,8 @@ LIBRARY.define(
     tags=_TAGS,
 )
 LIBRARY.define(f"slices_gradient(Tensor grad_output, {_OPERANDS}, bool channels_last) -> Tensor")
-# The same with derivatives, for the trace only (torch/step_operators.py), with the arguments of slices_loss.
+# Differentiable forms of these, with the arguments of slices_loss, only while a graph is traced: see
+# torch/step_operators.py.
 _GIVEN = "Tensor input, Tensor target, Tensor? weight, str reduction, int[] dim"
 LIBRARY.define(
     f"differentiable_slices_step({_GIVEN}, bool wide, bool channels_last) -> (Tensor loss, Tensor token)"
