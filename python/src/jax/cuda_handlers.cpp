@@ -122,10 +122,8 @@ class DeviceCall {
                              : sum.add(call.input(i), call.target(i), mode, options_);
     });
     const auto count = static_cast<size_t>(count_of(words));
-    if (status.ok() && count > kMostDigits) {
-      status = Status::error(Code::kShape, "digits: expected at most %zu", kMostDigits);
-    }
-    int32_t digits[kMostDigits];
+    int32_t digits[kMaxDigits];
+    if (status.ok()) status = check_digits(count);
     if (status.ok()) status = sum.encode(dtype_of(in.input), {digits, count});
     return status.ok() ? device_copy(words.data, digits, count * sizeof(int32_t), true, options_) : status;
   }
@@ -149,7 +147,7 @@ class DeviceCall {
   }
 
  private:
-  static constexpr size_t kMostDigits = PartialSum::digit_count(DType::kFloat64);
+  static constexpr size_t kMaxDigits = PartialSum::digit_count(DType::kFloat64);
 
   static Status too_many_dimensions() {
     return Status::error(Code::kRank,
@@ -202,12 +200,17 @@ class DeviceCall {
     });
   }
 
+  static Status check_digits(size_t count) {
+    if (count <= kMaxDigits) return {};
+    return Status::error(Code::kShape, "digits: expected at most %zu, got %zu", kMaxDigits, count);
+  }
+
   // finish(total) writes *value and returns whether its rounding is decided.
   template <class Finish>
   Status finish_digits(const In& words, Out& out, Out& decided, uint64_t* value, Finish finish) const {
-    int32_t digits[kMostDigits];
+    int32_t digits[kMaxDigits];
     const auto count = static_cast<size_t>(count_of(words));
-    if (count > kMostDigits) return Status::error(Code::kShape, "digits: expected at most %zu", kMostDigits);
+    if (Status status = check_digits(count); !status.ok()) return status;
     if (Status status = device_copy(digits, words.data, count * sizeof(int32_t), true, options_);
         !status.ok()) {
       return status;

@@ -13,7 +13,7 @@ namespace mseloss::python {
 using In = xla::Buffer;
 using Out = xla::Buffer;
 
-// The arrays of the loss; `weight` is null without one.
+// The operands of a loss; `weight` is null if the call has none.
 struct Inputs {
   const In& input;
   const In& target;

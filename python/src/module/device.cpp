@@ -62,26 +62,32 @@ Options options_of(int device, uintptr_t stream) {
   return options;
 }
 
+// Calls the core without the GIL, because the driver may wait for a queue that is full.
+template <class Call>
+void call_released(Call call) {
+  Status status;
+  {
+    const nb::gil_scoped_release released;
+    status = call();
+  }
+  check(status);
+}
+
 void run(nb::handle reduction_name, nb::handle grad_output, nb::handle input, nb::handle target,
          nb::handle weight, nb::handle loss_out, nb::handle out, int device, uintptr_t stream) {
   const DeviceOperand g(grad_output), x(input), y(target), w(weight), l(loss_out), o(out);
   const Reduction reduction = parse_reduction(reduction_name);
   const Options options = options_of(device, stream);
-  const nb::gil_scoped_release released;  // the driver may wait for a queue that is full
-  Status status;
-  if (!o.given) {
-    status = w.given ? loss(x.view(), y.view(), w.view(), reduction, l.output(), options)
+  call_released([&] {
+    if (!o.given) {
+      return w.given ? loss(x.view(), y.view(), w.view(), reduction, l.output(), options)
                      : loss(x.view(), y.view(), reduction, l.output(), options);
-  } else if (!l.given) {
-    status = grad(g.view(), x.view(), y.view(), reduction, o.output(), options);
-  } else if (w.given) {
-    status =
-        loss_and_grad(x.view(), y.view(), w.view(), reduction, g.view(), l.output(), o.output(), options);
-  } else {
-    status = loss_and_grad(x.view(), y.view(), reduction, g.view(), l.output(), o.output(), options);
-  }
-  const nb::gil_scoped_acquire acquired;
-  check(status);
+    }
+    if (!l.given) return grad(g.view(), x.view(), y.view(), reduction, o.output(), options);
+    return w.given ? loss_and_grad(x.view(), y.view(), w.view(), reduction, g.view(), l.output(), o.output(),
+                                   options)
+                   : loss_and_grad(x.view(), y.view(), reduction, g.view(), l.output(), o.output(), options);
+  });
 }
 
 void run_grad_part(std::pair<int64_t, bool> count_and_held, nb::handle grad_output, nb::handle input,
@@ -89,25 +95,22 @@ void run_grad_part(std::pair<int64_t, bool> count_and_held, nb::handle grad_outp
   const DeviceOperand g(grad_output), x(input), y(target), w(weight), o(out);
   const Options options = options_of(device, stream);
   const auto [count, held] = count_and_held;
-  const nb::gil_scoped_release released;
-  const Status status =
-      w.given ? weighted_grad_part(g.view(), x.view(), y.view(), w.view(), 2, o.output(), options, held)
-              : grad_part(g.view(), x.view(), y.view(), count, o.output(), options, held);
-  const nb::gil_scoped_acquire acquired;
-  check(status);
+  call_released([&] {
+    return w.given ? weighted_grad_part(g.view(), x.view(), y.view(), w.view(), 2, o.output(), options, held)
+                   : grad_part(g.view(), x.view(), y.view(), count, o.output(), options, held);
+  });
 }
 
-// The methods of PartialSum; the stream is waited for.
+// The methods of PartialSum. They wait for the stream, because the sum is the host's.
 void add(PartialSum& sum, bool exact, nb::handle input, nb::handle target, nb::handle weight, int device,
          uintptr_t stream) {
   const DeviceOperand x(input), y(target), w(weight);
   const auto mode = exact ? PartialSum::Mode::kExact : PartialSum::Mode::kFast;
   const Options options = options_of(device, stream);
-  const nb::gil_scoped_release released;
-  const Status status = w.given ? sum.add(x.view(), y.view(), w.view(), mode, options)
-                                : sum.add(x.view(), y.view(), mode, options);
-  const nb::gil_scoped_acquire acquired;
-  check(status);
+  call_released([&] {
+    return w.given ? sum.add(x.view(), y.view(), w.view(), mode, options)
+                   : sum.add(x.view(), y.view(), mode, options);
+  });
 }
 
 void add_divisor(PartialSum& sum, bool exact, nb::handle input, nb::handle target, nb::handle weight,
@@ -116,10 +119,8 @@ void add_divisor(PartialSum& sum, bool exact, nb::handle input, nb::handle targe
   const auto mode = exact ? PartialSum::Mode::kExact : PartialSum::Mode::kFast;
   const Options options = options_of(device, stream);
   const ConstTensor weights = w.view();
-  const nb::gil_scoped_release released;
-  const Status status = sum.add_divisor(x.view(), y.view(), w.given ? &weights : nullptr, mode, options);
-  const nb::gil_scoped_acquire acquired;
-  check(status);
+  call_released(
+      [&] { return sum.add_divisor(x.view(), y.view(), w.given ? &weights : nullptr, mode, options); });
 }
 
 void add_with_grad(PartialSum& sum, double scale, nb::handle grad_output, nb::handle input, nb::handle target,
@@ -127,11 +128,10 @@ void add_with_grad(PartialSum& sum, double scale, nb::handle grad_output, nb::ha
   const DeviceOperand g(grad_output), x(input), y(target), w(weight), o(grad_input);
   const Options options = options_of(device, stream);
   const ConstTensor weights = w.view();
-  const nb::gil_scoped_release released;
-  const Status status = sum.add_with_grad(x.view(), y.view(), w.given ? &weights : nullptr, scale, g.view(),
-                                          o.output(), options);
-  const nb::gil_scoped_acquire acquired;
-  check(status);
+  call_released([&] {
+    return sum.add_with_grad(x.view(), y.view(), w.given ? &weights : nullptr, scale, g.view(), o.output(),
+                             options);
+  });
 }
 
 // (address, dtype, shape, strides, device, whether it is read-only, whether it is a copy) of a DLPack capsule
