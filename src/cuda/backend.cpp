@@ -132,7 +132,8 @@ class Call {
 
   static int sum_kernel(const Plan& plan, const Buffers& buffers, unsigned operands, bool fused,
                         SumArguments* a) {
-    // One float64 is too narrow for a result of float64 from narrower operands.
+    // dense_sum() adds squares of narrower operands in one float64, which does not suffice for a float64
+    // result; general_sum() adds in pairs of them.
     const bool narrow =
         a->kind == Result::kLoss && plan.loss_dtype == DType::kFloat64 && plan.dtype != DType::kFloat64;
     if (narrow || a->element.view[kScaleView].address != 0 || !is_chunked(plan, buffers, operands)) {

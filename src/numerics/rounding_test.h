@@ -151,7 +151,7 @@ MSELOSS_HOST_DEVICE inline double two_over(const FixedPoint& divisor, uint64_t c
   const double scale = FixedPoint(two).divide_and_round(FixedPoint(magnitude), dtype, work);
   return divisor.sign() < 0 ? -scale : scale;
 }
-// The same from an interval; returns false if the rounding test fails.
+// 2 / divisor from an interval; returns false if the rounding test fails.
 MSELOSS_HOST_DEVICE inline bool two_over(const Interval& divisor, DType dtype, double* scale) {
   Interval quotient;
   return divide({2, 0, 0}, divisor, &quotient) && round_interval(quotient, dtype, true, scale);

@@ -17,8 +17,8 @@ enum class Sweep : uint8_t {
   kCountMask,  // of a dense mask, which is the only operand and the plan's dtype: the number of true elements
   kSliceSums,  // of a sliced plan: the fast sums of all slices, rounded
   kGradAndSliceSums,
-  // The same for a mean with weights, whose gradient has one scale for each slice: first the sums of a few
-  // slices, then their gradient while the operands are in the caches.
+  // Sums and gradient of a sliced mean with weights, whose scale is known only after the sums: the sums of a
+  // few slices first, then their gradient while the operands are in the caches.
   kSliceSumsThenGrad,
   kSliceGrad,  // the second part of that
 };
