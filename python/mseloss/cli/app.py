@@ -1,22 +1,17 @@
-"""The command line: its commands, options and printed output."""
+"""The command line: its commands and options."""
 
 from __future__ import annotations
 
-import io
-import json
-import os
 import sys
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import mseloss
 from mseloss.cli import bench as benchmark
-from mseloss.cli import chunked, files, machine, options, sliced
+from mseloss.cli import chunked, files, machine, options, output, sliced
 from mseloss.cli.exit import NOT_EQUAL, guarded
 from mseloss.cli.options import (
     Converted,
@@ -77,15 +72,15 @@ def grad(
     if _through_dask(out, g, x, y, w):
         from mseloss.cli import lazy
 
-        with _progress(as_json) as progress:
+        with output.progress(as_json) as progress:
             shape, result = lazy.grad(g, x, y, w, names, reduction.value, out, converted, progress)
     elif weight is not None:
         shape, result = sliced.grad(g, x, y, w, names, reduction.value, out, converted)
     else:
         names = names[:3]
-        with _progress(as_json) as progress:
+        with output.progress(as_json) as progress:
             shape, result = chunked.grad(g, x, y, names, reduction.value, out, converted, progress)
-    _report_written(out, shape, result, as_json)
+    output.written(out, shape, result, as_json)
 
 
 @app.command(epilog=_EPILOG)
@@ -127,23 +122,23 @@ def loss(
     if _through_dask(out, x, y, w):
         from mseloss.cli import lazy
 
-        with _progress(as_json) as progress:
+        with output.progress(as_json) as progress:
             value, shape, result = lazy.loss(
                 x, y, w, names, reduction.value, axis, out, converted, progress
             )
     elif axis:
         value, shape, result = sliced.loss(x, y, w, names, reduction.value, axis, out, converted)
     else:
-        with _progress(as_json) as progress:
+        with output.progress(as_json) as progress:
             value, shape, result = chunked.loss(
                 x, y, w, names, reduction.value, out, converted, progress
             )
     if value is None:
-        _report_written(out, shape, result, as_json)
+        output.written(out, shape, result, as_json)
     elif out != files.STANDARD:
         number = float(value)
         shown = number if np.isfinite(number) else str(number)
-        _print({"loss": shown, "dtype": result, "out": out}, str(value), as_json)
+        output.facts({"loss": shown, "dtype": result, "out": out}, str(value), as_json)
 
 
 @app.command(epilog=_EPILOG)
@@ -208,7 +203,7 @@ def check(
         raise files.FileError("--grad-output: not used by --operator loss; leave it out")
     _check_standard((actual, expected, input, target, grad_output), None, False)
     given = _read_by_parts(actual)
-    with _progress(as_json) as progress:
+    with output.progress(as_json) as progress:
         if expected is not None:
             report = chunked.check(given, _read_by_parts(expected), tolerance, worst, progress)
         else:
@@ -225,8 +220,8 @@ def check(
                 progress,
             )
     if plot is not None:
-        _plot(report, plot)
-    _print(report.to_dict(), report.summary(), as_json)
+        output.plot(report, plot)
+    output.facts(report.to_dict(), report.summary(), as_json)
     raise typer.Exit(0 if report.ok else NOT_EQUAL)
 
 
@@ -235,12 +230,12 @@ def info(as_json: Json = False):
     """Show versions, instruction-set targets, threads and the memory limit."""
     facts = machine.facts()
     if as_json:
-        _print(facts, "", True)
+        output.facts(facts, "", True)
         return
     table = Table.grid(padding=(0, 2))
     for key, value in facts.items():
         table.add_row(key, machine.shown(value))
-    _show(table)
+    output.table(table)
 
 
 @app.command()
@@ -266,14 +261,14 @@ def bench(
     """
     result = benchmark.run(size, dtype.value, repeat, torch)
     if as_json:
-        _print(result, "", True)
+        output.facts(result, "", True)
         return
     table = Table(title=benchmark.title(result), title_justify="left", box=None)
     for column in ("case", "median ms", "quartiles ms", "GB/s", "against"):
         table.add_column(column, justify="left" if column == "case" else "right")
     for case in result["cases"]:
         table.add_row(*benchmark.row(case))
-    _show(table)
+    output.table(table)
 
 
 @app.callback()
@@ -294,7 +289,7 @@ def invoke(arguments=None):
     """Runs the command line and returns the exit status; raises what the command raises."""
     files.faults.start()
     if (sys.argv[1:] if arguments is None else arguments) in (["--version"], ["-V"]):
-        _write(mseloss.__version__)
+        output.text(mseloss.__version__)
         return 0
     command = typer.main.get_command(app)
     status = command.main(args=arguments, prog_name="mseloss", standalone_mode=False) or 0
@@ -338,59 +333,3 @@ def _through_dask(out, *operands):
 
 def _is_zarr(operand):
     return hasattr(operand, "chunks")
-
-
-def _progress(quiet):
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=quiet or not console.is_terminal,
-    )
-
-
-def _plot(report, path):
-    """Draws the report in memory, then writes the file as results are written."""
-    picture = io.BytesIO()
-    kind = os.path.splitext(path)[1].lower().lstrip(".")
-    if kind not in ("png", "svg", "pdf"):
-        raise files.FileError(f"{path}: expected a name that ends in .png, .svg, .pdf; rename it")
-    report.plot(picture, kind)
-    files.write_bytes(path, picture.getvalue())
-
-
-def _report_written(out, shape, dtype, as_json):
-    if out != files.STANDARD:
-        _print(
-            {"out": out, "shape": list(shape), "dtype": dtype},
-            f"{out}: {_size(shape)} {dtype}",
-            as_json,
-        )
-
-
-def _print(facts, text, as_json):
-    files.faults.check()
-    _write(json.dumps(facts, indent=2) if as_json else text)
-
-
-def _show(table):
-    console = Console()
-    with console.capture() as captured:
-        console.print(table)
-    _write(captured.get().rstrip("\n"))
-
-
-def _write(text):
-    """Prints to standard output. Raises FileError if that fails: on EPIPE click would exit with status 1."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        raise files.FileError(f"standard output: {error.strerror}") from None
-
-
-def _size(shape):
-    return " x ".join(f"{n}" for n in shape) or "one element of"
