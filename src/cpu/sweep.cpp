@@ -80,7 +80,7 @@ struct Job {
       : plan(p), sweep(s), sum(total), interrupt_poll(interrupt) {}
 
   const Plan& plan;
-  const Sweep sweep;
+  Sweep sweep;
   const SumTarget sum;
   InterruptPoll interrupt_poll;
   bool non_temporal = false;
@@ -90,6 +90,7 @@ struct Job {
   char* data[kOperands] = {};
   Tiling tiling;  // not of a dense plan
   WorkShares shares;
+  WorkShares::Share* share_memory = nullptr;
   char* scratch = nullptr;
   size_t scratch_each = 0;
   // Of a sliced plan: how many parts the tiles of the same slices are divided into, and the accumulators, one
@@ -130,13 +131,22 @@ struct Job {
   }
 
   // The slices whose sums are in several parts.
-  void finish_slices() {
+  void finish_slices(bool with_scales) {
     const FloatEnvironment environment;
-    for (int64_t unit = 0; slice_parts > 1 && unit < units; unit += slice_parts) {
+    for (int64_t unit = 0; unit < units; unit += slice_parts) {
       const SliceTile tile(plan, tiling, unit / slice_parts);
-      const Accumulators sums{slice_sums_at(unit), slice_parts, slice_each};
-      pending += finish_slice_tile(plan, tile, data[kLossOut], sums, {}, {});
+      double* const sums = slice_sums_at(unit);
+      merge_parts(plan, tile, sums, slice_parts, slice_each);
+      const SliceScales scales = with_scales ? find_scales(plan, tile, {}, sums) : SliceScales();
+      pending += finish_slice_tile(plan, tile, data[kLossOut], sums, {}, scales);
     }
+  }
+
+  void run(const HostThreads* host) {
+    if (threads == 1) return run_all();
+    shares = WorkShares(share_memory, threads, units, max_units());
+    constexpr auto task = [](void* context, int index) { static_cast<Job*>(context)->participate(index); };
+    host != nullptr ? host_fork_join(*host, threads, task, this) : fork_join(threads, task, this);
   }
 
   void run_units(int index, int64_t first, int64_t last, SweepRunner* runner) {
@@ -219,8 +229,7 @@ Status run_job(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opti
     constexpr int64_t kUnitsPerThread = 4;  // enough for an even distribution
     const int64_t tiles = job.tiling.num_tiles / job.tiling.slice_tiles,
                   wanted = kUnitsPerThread * job.threads;
-    // The gradient needs the complete sums.
-    if (job.threads > 1 && tiles < wanted && sweep != Sweep::kSliceSumsThenGrad) {
+    if (job.threads > 1 && tiles < wanted) {
       job.slice_parts = std::min(job.tiling.slice_tiles, (wanted + tiles - 1) / tiles);
     }
     job.units = tiles * job.slice_parts;
@@ -239,26 +248,21 @@ Status run_job(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opti
     }
     job.scratch = memory + shares;
     job.slice_sums = job.scratch + job.scratch_each * job.threads;
-    if (shares != 0)
-      job.shares =
-          WorkShares(reinterpret_cast<WorkShares::Share*>(memory), job.threads, job.units, job.max_units());
+    job.share_memory = reinterpret_cast<WorkShares::Share*>(memory);
   }
-  if (job.threads == 1) {
-    job.run_all();
-  } else {
-    constexpr auto participate = [](void* context, int index) {
-      static_cast<Job*>(context)->participate(index);
-    };
-    host != nullptr ? host_fork_join(*host, job.threads, participate, &job)
-                    : fork_join(job.threads, participate, &job);
+  // The gradient needs the complete sums: if those are in parts, it is a second pass.
+  const bool two_passes = sweep == Sweep::kSliceSumsThenGrad && job.slice_parts > 1;
+  if (two_passes) job.sweep = Sweep::kSliceSums;
+  job.run(host);
+  if (plan.sliced && job.slice_parts > 1 && !job.interrupt_poll.requested()) job.finish_slices(two_passes);
+  if (two_passes && !job.interrupt_poll.requested()) {
+    job.sweep = Sweep::kSliceGrad;
+    job.run(host);
   }
   if (job.interrupt_poll.requested()) {
     return Status::error(Code::kInterrupted, "interrupted: the results are incomplete");
   }
-  if (plan.sliced) {
-    job.finish_slices();
-    sum.state->count = static_cast<uint64_t>(job.pending);
-  }
+  if (plan.sliced) sum.state->count = static_cast<uint64_t>(job.pending);
   return {};
 }
 

@@ -1,4 +1,5 @@
-// Adds the sums of columns, which are parts of slices, to the accumulators of the slices. Re-included per target.
+// Adds the sums of columns, which are parts of slices, to the accumulators of the slices. Re-included per
+// target.
 #if defined(MSELOSS_SLICE_COLUMNS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MSELOSS_SLICE_COLUMNS_INL_H_
 #undef MSELOSS_SLICE_COLUMNS_INL_H_
@@ -48,10 +49,12 @@ class Columns {
   using D = hn::ScalableTag<T>;
   using V = hn::Vec<D>;
   using Sums = std::conditional_t<kWeighted, WeightedSquares<T>, Squares<T, 1>>;
-  static constexpr size_t kSlotBytes = 16384, kMaxSlots = kSlotBytes / (sizeof(Sums) * S::kParts);
+  static constexpr size_t kSlotBytes = kWeighted ? 24576 : 16384;
+  static constexpr size_t kMaxSlots = kSlotBytes / (sizeof(Sums) * S::kParts);
   // Slots of a stream, each of which waits for its own last addition.
   static constexpr size_t kMinSlots = 8;
-  static constexpr ptrdiff_t kStreamPrefetch = sizeof(Memory) < sizeof(T) ? kFarPrefetchBytes : 0;
+  static constexpr ptrdiff_t kStreamPrefetch =
+      kWeighted || sizeof(Memory) < sizeof(T) ? kFarPrefetchBytes : 0;
 
   static HWY_INLINE size_t vector() { return S::kParts * hn::Lanes(D()); }
   HWY_INLINE const Memory* row(int o, size_t r) const {
@@ -105,13 +108,15 @@ class Columns {
   HWY_INLINE void add_vector(const Row& row, size_t i, Sums* slot, ptrdiff_t ahead) {
     V v[S::kParts];
     if (ahead != 0) {
-      for (const Input& input : {row.x, row.y}) {
+      const auto prefetch = [=](const Input& input) MSELOSS_INLINE {
         hwy::Prefetch(reinterpret_cast<const char*>(input.at + (i & input.mask)) + ahead);
-      }
+      };
+      prefetch(row.x);
+      prefetch(row.y);
+      if constexpr (kWeighted) prefetch(row.w);
     }
-    const auto load = [i](const Input& input, auto part) MSELOSS_INLINE {
-      return S::load_part(part, D(), input.at + (i & input.mask));
-    };
+    const auto load = [i](const Input& input, auto part)
+                          MSELOSS_INLINE { return S::load_part(part, D(), input.at + (i & input.mask)); };
     add<kMagnitudes>(row, slot, load, v);
     if constexpr (kStore != Store::kNone) S::template store_parts<kNonTemporal>(D(), v, row.out + i);
   }

@@ -1,4 +1,5 @@
-// Adds the sums of rows, which are parts of slices, to the accumulators of the slices. Re-included per target.
+// Adds the sums of rows, which are parts of slices, to the accumulators of the slices. Re-included per
+// target.
 #if defined(MSELOSS_SLICE_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MSELOSS_SLICE_ROWS_INL_H_
 #undef MSELOSS_SLICE_ROWS_INL_H_
@@ -12,7 +13,6 @@
 #include "cpu/kernels/lanes-inl.h"
 #include "cpu/kernels/row_loop-inl.h"
 #include "cpu/kernels/squares-inl.h"
-
 
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
@@ -166,7 +166,8 @@ class ShortRows {
   // The cache lines of rows r..r+count-1, some way ahead of them.
   HWY_INLINE void prefetch(size_t r, size_t count) const {
     if (mask_ == 0) return;
-    const auto* at = reinterpret_cast<const char*>(first_ + static_cast<ptrdiff_t>(r) * pitch_) + kFarPrefetchBytes;
+    const auto* at =
+        reinterpret_cast<const char*>(first_ + static_cast<ptrdiff_t>(r) * pitch_) + kFarPrefetchBytes;
     const ptrdiff_t end = static_cast<ptrdiff_t>(count * sizeof(Memory)) * pitch_;
     for (ptrdiff_t i = 0; i < end; i += kLineBytes) hwy::Prefetch(at + i);
   }
@@ -240,7 +241,8 @@ void add_short_rows(const RowBlock& block) {
     Sums squares[kGroup], weights[kGroup];
     auto signs = hn::Zero(d);
     unrolled<kGroup>([&](auto k) MSELOSS_INLINE {
-      const Row row = k < count ? row_sums(first + k, magnitudes) : Row{Sums::zero(), Sums::zero(), hn::Zero(d)};
+      const Row row =
+          k < count ? row_sums(first + k, magnitudes) : Row{Sums::zero(), Sums::zero(), hn::Zero(d)};
       squares[k] = row.squares;
       weights[k] = row.weights;
       signs = hn::Or(signs, row.signs);
@@ -260,8 +262,8 @@ void add_short_rows(const RowBlock& block) {
       weight_magnitude = magnitudes.weights.high;
     }
     double* const at = planes + first;
-    add_to_slices(sums.squares.high, sums.squares.low(), Sums::error(magnitude, n, roundings, weight_magnitude),
-                  at, block.plane);
+    add_to_slices(sums.squares.high, sums.squares.low(),
+                  Sums::error(magnitude, n, roundings, weight_magnitude), at, block.plane);
     if constexpr (kWeighted) {
       add_to_slices(sums.weights.high, sums.weights.low(),
                     Sums::error(weight_magnitude, n, roundings, weight_magnitude), at + 3 * block.plane,
@@ -293,12 +295,12 @@ void add_rows(const RowBlock& block) {
     } else {
       BroadcastVector<S> g_copies;
       const auto g = row_input<S>(block, kGradOutput, r, &g_copies).load(d, 0);
-      transform_row<S, kStore, Loop::kSum>(
-          d, output_row<S>(block, r), block.n, [&, x, y](auto k, auto load) MSELOSS_INLINE {
-            const auto difference = hn::Sub(load(x), load(y));
-            squares.add(k, difference);
-            return hn::Mul(hn::Mul(difference, scale), g);
-          });
+      transform_row<S, kStore, Loop::kSum>(d, output_row<S>(block, r), block.n,
+                                           [&, x, y](auto k, auto load) MSELOSS_INLINE {
+                                             const auto difference = hn::Sub(load(x), load(y));
+                                             squares.add(k, difference);
+                                             return hn::Mul(hn::Mul(difference, scale), g);
+                                           });
     }
     RowSum row;
     squares.finish(block.n, 1, &row);

@@ -1,10 +1,12 @@
 #include "cpu/schedule/slice_sums.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "cpu/kernels/kernels.h"
 #include "numerics/formats.h"
+#include "numerics/rounding_test.h"
 #include "plan/parts.h"
 
 namespace mseloss::cpu {
@@ -68,11 +70,15 @@ int64_t SliceTile::loss_offset(const Plan& plan, const int64_t* index) const {
   return offset * size_of(plan.loss_dtype);
 }
 
+char* scales_of(const Plan& plan, const SliceTile& tile, double* sums) {
+  return reinterpret_cast<char*>(sums + (slice_planes(plan) + 1) * tile.plane);
+}
+
 SliceScales find_scales(const Plan& plan, const SliceTile& tile, const ExactSlices& exact, double* sums) {
   const DType compute = compute_dtype(plan);
   const auto terms = static_cast<uint64_t>(plan.numel / plan.slices);
-  double* const planes = sums + 3 * tile.plane;
-  char* const scales = reinterpret_cast<char*>(sums + (slice_planes(plan) + 1) * tile.plane);
+  double* const planes = sums + kSlicePlanes * tile.plane;
+  char* const scales = scales_of(plan, tile, sums);
   if (kernels().slice_scales[static_cast<int>(compute)](planes, tile.plane, static_cast<size_t>(tile.count),
                                                         is_masked(plan), scales)) {
     return {scales, true};
@@ -103,56 +109,69 @@ SliceScales find_scales(const Plan& plan, const SliceTile& tile, const ExactSlic
   return {scales, complete};
 }
 
-int64_t finish_slice_tile(const Plan& plan, const SliceTile& tile, char* loss, const Accumulators& sums,
+void merge_parts(const Plan& plan, const SliceTile& tile, double* sums, int64_t parts, size_t bytes) {
+  for (int64_t part = 1; part < parts; ++part) {
+    const double* own = sums + static_cast<size_t>(part) * (bytes / sizeof(double));
+    for (int plane = 0; plane < slice_planes(plan); plane += kSlicePlanes) {
+      for (int64_t i = plane * tile.plane; i < plane * tile.plane + tile.count; ++i) {
+        double *const high = sums + i, *const low = high + tile.plane, *const error = low + tile.plane;
+        const RowSum row = slice_sum(own + i, tile.plane, true);
+        FastSum total{*high, *low, *error, 0};
+        // A sum that is not finite stays so, and is its own result.
+        if (std::isfinite(*high)) add_row(&total, row);
+        const bool finite = std::isfinite(*high) && std::isfinite(row.high);
+        *high = finite ? total.high : *high + row.high;
+        *low = finite ? total.low : 0;
+        *error = finite ? total.error : 0;
+      }
+    }
+  }
+}
+
+int64_t finish_slice_tile(const Plan& plan, const SliceTile& tile, char* loss, double* sums,
                           const ExactSlices& exact, const SliceScales& scales) {
   const bool may_overflow = plan.dtype == DType::kFloat64, weighted = has(plan, kWeight),
              masked = is_masked(plan);
   const auto terms = static_cast<uint64_t>(plan.numel / plan.slices);
   const int size = size_of(plan.loss_dtype);
+  const DType compute = compute_dtype(plan);
   bool contiguous = true;  // in the loss
   for (int d = 0; d < plan.rank; ++d) {
-    if (tile.strides[d] != 0 && tile.extent[d] > 1) {
-      contiguous = contiguous && plan.stride[kLossOut][d] == tile.strides[d];
-    }
+    if (tile.strides[d] == 0 || tile.extent[d] == 1) continue;
+    contiguous = contiguous && plan.stride[kLossOut][d] == tile.strides[d];
   }
   int64_t index[kMaxRank] = {};
-  char* const losses = contiguous
-                           ? loss + tile.loss_offset(plan, index)
-                           : reinterpret_cast<char*>(sums.of_part(0) + slice_planes(plan) * tile.plane);
+  char* const losses = contiguous ? loss + tile.loss_offset(plan, index)
+                                  : reinterpret_cast<char*>(sums + slice_planes(plan) * tile.plane);
   // Most slices are rounded many at a time, the others one by one.
-  const bool rounds = sums.parts == 1 && terms < uint64_t{1} << 53;
+  const bool rounds = terms < uint64_t{1} << 53;
   if (rounds) {
     const double divisor = plan.reduction == Reduction::kSum ? 1 : weighted ? 0 : static_cast<double>(terms);
     const bool complete = kernels().round_slices[static_cast<int>(plan.loss_dtype)][weighted && !masked](
-        sums.of_part(0), tile.plane, static_cast<size_t>(tile.count), divisor, losses);
+        sums, tile.plane, static_cast<size_t>(tile.count), divisor, losses);
     if (complete && contiguous && scales.complete) return 0;
   }
   const auto finish = [&](int64_t slice, char* to) {
     SumState state;
-    for (int64_t part = 0; part < sums.parts; ++part) {
-      const double* own = sums.of_part(part) + slice;
-      const RowSum squares = slice_sum(own, tile.plane, may_overflow);
-      const uint64_t own_terms = part == 0 ? terms : 0;
-      if (weighted) {
-        const RowSum weights = slice_sum(own + 3 * tile.plane, tile.plane, may_overflow);
-        SumAccess::add_fast(&state, {squares, weights}, own_terms, masked);
-      } else {
-        SumAccess::add_fast(&state, squares, own_terms);
-      }
+    const RowSum squares = slice_sum(sums + slice, tile.plane, may_overflow);
+    if (weighted) {
+      const RowSum weights = slice_sum(sums + slice + 3 * tile.plane, tile.plane, may_overflow);
+      SumAccess::add_fast(&state, {squares, weights}, terms, masked);
+    } else {
+      SumAccess::add_fast(&state, squares, terms);
     }
     if (SumAccess::finish(state, nullptr, plan.reduction, plan.loss_dtype, to)) return true;
     if (!exact.available()) return false;
-    ExactSlice slice_sums;
-    exact.sum(index, &slice_sums);
-    return SumAccess::finish(slice_sums.state, slice_sums.limbs, plan.reduction, plan.loss_dtype, to);
+    ExactSlice sum;
+    exact.sum(index, &sum);
+    return SumAccess::finish(sum.state, sum.limbs, plan.reduction, plan.loss_dtype, to);
   };
   int64_t pending = 0;
   for (int64_t i = 0; i < tile.count; ++i, tile.next(plan, index)) {
     char* const from = losses + i * size;
     char* const to = contiguous ? from : loss + tile.loss_offset(plan, index);
     if (rounds && !contiguous) std::memcpy(to, from, static_cast<size_t>(size));
-    const bool has_scale =
-        scales.complete || !is_pending(compute_dtype(plan), scales.at + i * size_of(compute_dtype(plan)));
+    const bool has_scale = scales.complete || !is_pending(compute, scales.at + i * size_of(compute));
     if (has_scale && ((rounds && !is_pending(plan.loss_dtype, to)) || finish(i, to))) continue;
     store_pending(plan.loss_dtype, to);
     ++pending;

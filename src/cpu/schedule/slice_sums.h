@@ -49,15 +49,6 @@ struct ExactSlices {
   void sum(const int64_t* index, ExactSlice* sum) const { run(context, index, sum); }
 };
 
-// The accumulators of one slice tile, of which each part holds a part of every sum.
-struct Accumulators {
-  double* first;
-  int64_t parts;
-  size_t bytes;  // slice_bytes(), the distance between parts
-
-  double* of_part(int64_t part) const { return first + static_cast<size_t>(part) * (bytes / sizeof(double)); }
-};
-
 // The scales of the gradient of each slice, 2 / sum(w) in the compute dtype, or store_pending() where they
 // are undecided; `complete` if there is none such.
 struct SliceScales {
@@ -65,12 +56,18 @@ struct SliceScales {
   bool complete = true;
 };
 
-// `sums` has the accumulators and receives the scales.
+// Where the accumulators have the scales.
+char* scales_of(const Plan& plan, const SliceTile& tile, double* sums);
+
+// Computes them from the sums of the weights.
 SliceScales find_scales(const Plan& plan, const SliceTile& tile, const ExactSlices& exact, double* sums);
+
+// Adds `parts` accumulators, `bytes` apart, each with a part of every sum, to the first.
+void merge_parts(const Plan& plan, const SliceTile& tile, double* sums, int64_t parts, size_t bytes);
 
 // Rounds and writes the loss of each slice of a tile. Returns the number of elements that it marked with
 // store_pending(), because their rounding or their scale is undecided.
-int64_t finish_slice_tile(const Plan& plan, const SliceTile& tile, char* loss, const Accumulators& sums,
+int64_t finish_slice_tile(const Plan& plan, const SliceTile& tile, char* loss, double* sums,
                           const ExactSlices& exact, const SliceScales& scales);
 
 }  // namespace mseloss::cpu

@@ -99,6 +99,54 @@ bool SweepRunner::stores_non_temporal(const RowBlock& block) const {
   return non_temporal_ && static_cast<int64_t>(block.n) * size_ >= kNonTemporalRowBytes;
 }
 
+namespace {
+
+// Writes the scales of rows first..first+count-1 of the gradient, one for each element.
+template <class T>
+void repeat_scales(const RowBlock& block, size_t first, size_t count, T* to) {
+  const auto* from = static_cast<const T*>(block.at[kLossOut]);
+  for (size_t r = first; r < first + count; ++r, to += block.n) {
+    const T* row = from + static_cast<ptrdiff_t>(r) * block.pitch[kLossOut];
+    block.strided[kLossOut] ? std::copy_n(row, block.n, to) : std::fill_n(to, block.n, *row);
+  }
+}
+
+}  // namespace
+
+// Short rows that follow each other become long ones, with a scale for each element.
+void SweepRunner::slice_grad(const RowBlock& block) {
+  constexpr size_t kScaleBytes = 8192, kSlack = 64, kShortRow = 32, kShortColumns = 256;  // elements
+  const auto grad = [&](const RowBlock& rows) {
+    kernels_.slice_grad[dtype_][stores_non_temporal(rows)](rows);
+  };
+  const RowBlock joined = joined_rows(block);
+  const bool columns = block.strided[kLossOut];
+  if (block.n >= (columns ? kShortColumns : kShortRow) || block.rows == 1 || joined.rows != 1) {
+    return grad(block);
+  }
+  alignas(64) char scales[kScaleBytes + kSlack];
+  const size_t size = dtype_ == static_cast<int>(DType::kFloat64) ? sizeof(double) : sizeof(float);
+  const size_t rows = kScaleBytes / size / block.n;
+  RowBlock part = joined;
+  part.at[kLossOut] = scales;
+  part.strided[kLossOut] = true;
+  for (size_t r = 0; r < block.rows; r += rows) {
+    const size_t count = std::min(rows, block.rows - r);
+    if (r == 0 || !columns || block.pitch[kLossOut] != 0) {
+      if (size == sizeof(double)) {
+        repeat_scales(block, r, count, reinterpret_cast<double*>(scales));
+      } else {
+        repeat_scales(block, r, count, reinterpret_cast<float*>(scales));
+      }
+    }
+    part.n = count * block.n;
+    grad(part);
+    for (const int o : {kGradOutput, kInput, kTarget, kWeight, kOut}) {
+      if (block.strided[o]) part.at[o] = static_cast<char*>(part.at[o]) + part.n * static_cast<size_t>(size_);
+    }
+  }
+}
+
 void SweepRunner::run(Sweep sweep, const RowBlock& block) {
   constexpr size_t kL1Elements = 2048;  // stay in L1 between the two kernels that read them
   switch (sweep) {
@@ -137,7 +185,7 @@ void SweepRunner::run(Sweep sweep, const RowBlock& block) {
       return grad(rows, non_temporal);
     }
     case Sweep::kSliceGrad:
-      return kernels_.slice_grad[dtype_][stores_non_temporal(block)](block);
+      return slice_grad(block);
     case Sweep::kSliceSumsThenGrad:  // consists of two of these
       return;
   }

@@ -50,6 +50,7 @@ class SweepRunner {
   void grad(const RowBlock& block, bool non_temporal);
   void loss(const RowBlock& block);
   void fast_sum(const RowBlock& block);
+  void slice_grad(const RowBlock& block);
   bool stores_non_temporal(const RowBlock& block) const;
   // Calls f(part) for parts of at most `length` elements: several rows, or a part of one.
   template <class F>

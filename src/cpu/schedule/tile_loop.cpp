@@ -246,21 +246,28 @@ int64_t run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* dat
   }
   int64_t pending = 0;
   for (int64_t unit = first; unit < last && !runner->interrupted(); ++unit) {
-    double* const own = parts == 1 ? sums : sums + static_cast<size_t>(unit) * (bytes / sizeof(double));
-    std::memset(own, 0, bytes);
+    const auto accumulators = [&](int64_t of) {
+      return parts == 1 ? sums : sums + static_cast<size_t>(of) * (bytes / sizeof(double));
+    };
+    double* const own = accumulators(unit);
     const int64_t tiles = tiling.slice_tiles, begin = unit / parts * tiles, part = unit % parts;
     const int64_t end = tiles * (part + 1) / parts;
     const auto run_part = [&](Sweep sweep, void* slices, int64_t size) {
       loop->set_slices(sweep, slices, size);
       for (int64_t i = tiles * part / parts; i < end && !runner->interrupted(); ++i) loop->run(begin + i);
     };
+    const SliceTile tile(plan, tiling, unit / parts);
+    const int64_t scale_size = size_of(compute_dtype(plan));
+    if (runner->sweep() == Sweep::kSliceGrad) {
+      run_part(Sweep::kSliceGrad, scales_of(plan, tile, accumulators(unit / parts * parts)), scale_size);
+      continue;
+    }
+    std::memset(own, 0, bytes);
     run_part(then_grad ? Sweep::kSliceSums : runner->sweep(), own, sizeof(double));
     if (parts != 1) continue;
-    const SliceTile tile(plan, tiling, unit);
     const SliceScales scales = then_grad ? find_scales(plan, tile, exact, own) : SliceScales();
-    pending += finish_slice_tile(plan, tile, data[kLossOut], {own, 1, bytes}, exact, scales);
-    if (!then_grad) continue;
-    run_part(Sweep::kSliceGrad, scales.at, size_of(compute_dtype(plan)));
+    pending += finish_slice_tile(plan, tile, data[kLossOut], own, exact, scales);
+    if (then_grad) run_part(Sweep::kSliceGrad, scales.at, scale_size);
   }
   return pending;
 }
