@@ -303,7 +303,7 @@ void add_rows(const RowBlock& block) {
                                            });
     }
     RowSum row;
-    squares.finish(block.n, 1, &row);
+    squares.finish(block.n, 1, kSumSingles<S, kStore>, &row);
     add_to_slice(row, planes, block.plane);
   }
 }
