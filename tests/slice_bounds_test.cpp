@@ -76,6 +76,45 @@ TEST(SliceBounds, TermsThatCancel_LeaveTheRest) {
   });
 }
 
+// The same, and scales within 2^-60 of a tie between two float32, in slices whose tiles are divided between
+// threads: the parts of a sum decide nothing, and the slice is computed again with its gradient.
+TEST(SliceBounds, PartsOfTheTermsOfASlice_LeaveItUndecided) {
+  constexpr int64_t kLength = 70000;
+  for_each_case(12, [&](Random& random) {
+    if (too_large(2 * kLength)) return;
+    const bool rows = random.chance(50), scales = random.chance(50);
+    const Shape all = rows ? Shape{2, kLength} : Shape{kLength, 2};
+    Matrix m(random, DType::kFloat32, all);
+    for (int64_t i = 0; i < m.x.count(); ++i) {
+      m.set(m.w, i, scales ? 0 : 3);
+      if (!scales) m.set(m.x, i, 0);
+      if (!scales) m.set(m.y, i, 0);
+    }
+    for (int64_t slice = 0; slice < 2; ++slice) {
+      const auto at = [&](int64_t i) { return rows ? slice * kLength + i : 2 * i + slice; };
+      long double rest = 2.0L / static_cast<long double>(random.range(1 << 23, (1 << 24) - 1) * 2 + 1);
+      for (const int64_t i :
+           {int64_t{0}, random.range(1, kLength / 2), random.range(kLength / 2 + 1, kLength - 1)}) {
+        if (scales) {
+          const auto part = static_cast<float>(rest);
+          rest -= part;
+          m.set(m.w, at(i), part);
+        } else {
+          m.set(m.x, at(i), i == 0 ? 1 : 0x1p30);
+          m.set(m.w, at(i), i > kLength / 2 ? -3 : 3);
+        }
+      }
+    }
+    const Shape loss_shape = rows ? Shape{2, 1} : Shape{1, 2};
+    Operand g(random, DType::kFloat32, loss_shape, Layout::kDense);
+    g.fill(random, Values::kUnit);
+    Operand loss(random, DType::kFloat32, loss_shape, Layout::kDense, true);
+    Operand grad(random, DType::kFloat32, all, Layout::kDense, true);
+    const Reduction reduction = scales ? Reduction::kMean : random.pick({Reduction::kMean, Reduction::kSum});
+    ASSERT_TRUE(is_right(random, m.x, m.y, &m.w, &g, reduction, loss, &grad));
+  });
+}
+
 // Float64 sums of 1 + 2^-53 - 2^-101 and 88 terms of almost 2^-107. The terms lift the sum above the tie at
 // 1 + 2^-53, but the low part of the fast sum, below 2^-53, absorbs each that is in its lane: on the scalar
 // target all, which is more than the rounding test adds to the bound of a row's sum.

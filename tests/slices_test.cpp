@@ -109,6 +109,23 @@ TEST(Slices, StreamsOfColumnsAtEveryAlignment_AreExactOnEveryTarget) {
   });
 }
 
+// The gradient of a weighted mean joins short rows, in groups of as many as it has room for scales.
+TEST(Slices, GradientOfManyShortRows_HasTheScaleOfEachSlice) {
+  Random random(40);
+  for (const DType dtype : kDTypes)
+    for (const int64_t n : {5, 17, 31}) {
+      const Shape all{2000, n}, loss_shape{2000, 1};
+      Operand x(random, dtype, all, Layout::kDense), y(random, dtype, all, Layout::kDense);
+      Operand w(random, dtype, all, Layout::kDense);
+      Operand g(random, dtype, random.chance(50) ? Shape{} : loss_shape, Layout::kDense);
+      for (Operand* operand : {&x, &y, &g}) operand->fill(random, Values::kUnit);
+      fill_weights(random, w, Weights::kPositive);
+      Operand loss(random, dtype, loss_shape, Layout::kDense, true);
+      Operand grad(random, dtype, all, Layout::kDense, true);
+      ASSERT_TRUE(is_right(random, x, y, &w, &g, Reduction::kMean, loss, &grad));
+    }
+}
+
 // Slices that are too few for the threads: their tiles are divided into parts, and a mean's gradient with
 // weights is a second pass. Infinite terms, NaN and cancellation meet terms of other parts.
 TEST(Slices, FewLongSlicesOnSeveralThreads_AreExact) {

@@ -20,8 +20,8 @@
 namespace mseloss::cpu {
 namespace {
 
-// Memory for packed tiles, kept by the calling thread between calls: up to a few hundred KiB per
-// participating thread.
+// Memory for packed tiles and sums of slices, kept by the calling thread between calls: mostly up to a few
+// hundred KiB per participating thread; tens of MiB for slices of transposed operands of mixed dtypes.
 struct Scratch {
   char* memory;
   size_t size;
