@@ -18,11 +18,17 @@ int thread_count(const Plan& plan, const Options& options) {
   return static_cast<int>(std::clamp<int64_t>(plan.numel * bytes / kBytesPerThread, 1, most));
 }
 
-namespace {
-
-// Not inline: a call on a few elements does not get here, and would save its registers for it.
-[[gnu::noinline]] bool exceeds_caches(const Plan& plan) {
+// A non-temporal store saves reading the output's line before it is overwritten, but leaves the output in
+// memory instead of the caches. An output that makes up most of the traffic is worth caching as long as all
+// operands fit the last-level cache; others use non-temporal stores from kMinOutputBytes on. General layouts
+// mostly do not access every operand in address order and use the cache less well. docs/performance_method.md
+// has the measurements.
+bool uses_non_temporal_stores(const Plan& plan, const Options& options) {
+  constexpr int64_t kMinOutputBytes = 8 << 20;
   constexpr double kCacheBytes = 28 << 20, kGeneralCacheBytes = 18 << 20;
+  if (!has(plan, kOut) || options.store == Options::Store::kCached) return false;
+  if (options.store == Options::Store::kNonTemporal) return true;
+  if (plan.numel < kMinOutputBytes >> log2_size_of(plan.dtype)) return false;
   double bytes[kOperands] = {}, all = 0;
   for_each_operand(plan, [&](int o) {
     bytes[o] = size_of(plan.dtypes[o]);
@@ -33,20 +39,6 @@ namespace {
   });
   return all >= 3 * bytes[kOut] ||
          all >= (plan.layout == Layout::kGeneral ? kGeneralCacheBytes : kCacheBytes);
-}
-
-}  // namespace
-
-// A non-temporal store saves reading the output's line before it is overwritten, but leaves the output in
-// memory instead of the caches. An output that makes up most of the traffic is worth caching as long as all
-// operands fit the last-level cache; others use non-temporal stores from kMinOutputBytes on. General layouts
-// mostly do not access every operand in address order and use the cache less well. docs/performance_method.md
-// has the measurements.
-bool uses_non_temporal_stores(const Plan& plan, const Options& options) {
-  constexpr int64_t kMinOutputBytes = 8 << 20;
-  if (!has(plan, kOut) || options.store == Options::Store::kCached) return false;
-  if (options.store == Options::Store::kNonTemporal) return true;
-  return plan.numel >= kMinOutputBytes >> log2_size_of(plan.dtype) && exceeds_caches(plan);
 }
 
 }  // namespace mseloss::cpu
