@@ -137,11 +137,10 @@ aclError enqueue(const Streams::Pin& stream, Task* task) noexcept {
   if (stream->worker_process == 0 && !start_worker(*stream)) {
     return task->event == nullptr && !task->waits ? task->run() : ACL_ERROR_RT_MEMORY_ALLOCATION;
   }
-  owned.release();
   if (stream->tail != nullptr) {
-    stream->tail->next = task;
+    stream->tail->next = owned.release();
   } else {
-    stream->head = task;
+    stream->head = owned.release();
   }
   stream->tail = task;
   stream->owner->queued.fetch_add(1, std::memory_order_relaxed);
