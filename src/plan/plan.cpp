@@ -45,15 +45,15 @@ int64_t numel_of(const View& view) {
 }
 
 // A view as one dimension.
-struct Run {
-  int64_t count;  // elements of the view
-  int stride;  // in row-major order: 1 if it is dense, 0 if it has one element, -1 if there is no such stride
+struct FlatView {
+  int64_t count;
+  int stride;  // 1 if the view is dense and row-major, 0 if all its elements are one, -1 otherwise
 };
 
-// `view`, if each of its extents, aligned at the last dimension, is 1 or that of `shape`.
-Run run_of(const View& view, std::span<const int64_t> shape) {
+// The stride is -1 unless each extent of `view`, aligned at the last dimension, is 1 or that of `shape`.
+FlatView flatten(const View& view, std::span<const int64_t> shape) {
   constexpr int64_t kMaxCount = int64_t{1} << 56;  // elements: no count or byte size below can overflow
-  constexpr Run kNone{0, -1};
+  constexpr FlatView kNone{0, -1};
   const size_t rank = view.shape.size(), skip = shape.size() - rank;
   if (rank > shape.size() || (!view.strides.empty() && view.strides.size() != rank)) return kNone;
   int64_t count = 1;
@@ -92,7 +92,7 @@ void add_operand(const Argument& argument, Plan* plan) {
 bool set_dense_shape(Arguments inputs, Arguments outs, Plan* plan) {
   const View& reference = *(outs.empty() ? inputs : outs)[0].view;
   if (reference.shape.size() > kMaxRank) return false;
-  const Run whole = run_of(reference, reference.shape);
+  const FlatView whole = flatten(reference, reference.shape);
   if (whole.stride < 0) return false;
   for (auto& stride : plan->stride) stride[0] = 0;
   bool full = false;  // an input has the reference's shape; otherwise the broadcast shape may be smaller
@@ -101,17 +101,17 @@ bool set_dense_shape(Arguments inputs, Arguments outs, Plan* plan) {
     const View& view = *argument.view;
     add_operand(argument, plan);
     same_dtype = same_dtype && view.dtype == plan->dtype;
-    Run run = whole;
+    FlatView flat = whole;
     bool same_shape = true;
     if (&view != &reference && !same_layout(view, reference)) {
-      run = run_of(view, reference.shape);
-      if (run.stride == 1 && run.count != whole.count) return false;
+      flat = flatten(view, reference.shape);
+      if (flat.stride == 1 && flat.count != whole.count) return false;
       same_shape = std::ranges::equal(view.shape, reference.shape);
     }
-    plan->stride[argument.operand][0] = run.stride;
-    if (is_output) return same_shape && run.stride == (whole.count > 1);
+    plan->stride[argument.operand][0] = flat.stride;
+    if (is_output) return same_shape && flat.stride == (whole.count > 1);
     full = full || same_shape;
-    return run.stride >= 0;
+    return flat.stride >= 0;
   };
   for (const Argument& out : outs) {
     if (!set_stride(out, true)) return false;
