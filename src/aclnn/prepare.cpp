@@ -134,21 +134,21 @@ aclnnStatus make_plan(const Operands& operands, const DType* dtypes, Reduction r
 
 aclnnStatus check_storage(const Operands& operands) noexcept {
   const OperatorInfo& info = operands.info;
+  int outside = -1;  // reported unless a format is wrong
   for (int i = 0; i < info.operands; ++i) {
-    if (operands[i].strides_describe) continue;
-    return fail(
-        ACLNN_ERR_PARAM_INVALID,
-        "%s: %s: expected a format that strides describe (ND, NCHW, NHWC, ...) or a storage of the view's "
-        "shape, got aclFormat %d",
-        info.name, name_of(info, i), static_cast<int>(operands[i].format));
+    if (!operands[i].strides_describe) {
+      return fail(
+          ACLNN_ERR_PARAM_INVALID,
+          "%s: %s: expected a format that strides describe (ND, NCHW, NHWC, ...) or a storage of the view's "
+          "shape, got aclFormat %d",
+          info.name, name_of(info, i), static_cast<int>(operands[i].format));
+    }
+    if (!operands[i].inside_storage && outside < 0) outside = i;
   }
-  for (int i = 0; i < info.operands; ++i) {
-    if (operands[i].inside_storage) continue;
-    return fail(ACLNN_ERR_PARAM_INVALID,
-                "%s: %s: expected a view inside its storage, got one that exceeds it (offset %lld)",
-                info.name, name_of(info, i), static_cast<long long>(operands[i].offset));
-  }
-  return ACLNN_SUCCESS;
+  if (outside < 0) return ACLNN_SUCCESS;
+  return fail(ACLNN_ERR_PARAM_INVALID,
+              "%s: %s: expected a view inside its storage, got one that exceeds it (offset %lld)", info.name,
+              name_of(info, outside), static_cast<long long>(operands[outside].offset));
 }
 
 void record_views(const Operands& operands, const DType* dtypes, OperandView* views) noexcept {
