@@ -163,8 +163,9 @@ struct Job {
   void finish_slices() {
     const FloatEnvironment environment;
     for (int64_t unit = 0; slice_parts > 1 && unit < units; unit += slice_parts) {
-      pending += finish_slice_tile(plan, tiling, data[kLossOut], unit / slice_parts, slice_parts,
-                                   slice_sums_at(unit));
+      const SliceTile tile(plan, tiling, unit / slice_parts);
+      const Accumulators sums{slice_sums_at(unit), slice_parts, slice_each};
+      pending += finish_slice_tile(plan, tile, data[kLossOut], sums, {}, {});
     }
   }
 

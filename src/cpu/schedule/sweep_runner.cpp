@@ -60,15 +60,15 @@ void SweepRunner::fast_sum(const RowBlock& block) {
   }
 }
 
-void SweepRunner::exact_sum(const RowBlock& block) {
-  SumState& state = *sum_.state;
+void SweepRunner::exact_sum(const RowBlock& block, const SumTarget& sum) {
+  SumState& state = *sum.state;
   const size_t terms = block.n * block.rows;
   if (!weighted_) {
-    kernels_.exact_sum[dtype_](block, sum_.limbs, &state.squares.special);
+    kernels_.exact_sum[dtype_](block, sum.limbs, &state.squares.special);
     state.count += terms;
     return;
   }
-  ExactSums sums{sum_.limbs, block.masked, 0, 0, 0};
+  ExactSums sums{sum.limbs, block.masked, 0, 0, 0};
   kernels_.weighted_exact_sum[dtype_](block, &sums);
   state.squares.special += sums.special;
   state.weights.special += sums.weight_special;
@@ -118,7 +118,7 @@ void SweepRunner::run(Sweep sweep, const RowBlock& block) {
     case Sweep::kGradAndSum:
       return in_parts(block, kSumBlock, [this](const RowBlock& part) { fast_sum(part); });
     case Sweep::kExactSum:
-      return exact_sum(block);
+      return exact_sum(block, sum_);
     case Sweep::kCountMask: {
       const uint64_t count = kernels_.count_true(block.at[kWeight], block.n);
       sum_.state->count += count;
@@ -128,7 +128,11 @@ void SweepRunner::run(Sweep sweep, const RowBlock& block) {
     case Sweep::kSliceSums:
       kernels_.slice_sums[dtype_][weighted_](block);
       return;
-    case Sweep::kGradAndSliceSums: {  // both read the block while it is in the caches
+    case Sweep::kGradAndSliceSums: {
+      if (!weighted_ && !block.strided[kLossOut] && !block.strided[kGradOutput] && block.n > kMaxShortRow) {
+        return kernels_.grad_and_row_sums[dtype_][stores_non_temporal(block)](block);
+      }
+      // Both read the block while it is in the caches.
       kernels_.slice_sums[dtype_][weighted_](block);
       const RowBlock rows = joined_rows(block);
       return grad(rows, stores_non_temporal(rows));
