@@ -94,9 +94,9 @@ struct Kernels {
   // Adds the fast sums to the accumulators of slices; if strided[kLossOut], each column belongs to another
   // slice, else each row is a part of one; [dtype][weighted].
   void (*slice_sums[kFloatDTypes][2])(const RowBlock&);
-  // The same without weights and with the gradient, for rows that are parts of slices and have one
-  // grad_output each; [dtype][non-temporal].
-  void (*grad_and_row_sums[kFloatDTypes][2])(const RowBlock&);
+  // The same without weights, and the gradient in the same loop; [dtype][non-temporal]. Returns false, having
+  // done nothing, for blocks that are faster in two loops, such as short rows.
+  bool (*grad_and_slice_sums[kFloatDTypes][2])(const RowBlock&);
   // out[i] = (sum of slice i) / divisor, rounded to the dtype of `out`, or store_pending() where the fast
   // sums leave the rounding open; divisor 0: the slice's sum of weights, or the number of elements that a
   // mask selects. The planes have kSlicePadding elements past `count`. Returns whether every slice is
@@ -141,7 +141,6 @@ struct Kernels {
   void (*replicate[kElementSizes])(const void* from, void* to, size_t rows, size_t n, size_t pitch);
 };
 
-inline constexpr size_t kMaxShortRow = 96;  // elements, of rows of slices
 inline constexpr ptrdiff_t kMaxInterleave = 4;
 inline constexpr int kReplicateOverrun = 16;
 

@@ -35,6 +35,7 @@ struct SameStorage {
   using Memory = T;
   using Compute = T;
   static constexpr int kParts = 1;
+  static constexpr bool kInterleaved = false;  // whether the parts hold the elements of even and of odd index
 
   template <class D>
   static HWY_INLINE hn::Vec<D> load(D d, const Memory* from) {
@@ -65,6 +66,7 @@ struct HalfStorage {
   using Memory = uint16_t;
   using Compute = float;
   static constexpr int kParts = HWY_TARGET == HWY_SCALAR ? 1 : 2;
+  static constexpr bool kInterleaved = kParts == 2 && Bits::kInterleaved;
 
   template <class D>
   static HWY_INLINE hn::Vec<D> load(D d, const Memory* from) {

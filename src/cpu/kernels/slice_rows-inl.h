@@ -180,6 +180,8 @@ class ShortRows {
   HWY_ALIGN Memory padded_[hn::MaxLanes(D())] = {};
 };
 
+constexpr size_t kMaxShortRow = 96;  // elements
+
 // Whether add_short_rows() can sum these rows: of slices that follow each other.
 template <class S>
 HWY_INLINE bool has_short_rows(const RowBlock& block) {

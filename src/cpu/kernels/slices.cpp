@@ -25,6 +25,14 @@ void weighted_slice_sums(const RowBlock& block) {
   block.strided[kLossOut] ? add_columns<S, true>(block) : add_weighted_rows<S>(block);
 }
 
+template <class S, Store kStore>
+bool grad_and_slice_sums(const RowBlock& block) {
+  if (block.strided[kLossOut]) return Columns<S, false, kStore>(block).run();
+  if (block.strided[kGradOutput] || block.n <= kMaxShortRow) return false;
+  add_rows<S, kStore>(block);
+  return true;
+}
+
 static void fill_slices(Kernels* kernels, bool native_bfloat16) {
   constexpr DType kDType = DType::MSELOSS_KERNEL_DTYPE;
   with_storage<kDType>(native_bfloat16, [&](auto storage) {
@@ -32,8 +40,8 @@ static void fill_slices(Kernels* kernels, bool native_bfloat16) {
     constexpr int i = static_cast<int>(kDType);
     kernels->slice_sums[i][0] = &slice_sums<S>;
     kernels->slice_sums[i][1] = &weighted_slice_sums<S>;
-    kernels->grad_and_row_sums[i][0] = &add_rows<S, Store::kCached>;
-    kernels->grad_and_row_sums[i][1] = &add_rows<S, Store::kNonTemporal>;
+    kernels->grad_and_slice_sums[i][0] = &grad_and_slice_sums<S, Store::kCached>;
+    kernels->grad_and_slice_sums[i][1] = &grad_and_slice_sums<S, Store::kNonTemporal>;
     kernels->round_slices[i][0] = &round_slices<kDType, S, false>;
     kernels->round_slices[i][1] = &round_slices<kDType, S, true>;
     if constexpr (std::is_same_v<typename S::Memory, typename S::Compute>) {

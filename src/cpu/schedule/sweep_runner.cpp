@@ -129,13 +129,12 @@ void SweepRunner::run(Sweep sweep, const RowBlock& block) {
       kernels_.slice_sums[dtype_][weighted_](block);
       return;
     case Sweep::kGradAndSliceSums: {
-      if (!weighted_ && !block.strided[kLossOut] && !block.strided[kGradOutput] && block.n > kMaxShortRow) {
-        return kernels_.grad_and_row_sums[dtype_][stores_non_temporal(block)](block);
-      }
+      const RowBlock rows = joined_rows(block);
+      const bool non_temporal = stores_non_temporal(rows);
+      if (!weighted_ && kernels_.grad_and_slice_sums[dtype_][non_temporal](block)) return;
       // Both read the block while it is in the caches.
       kernels_.slice_sums[dtype_][weighted_](block);
-      const RowBlock rows = joined_rows(block);
-      return grad(rows, stores_non_temporal(rows));
+      return grad(rows, non_temporal);
     }
     case Sweep::kSliceGrad:
       return kernels_.slice_grad[dtype_][stores_non_temporal(block)](block);
