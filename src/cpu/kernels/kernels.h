@@ -27,7 +27,8 @@ struct RowBlock {
   // elements apart: high, low and error of the sum of squares, then of the weights (kSlicePlanes,
   // kWeightedSlicePlanes).
   ptrdiff_t plane;
-  bool masked;  // the weight is 0 or 1, and elements of weight 0 are left out
+  bool whole_slices;  // each row is all of its slice, whose accumulators are 0
+  bool masked;        // the weight is 0 or 1, and elements of weight 0 are left out
 };
 
 inline constexpr int kSlicePlanes = 3, kWeightedSlicePlanes = 6;

@@ -38,6 +38,8 @@ class TileLoop {
     sweep_ = sweep;
     slices_ = slices;
     slice_size_ = size;
+    has_whole_slices_ = tiling_.slice_tiles == 1;
+    for (int d = 0; d < tiling_.row_dim; ++d) has_whole_slices_ = has_whole_slices_ && !is_reduced(plan_, d);
   }
 
   void run(int64_t index) {
@@ -167,6 +169,7 @@ class TileLoop {
     if (slices_ != nullptr) {
       int64_t strides[kMaxRank];
       block.plane = slice_strides(plan_, tiling_, extent_, strides);
+      block.whole_slices = has_whole_slices_;
       block.at[kLossOut] = slices_;
       block.strided[kLossOut] = strides[inner] != 0;
       if (row_dim >= 0) block.pitch[kLossOut] = strides[row_dim];
@@ -194,6 +197,7 @@ class TileLoop {
   Sweep sweep_;
   void* slices_ = nullptr;
   int64_t slice_size_ = 0;
+  bool has_whole_slices_ = false;
   char* data_[kOperands];
   char* packed_[kOperands] = {};
   char* unconverted_[kOperands] = {};  // packed tile in the operand's own dtype; null if that is the plan's
