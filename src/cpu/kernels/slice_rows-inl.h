@@ -190,7 +190,7 @@ class ShortRows {
   HWY_ALIGN Memory padded_[hn::MaxLanes(D())] = {};
 };
 
-constexpr size_t kMaxShortRow = 96;  // elements
+constexpr size_t kMaxShortRow = 192;  // elements
 
 // Whether add_short_rows() can sum these rows: of slices that follow each other.
 template <class S>
