@@ -17,7 +17,7 @@ Layout classify(const Plan& plan) {
     if (!has(plan, o)) continue;
     const int64_t stride = plan.rank == 0 ? 0 : plan.stride[o][inner];
     unit = unit && (stride == 1 || (stride == 0 && (o < kOut || plan.rank == 0)));
-    same_dtype = same_dtype && plan.dtypes[o] == plan.dtype;
+    same_dtype = same_dtype && plan.dtypes[o] == kernel_dtype(plan, o);
   }
   if (!unit || !same_dtype) return Layout::kGeneral;
   if (plan.rank <= 1) return Layout::kDense;
@@ -104,7 +104,7 @@ bool set_dense_shape(Arguments inputs, Arguments outs, Plan* plan) {
     const bool same_shape = same || std::ranges::equal(view.shape, reference.shape);
     const int stride = same ? reference_stride : single_stride(view, reference.shape, count);
     plan->stride[argument.operand][0] = stride;
-    same_dtype = same_dtype && view.dtype == plan->dtype;
+    same_dtype = same_dtype && view.dtype == kernel_dtype(*plan, argument.operand);
     if (is_output) return same_shape && stride == (count > 1);
     full = full || same_shape;
     return stride >= 0;

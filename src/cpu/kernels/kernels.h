@@ -12,8 +12,8 @@
 namespace mseloss::cpu {
 
 // Rows of n elements each. The plan guarantees, and the kernels assume:
-// - each operand's row is n contiguous elements of the kernel's dtype or, if strided[o] is false, one element
-//   that is broadcast along the row; pitches are distances between rows in elements;
+// - each operand's row is n contiguous elements of the kernel's dtype (of a mask, n bytes) or, if strided[o]
+//   is false, one element that is broadcast along the row; pitches are distances between rows in elements;
 // - an output is exactly one of the inputs or overlaps none of them;
 // - scale is exact in the compute dtype. No alignment is assumed.
 struct RowBlock {
@@ -27,7 +27,7 @@ struct RowBlock {
   // elements apart: high, low and error of the sum of squares, then of the weights (kSlicePlanes,
   // kWeightedSlicePlanes).
   ptrdiff_t plane;
-  bool masked;  // the weight is 0 or 1, and elements of weight 0 are left out
+  bool masked;  // of slices: the weight is 0 or 1, and elements of weight 0 are left out
 };
 
 inline constexpr int kSlicePlanes = 3, kWeightedSlicePlanes = 6;
@@ -38,7 +38,7 @@ struct ExactSums {
   uint64_t* limbs;  // of w * d^2, then of w
   bool masked;
   double special, weight_special;  // the sums of the terms that are not finite
-  uint64_t selected;               // with a mask, the number of elements of weight 1
+  uint64_t selected;               // with a mask, the number of elements that it selects
 };
 
 inline constexpr ptrdiff_t kLineBytes = 64;  // a cache line
@@ -78,19 +78,20 @@ struct Kernels {
   void (*grad_and_sum[kFloatDTypes][2])(const RowBlock&, RowSum*);
   // The exact sum into limbs; squares of non-finite differences are added to *special instead.
   void (*exact_sum[kFloatDTypes])(const RowBlock&, uint64_t* limbs, double* special);
-  // The same with weights: out = ((input - target) * scale) * (weight * grad_output); [dtype][non-temporal].
-  void (*weighted_grad[kFloatDTypes][2])(const RowBlock&);
+  // The same with weights, or with a mask: out = ((input - target) * scale) * (weight * grad_output);
+  // [dtype][mask][non-temporal].
+  void (*weighted_grad[kFloatDTypes][2][2])(const RowBlock&);
   // The first with a scale for each slice, of the compute dtype, at at[kLossOut], with pitch and stride as
   // for slice_sums; [dtype][non-temporal].
   void (*slice_grad[kFloatDTypes][2])(const RowBlock&);
-  // out = (input - target)^2 * weight.
-  void (*weighted_loss[kFloatDTypes])(const RowBlock&);
+  // out = (input - target)^2 * weight; [dtype][mask].
+  void (*weighted_loss[kFloatDTypes][2])(const RowBlock&);
   // The fast sums of weight * (input - target)^2 and of weight over at most kSumBlock elements.
-  // [dtype][masked].
+  // [dtype][mask].
   void (*weighted_sum[kFloatDTypes][2])(const RowBlock&, WeightedRowSum*);
-  // Both in one sweep, with one grad_output for all elements; [dtype][masked][non-temporal].
+  // Both in one sweep, with one grad_output for all elements; [dtype][mask][non-temporal].
   void (*weighted_grad_and_sum[kFloatDTypes][2][2])(const RowBlock&, WeightedRowSum*);
-  void (*weighted_exact_sum[kFloatDTypes])(const RowBlock&, ExactSums*);
+  void (*weighted_exact_sum[kFloatDTypes][2])(const RowBlock&, ExactSums*);  // [dtype][mask]
   // Adds the fast sums to the accumulators of slices; if strided[kLossOut], each column belongs to another
   // slice, else each row is a part of one; [dtype][weighted].
   void (*slice_sums[kFloatDTypes][2])(const RowBlock&);

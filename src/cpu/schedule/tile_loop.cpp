@@ -26,8 +26,8 @@ class TileLoop {
     for (int o = 0; o < kOperands; ++o) {
       if (!has(plan, o) || tiling.direct[o]) continue;
       packed_[o] = scratch;
-      scratch += packed_bytes(plan, tiling, plan.dtype);
-      if (plan.dtypes[o] == plan.dtype) continue;
+      scratch += packed_bytes(plan, tiling, kernel_dtype(plan, o));
+      if (plan.dtypes[o] == kernel_dtype(plan, o)) continue;
       unconverted_[o] = scratch;
       scratch += packed_bytes(plan, tiling, plan.dtypes[o]);
     }
@@ -129,11 +129,11 @@ class TileLoop {
   const int64_t* kernel_strides(int o) const { return tiling_.direct[o] ? plan_.stride[o] : packed_stride_; }
 
   void compute() {
-    const int size = size_of(plan_.dtype), inner = plan_.rank - 1;
+    const int inner = plan_.rank - 1;
     const int row_dim = tiling_.row_dim - 1;  // the dimension of a block's rows; -1 if the tile is one row
     RowBlock block{};
     block.scale = plan_.scale;
-    block.masked = is_masked(plan_);
+    block.masked = plan_.sliced && is_masked(plan_);
     block.n = 1;
     for (int d = tiling_.row_dim; d < plan_.rank; ++d) block.n *= extent_[d];
     block.rows = row_dim < 0 ? 1 : extent_[row_dim];
@@ -143,6 +143,7 @@ class TileLoop {
       block.at[o] = tiling_.direct[o] ? address_[o] : packed_[o];
       block.strided[o] = strides[inner] != 0;
       if (row_dim >= 0) block.pitch[o] = strides[row_dim];
+      const int size = size_of(kernel_dtype(plan_, o));
       for (int d = 0; d < row_dim; ++d) step[d][o] = strides[d] * size;
     });
     if (slices_ != nullptr) {
@@ -177,7 +178,7 @@ class TileLoop {
   int64_t slice_size_ = 0;
   char* data_[kOperands];
   char* packed_[kOperands] = {};
-  char* unconverted_[kOperands] = {};  // packed tile in the operand's own dtype; null if that is the plan's
+  char* unconverted_[kOperands] = {};  // packed tile in the operand's own dtype; null if that is the kernels'
   char* address_[kOperands] = {};
   const char* held_[kOperands] = {};  // address of the operand's part that packed_ contains
   int64_t held_extent_[kOperands][kMaxRank];
@@ -200,8 +201,8 @@ size_t scratch_bytes(const Plan& plan, const Tiling& tiling) {
   size_t bytes = kLoopBytes;
   for (int o = 0; o < kOperands; ++o) {
     if (!has(plan, o) || tiling.direct[o]) continue;
-    bytes += packed_bytes(plan, tiling, plan.dtype);
-    if (plan.dtypes[o] != plan.dtype) bytes += packed_bytes(plan, tiling, plan.dtypes[o]);
+    bytes += packed_bytes(plan, tiling, kernel_dtype(plan, o));
+    if (plan.dtypes[o] != kernel_dtype(plan, o)) bytes += packed_bytes(plan, tiling, plan.dtypes[o]);
   }
   return (bytes + 63) / 64 * 64;
 }
