@@ -120,7 +120,7 @@ struct Job {
     for_each_operand(plan, [&](int o) {
       block.pitch[o] = 0;
       block.strided[o] = plan.rank != 0 && plan.stride[o][0] != 0;
-      block.at[o] = data[o] + (block.strided[o] ? first * size_of(kernel_dtype(plan, o)) : 0);
+      block.at[o] = data[o] + (block.strided[o] ? first * size_of(plan.dtypes[o]) : 0);
     });
     (*runner)(block);
   }

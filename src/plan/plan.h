@@ -59,6 +59,10 @@ inline bool is_masked(const Plan& plan) { return plan.dtypes[kWeight] == DType::
 inline DType kernel_dtype(const Plan& plan, int operand) {
   return operand == kWeight && is_masked(plan) && !plan.sliced ? DType::kBool : plan.dtype;
 }
+inline bool is_converted(const Plan& plan, int operand) {
+  const DType own = plan.dtypes[operand];
+  return own != plan.dtype && own != kernel_dtype(plan, operand);
+}
 
 inline bool has(const Plan& plan, int operand) { return plan.operands >> operand & 1; }
 

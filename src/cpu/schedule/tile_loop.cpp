@@ -27,7 +27,7 @@ class TileLoop {
       if (!has(plan, o) || tiling.direct[o]) continue;
       packed_[o] = scratch;
       scratch += packed_bytes(plan, tiling, kernel_dtype(plan, o));
-      if (plan.dtypes[o] == kernel_dtype(plan, o)) continue;
+      if (!is_converted(plan, o)) continue;
       unconverted_[o] = scratch;
       scratch += packed_bytes(plan, tiling, plan.dtypes[o]);
     }
@@ -202,7 +202,7 @@ size_t scratch_bytes(const Plan& plan, const Tiling& tiling) {
   for (int o = 0; o < kOperands; ++o) {
     if (!has(plan, o) || tiling.direct[o]) continue;
     bytes += packed_bytes(plan, tiling, kernel_dtype(plan, o));
-    if (plan.dtypes[o] != kernel_dtype(plan, o)) bytes += packed_bytes(plan, tiling, plan.dtypes[o]);
+    if (is_converted(plan, o)) bytes += packed_bytes(plan, tiling, plan.dtypes[o]);
   }
   return (bytes + 63) / 64 * 64;
 }

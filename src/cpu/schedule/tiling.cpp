@@ -103,7 +103,7 @@ int first_contiguous_dimension(const Plan& plan, const Tiling& tiling, int opera
   const int64_t* stride = plan.stride[operand];
   int d = plan.rank - 1;
   const bool unit = stride[d] == 1 || (stride[d] == 0 && operand < kOut);
-  if (!unit || plan.dtypes[operand] != kernel_dtype(plan, operand)) return plan.rank;
+  if (!unit || is_converted(plan, operand)) return plan.rank;
   while (d > 0 && tiling.tile_extent[d] == plan.extent[d] && stride[d - 1] == stride[d] * plan.extent[d]) --d;
   return d;
 }
