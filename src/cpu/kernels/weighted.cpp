@@ -63,12 +63,13 @@ HWY_INLINE void scaled_grad(const RowBlock& block, const F& scale_of) {
     const auto scale = scale_of(r);
     transform_row<S, kStore, Loop::kRow>(
         d, output_row<S>(block, r), block.n, [=](auto, auto load) MSELOSS_INLINE {
-          const auto weight = load(w);
           const auto scaled = hn::Mul(hn::Sub(load(x), load(y)), load(scale));
-          if constexpr (kMasked)
-            return hn::IfThenZeroElse(weight, hn::Mul(scaled, load(g)));
-          else
+          if constexpr (kMasked) {
+            return hn::IfThenZeroElse(load(w), hn::Mul(scaled, load(g)));
+          } else {
+            const auto weight = load(w);
             return drop(weight, hn::Mul(scaled, hn::Mul(weight, load(g))));
+          }
         });
   }
 }
@@ -111,12 +112,12 @@ void weighted_loss(const RowBlock& block) {
     const auto w = row_input<WeightStorage<S, kMasked>>(block, kWeight, r, &w_copies);
     transform_row<S, Store::kCached, Loop::kRow>(
         d, output_row<S>(block, r), block.n, [=](auto, auto load) MSELOSS_INLINE {
-          const auto weight = load(w);
           const auto difference = hn::Sub(load(x), load(y)), square = hn::Mul(difference, difference);
-          if constexpr (kMasked)
-            return hn::IfThenZeroElse(weight, square);
-          else
-            return hn::Mul(square, weight);
+          if constexpr (kMasked) {
+            return hn::IfThenZeroElse(load(w), square);
+          } else {
+            return hn::Mul(square, load(w));
+          }
         });
   }
 }
@@ -149,14 +150,14 @@ void weighted_sum(const RowBlock& block, WeightedRowSum* out) {
     void* to = kStore == Store::kNone ? nullptr : output_row<S>(block, r);
     transform_row<S, kStore, Loop::kSum>(
         d, to, block.n, [&, x, y, w]([[maybe_unused]] auto k, auto load) MSELOSS_INLINE {
-          const auto weight = load(w);
-          auto difference = hn::Sub(load(x), load(y));
           if constexpr (kMasked) {
-            difference = hn::IfThenZeroElse(weight, difference);
-            squares.add(k, difference, weight);
+            const auto dropped = load(w);
+            const auto difference = hn::IfThenZeroElse(dropped, hn::Sub(load(x), load(y)));
+            squares.add(k, difference, dropped);
             if constexpr (kStore == Store::kNone) return difference;
-            return hn::IfThenZeroElse(weight, hn::Mul(hn::Mul(difference, scale), g));
+            return hn::IfThenZeroElse(dropped, hn::Mul(hn::Mul(difference, scale), g));
           } else {
+            const auto weight = load(w), difference = hn::Sub(load(x), load(y));
             squares.add(difference, weight);
             if constexpr (kStore == Store::kNone) return difference;
             return hn::Mul(hn::Mul(difference, scale), hn::Mul(weight, g));
