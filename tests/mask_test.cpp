@@ -114,35 +114,38 @@ TEST(Mask, EveryByteButZero_SelectsInEveryLane) {
 TEST(Mask, BesideUnmappedPages_IsReadOnlyWhereItIs) {
   FencedPage fenced;
   Random random(74);
+  struct View {
+    Shape shape, strides;
+  };
   for_each_target([&] {
     for (DType dtype : kDTypes)
       for (int64_t n = 1; n <= 130; ++n)
-        for (const bool at_end : {true, false}) {
-          const Shape shape{3, n}, strides{at_end ? 0 : n, 1};
-          const int64_t bytes = at_end ? n : 3 * n;
-          auto* const mask = reinterpret_cast<std::byte*>(
-              at_end ? fenced.ending_at_fence(static_cast<size_t>(bytes)) : fenced.starting_at_fence());
-          uint64_t selected = 0;
-          for (int64_t i = 0; i < bytes; ++i) {
-            mask[i] = static_cast<std::byte>(random.range(0, 2));
-            selected += mask[i] != std::byte{0} ? static_cast<uint64_t>(3 * n / bytes) : 0;
-          }
-          Operand x(random, dtype, shape, Layout::kDense), grad(random, dtype, shape, Layout::kDense, true);
-          Operand one(random, dtype, {}, Layout::kDense), zero(random, dtype, {}, Layout::kDense);
-          oracle::store(dtype, one.at(0), oracle::encode(dtype, 1));
-          oracle::store(dtype, zero.at(0), oracle::encode(dtype, 0));
-          x.fill(random, Values::kUnit);
-          const mseloss::ConstTensor view{mask, DType::kBool, shape, strides};
-          for (const auto mode : {PartialSum::Mode::kFast, PartialSum::Mode::kExact}) {
-            PartialSum sum;
-            ASSERT_TRUE(sum.add(x.view(), zero.view(), view, mode).ok());
+        // Rows, one row for all, transposed with long and with short columns.
+        for (const View& view :
+             {View{{3, n}, {n, 1}}, View{{3, n}, {0, 1}}, View{{n, 3}, {1, n}}, View{{n, 30}, {1, n}}})
+          for (const bool at_end : {true, false}) {
+            const int64_t bytes = view.strides[0] == 0 ? n : oracle::count_of(view.shape);
+            auto* const mask = reinterpret_cast<std::byte*>(
+                at_end ? fenced.ending_at_fence(static_cast<size_t>(bytes)) : fenced.starting_at_fence());
+            uint64_t selected = 0;
+            for (int64_t i = 0; i < bytes; ++i) {
+              mask[i] = static_cast<std::byte>(random.range(0, 2));
+              selected += mask[i] != std::byte{0};
+            }
+            if (view.strides[0] == 0) selected *= 3;
+            Operand x(random, dtype, view.shape, Layout::kDense);
+            Operand grad(random, dtype, view.shape, Layout::kDense, true);
+            Operand one(random, dtype, {}, Layout::kDense);
+            oracle::store(dtype, one.at(0), oracle::encode(dtype, 1));
+            x.fill(random, Values::kUnit);
+            const mseloss::ConstTensor weight{mask, DType::kBool, view.shape, view.strides};
+            PartialSum sum, exact;
+            ASSERT_TRUE(exact.add(x.view(), one.view(), weight, PartialSum::Mode::kExact).ok());
+            ASSERT_EQ(exact.count(), selected) << n;
+            ASSERT_TRUE(sum.add_with_grad(x.view(), one.view(), &weight, 2, one.view(), grad.tensor()).ok());
             ASSERT_EQ(sum.count(), selected) << n;
+            ASSERT_TRUE(mseloss::loss(x.view(), one.view(), weight, Reduction::kNone, grad.tensor()).ok());
           }
-          PartialSum sum;
-          ASSERT_TRUE(sum.add_with_grad(x.view(), zero.view(), &view, 2, one.view(), grad.tensor()).ok());
-          ASSERT_EQ(sum.count(), selected) << n;
-          ASSERT_TRUE(mseloss::loss(x.view(), zero.view(), view, Reduction::kNone, grad.tensor()).ok());
-        }
   });
 }
 

@@ -61,9 +61,9 @@ struct Segment {
 // packed tile to an operand, with cached stores or, where they are faster, non-temporal stores.
 enum class Direction : uint8_t { kPack, kUnpack, kUnpackNonTemporal };
 
-// Sizes of elements are indexed by log2(bytes) - 1: 2, 4, 8 bytes.
-inline constexpr int kElementSizes = 3;
-inline int element_size_index(int size) { return size / 4; }
+// Sizes of elements are indexed by log2(bytes). Of the bytes of masks only `transpose` has a kernel.
+inline constexpr int kElementSizes = 4;
+inline int element_size_index(int size) { return size == 8 ? 3 : size / 2; }
 
 struct Kernels {
   // out = ((input - target) * scale) * grad_output, by width_of(bytes of a row).
@@ -125,7 +125,7 @@ struct Kernels {
   // For each segment, to[i * stride] = from[i].
   void (*store_strided[kElementSizes])(const Segment* segments, size_t count, const void* from, void* to,
                                        ptrdiff_t stride, size_t n);
-  ptrdiff_t max_stride[kElementSizes];  // of load_strided and store_strided
+  ptrdiff_t max_stride[kElementSizes];  // of load_strided and store_strided; 0 if there are none
   // Copies `bytes` bytes for each segment.
   void (*copy_segments)(const Segment* segments, size_t count, const void* from, void* to, size_t bytes,
                         Direction direction);
