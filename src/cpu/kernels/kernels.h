@@ -95,11 +95,19 @@ struct Kernels {
   // Adds the fast sums to the accumulators of slices; if strided[kLossOut], each column belongs to another
   // slice, else each row is a part of one; [dtype][weighted].
   void (*slice_sums[kFloatDTypes][2])(const RowBlock&);
-  // result[i] = (sum of squares of slice i) / divisor, rounded to the loss's dtype, or NaN where that is not
-  // certain; divisor 0: the number of elements of the slice that a mask selects. `result`
-  // and the planes have kSlicePadding elements past `count`.
-  void (*round_slices[kFloatDTypes])(const double* planes, ptrdiff_t plane, size_t count, double divisor,
-                                     double* result);
+  // The same without weights, and the gradient in the same loop; [dtype][non-temporal]. Returns false, having
+  // done nothing, for blocks that are faster in two loops, such as short rows.
+  bool (*grad_and_slice_sums[kFloatDTypes][2])(const RowBlock&);
+  // out[i] = (sum of slice i) / divisor, rounded to the dtype of `out`, or store_pending() where the fast
+  // sums leave the rounding open; divisor 0: the slice's sum of weights, or the number of elements that a
+  // mask selects. The planes have kSlicePadding elements past `count`. Returns whether every slice is
+  // decided. [dtype of out][with weights that are not a mask].
+  bool (*round_slices[kFloatDTypes][2])(const double* planes, ptrdiff_t plane, size_t count, double divisor,
+                                        void* out);
+  // The same for scales[i] = 2 / (sum of weights of slice i), whose planes these are; for float32 and
+  // float64.
+  bool (*slice_scales[kFloatDTypes])(const double* planes, ptrdiff_t plane, size_t count, bool masked,
+                                     void* scales);
   // The number of bytes that are not 0.
   uint64_t (*count_true)(const void* bytes, size_t n);
   // to[i] = from[i] ? 1 : 0; `from` has bytes.

@@ -35,7 +35,7 @@ struct SameStorage {
   using Memory = T;
   using Compute = T;
   static constexpr int kParts = 1;
-  static constexpr bool kInterleaved = false;
+  static constexpr bool kInterleaved = false;  // whether the parts hold the elements of even and of odd index
 
   template <class D>
   static HWY_INLINE hn::Vec<D> load(D d, const Memory* from) {

@@ -41,6 +41,9 @@ class Squares<float, kAccumulators> {
     add_wide<2 * k + 1>(hn::PromoteTo(Wide(), hn::UpperHalf(half, difference)));
 #endif
   }
+  HWY_INLINE void merge(const Squares& other) {
+    unrolled<2 * kAccumulators>([&](auto k) MSELOSS_INLINE { sum_[k] = hn::Add(sum_[k], other.sum_[k]); });
+  }
   HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
     static_assert(kAccumulators == 4, "the tree of additions");
     WideV pair[kAccumulators];
@@ -99,6 +102,12 @@ class Squares<double, kAccumulators> {
     const auto square = hn::Mul(d, d);
     const auto residual = two_sum(high_[k], square, &high_[k]);
     low_[k] = hn::Add(low_[k], hn::Add(residual, product_error(d, d, square)));
+  }
+  HWY_INLINE void merge(const Squares& other) {
+    unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE {
+      const auto residual = two_sum(high_[k], other.high_[k], &high_[k]);
+      low_[k] = hn::Add(low_[k], hn::Add(other.low_[k], residual));
+    });
   }
   HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
     unrolled<kAccumulators - 1>([&](auto k) MSELOSS_INLINE {
@@ -178,6 +187,13 @@ class WeightedSquares<float> {
 #endif
   }
   HWY_INLINE bool any_negative() const { return any_sign(D(), signs_); }
+  HWY_INLINE void merge(const WeightedSquares& other) {
+    signs_ = hn::Or(signs_, other.signs_);
+    unrolled<kHalves>([&](auto k) MSELOSS_INLINE {
+      sum_[k] = hn::Add(sum_[k], other.sum_[k]);
+      weight_[k] = hn::Add(weight_[k], other.weight_[k]);
+    });
+  }
 
   HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) const {
     const auto total = [](const WideV* halves) MSELOSS_INLINE {
@@ -230,6 +246,13 @@ class WeightedSquares<double> {
     weight_low_ = hn::Add(weight_low_, two_sum(weight_high_, w, &weight_high_));
   }
   HWY_INLINE bool any_negative() const { return any_sign(Wide(), signs_); }
+  HWY_INLINE void merge(const WeightedSquares& other) {
+    signs_ = hn::Or(signs_, other.signs_);
+    const auto residual = two_sum(high_, other.high_, &high_);
+    low_ = hn::Add(low_, hn::Add(other.low_, residual));
+    const auto weight_residual = two_sum(weight_high_, other.weight_high_, &weight_high_);
+    weight_low_ = hn::Add(weight_low_, hn::Add(other.weight_low_, weight_residual));
+  }
 
   HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) const {
     const size_t lanes = hn::Lanes(Wide());

@@ -1,8 +1,9 @@
 // The kernels with a weight for each element, or a mask: gradient, elementwise loss, fast and exact sums.
 // docs/numerics.md has the proofs. One object per dtype, like elementwise.cpp.
 //
-// The kernels read a mask's bytes. Elements that it leaves out are dropped: their difference and their
-// results become +0, also where the difference is NaN. Their weight counts as 1, that of the others is 1.
+// A mask reaches the kernels as bytes or, for slices, as weights 0 and 1 (RowBlock::masked). Elements that it
+// leaves out are dropped: their difference and their results become +0, also where the difference is NaN. The
+// weight of the others is 1.
 #include "cpu/kernels/highway_targets.h"  // before Highway
 
 #undef HWY_TARGET_INCLUDE
@@ -199,6 +200,7 @@ void weighted_exact_sum(const RowBlock& block, ExactSums* sums) {
   const hn::Rebind<T, Wide> d;
   const Wide wide;
   const size_t lanes = hn::Lanes(wide);
+  [[maybe_unused]] const MaskedZero<decltype(d)> drop(block.masked);
   BroadcastVector<S> x_copies, y_copies;
   BroadcastVector<WeightStorage<S, kMasked>> w_copies;
   FixedPoint squares(sums->limbs), total(sums->limbs + FixedPoint::kLimbs);
@@ -209,38 +211,39 @@ void weighted_exact_sum(const RowBlock& block, ExactSums* sums) {
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
     const auto w = row_input<WeightStorage<S, kMasked>>(block, kWeight, r, &w_copies);
     const size_t n = HWY_MIN(kExactBlock, block.n - first);
-    auto magnitude = hn::Zero(wide);
+    auto magnitude = hn::Zero(wide), selected = hn::Zero(wide);
     for (size_t i = 0; i < n; i += lanes) {
       const size_t count = HWY_MIN(lanes, n - i);
       const auto load = [&](const auto& input) MSELOSS_INLINE {
         return HWY_LIKELY(count == lanes) ? input.load(d, first + i) : input.load_tail(d, first + i, count);
       };
-      auto difference = hn::Sub(load(x), load(y));
-      auto weight = hn::Set(wide, 1.0);
+      auto difference = hn::Sub(load(x), load(y)), narrow_weight = hn::Set(d, T{1});
       if constexpr (kMasked) {
         const auto dropped = load(w);
         difference = hn::IfThenZeroElse(dropped, difference);
-        sums->selected += lanes - hn::CountTrue(d, dropped);
+        narrow_weight = hn::IfThenZeroElse(dropped, narrow_weight);
       } else {
-        weight = widen(load(w));
+        narrow_weight = load(w);
+        difference = drop(narrow_weight, difference);
       }
-      const auto v = widen(difference), square = hn::Mul(v, v), term = hn::Mul(square, weight);
+      const auto v = widen(difference), weight = widen(narrow_weight);
+      const auto square = hn::Mul(v, v), term = hn::Mul(square, weight);
       hn::Store(v, wide, differences + i);
       hn::Store(weight, wide, weights + i);
+      selected = hn::Add(selected, weight);
       if constexpr (std::is_same_v<T, float>) {
         magnitude = hn::Add(magnitude, hn::Add(hn::Abs(term), hn::Abs(weight)));
         hn::Store(term, wide, terms + i);
-        if constexpr (!kMasked) hn::Store(product_error(square, weight, term), wide, errors + i);
+        hn::Store(product_error(square, weight, term), wide, errors + i);
       }
     }
+    if (sums->masked) sums->selected += static_cast<uint64_t>(sum_of_lanes(selected));
     // The square of a float32 and the two parts of its product with a float32 are exact in float64.
     if (std::is_same_v<T, float> && std::isfinite(sum_of_lanes(magnitude))) {
       const size_t padded = (n + lanes - 1) / lanes * lanes;
       add_block(terms, padded, squares);
-      if constexpr (!kMasked) {
-        add_block(errors, padded, squares);
-        add_block(weights, padded, total);
-      }
+      add_block(errors, padded, squares);
+      if (!sums->masked) add_block(weights, padded, total);
     } else {
       add_elements(differences, weights, n, sums);
     }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "cpu/schedule/tiling.h"
+#include "numerics/sum_access.h"
 
 namespace mseloss::cpu {
 
@@ -18,15 +19,55 @@ int64_t slice_strides(const Plan& plan, const Tiling& tiling, const int64_t* ext
 // The accumulators of one slice tile, in bytes.
 size_t slice_bytes(const Plan& plan, const Tiling& tiling);
 
-// The scales of a slice tile's gradient, 2 / sum(w) in the compute dtype, in the order of the accumulators;
-// NaN where the fast sum cannot decide the rounding.
-void* slice_scales(const Plan& plan, const Tiling& tiling, int64_t slice_tile, double* sums);
+// The slices of one slice tile, in row-major order, which is that of the accumulators.
+struct SliceTile {
+  SliceTile(const Plan& plan, const Tiling& tiling, int64_t index);
+  // Advances an index within the tile, of which the reduced dimensions stay 0. Returns false after the last.
+  bool next(const Plan& plan, int64_t* index) const;
+  // Of the loss of a slice, in bytes.
+  int64_t loss_offset(const Plan& plan, const int64_t* index) const;
 
-// Rounds and writes the loss of the slices of one slice tile. `sums` holds `parts` accumulators,
-// slice_bytes() apart, each with a part of every sum. `scales` are those of slice_scales(), or null. Returns
-// the number of elements that it marked with store_pending(), because their rounding or their scale is
-// undecided.
-int64_t finish_slice_tile(const Plan& plan, const Tiling& tiling, char* loss, int64_t slice_tile,
-                          int64_t parts, double* sums, const void* scales = nullptr);
+  int64_t first[kMaxRank], extent[kMaxRank];  // of its first tile
+  int64_t strides[kMaxRank];                  // slice_strides()
+  int64_t plane;                              // distance between planes
+  int64_t count = 1;
+};
+
+// The exact sum of one slice, with weights also that of the weights.
+struct ExactSlice {
+  SumState state;
+  uint64_t limbs[2 * PartialSum::kLimbs] = {};
+};
+
+// Sums a slice of a tile exactly, at an index as in SliceTile::next(); not available (null) for slices of
+// several tiles.
+struct ExactSlices {
+  void (*run)(void* context, const int64_t* index, ExactSlice* sum) = nullptr;
+  void* context = nullptr;
+
+  bool available() const { return run != nullptr; }
+  void sum(const int64_t* index, ExactSlice* sum) const { run(context, index, sum); }
+};
+
+// The scales of the gradient of each slice, 2 / sum(w) in the compute dtype, or store_pending() where they
+// are undecided; `complete` if there is none such.
+struct SliceScales {
+  char* at = nullptr;
+  bool complete = true;
+};
+
+// Where the accumulators have the scales.
+char* scales_of(const Plan& plan, const SliceTile& tile, double* sums);
+
+// Computes them from the sums of the weights.
+SliceScales find_scales(const Plan& plan, const SliceTile& tile, const ExactSlices& exact, double* sums);
+
+// Adds `parts` accumulators, `bytes` apart, each with a part of every sum, to the first.
+void merge_parts(const Plan& plan, const SliceTile& tile, double* sums, int64_t parts, size_t bytes);
+
+// Rounds and writes the loss of each slice of a tile. Returns the number of elements that it marked with
+// store_pending(), because their rounding or their scale is undecided.
+int64_t finish_slice_tile(const Plan& plan, const SliceTile& tile, char* loss, double* sums,
+                          const ExactSlices& exact, const SliceScales& scales);
 
 }  // namespace mseloss::cpu

@@ -60,19 +60,19 @@ void SweepRunner::fast_sum(const RowBlock& block) {
   }
 }
 
-void SweepRunner::exact_sum(const RowBlock& block) {
-  SumState& state = *sum_.state;
+void SweepRunner::exact_sum(const RowBlock& block, const SumTarget& sum) {
+  SumState& state = *sum.state;
   const size_t terms = block.n * block.rows;
   if (!weighted_) {
-    kernels_.exact_sum[dtype_](block, sum_.limbs, &state.squares.special);
+    kernels_.exact_sum[dtype_](block, sum.limbs, &state.squares.special);
     state.count += terms;
     return;
   }
-  ExactSums sums{sum_.limbs, masked_, 0, 0, 0};
+  ExactSums sums{sum.limbs, masked_ || block.masked, 0, 0, 0};
   kernels_.weighted_exact_sum[dtype_][masked_](block, &sums);
   state.squares.special += sums.special;
   state.weights.special += sums.weight_special;
-  if (masked_) {
+  if (sums.masked) {
     state.count += sums.selected;
   } else {
     state.weighted += terms;
@@ -99,6 +99,54 @@ bool SweepRunner::stores_non_temporal(const RowBlock& block) const {
   return non_temporal_ && static_cast<int64_t>(block.n) * size_ >= kNonTemporalRowBytes;
 }
 
+namespace {
+
+// Writes the scales of rows first..first+count-1 of the gradient, one for each element.
+template <class T>
+void repeat_scales(const RowBlock& block, size_t first, size_t count, T* to) {
+  const auto* from = static_cast<const T*>(block.at[kLossOut]);
+  for (size_t r = first; r < first + count; ++r, to += block.n) {
+    const T* row = from + static_cast<ptrdiff_t>(r) * block.pitch[kLossOut];
+    block.strided[kLossOut] ? std::copy_n(row, block.n, to) : std::fill_n(to, block.n, *row);
+  }
+}
+
+}  // namespace
+
+// Short rows that follow each other become long ones, with a scale for each element.
+void SweepRunner::slice_grad(const RowBlock& block) {
+  constexpr size_t kScaleBytes = 8192, kSlack = 64, kShortRow = 32, kShortColumns = 256;  // elements
+  const auto grad = [&](const RowBlock& rows) {
+    kernels_.slice_grad[dtype_][stores_non_temporal(rows)](rows);
+  };
+  const RowBlock joined = joined_rows(block);
+  const bool columns = block.strided[kLossOut];
+  if (block.n >= (columns ? kShortColumns : kShortRow) || block.rows == 1 || joined.rows != 1) {
+    return grad(block);
+  }
+  alignas(64) char scales[kScaleBytes + kSlack];
+  const size_t size = dtype_ == static_cast<int>(DType::kFloat64) ? sizeof(double) : sizeof(float);
+  const size_t rows = kScaleBytes / size / block.n;
+  RowBlock part = joined;
+  part.at[kLossOut] = scales;
+  part.strided[kLossOut] = true;
+  for (size_t r = 0; r < block.rows; r += rows) {
+    const size_t count = std::min(rows, block.rows - r);
+    if (r == 0 || !columns || block.pitch[kLossOut] != 0) {
+      if (size == sizeof(double)) {
+        repeat_scales(block, r, count, reinterpret_cast<double*>(scales));
+      } else {
+        repeat_scales(block, r, count, reinterpret_cast<float*>(scales));
+      }
+    }
+    part.n = count * block.n;
+    grad(part);
+    for (const int o : {kGradOutput, kInput, kTarget, kWeight, kOut}) {
+      if (block.strided[o]) part.at[o] = static_cast<char*>(part.at[o]) + part.n * static_cast<size_t>(size_);
+    }
+  }
+}
+
 void SweepRunner::run(Sweep sweep, const RowBlock& block) {
   constexpr size_t kL1Elements = 2048;  // stay in L1 between the two kernels that read them
   switch (sweep) {
@@ -118,7 +166,7 @@ void SweepRunner::run(Sweep sweep, const RowBlock& block) {
     case Sweep::kGradAndSum:
       return in_parts(block, kSumBlock, [this](const RowBlock& part) { fast_sum(part); });
     case Sweep::kExactSum:
-      return exact_sum(block);
+      return exact_sum(block, sum_);
     case Sweep::kCountMask: {
       const uint64_t count = kernels_.count_true(block.at[kWeight], block.n);
       sum_.state->count += count;
@@ -128,13 +176,16 @@ void SweepRunner::run(Sweep sweep, const RowBlock& block) {
     case Sweep::kSliceSums:
       kernels_.slice_sums[dtype_][weighted_](block);
       return;
-    case Sweep::kGradAndSliceSums: {  // both read the block while it is in the caches
-      kernels_.slice_sums[dtype_][weighted_](block);
+    case Sweep::kGradAndSliceSums: {
       const RowBlock rows = joined_rows(block);
-      return grad(rows, stores_non_temporal(rows));
+      const bool non_temporal = stores_non_temporal(rows);
+      if (!weighted_ && kernels_.grad_and_slice_sums[dtype_][non_temporal](block)) return;
+      // Both read the block while it is in the caches.
+      kernels_.slice_sums[dtype_][weighted_](block);
+      return grad(rows, non_temporal);
     }
     case Sweep::kSliceGrad:
-      return kernels_.slice_grad[dtype_][stores_non_temporal(block)](block);
+      return slice_grad(block);
     case Sweep::kSliceSumsThenGrad:  // consists of two of these
       return;
   }

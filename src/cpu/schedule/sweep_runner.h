@@ -45,12 +45,13 @@ class SweepRunner {
   void operator()(const RowBlock& block) { run(sweep_, block); }
   // A sweep that is a part of this one.
   void run(Sweep sweep, const RowBlock& block);
+  void exact_sum(const RowBlock& block, const SumTarget& sum);
 
  private:
   void grad(const RowBlock& block, bool non_temporal);
   void loss(const RowBlock& block);
   void fast_sum(const RowBlock& block);
-  void exact_sum(const RowBlock& block);
+  void slice_grad(const RowBlock& block);
   bool stores_non_temporal(const RowBlock& block) const;
   // Calls f(part) for parts of at most `length` elements: several rows, or a part of one.
   template <class F>

@@ -52,6 +52,15 @@ class TileLoop {
     }
   }
 
+  // Sums the slice at an index of the last tile exactly; the tile must have all of it.
+  void sum_exactly(const int64_t* index, ExactSlice* slice) {
+    int64_t extent[kMaxRank];
+    for (int d = 0; d < plan_.rank; ++d) extent[d] = is_reduced(plan_, d) ? extent_[d] : 1;
+    for_each_block(index, extent, [&](const RowBlock& block) {
+      runner_.exact_sum(block, {&slice->state, slice->limbs});
+    });
+  }
+
  private:
   // Sets the tile's extents, the packed tile's strides and the address of each operand's part.
   void locate(int64_t index) {
@@ -129,21 +138,31 @@ class TileLoop {
   const int64_t* kernel_strides(int o) const { return tiling_.direct[o] ? plan_.stride[o] : packed_stride_; }
 
   void compute() {
+    const int64_t first[kMaxRank] = {};
+    for_each_block(first, extent_, [&](const RowBlock& block) { runner_.run(sweep_, block); });
+  }
+
+  // Calls f(block) for the blocks of the part of the tile that begins at `first`; a row is in it as a whole,
+  // or one element of it.
+  template <class F>
+  void for_each_block(const int64_t* first, const int64_t* extent, F f) const {
     const int inner = plan_.rank - 1;
     const int row_dim = tiling_.row_dim - 1;  // the dimension of a block's rows; -1 if the tile is one row
     RowBlock block{};
     block.scale = plan_.scale;
     block.masked = plan_.sliced && is_masked(plan_);
     block.n = 1;
-    for (int d = tiling_.row_dim; d < plan_.rank; ++d) block.n *= extent_[d];
-    block.rows = row_dim < 0 ? 1 : extent_[row_dim];
+    for (int d = tiling_.row_dim; d < plan_.rank; ++d) block.n *= extent[d];
+    block.rows = row_dim < 0 ? 1 : extent[row_dim];
     int64_t step[kMaxRank][kOperands] = {};  // bytes from one block to the next along each dimension
     for_each_operand(plan_, [&](int o) {
       const int64_t* strides = kernel_strides(o);
-      block.at[o] = tiling_.direct[o] ? address_[o] : packed_[o];
+      const int size = size_of(kernel_dtype(plan_, o));
+      int64_t offset = 0;
+      for (int d = 0; d < plan_.rank; ++d) offset += first[d] * strides[d];
+      block.at[o] = (tiling_.direct[o] ? address_[o] : packed_[o]) + offset * size;
       block.strided[o] = strides[inner] != 0;
       if (row_dim >= 0) block.pitch[o] = strides[row_dim];
-      const int size = size_of(kernel_dtype(plan_, o));
       for (int d = 0; d < row_dim; ++d) step[d][o] = strides[d] * size;
     });
     if (slices_ != nullptr) {
@@ -156,11 +175,11 @@ class TileLoop {
     }
     int64_t index[kMaxRank] = {};
     for (;;) {
-      runner_.run(sweep_, block);
+      f(block);
       int d = row_dim - 1;
       for (; d >= 0; --d) {
-        const bool more = ++index[d] < extent_[d];
-        const int64_t steps = more ? 1 : 1 - extent_[d];
+        const bool more = ++index[d] < extent[d];
+        const int64_t steps = more ? 1 : 1 - extent[d];
         for (int o = 0; o < kOperands; ++o)
           block.at[o] = static_cast<char*>(block.at[o]) + steps * step[d][o];
         if (more) break;
@@ -218,22 +237,38 @@ int64_t run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* dat
   auto* const loop = new (scratch) TileLoop(plan, tiling, data, scratch + kLoopBytes, runner);
   const size_t bytes = slice_bytes(plan, tiling);
   const bool then_grad = runner->sweep() == Sweep::kSliceSumsThenGrad;
+  // While the operands are in the caches, and where several slices are undecided, faster than run_plan().
+  ExactSlices exact;
+  if (parts == 1 && tiling.slice_tiles == 1) {
+    exact.context = loop;
+    exact.run = [](void* context, const int64_t* index, ExactSlice* slice) {
+      static_cast<TileLoop*>(context)->sum_exactly(index, slice);
+    };
+  }
   int64_t pending = 0;
   for (int64_t unit = first; unit < last && !runner->interrupted(); ++unit) {
-    double* const own = parts == 1 ? sums : sums + static_cast<size_t>(unit) * (bytes / sizeof(double));
-    std::memset(own, 0, bytes);
+    const auto accumulators = [&](int64_t of) {
+      return parts == 1 ? sums : sums + static_cast<size_t>(of) * (bytes / sizeof(double));
+    };
+    double* const own = accumulators(unit);
     const int64_t tiles = tiling.slice_tiles, begin = unit / parts * tiles, part = unit % parts;
     const int64_t end = tiles * (part + 1) / parts;
     const auto run_part = [&](Sweep sweep, void* slices, int64_t size) {
       loop->set_slices(sweep, slices, size);
       for (int64_t i = tiles * part / parts; i < end && !runner->interrupted(); ++i) loop->run(begin + i);
     };
+    const SliceTile tile(plan, tiling, unit / parts);
+    const int64_t scale_size = size_of(compute_dtype(plan));
+    if (runner->sweep() == Sweep::kSliceGrad) {
+      run_part(Sweep::kSliceGrad, scales_of(plan, tile, accumulators(unit / parts * parts)), scale_size);
+      continue;
+    }
+    std::memset(own, 0, bytes);
     run_part(then_grad ? Sweep::kSliceSums : runner->sweep(), own, sizeof(double));
     if (parts != 1) continue;
-    void* const scales = then_grad ? slice_scales(plan, tiling, unit, own) : nullptr;
-    pending += finish_slice_tile(plan, tiling, data[kLossOut], unit, 1, own, scales);
-    if (!then_grad) continue;
-    run_part(Sweep::kSliceGrad, scales, size_of(compute_dtype(plan)));
+    const SliceScales scales = then_grad ? find_scales(plan, tile, exact, own) : SliceScales();
+    pending += finish_slice_tile(plan, tile, data[kLossOut], own, exact, scales);
+    if (then_grad) run_part(Sweep::kSliceGrad, scales.at, scale_size);
   }
   return pending;
 }

@@ -18,7 +18,8 @@ void run_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_
 // Units first..last-1 of a sliced plan; each slice tile (slice_sums.h) is divided into `parts` units. With
 // one part, `sums` are the accumulators of one unit; the loss is rounded and written, and the result is the
 // number of its elements that were marked with store_pending(). With several parts, unit u leaves its sums in
-// the accumulators that begin u * slice_bytes() bytes after `sums`.
+// the accumulators that begin u * slice_bytes() bytes after `sums`; kSliceGrad finds its scales in those of a
+// slice tile's first unit.
 int64_t run_slice_tiles(const Plan& plan, const Tiling& tiling, char* const* data, int64_t first,
                         int64_t last, int64_t parts, char* scratch, SweepRunner* runner, double* sums);
 

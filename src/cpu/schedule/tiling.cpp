@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <numeric>
 
 #include "cpu/kernels/kernels.h"
 
@@ -77,14 +78,18 @@ void choose_tile(const Plan& plan, Tiling* tiling) {
   }
 }
 
-// Kernels that sum columns keep their sums in registers for the rows of a block: of a sliced plan whose
-// innermost dimension is not reduced, a tile has several rows of the same slices.
+// Kernels that sum columns hold their sums for the rows of a block, and add them to the accumulators of the
+// slices once for each block: of a sliced plan whose innermost dimension is not reduced, a tile has many rows
+// of the same slices.
 void add_slice_rows(const Plan& plan, int64_t* tile) {
-  constexpr int64_t kRows = 16;
+  constexpr int64_t kColumnTileBytes = 256 * 1024, kRows = 16;
   if (is_reduced(plan, plan.rank - 1)) return;
   for (int d = plan.rank - 1; d-- > 0;) {
     if (!is_reduced(plan, d)) continue;
-    tile[d] = std::max(tile[d], std::min(plan.extent[d], kRows));
+    const int64_t row = product(tile, 0, plan.rank) / tile[d] * size_of(plan.dtype);
+    const int64_t in_lines = kLineBytes / std::gcd(kLineBytes, row);  // rows that end where a cache line does
+    const int64_t rows = std::max({tile[d], kRows, kColumnTileBytes / row / in_lines * in_lines});
+    tile[d] = std::min(plan.extent[d], rows);
     return;
   }
 }
