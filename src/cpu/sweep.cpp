@@ -145,7 +145,7 @@ struct Job {
   void dense(int64_t first, int64_t last, SweepRunner* runner) const {
     const auto run = [&](int64_t end) {
       (*runner)(dense_row(plan, end - first, [&](int o) {
-        return data[o] + (plan.stride[o][0] != 0 ? first * size_of(plan.dtype) : 0);
+        return data[o] + (plan.stride[o][0] != 0 ? first * size_of(plan.dtypes[o]) : 0);
       }));
     };
     if (!interrupt_poll.possible()) return run(last);

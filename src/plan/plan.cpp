@@ -12,14 +12,14 @@ Layout classify(const Plan& plan) {
   constexpr int64_t kMinRowBytes = 64;  // a cache line
   if (plan.numel == 0) return Layout::kEmpty;
   const int inner = std::max(plan.rank - 1, 0);
-  bool unit = true, same_dtype = true;
+  bool unit = true, converted = false;
   for (int o = 0; o < kOperands; ++o) {
     if (!has(plan, o)) continue;
     const int64_t stride = plan.rank == 0 ? 0 : plan.stride[o][inner];
     unit = unit && (stride == 1 || (stride == 0 && (o < kOut || plan.rank == 0)));
-    same_dtype = same_dtype && plan.dtypes[o] == plan.dtype;
+    converted = converted || is_converted(plan, o);
   }
-  if (!unit || !same_dtype) return Layout::kGeneral;
+  if (!unit || converted) return Layout::kGeneral;
   if (plan.rank <= 1) return Layout::kDense;
   return plan.extent[inner] * size_of(plan.dtype) >= kMinRowBytes ? Layout::kRows : Layout::kGeneral;
 }
@@ -96,11 +96,11 @@ bool set_dense_shape(Arguments inputs, Arguments outs, Plan* plan) {
   if (whole.stride < 0) return false;
   for (auto& stride : plan->stride) stride[0] = 0;
   bool full = false;  // an input has the reference's shape; otherwise the broadcast shape may be smaller
-  bool same_dtype = true;
+  bool converted = false;
   const auto set_stride = [&](const Argument& argument, bool is_output) {
     const View& view = *argument.view;
     add_operand(argument, plan);
-    same_dtype = same_dtype && view.dtype == plan->dtype;
+    converted = converted || is_converted(*plan, argument.operand);
     FlatView flat = whole;
     bool same_shape = true;
     if (&view != &reference && !same_layout(view, reference)) {
@@ -123,7 +123,7 @@ bool set_dense_shape(Arguments inputs, Arguments outs, Plan* plan) {
   plan->rank = whole.count == 1 ? 0 : 1;
   plan->numel = whole.count;
   plan->extent[0] = whole.count;
-  plan->layout = same_dtype ? Layout::kDense : Layout::kGeneral;
+  plan->layout = converted ? Layout::kGeneral : Layout::kDense;
   return true;
 }
 

@@ -135,7 +135,7 @@ int first_contiguous_dimension(const Plan& plan, const Tiling& tiling, int opera
   const int64_t* stride = plan.stride[operand];
   int d = plan.rank - 1;
   const bool unit = stride[d] == 1 || (stride[d] == 0 && operand < kOut);
-  if (!unit || plan.dtypes[operand] != plan.dtype) return plan.rank;
+  if (!unit || is_converted(plan, operand)) return plan.rank;
   while (d > 0 && tiling.tile_extent[d] == plan.extent[d] && stride[d - 1] == stride[d] * plan.extent[d]) --d;
   return d;
 }
@@ -160,7 +160,7 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
     // Packing reads the cache lines in the operand's order; direct access reads them in the order of the
     // rows.
     if (first[o] == 0 || first[o] == plan.rank || row_bytes(first[o]) >= kLineBytes) return;
-    if (std::abs(plan.stride[o][first[o] - 1]) * size > kNearBytes) first[o] = plan.rank;
+    if (std::abs(plan.stride[o][first[o] - 1]) * size_of(plan.dtypes[o]) > kNearBytes) first[o] = plan.rank;
   });
   const auto cost = [&](int row_dim) {
     int64_t row = kRowCost, copies = 0;
@@ -169,7 +169,7 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
         if (row_dim > 0 && !has_inner_stride(plan, o)) row += kBroadcastCost;
       } else {
         const int64_t segments = has_inner_stride(plan, o) ? product(tiling->tile_extent, 0, first[o]) : 1;
-        copies += segments * kSegmentCost + tiling->tile_numel * size;
+        copies += segments * kSegmentCost + tiling->tile_numel * size_of(kernel_dtype(plan, o));
       }
     });
     return product(tiling->tile_extent, 0, row_dim) * row + copies;
