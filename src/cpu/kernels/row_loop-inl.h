@@ -112,6 +112,13 @@ enum class Store { kNone, kCached, kNonTemporal };
 // vectors. kSum: every element is visited once; head and tail pass through zero-padded buffers.
 enum class Loop { kRow, kShortRow, kSum };
 
+// The most vectors of a row that Loop::kSum visits one by one: head, tail, those that do not fill an unrolled
+// iteration, and, beside non-temporal stores, those in the incomplete cache lines at both ends.
+template <class S, Store kStore>
+inline constexpr size_t kSumSingles =
+    2 + kSumUnroll / S::kParts - 1 +
+    (kStore == Store::kNonTemporal ? 2 * (kLineBytes / (kMaxVector<S> * sizeof(typename S::Memory)) - 1) : 0);
+
 // Calls f(k, load) for each compute vector of a row, where load(input) returns the vector of that RowInput
 // and the constant k is the vector's index in the unrolled iteration, and stores what f returns.
 template <class S, Store kStore, Loop kLoop, class D, class F>

@@ -54,6 +54,7 @@ class Columns {
   // Slots of a stream, each of which waits for its own last addition: in memory, and in registers if the
   // period divides their number.
   static constexpr size_t kMinSlots = 8, kRegisterSlots = HWY_MAX(1, (kWeighted ? 2 : 4) / S::kParts);
+  static constexpr TermCounts kOneTerm{1, 1};
   static constexpr ptrdiff_t kStreamPrefetch =
       kWeighted || sizeof(Memory) < sizeof(T) ? kFarPrefetchBytes : 0;
 
@@ -149,9 +150,9 @@ class Columns {
   // then the errors, from slots of the magnitudes.
   enum class Fold { kAll, kSums, kErrors };
 
-  // Adds the first `count` columns of a slot, whose terms have passed through `additions`, to the
-  // accumulators from column `at` on, which wrap around at the end of the row.
-  void fold(Sums* slot, size_t additions, size_t at, size_t count, double* planes, Fold what) const {
+  // Adds the first `count` columns of a slot to the accumulators from column `at` on, which wrap around at
+  // the end of the row.
+  void fold(Sums* slot, const TermCounts& of, size_t at, size_t count, double* planes, Fold what) const {
     constexpr int kPlanes = kWeighted ? 6 : 3;
     HWY_ALIGN double values[kPlanes][kMaxVector<S>];
     const size_t lanes = hn::Lanes(D()), wide_lanes = hn::Lanes(Wide());
@@ -166,10 +167,9 @@ class Columns {
         (one(planes_of), ...);
       };
       if constexpr (kWeighted) {
-        slot[part].columns(additions, slot[part],
-                           [&](auto half, auto... v) MSELOSS_INLINE { store(half(), v...); });
+        slot[part].columns(of, slot[part], [&](auto half, auto... v) MSELOSS_INLINE { store(half(), v...); });
       } else {
-        slot[part].columns(additions, [&](auto half, auto... v) MSELOSS_INLINE { store(half(), v...); });
+        slot[part].columns(of, [&](auto half, auto... v) MSELOSS_INLINE { store(half(), v...); });
       }
     });
     if constexpr (S::kInterleaved) {
@@ -237,9 +237,10 @@ class Columns {
       begin = std::min(n, (kLine - reinterpret_cast<uintptr_t>(stream.out) / sizeof(Memory) % kLine) % kLine);
       end = begin + (n - begin) / kLine * kLine;
     }
-    const size_t additions = (end - begin) / (used * vector()) + 1 + copies;
+    const size_t visits = (end - begin) / (used * vector()) + 1;
+    const TermCounts of_slot{visits + copies, visits * copies};
     const auto fold_edge = [&](size_t i, Fold what) {
-      fold(edge, 1, i % block_.n, std::min(vector(), n - i), planes_, what);
+      fold(edge, kOneTerm, i % block_.n, std::min(vector(), n - i), planes_, what);
     };
     const auto add_all = [&](auto magnitudes) MSELOSS_INLINE {
       clear(used + 1);
@@ -270,7 +271,7 @@ class Columns {
           }
         }
         const size_t at = begin + k * vector();
-        fold(slots_ + k * S::kParts, additions, at % block_.n, vector(), planes_, what);
+        fold(slots_ + k * S::kParts, of_slot, at % block_.n, vector(), planes_, what);
       }
       if (kStore == Store::kNone && end < n) fold_edge(end, what);
     };
@@ -281,7 +282,7 @@ class Columns {
         for (size_t i = from; i < to; i += vector()) {
           for (int part = 0; part < S::kParts; ++part) new (edge + part) Sums();
           add_some<false>(stream, i, std::min(vector(), to - i), edge);
-          fold(edge, 1, i % block_.n, std::min(vector(), to - i), planes_, Fold::kAll);
+          fold(edge, kOneTerm, i % block_.n, std::min(vector(), to - i), planes_, Fold::kAll);
         }
       };
       add_edges(0, begin);
@@ -312,7 +313,8 @@ class Columns {
       const auto fold_all = [&](Fold what) {
         for (size_t k = 0; k < slots; ++k) {
           const size_t at = k * vector();
-          fold(slots_ + k * S::kParts, count, j + at, std::min(vector(), columns - at), planes, what);
+          fold(slots_ + k * S::kParts, {count, count}, j + at, std::min(vector(), columns - at), planes,
+               what);
         }
       };
       add_all(std::false_type());

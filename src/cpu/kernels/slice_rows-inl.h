@@ -165,23 +165,31 @@ class ShortRows {
         n_(block.n) {}
 
   HWY_INLINE void begin(size_t r) {
-    from_ = first_ + static_cast<ptrdiff_t>(r) * pitch_;
+    from_ = row(r);
     if (HWY_LIKELY(mask_ != 0 && n_ >= hn::Lanes(D()))) return;
     const size_t count = HWY_MIN(n_, hn::Lanes(D()));
     for (size_t i = 0; i < count; ++i) std::memcpy(padded_ + i, from_ + (i & mask_), sizeof(Memory));
     from_ = padded_;
   }
   HWY_INLINE hn::Vec<D> load(size_t i) const { return S::load(D(), from_ + (i & mask_)); }
-  // The cache lines of rows r..r+count-1, some way ahead of them.
+  // Some way ahead of row r, the cache lines of `count` rows, without those in longer gaps between rows.
   HWY_INLINE void prefetch(size_t r, size_t count) const {
     if (mask_ == 0) return;
-    const auto* at =
-        reinterpret_cast<const char*>(first_ + static_cast<ptrdiff_t>(r) * pitch_) + kFarPrefetchBytes;
-    const ptrdiff_t end = static_cast<ptrdiff_t>(count * sizeof(Memory)) * pitch_;
-    for (ptrdiff_t i = 0; i < end; i += kLineBytes) hwy::Prefetch(at + i);
+    const auto size = static_cast<ptrdiff_t>(sizeof(Memory)), bytes = static_cast<ptrdiff_t>(n_) * size;
+    if (HWY_LIKELY(pitch_ >= 0 && pitch_ * size <= bytes + kLineBytes)) {
+      return prefetch_lines(row(r), kFarPrefetchBytes, static_cast<ptrdiff_t>(count) * pitch_ * size);
+    }
+    const size_t ahead = kFarPrefetchBytes / static_cast<size_t>(bytes);
+    for (size_t k = r + ahead; k < r + ahead + count; ++k) prefetch_lines(row(k), 0, bytes);
   }
 
  private:
+  HWY_INLINE const Memory* row(size_t r) const { return first_ + static_cast<ptrdiff_t>(r) * pitch_; }
+  static HWY_INLINE void prefetch_lines(const Memory* from, ptrdiff_t ahead, ptrdiff_t bytes) {
+    const auto* at = reinterpret_cast<const char*>(from) + ahead;
+    for (ptrdiff_t i = 0; i < bytes; i += kLineBytes) hwy::Prefetch(at + i);
+  }
+
   const Memory* first_;
   const Memory* from_ = nullptr;
   ptrdiff_t pitch_;
@@ -364,7 +372,7 @@ void add_rows(const RowBlock& block) {
                                            });
     }
     RowSum row;
-    squares.finish(block.n, 1, &row);
+    squares.finish(block.n, 1, kSumSingles<S, kStore>, &row);
     add_to_slice(row, planes, block.plane);
   }
 }

@@ -15,6 +15,12 @@
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
+// What the error of a sum depends on: the most additions that one term passes through, and the number of its
+// terms, which exceeds that if accumulators were merged.
+struct TermCounts {
+  size_t additions, terms;
+};
+
 // kAccumulators hide the latency of an addition.
 template <class T, int kAccumulators = kSumUnroll>
 class Squares;
@@ -44,23 +50,24 @@ class Squares<float, kAccumulators> {
   HWY_INLINE void merge(const Squares& other) {
     unrolled<2 * kAccumulators>([&](auto k) MSELOSS_INLINE { sum_[k] = hn::Add(sum_[k], other.sum_[k]); });
   }
-  HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
+  // Of rows of n elements, with `singles` as kSumSingles.
+  HWY_INLINE void finish(size_t n, size_t rows, size_t singles, RowSum* row) {
     static_assert(kAccumulators == 4, "the tree of additions");
     WideV pair[kAccumulators];
     unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { pair[k] = hn::Add(sum_[2 * k], sum_[2 * k + 1]); });
     row->high = sum_of_lanes(hn::Add(hn::Add(pair[0], pair[1]), hn::Add(pair[2], pair[3])));
     row->low = 0;
-    // The largest number of additions that affect one term. Per row: one per unrolled iteration, up to
-    // kAccumulators - 1 single vectors, head and tail. Then 3 in the tree of accumulators and one per lane.
-    const size_t in_row = n / (kAccumulators * hn::Lanes(D())) + kAccumulators - 1 + 2;
+    // The largest number of additions that affect one term. Per row: one per unrolled iteration and single
+    // vector. Then 3 in the tree of accumulators and one per lane.
+    const size_t in_row = n / (kAccumulators * hn::Lanes(D())) + singles;
     const size_t additions = rows * in_row + 3 + hn::Lanes(Wide());
     row->error = kUnit * static_cast<double>(additions) * row->high * kSlack;
   }
-  // For terms added as Index<0>: calls f(part, high, low, error) for the sums of the lanes, each of `rows`
-  // terms; part 0 has those of the lower half of the vectors.
+  // For terms added as Index<0>: calls f(part, high, low, error) for the sums of the lanes, each of the same
+  // number of terms; part 0 has those of the lower half of the vectors.
   template <class F>
-  HWY_INLINE void columns(size_t rows, const F& f) const {
-    const auto relative = hn::Set(Wide(), kUnit * static_cast<double>(rows) * kSlack);
+  HWY_INLINE void columns(const TermCounts& of, const F& f) const {
+    const auto relative = hn::Set(Wide(), kUnit * static_cast<double>(of.additions) * kSlack);
     unrolled<kColumnParts>(
         [&](auto k) MSELOSS_INLINE { f(k, sum_[k], hn::Zero(Wide()), hn::Mul(sum_[k], relative)); });
   }
@@ -109,14 +116,14 @@ class Squares<double, kAccumulators> {
       low_[k] = hn::Add(low_[k], hn::Add(other.low_[k], residual));
     });
   }
-  HWY_INLINE void finish(size_t n, size_t rows, RowSum* row) {
+  HWY_INLINE void finish(size_t n, size_t rows, size_t singles, RowSum* row) {
     unrolled<kAccumulators - 1>([&](auto k) MSELOSS_INLINE {
       const auto residual = two_sum(high_[0], high_[k + 1], &high_[0]);
       low_[0] = hn::Add(low_[0], hn::Add(low_[k + 1], residual));
     });
     sum_lanes(high_[0], low_[0], row);
     const size_t lanes = hn::Lanes(Wide());
-    const size_t in_row = n / (kAccumulators * lanes) + kAccumulators - 1 + 2;
+    const size_t in_row = n / (kAccumulators * lanes) + singles;
     const auto additions = static_cast<double>(rows * in_row + kAccumulators + lanes);
     // Rounding of the low parts, quadratic in the unit roundoff, and what squares lose to underflow.
     row->error =
@@ -124,10 +131,10 @@ class Squares<double, kAccumulators> {
         kSlack;
   }
   template <class F>
-  HWY_INLINE void columns(size_t rows, const F& f) const {
-    const double additions = static_cast<double>(rows) + 4;
+  HWY_INLINE void columns(const TermCounts& of, const F& f) const {
+    const double additions = static_cast<double>(of.additions) + 4;
     const auto relative = hn::Set(Wide(), 4 * additions * additions * kUnit * kUnit * kSlack);
-    const auto underflow = hn::Set(Wide(), static_cast<double>(rows) * 0x1p-1072);
+    const auto underflow = hn::Set(Wide(), static_cast<double>(of.terms) * 0x1p-1072);
     f(Index<0>(), high_[0], low_[0], hn::MulAdd(high_[0], relative, underflow));
   }
 
@@ -207,10 +214,10 @@ class WeightedSquares<float> {
     row->squares = {sum, 0, relative * sum, false};
     row->weights = {weight, 0, relative * weight, false};
   }
-  // Calls f(part, high, low, error, w_high, w_low, w_error) for the sums of the lanes, each of `rows` terms.
+  // Calls f(part, high, low, error, w_high, w_low, w_error) for the sums of the lanes.
   template <class F>
-  HWY_INLINE void columns(size_t rows, const WeightedSquares& magnitudes, const F& f) const {
-    const auto relative = hn::Set(Wide(), kUnit * static_cast<double>(rows + 1) * kSlack);
+  HWY_INLINE void columns(const TermCounts& of, const WeightedSquares& magnitudes, const F& f) const {
+    const auto relative = hn::Set(Wide(), kUnit * static_cast<double>(of.additions + 1) * kSlack);
     unrolled<kHalves>([&](auto k) MSELOSS_INLINE {
       f(k, sum_[k], hn::Zero(Wide()), hn::Mul(magnitudes.sum_[k], relative), weight_[k], hn::Zero(Wide()),
         hn::Mul(magnitudes.weight_[k], relative));
@@ -265,11 +272,11 @@ class WeightedSquares<double> {
     row->weights.error = relative * row->weights.high;
   }
   template <class F>
-  HWY_INLINE void columns(size_t rows, const WeightedSquares& magnitudes, const F& f) const {
-    const double roundings = static_cast<double>(rows) + 4;
+  HWY_INLINE void columns(const TermCounts& of, const WeightedSquares& magnitudes, const F& f) const {
+    const double roundings = static_cast<double>(of.additions) + 4;
     const auto relative = hn::Set(Wide(), 8 * roundings * roundings * kUnit * kUnit * kSlack);
     const auto lost =
-        hn::Mul(hn::Set(Wide(), underflow(rows)), hn::Add(magnitudes.weight_high_, hn::Set(Wide(), 1.0)));
+        hn::Mul(hn::Set(Wide(), underflow(of.terms)), hn::Add(magnitudes.weight_high_, hn::Set(Wide(), 1.0)));
     f(Index<0>(), high_, low_, hn::MulAdd(magnitudes.high_, relative, lost), weight_high_, weight_low_,
       hn::Mul(magnitudes.weight_high_, relative));
   }
@@ -295,8 +302,8 @@ class MaskedSquares {
     squares_.add(index, difference);
     selected_ += hn::Lanes(D()) - hn::CountTrue(D(), dropped);
   }
-  HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) {
-    squares_.finish(n, rows, &row->squares);
+  HWY_INLINE void finish(size_t n, size_t rows, size_t singles, WeightedRowSum* row) {
+    squares_.finish(n, rows, singles, &row->squares);
     row->weights.high = static_cast<double>(selected_);
   }
 

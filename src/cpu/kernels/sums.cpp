@@ -42,7 +42,7 @@ void sum(const RowBlock& block, RowSum* out) {
       return hn::Mul(hn::Mul(difference, scale), g);
     });
   }
-  squares.finish(block.n, block.rows, out);
+  squares.finish(block.n, block.rows, kSumSingles<S, kStore>, out);
 }
 
 template <class S>

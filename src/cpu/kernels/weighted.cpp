@@ -165,8 +165,10 @@ void weighted_sum(const RowBlock& block, WeightedRowSum* out) {
           }
         });
   }
-  squares.finish(block.n, block.rows, out);
-  if constexpr (!kMasked) {
+  if constexpr (kMasked) {
+    squares.finish(block.n, block.rows, kSumSingles<S, kStore>, out);
+  } else {
+    squares.finish(block.n, block.rows, out);
     if (squares.any_negative()) {
       if (!in_place) magnitudes = sum_magnitudes<S>(block);
       out->squares.error = magnitudes.squares.error;
