@@ -1,9 +1,7 @@
 // Bitwise comparison of the gradient with the oracle: every dtype x reduction x layout x instruction-set
 // target, and sizes around every boundary that a kernel may have.
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "tests/support/cases.h"
+#include "tests/support/fenced_page.h"
 
 namespace {
 
@@ -190,23 +188,6 @@ TEST_P(Gradient, InPlaceOnEachInput_EqualsTheOracleOnEveryTarget) {
         }
   });
 }
-
-// A page of memory between two inaccessible pages.
-class FencedPage {
- public:
-  FencedPage() : page_(static_cast<size_t>(sysconf(_SC_PAGESIZE))) {
-    base_ = static_cast<char*>(mmap(nullptr, 3 * page_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    EXPECT_NE(static_cast<void*>(base_), MAP_FAILED);
-    EXPECT_EQ(mprotect(base_ + page_, page_, PROT_READ | PROT_WRITE), 0);
-  }
-  ~FencedPage() { munmap(base_, 3 * page_); }
-  char* ending_at_fence(size_t bytes) { return base_ + 2 * page_ - bytes; }
-  char* starting_at_fence() { return base_ + page_; }
-
- private:
-  size_t page_;
-  char* base_;
-};
 
 TEST_P(Gradient, OperandsBesideUnmappedPages_AreReadAndWrittenOnlyWhereTheyAre) {
   FencedPage pages[4];

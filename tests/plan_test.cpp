@@ -129,6 +129,31 @@ TEST(Plan, LayoutClass_IsTheFastestThatFits) {
   }
 }
 
+// The kernels read a mask as it is; other weights of another dtype than the operands' are converted.
+TEST(Plan, LayoutClassWithAMask_IsThatOfItsStrides) {
+  using mseloss::Layout;
+  const Shape shape{50, 1000}, slices{50, 1};
+  const mseloss::ConstTensor one(nullptr, DType::kFloat32), full(nullptr, DType::kFloat32, shape);
+  const mseloss::Tensor out(nullptr, DType::kFloat32, shape);
+  const auto plan_with = [&](DType dtype, const Shape& strides, const Shape& loss_shape) {
+    const mseloss::ConstTensor weight(nullptr, dtype, shape, strides);
+    Plan plan;
+    EXPECT_TRUE(mseloss::make_loss_and_grad_plan(full, full, Reduction::kMean, one,
+                                                 {nullptr, DType::kFloat32, loss_shape}, out, &plan,
+                                                 mseloss::kNames, &weight)
+                    .ok());
+    return plan;
+  };
+  EXPECT_EQ(plan_with(DType::kBool, {1000, 1}, {}).layout, Layout::kDense);
+  EXPECT_EQ(plan_with(DType::kBool, {0, 0}, {}).layout, Layout::kDense);
+  EXPECT_EQ(plan_with(DType::kBool, {1, 0}, {}).layout, Layout::kRows);
+  EXPECT_EQ(plan_with(DType::kBool, {1001, 1}, {}).layout, Layout::kRows);
+  EXPECT_EQ(plan_with(DType::kBool, {1, 50}, {}).layout, Layout::kGeneral);
+  EXPECT_EQ(plan_with(DType::kBool, {-1000, -1}, {}).layout, Layout::kGeneral);
+  EXPECT_EQ(plan_with(DType::kFloat16, {1000, 1}, {}).layout, Layout::kGeneral);
+  EXPECT_EQ(plan_with(DType::kBool, {1000, 1}, slices).layout, Layout::kGeneral);
+}
+
 TEST(Plan, Scale_IsTwoOrTwoOverTheCountOfInputBeforeBroadcasting) {
   const Shape row{1, 7}, full{9, 7};
   for (DType dtype : kDTypes) {

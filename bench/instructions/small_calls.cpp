@@ -1,14 +1,20 @@
 // mseloss_small_calls CASE CALLS: makes small calls for callgrind to count (budget.py).
-#include <cstdio>
 #include <cstdlib>
-#include <string>
+#include <cstring>
 #include <vector>
 
 #include "mseloss/mseloss.h"
 
+#if MSELOSS_BENCH_ACL
+#include "acl/acl.h"
+#include "aclnnop/aclnn_mse_loss_backward.h"
+#endif
+
 namespace {
 
 using mseloss::Reduction;
+
+constexpr int kUnknownCase = 3;  // exit status; budget.py skips the case
 
 struct Arrays {
   std::vector<float> x, y, g, out;
@@ -36,31 +42,69 @@ bool fused(Arrays* a, int64_t n) {
       .ok();
 }
 
-bool call(const std::string& name, Arrays* a) {
-  if (name == "grad_16") return grad(a, 1, 16, 16);
-  if (name == "loss_16") return loss(a, 16);
-  if (name == "fused_16") return fused(a, 16);
-  if (name == "grad_16384") return grad(a, 1, 16384, 16384);
-  if (name == "loss_16384") return loss(a, 16384);
-  if (name == "rows_64x128") return grad(a, 64, 128, 160);
-  if (name == "inner_1024x7") return grad(a, 1024, 7, 8);
-  return false;
-}
+using Call = bool (*)(Arrays*);
+struct Case {
+  const char* name;
+  Call call;
+};
+
+#if MSELOSS_BENCH_ACL
+// Both phases of a gradient of 16 elements, and a synchronisation.
+struct AclnnCall {
+  aclTensor *g, *x, *y, *out;
+  aclrtStream stream = nullptr;
+
+  explicit AclnnCall(Arrays* a) : g(tensor(a->g)), x(tensor(a->x)), y(tensor(a->y)), out(tensor(a->out)) {
+    if (aclInit(nullptr) != 0 || aclrtSetDevice(0) != 0 || aclrtCreateStream(&stream) != 0) std::abort();
+  }
+  static aclTensor* tensor(std::vector<float>& values) {
+    constexpr int64_t kCount[] = {16}, kStride[] = {1};
+    return aclCreateTensor(kCount, 1, ACL_FLOAT, kStride, 0, ACL_FORMAT_ND, kCount, 1, values.data());
+  }
+  bool run() const {
+    uint64_t bytes = 0;
+    aclOpExecutor* executor = nullptr;
+    return aclnnMseLossBackwardGetWorkspaceSize(g, x, y, 1, out, &bytes, &executor) == 0 &&
+           aclnnMseLossBackward(nullptr, bytes, executor, stream) == 0 && aclrtSynchronizeStream(stream) == 0;
+  }
+};
+#endif
+
+constexpr Case kCases[] = {
+    {"grad_16", [](Arrays* a) { return grad(a, 1, 16, 16); }},
+    {"loss_16", [](Arrays* a) { return loss(a, 16); }},
+    {"fused_16", [](Arrays* a) { return fused(a, 16); }},
+    {"grad_16384", [](Arrays* a) { return grad(a, 1, 16384, 16384); }},
+    {"loss_16384", [](Arrays* a) { return loss(a, 16384); }},
+    {"rows_64x128", [](Arrays* a) { return grad(a, 64, 128, 160); }},
+    {"inner_1024x7", [](Arrays* a) { return grad(a, 1024, 7, 8); }},
+#if MSELOSS_BENCH_ACL
+    {"aclnn_16",
+     [](Arrays* a) {
+       static const AclnnCall aclnn(a);
+       return aclnn.run();
+     }},
+#endif
+};
 
 }  // namespace
 
 // callgrind counts only inside this function. It excludes start-up, whose work depends on the clock (libhwy
 // measures its resolution), and the first call, which selects the kernels.
-extern "C" [[gnu::noinline]] int counted_calls(const char* name, void* arrays, long calls) {
+extern "C" [[gnu::noinline]] int counted_calls(Call call, Arrays* arrays, long calls) {
   for (; calls > 0; --calls) {
-    if (!call(name, static_cast<Arrays*>(arrays))) return 1;
+    if (!call(arrays)) return 1;
   }
   return 0;
 }
 
 int main(int argc, char** argv) {
   if (argc != 3) return 2;
-  Arrays arrays(64 * 1024);
-  if (!call(argv[1], &arrays)) return 1;
-  return counted_calls(argv[1], &arrays, std::atol(argv[2]));
+  for (const Case& c : kCases) {
+    if (std::strcmp(c.name, argv[1]) != 0) continue;
+    Arrays arrays(64 * 1024);
+    if (!c.call(&arrays)) return 1;
+    return counted_calls(c.call, &arrays, std::atol(argv[2]));
+  }
+  return kUnknownCase;
 }

@@ -50,9 +50,9 @@ struct Task {
 };
 
 // A task queue with at most one worker thread, which starts with the first task that cannot run inline and is
-// joined when the stream is destroyed. `mutex` guards every non-const member; lock it before
-// event_monitor().mutex, never after. The worker leaves the running task at the head, so an empty queue means
-// that the stream is idle.
+// joined when the stream is destroyed. `mutex` guards every non-const member, except that is_settled() reads
+// two without it; lock it before event_monitor().mutex, never after. The worker leaves the running task at
+// the head, so an empty queue means that the stream is idle.
 struct Stream {
   Stream(void* context_handle, Contexts::Pin context_pin) noexcept
       : context(context_handle), owner(std::move(context_pin)) {}
@@ -60,18 +60,27 @@ struct Stream {
   const Contexts::Pin owner;
   std::mutex mutex;
   std::condition_variable changed;
-  Task* head = nullptr;
+  std::atomic<Task*> head{nullptr};
   Task* tail = nullptr;
   pthread_t worker;
   pid_t worker_process = 0;  // the process that started the worker; 0 if none did
   std::atomic<bool> closing{false};
   std::atomic<bool> dropping{false};  // tasks that have not started are abandoned
-  aclError failure = ACL_SUCCESS;     // first failure of a queued task since the last synchronisation
+  // The first failure of a queued task since the last synchronisation, set before the task leaves the queue.
+  std::atomic<aclError> failure{ACL_SUCCESS};
   void* self = nullptr;
   uint64_t serial = 0;               // increases in order of creation
   Subscriber* subscriber = nullptr;  // guarded by event_monitor().mutex
   Stream* previous = nullptr;
   Stream* next = nullptr;
+
+  // Whether a synchronisation has nothing to wait for and nothing to report: the usual case after small
+  // calls, which run inline. A call that still runs inline on another thread has not returned, so a
+  // synchronisation may come before it.
+  bool is_settled() const {
+    return head.load(std::memory_order_acquire) == nullptr &&
+           failure.load(std::memory_order_relaxed) == ACL_SUCCESS;
+  }
 };
 
 // One lock and condition variable for all events: few threads wait at a time, and events are rare compared

@@ -17,8 +17,8 @@ std::atomic<uint64_t> g_serial{0};
 
 void pop_head(Stream& stream) noexcept {
   const std::unique_ptr<Task> task(stream.head);
+  if (task->next == nullptr) stream.tail = nullptr;
   stream.head = task->next;
-  if (stream.head == nullptr) stream.tail = nullptr;
   stream.owner->queued.fetch_sub(1, std::memory_order_release);
 }
 
@@ -36,7 +36,7 @@ void worker_loop(Stream& stream) noexcept {
   for (bool abandoning = false;;) {
     stream.changed.wait(lock, [&] { return stream.head != nullptr || stream.closing; });
     if (stream.head == nullptr) return;
-    Task& task = *stream.head;
+    Task& task = *stream.head.load();
     lock.unlock();
     aclError failure = ACL_SUCCESS;
     abandoning = abandoning || stream.dropping || !wait_for_event(stream, task);
@@ -75,9 +75,10 @@ void reset_after_fork(Stream& stream) noexcept {
 }
 
 bool blocked_on_event(const Stream& stream) noexcept {
-  if (stream.head == nullptr || stream.head->event == nullptr) return false;
+  const Task* const head = stream.head;
+  if (head == nullptr || head->event == nullptr) return false;
   const std::lock_guard lock(event_monitor().mutex);
-  return !stream.head->event->completed_record(stream.head->number);
+  return !head->event->completed_record(head->number);
 }
 
 // Returns true if it had to wait. Before a stream is destroyed it waits callback_timeout_ms for a callback,
@@ -136,7 +137,11 @@ aclError enqueue(const Streams::Pin& stream, Task* task) noexcept {
   if (stream->worker_process == 0 && !start_worker(*stream)) {
     return task->event == nullptr && !task->waits ? task->run() : ACL_ERROR_RT_MEMORY_ALLOCATION;
   }
-  (stream->tail != nullptr ? stream->tail->next : stream->head) = owned.release();
+  if (stream->tail != nullptr) {
+    stream->tail->next = owned.release();
+  } else {
+    stream->head = owned.release();
+  }
   stream->tail = task;
   stream->owner->queued.fetch_add(1, std::memory_order_relaxed);
   stream->changed.notify_all();
@@ -171,7 +176,7 @@ bool wait_idle(Stream& stream, int32_t timeout, aclError* failure) noexcept {
   std::unique_lock lock(stream.mutex);
   const auto idle = [&] { return stream.head == nullptr; };
   if (!wait_for(stream.changed, lock, timeout, idle)) return false;
-  *failure = std::exchange(stream.failure, ACL_SUCCESS);
+  *failure = stream.failure.exchange(ACL_SUCCESS);
   return true;
 }
 

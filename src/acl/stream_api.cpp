@@ -49,6 +49,7 @@ aclError synchronize(const char* function, aclrtStream handle, int32_t timeout) 
   if (const aclError code = check_timeout(function, timeout)) return code;
   Streams::Pin stream;
   if (const aclError code = find_stream(function, handle, &stream)) return code;
+  if (stream->is_settled()) return ACL_SUCCESS;
   aclError failure = ACL_SUCCESS;
   const bool in_time = wait_idle(*stream, timeout, &failure);
   return report_wait(function, timeout, in_time, failure);

@@ -93,7 +93,7 @@ Status run_on_model(const Call& call, const Buffers& buffers) {
 }
 
 [[maybe_unused]] const bool g_registered = [] {
-  static Device model{"ascend-model", run_on_model};
+  static Device model{.name = "ascend-model", .run = run_on_model, .reads_views = true};
   register_device(&model);
   return true;
 }();

@@ -20,12 +20,13 @@ struct OperandView {
 // Everything a run needs except the addresses.
 struct Call {
   Plan plan;
-  OperandView views[kOperands];  // by Operand
+  OperandView views[kOperands];  // by Operand; set only for a device that reads them
 };
 
 struct Device {
   const char* name;
   Status (*run)(const Call& call, const Buffers& buffers);
+  bool reads_views = false;
   const Device* next = nullptr;
 };
 

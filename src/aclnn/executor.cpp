@@ -37,7 +37,6 @@ Buffers buffers_of(const Executor& executor) noexcept {
 }
 
 aclnnStatus check_addresses(Executor& executor, const Buffers& buffers) noexcept {
-  if (executor.checked.contains(buffers)) return ACLNN_SUCCESS;
   const Status status = check_buffers(executor.call.plan, buffers, executor.info.names);
   if (status.ok()) executor.checked.store(buffers);
   return translate(executor.info, status);

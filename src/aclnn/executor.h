@@ -56,7 +56,7 @@ extern constinit Executors executors;
 
 // The operands' current addresses.
 Buffers buffers_of(const Executor& executor) noexcept;
-// Checks for null pointers and overlap, once per set of addresses.
+// Checks for null pointers and overlap. Addresses that pass are added to executor.checked.
 aclnnStatus check_addresses(Executor& executor, const Buffers& buffers) noexcept;
 
 struct Workspace {

@@ -41,7 +41,9 @@ aclnnStatus launch(const OperatorInfo& info, Workspace workspace, aclOpExecutor*
                 info.name, static_cast<unsigned long long>(workspace.size));
   }
   const Buffers buffers = buffers_of(*executor);
-  if (const aclnnStatus code = check_addresses(*executor, buffers)) return code;
+  if (!executor->checked.contains(buffers)) {
+    if (const aclnnStatus code = check_addresses(*executor, buffers)) return code;
+  }
   const Device* selected = device();
   if (selected == nullptr) {
     return fail(ACLNN_ERR_RUNTIME_ERROR, "%s: MSELOSS_DEVICE: expected a registered device, got \"%.64s\"",

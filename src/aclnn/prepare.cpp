@@ -29,12 +29,19 @@ aclnnStatus acquire_tensors(Operands& operands, const aclTensor* const* handles)
 }
 
 bool convert(aclDataType from, DType* to) noexcept {
-  constexpr std::pair<aclDataType, DType> kSupported[] = {
-      {ACL_FLOAT, DType::kFloat32}, {ACL_FLOAT16, DType::kFloat16}, {ACL_BF16, DType::kBFloat16}};
-  for (const auto& [acl_dtype, dtype] : kSupported) {
-    if (acl_dtype == from) return *to = dtype, true;
+  switch (from) {
+    case ACL_FLOAT:
+      *to = DType::kFloat32;
+      return true;
+    case ACL_FLOAT16:
+      *to = DType::kFloat16;
+      return true;
+    case ACL_BF16:
+      *to = DType::kBFloat16;
+      return true;
+    default:
+      return false;
   }
-  return false;
 }
 
 // "float16", or "aclDataType 3" for a dtype that mseloss does not support.
@@ -125,46 +132,41 @@ aclnnStatus make_plan(const Operands& operands, const DType* dtypes, Reduction r
       info, make_loss_plan(input(0), input(1), reduction, out, plan, info.names, LossRounding::kInputsFirst));
 }
 
-// False for a private format, whose blocks strides cannot describe. If the storage has the view's shape, the
-// format is only a label, as in CANN.
-bool strides_describe(const TensorDescriptor& descriptor) noexcept {
-  constexpr aclFormat kStrided[] = {ACL_FORMAT_UNDEFINED, ACL_FORMAT_NCHW, ACL_FORMAT_NHWC,
-                                    ACL_FORMAT_ND,        ACL_FORMAT_HWCN, ACL_FORMAT_NDHWC,
-                                    ACL_FORMAT_NCDHW,     ACL_FORMAT_NC,   ACL_FORMAT_NCL};
-  return std::ranges::find(kStrided, descriptor.format) != std::end(kStrided) ||
-         std::ranges::equal(descriptor.shape(), descriptor.storage());
-}
-
 aclnnStatus check_storage(const Operands& operands) noexcept {
   const OperatorInfo& info = operands.info;
+  int outside = -1;  // reported unless a format is wrong
   for (int i = 0; i < info.operands; ++i) {
-    if (strides_describe(operands[i])) continue;
-    return fail(
-        ACLNN_ERR_PARAM_INVALID,
-        "%s: %s: expected a format that strides describe (ND, NCHW, NHWC, ...) or a storage of the view's "
-        "shape, got aclFormat %d",
-        info.name, name_of(info, i), static_cast<int>(operands[i].format));
+    if (!operands[i].strides_describe) {
+      return fail(
+          ACLNN_ERR_PARAM_INVALID,
+          "%s: %s: expected a format that strides describe (ND, NCHW, NHWC, ...) or a storage of the view's "
+          "shape, got aclFormat %d",
+          info.name, name_of(info, i), static_cast<int>(operands[i].format));
+    }
+    if (!operands[i].inside_storage && outside < 0) outside = i;
   }
-  for (int i = 0; i < info.operands; ++i) {
-    if (operands[i].inside_storage) continue;
-    return fail(ACLNN_ERR_PARAM_INVALID,
-                "%s: %s: expected a view inside its storage, got one that exceeds it (offset %lld)",
-                info.name, name_of(info, i), static_cast<long long>(operands[i].offset));
-  }
-  return ACLNN_SUCCESS;
+  if (outside < 0) return ACLNN_SUCCESS;
+  return fail(ACLNN_ERR_PARAM_INVALID,
+              "%s: %s: expected a view inside its storage, got one that exceeds it (offset %lld)", info.name,
+              name_of(info, outside), static_cast<long long>(operands[outside].offset));
 }
 
-void record_operands(Operands& operands, const DType* dtypes, Executor* executor) noexcept {
+void record_views(const Operands& operands, const DType* dtypes, OperandView* views) noexcept {
   for (int i = 0; i < operands.info.operands; ++i) {
     const TensorDescriptor& descriptor = operands[i];
-    OperandView& view = executor->call.views[operands.info.positions[i]];
+    OperandView& view = views[operands.info.positions[i]];
     view.dtype = dtypes[i];
     view.rank = static_cast<int>(descriptor.rank);
     std::ranges::copy(descriptor.shape(), view.extent);
     std::ranges::copy(descriptor.strides(), view.stride);
-    // Without elements any offset is allowed, and none is needed.
-    const bool empty = std::ranges::find(descriptor.shape(), 0) != descriptor.shape().end();
-    executor->offset[i] = empty ? 0 : descriptor.offset * size_of(dtypes[i]);
+  }
+}
+
+void record_operands(Operands& operands, const DType* dtypes, Executor* executor) noexcept {
+  const Device* const selected = device();
+  if (selected != nullptr && selected->reads_views) record_views(operands, dtypes, executor->call.views);
+  for (int i = 0; i < operands.info.operands; ++i) {
+    executor->offset[i] = operands[i].first_byte;
     executor->tensors[i] = std::move(operands.tensors[i]);
   }
 }

@@ -41,8 +41,12 @@ void write_contiguous_strides(const int64_t* extents, uint64_t rank, int64_t* st
   }
 }
 
+bool is_empty(const TensorDescriptor& descriptor) noexcept {
+  return std::ranges::find(descriptor.shape(), 0) != descriptor.shape().end();
+}
+
 bool inside_storage(const TensorDescriptor& descriptor) noexcept {
-  if (std::ranges::find(descriptor.shape(), 0) != descriptor.shape().end()) return true;  // no elements
+  if (is_empty(descriptor)) return true;
   // The count saturates: no view can address an element outside a storage that large.
   int64_t storage_count = 1;
   for (const int64_t extent : descriptor.storage()) {
@@ -58,6 +62,15 @@ bool inside_storage(const TensorDescriptor& descriptor) noexcept {
   }
   constexpr int64_t kMaxElement = INT64_MAX / 16;  // its offset in bytes fits, whatever the dtype
   return lowest >= 0 && highest < std::min(storage_count, kMaxElement);
+}
+
+// If the storage has the view's shape, the format is only a label, as in CANN.
+bool strides_describe(const TensorDescriptor& descriptor) noexcept {
+  constexpr aclFormat kStrided[] = {ACL_FORMAT_UNDEFINED, ACL_FORMAT_NCHW, ACL_FORMAT_NHWC,
+                                    ACL_FORMAT_ND,        ACL_FORMAT_HWCN, ACL_FORMAT_NDHWC,
+                                    ACL_FORMAT_NCDHW,     ACL_FORMAT_NC,   ACL_FORMAT_NCL};
+  return std::ranges::find(kStrided, descriptor.format) != std::end(kStrided) ||
+         std::ranges::equal(descriptor.shape(), descriptor.storage());
 }
 
 aclnnStatus fill_descriptor(const char* function, const int64_t* shape, uint64_t rank, aclDataType dtype,
@@ -83,6 +96,10 @@ aclnnStatus fill_descriptor(const char* function, const int64_t* shape, uint64_t
   descriptor->format = format;
   descriptor->offset = offset;
   descriptor->inside_storage = inside_storage(*descriptor);
+  descriptor->strides_describe = strides_describe(*descriptor);
+  // Any offset is allowed without elements, and an operator refuses one outside the storage.
+  const bool addressed = descriptor->inside_storage && !is_empty(*descriptor);
+  descriptor->first_byte = addressed ? offset * static_cast<int64_t>(aclDataTypeSize(dtype)) : 0;
   return ACLNN_SUCCESS;
 }
 

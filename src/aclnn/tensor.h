@@ -18,7 +18,10 @@ struct TensorDescriptor {
   aclDataType dtype = ACL_DT_UNDEFINED;
   aclFormat format = ACL_FORMAT_UNDEFINED;
   int64_t offset = 0;
-  bool inside_storage = false;  // every element of the view lies in the storage
+  // What every operator asks about the above, decided once.
+  bool inside_storage = false;    // every element of the view lies in the storage
+  bool strides_describe = false;  // false for a private format, whose blocks strides cannot describe
+  int64_t first_byte = 0;         // bytes from the storage to element (0, ..., 0); 0 without elements
 
   std::span<const int64_t> shape() const { return {values.get(), rank}; }
   std::span<const int64_t> strides() const { return {values.get() + rank, rank}; }

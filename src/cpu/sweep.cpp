@@ -74,6 +74,47 @@ constexpr int64_t kInterruptChunk = 1 << 20;
 // Below this size, a call on sleeping helpers runs faster on one thread.
 constexpr int64_t kWakeElements = 128 * 1024;
 
+char* first_element(const Plan& plan, const Buffers& buffers, int operand) {
+  return static_cast<char*>(buffers[operand]) + plan.offset[operand] * size_of(plan.dtypes[operand]);
+}
+
+// `n` elements of a dense plan, beginning at at(operand).
+template <class At>
+RowBlock dense_row(const Plan& plan, int64_t n, At at) {
+  RowBlock block;  // not value-initialised: clearing all of it is measurable in a call on a few elements
+  std::fill_n(block.at, kOperands, nullptr);
+  block.scale = plan.scale;
+  block.n = n;
+  block.rows = 1;
+  block.plane = 0;
+  block.masked = false;
+  for_each_operand(plan, [&](int o) {
+    block.pitch[o] = 0;
+    block.strided[o] = plan.rank != 0 && plan.stride[o][0] != 0;
+    block.at[o] = at(o);
+  });
+  return block;
+}
+
+// Non-temporal stores write full elements at aligned addresses only.
+bool is_non_temporal(const Plan& plan, const Options& options, const void* out) {
+  return uses_non_temporal_stores(plan, options) &&
+         reinterpret_cast<uintptr_t>(out) % size_of(plan.dtype) == 0;
+}
+
+// A dense plan on the calling thread. The set-up of a Job would take as long as the sweep over a few
+// elements.
+void run_alone(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
+               const SumTarget& sum) {
+  const RowBlock block = dense_row(plan, plan.numel, [&](int o) { return first_element(plan, buffers, o); });
+  const bool non_temporal = is_non_temporal(plan, options, block.at[kOut]);
+  const FloatEnvironment environment;
+  InterruptPoll never(nullptr);
+  SweepRunner runner(plan, sweep, non_temporal, sum, &never);
+  runner(block);
+  if (non_temporal) hwy::FlushStream();
+}
+
 struct Job {
   // NOLINTNEXTLINE(clang-analyzer-optin.cplusplus.UninitializedObject): a dense plan has no tiling
   Job(const Plan& p, Sweep s, const SumTarget& total, const Interrupt* interrupt)
@@ -102,28 +143,17 @@ struct Job {
   std::mutex mutex;
 
   void dense(int64_t first, int64_t last, SweepRunner* runner) const {
-    if (!interrupt_poll.possible()) return dense_chunk(first, last, runner);
+    const auto run = [&](int64_t end) {
+      (*runner)(dense_row(plan, end - first, [&](int o) {
+        return data[o] + (plan.stride[o][0] != 0 ? first * size_of(plan.dtypes[o]) : 0);
+      }));
+    };
+    if (!interrupt_poll.possible()) return run(last);
     for (;;) {
-      dense_chunk(first, std::min(first + kInterruptChunk, last), runner);
+      run(std::min(first + kInterruptChunk, last));
       first += kInterruptChunk;
       if (first >= last || runner->interrupted()) return;
     }
-  }
-
-  void dense_chunk(int64_t first, int64_t last, SweepRunner* runner) const {
-    RowBlock block;  // not value-initialised: clearing all of it is measurable in a call on a few elements
-    std::fill_n(block.at, kOperands, nullptr);
-    block.scale = plan.scale;
-    block.n = last - first;
-    block.rows = 1;
-    block.plane = 0;
-    block.masked = false;
-    for_each_operand(plan, [&](int o) {
-      block.pitch[o] = 0;
-      block.strided[o] = plan.rank != 0 && plan.stride[o][0] != 0;
-      block.at[o] = data[o] + (block.strided[o] ? first * size_of(plan.dtype) : 0);
-    });
-    (*runner)(block);
   }
 
   double* slice_sums_at(int64_t i) const {
@@ -205,18 +235,14 @@ struct Job {
 Status run_job(const Plan& plan, const Buffers& buffers, Sweep sweep, const Options& options,
                const SumTarget& sum) {
   Job job(plan, sweep, sum, options.interrupt);
-  for_each_operand(plan, [&](int o) {
-    job.data[o] = static_cast<char*>(buffers[o]) + plan.offset[o] * size_of(plan.dtypes[o]);
-  });
+  for_each_operand(plan, [&](int o) { job.data[o] = first_element(plan, buffers, o); });
   job.threads = thread_count(plan, options);
   const HostThreads* host = nullptr;
   if (job.threads > 1) host = select_host_threads(options.host_threads, &job.threads);
   if (job.threads > 1 && host == nullptr && plan.numel < kWakeElements && !helpers_are_awake()) {
     job.threads = 1;
   }
-  // Non-temporal stores write full elements at aligned addresses only.
-  job.non_temporal = uses_non_temporal_stores(plan, options) &&
-                     reinterpret_cast<uintptr_t>(job.data[kOut]) % size_of(plan.dtype) == 0;
+  job.non_temporal = is_non_temporal(plan, options, job.data[kOut]);
   if (plan.layout == Layout::kDense) {
     job.unit = unit_log2(plan);
     job.units = ((plan.numel - 1) >> job.unit) + 1;
@@ -282,6 +308,10 @@ Status run_sweep(const Plan& plan, const Buffers& buffers, Sweep sweep, const Op
     part.operands = static_cast<uint8_t>(operands);
     add_unit_dimension(&part);
     used = &part;
+  }
+  if (used->layout == Layout::kDense && options.interrupt == nullptr && thread_count(*used, options) == 1) {
+    run_alone(*used, buffers, sweep, options, sum);
+    return {};
   }
   return run_job(*used, buffers, sweep, options, sum);
 }

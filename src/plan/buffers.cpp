@@ -1,5 +1,6 @@
 // The checks of a plan that need addresses.
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 
 #include "plan/arguments.h"
@@ -39,7 +40,7 @@ ByteRange byte_range(const Plan& plan, int operand, const void* data) {
   int64_t low = plan.offset[operand], reach = 1;
   for (int d = 0; d < plan.rank; ++d) {
     const int64_t step = plan.stride[operand][d] * (plan.extent[d] - 1);
-    low += std::min<int64_t>(step, 0);
+    if (step < 0) low += step;
     reach += std::abs(step);
   }
   const int64_t size = size_of(plan.dtypes[operand]);
@@ -47,8 +48,26 @@ ByteRange byte_range(const Plan& plan, int operand, const void* data) {
           static_cast<uint64_t>(reach * size)};
 }
 
-ByteView scalar_view(const void* data, DType dtype) {
-  return {reinterpret_cast<intptr_t>(data), size_of(dtype), 0, {}, {}};
+// The 0-dimensional loss, which is not part of the loop nest, if there is one.
+bool is_scalar_loss(const Plan& plan, int operand) {
+  return has_sum(plan) && !plan.sliced && operand == loss_operand(plan);
+}
+
+ByteView written_view(const Plan& plan, int out, const void* data) {
+  if (!is_scalar_loss(plan, out)) return byte_view(plan, out, data);
+  return {reinterpret_cast<intptr_t>(data), size_of(plan.loss_dtype), 0, {}, {}};
+}
+
+// For an output and another operand whose byte ranges intersect. Not inline: this is rare, and the search for
+// such operands would run out of registers.
+[[gnu::noinline]] Status check_shared(const Plan& plan, const Buffers& buffers, const Names& names, int out,
+                                      int other) {
+  const bool fused_none = plan.op == Op::kLossAndGrad && plan.reduction == Reduction::kNone;
+  const bool exact_allowed = !fused_none && out == kOut && !is_scalar_loss(plan, out);
+  if (exact_allowed && same_view(plan, out, buffers[out], other, buffers[other])) return {};
+  if (!may_share_memory(written_view(plan, out, buffers[out]), byte_view(plan, other, buffers[other])))
+    return {};
+  return overlap_error(names.of[out], names.of[other], exact_allowed);
 }
 
 }  // namespace
@@ -67,36 +86,29 @@ Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& name
   }
   if (plan.numel == 0) return {};
   ByteRange ranges[kOperands];
-  int null = -1;
-  for_each_operand(plan, [&](int o) {
-    if (buffers[o] == nullptr && null < 0) null = o;
-    ranges[o] = byte_range(plan, o, buffers[o]);
-  });
-  if (null >= 0) {
-    return Status::error(
-        Code::kNullPointer,
-        "%s: expected the address of its elements (%lld in the broadcast shape), got a null pointer",
-        names.of[null], static_cast<long long>(plan.numel));
-  }
-  const bool fused_none = plan.op == Op::kLossAndGrad && plan.reduction == Reduction::kNone;
-  for (const int out : {kOut, kLossOut}) {
-    if (!has(plan, out)) continue;
-    for (int o = 0; o < out; ++o) {
-      if (!has(plan, o) || !intersect(ranges[out], ranges[o])) continue;
-      const bool exact_allowed = !fused_none && out == kOut;
-      if (exact_allowed && same_view(plan, out, buffers[out], o, buffers[o])) continue;
-      if (may_share_memory(byte_view(plan, out, buffers[out]), byte_view(plan, o, buffers[o]))) {
-        return overlap_error(names.of[out], names.of[o], exact_allowed);
-      }
+  unsigned present = plan.operands;
+  for (unsigned rest = present; rest != 0; rest &= rest - 1) {
+    const int o = std::countr_zero(rest);
+    if (buffers[o] == nullptr) {
+      return Status::error(
+          Code::kNullPointer,
+          "%s: expected the address of its elements (%lld in the broadcast shape), got a null pointer",
+          names.of[o], static_cast<long long>(plan.numel));
     }
+    ranges[o] = byte_range(plan, o, buffers[o]);
   }
-  if (!sums) return {};
-  const ByteRange written{reinterpret_cast<uintptr_t>(buffers[scalar]),
-                          static_cast<uint64_t>(size_of(plan.loss_dtype))};
-  for (int o = 0; o < kOperands; ++o) {
-    if (!has(plan, o) || !intersect(written, ranges[o])) continue;
-    if (may_share_memory(scalar_view(buffers[scalar], plan.loss_dtype), byte_view(plan, o, buffers[o]))) {
-      return overlap_error(names.of[scalar], names.of[o], false);
+  if (sums) {
+    present |= 1 << scalar;
+    ranges[scalar] = {reinterpret_cast<uintptr_t>(buffers[scalar]),
+                      static_cast<uint64_t>(size_of(plan.loss_dtype))};
+  }
+  for (const int out : {kOut, kLossOut}) {
+    if ((present >> out & 1) == 0) continue;
+    const ByteRange written = ranges[out];
+    for (unsigned rest = present & ((1 << out) - 1); rest != 0; rest &= rest - 1) {
+      const int o = std::countr_zero(rest);
+      if (!intersect(written, ranges[o])) continue;
+      if (Status status = check_shared(plan, buffers, names, out, o); !status.ok()) return status;
     }
   }
   return {};

@@ -12,14 +12,14 @@ Layout classify(const Plan& plan) {
   constexpr int64_t kMinRowBytes = 64;  // a cache line
   if (plan.numel == 0) return Layout::kEmpty;
   const int inner = std::max(plan.rank - 1, 0);
-  bool unit = true, same_dtype = true;
+  bool unit = true, converted = false;
   for (int o = 0; o < kOperands; ++o) {
     if (!has(plan, o)) continue;
     const int64_t stride = plan.rank == 0 ? 0 : plan.stride[o][inner];
     unit = unit && (stride == 1 || (stride == 0 && (o < kOut || plan.rank == 0)));
-    same_dtype = same_dtype && plan.dtypes[o] == plan.dtype;
+    converted = converted || is_converted(plan, o);
   }
-  if (!unit || !same_dtype) return Layout::kGeneral;
+  if (!unit || converted) return Layout::kGeneral;
   if (plan.rank <= 1) return Layout::kDense;
   return plan.extent[inner] * size_of(plan.dtype) >= kMinRowBytes ? Layout::kRows : Layout::kGeneral;
 }
@@ -44,35 +44,40 @@ int64_t numel_of(const View& view) {
   return count;
 }
 
-// The single stride with which the view covers the `count` elements of `shape` in row-major order: 1 if it is
-// dense, 0 if one element is broadcast, -1 if there is no such stride.
-int single_stride(const View& view, std::span<const int64_t> shape, int64_t count) {
+// A view as one dimension.
+struct FlatView {
+  int64_t count;
+  int stride;  // 1 if the view is dense and row-major, 0 if all its elements are one, -1 otherwise
+};
+
+// The stride is -1 unless each extent of `view`, aligned at the last dimension, is 1 or that of `shape`.
+FlatView flatten(const View& view, std::span<const int64_t> shape) {
+  constexpr int64_t kMaxCount = int64_t{1} << 56;  // elements: no count or byte size below can overflow
+  constexpr FlatView kNone{0, -1};
   const size_t rank = view.shape.size(), skip = shape.size() - rank;
-  if (rank > shape.size() || (!view.strides.empty() && view.strides.size() != rank)) return -1;
-  int64_t elements = 1;
+  if (rank > shape.size() || (!view.strides.empty() && view.strides.size() != rank)) return kNone;
+  int64_t count = 1;
   bool dense = true, broadcast = true;
   for (size_t i = rank; i-- > 0;) {
     const int64_t extent = view.shape[i];
     if (extent == 1) continue;
-    if (extent != shape[skip + i]) return -1;
-    const int64_t stride = view.strides.empty() ? elements : view.strides[i];
-    dense = dense && stride == elements;
+    if (extent <= 0 || extent != shape[skip + i]) return kNone;
+    const int64_t stride = view.strides.empty() ? count : view.strides[i];
+    dense = dense && stride == count;
     broadcast = broadcast && stride == 0;
-    elements *= extent;
+    if (__builtin_mul_overflow(count, extent, &count) || count > kMaxCount) return kNone;
   }
-  if (broadcast) return 0;
-  return dense && elements == count ? 1 : -1;
+  return {count, broadcast ? 0 : dense ? 1 : -1};
 }
 
 // Whether two views have the same shape and strides. Not std::ranges::equal: for a few extents its call of
 // memcmp costs more than the comparison.
 bool same_layout(const View& a, const View& b) {
-  if (a.shape.size() != b.shape.size() || a.strides.size() != b.strides.size()) return false;
-  for (size_t i = 0; i < a.shape.size(); ++i) {
-    if (a.shape[i] != b.shape[i]) return false;
-  }
-  for (size_t i = 0; i < a.strides.size(); ++i) {
-    if (a.strides[i] != b.strides[i]) return false;
+  const size_t rank = a.shape.size(), strides = a.strides.size();
+  if (rank != b.shape.size() || strides != b.strides.size() || (strides != 0 && strides != rank))
+    return false;
+  for (size_t i = 0; i < rank; ++i) {
+    if (a.shape[i] != b.shape[i] || (strides != 0 && a.strides[i] != b.strides[i])) return false;
   }
   return true;
 }
@@ -85,29 +90,28 @@ void add_operand(const Argument& argument, Plan* plan) {
 // The fast path: if every operand is dense, or one broadcast element, the plan has one dimension at most.
 // Sets the layout too. Returns false if the operands need the general path, which also finds the errors.
 bool set_dense_shape(Arguments inputs, Arguments outs, Plan* plan) {
-  constexpr int64_t kMaxCount = int64_t{1} << 56;  // elements: no count or byte size below can overflow
   const View& reference = *(outs.empty() ? inputs : outs)[0].view;
-  int64_t count = 1;
   if (reference.shape.size() > kMaxRank) return false;
-  for (const int64_t extent : reference.shape) {
-    if (extent <= 0 || __builtin_mul_overflow(count, extent, &count) || count > kMaxCount) return false;
-  }
-  const int reference_stride = single_stride(reference, reference.shape, count);
-  if (reference_stride < 0) return false;
+  const FlatView whole = flatten(reference, reference.shape);
+  if (whole.stride < 0) return false;
   for (auto& stride : plan->stride) stride[0] = 0;
   bool full = false;  // an input has the reference's shape; otherwise the broadcast shape may be smaller
-  bool same_dtype = true;
+  bool converted = false;
   const auto set_stride = [&](const Argument& argument, bool is_output) {
     const View& view = *argument.view;
     add_operand(argument, plan);
-    const bool same = &view == &reference || same_layout(view, reference);
-    const bool same_shape = same || std::ranges::equal(view.shape, reference.shape);
-    const int stride = same ? reference_stride : single_stride(view, reference.shape, count);
-    plan->stride[argument.operand][0] = stride;
-    same_dtype = same_dtype && view.dtype == plan->dtype;
-    if (is_output) return same_shape && stride == (count > 1);
+    converted = converted || is_converted(*plan, argument.operand);
+    FlatView flat = whole;
+    bool same_shape = true;
+    if (&view != &reference && !same_layout(view, reference)) {
+      flat = flatten(view, reference.shape);
+      if (flat.stride == 1 && flat.count != whole.count) return false;
+      same_shape = std::ranges::equal(view.shape, reference.shape);
+    }
+    plan->stride[argument.operand][0] = flat.stride;
+    if (is_output) return same_shape && flat.stride == (whole.count > 1);
     full = full || same_shape;
-    return stride >= 0;
+    return flat.stride >= 0;
   };
   for (const Argument& out : outs) {
     if (!set_stride(out, true)) return false;
@@ -116,10 +120,10 @@ bool set_dense_shape(Arguments inputs, Arguments outs, Plan* plan) {
     if (!set_stride(input, false)) return false;
   }
   if (!full) return false;
-  plan->rank = count == 1 ? 0 : 1;
-  plan->numel = count;
-  plan->extent[0] = count;
-  plan->layout = same_dtype ? Layout::kDense : Layout::kGeneral;
+  plan->rank = whole.count == 1 ? 0 : 1;
+  plan->numel = whole.count;
+  plan->extent[0] = whole.count;
+  plan->layout = converted ? Layout::kGeneral : Layout::kDense;
   return true;
 }
 

@@ -32,7 +32,8 @@ struct Plan {
   Op op;
   Reduction reduction;
   Layout layout;
-  DType dtype;              // of the kernels; operands of another dtype are converted while they are packed
+  DType dtype;              // of the kernels; operands of another dtype, masks excepted, are converted while
+                            // they are packed
   DType dtypes[kOperands];  // of each operand, as given
   uint8_t operands;         // one bit per operand present
   bool sliced;              // one sum or mean for each element of kLossOut
@@ -52,6 +53,16 @@ struct Plan {
 
 // A weight of dtype bool, which selects elements.
 inline bool is_masked(const Plan& plan) { return plan.dtypes[kWeight] == DType::kBool; }
+
+// The dtype as which the CPU's kernels access an operand: they read a mask as it is, except the kernels of
+// slices, which read weights 0 and 1 of the plan's dtype.
+inline DType kernel_dtype(const Plan& plan, int operand) {
+  return operand == kWeight && is_masked(plan) && !plan.sliced ? DType::kBool : plan.dtype;
+}
+inline bool is_converted(const Plan& plan, int operand) {
+  const DType own = plan.dtypes[operand];
+  return own != plan.dtype && own != kernel_dtype(plan, operand);
+}
 
 inline bool has(const Plan& plan, int operand) { return plan.operands >> operand & 1; }
 

@@ -1,6 +1,8 @@
 // Concurrent threads: on separate streams, on the shared default stream, on the same handles.
+#include <atomic>
 #include <thread>
 
+#include "acl/handle.h"
 #include "tests/cann/session.h"
 
 namespace {
@@ -108,6 +110,42 @@ TEST_F(Concurrency, SameHandlesDestroyedByAll_EndOnce) {
     EXPECT_EQ(events, 1);
     EXPECT_EQ(tensors, 1);
   }
+}
+
+// Counts the live objects; `owner` is set by one thread only.
+struct Owned {
+  explicit Owned(std::atomic<int>* count) noexcept : live(count) { ++*live; }
+  ~Owned() { --*live; }
+  std::atomic<int>* const live;
+  std::atomic<int> owner{-1};
+};
+using OwnedTable = mseloss::acl::HandleTable<Owned, 7>;
+constinit OwnedTable owned_table;
+
+TEST_F(Concurrency, SlotsTakenAndReturnedByAll_BelongToOneHandleEach) {
+  std::atomic<int> live{0};
+  in_threads([&](int thread) {
+    std::vector<void*> handles;
+    for (int round = 0; round < 20000; ++round) {
+      const size_t count = 1 + (round * 7 + thread * 13) % 40;  // several chunks of slots for all threads
+      for (size_t i = 0; i < count; ++i) {
+        handles.push_back(owned_table.insert(&live));
+        const auto pin = owned_table.acquire(handles.back());
+        ASSERT_TRUE(pin);
+        ASSERT_EQ(pin->owner.exchange(thread), -1) << "the slot has another owner";
+      }
+      for (void* handle : handles) {
+        const auto pin = owned_table.acquire(handle);
+        ASSERT_TRUE(pin);
+        ASSERT_EQ(pin->owner, thread);
+        ASSERT_TRUE(owned_table.retire(handle));
+        ASSERT_FALSE(owned_table.acquire(handle));
+        ASSERT_FALSE(owned_table.retire(handle));
+      }
+      handles.clear();
+    }
+  });
+  EXPECT_EQ(live, 0);
 }
 
 TEST_F(Concurrency, EventsBetweenThreads_PassTheWorkOn) {

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <thread>
 
+#include "acl/runtime.h"
 #include "tests/cann/session.h"
 
 namespace {
@@ -65,6 +66,18 @@ TEST_F(Streams, TinyWorkOnAnIdleStream_IsDoneAtOnce) {
   EXPECT_EQ(aclrtMemsetAsync(&byte, 1, 5, 1, stream), ACL_SUCCESS);
   EXPECT_EQ(byte, 5);
   EXPECT_EQ(status_of(stream), ACL_STREAM_STATUS_COMPLETE);
+}
+
+TEST_F(Streams, FailureOfQueuedWork_IsReportedByOneSynchronisation) {
+  for (const bool finished_before : {false, true}) {
+    const auto pin = mseloss::acl::streams.acquire(stream);
+    for (const aclError code : {ACL_SUCCESS, ACL_ERROR_RT_MEMORY_ALLOCATION, ACL_ERROR_RT_PARAM_INVALID}) {
+      ASSERT_EQ(mseloss::acl::submit(pin, false, [code]() noexcept { return code; }), ACL_SUCCESS);
+    }
+    while (finished_before && status_of(stream) != ACL_STREAM_STATUS_COMPLETE) std::this_thread::yield();
+    EXPECT_EQ(aclrtSynchronizeStream(stream), ACL_ERROR_RT_MEMORY_ALLOCATION) << "the first failure";
+    EXPECT_EQ(aclrtSynchronizeStream(stream), ACL_SUCCESS);
+  }
 }
 
 TEST_F(Streams, NullStream_IsTheDefaultStream) {

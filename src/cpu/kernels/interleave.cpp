@@ -275,9 +275,10 @@ void fill_interleave(Kernels* kernels) {
     constexpr ptrdiff_t kMaskedStride = MSELOSS_MASKS ? StridedLanes<T>::kMaxStride : 0;
     kernels->max_stride[index] = HWY_MAX(kMaxInterleave, kMaskedStride);
   };
-  fill(0, uint16_t());
-  fill(1, uint32_t());
-  fill(2, uint64_t());
+  kernels->max_stride[0] = 0;
+  fill(1, uint16_t());
+  fill(2, uint32_t());
+  fill(3, uint64_t());
 }
 
 }  // namespace mseloss::cpu::HWY_NAMESPACE

@@ -12,8 +12,8 @@
 namespace mseloss::cpu {
 
 // Rows of n elements each. The plan guarantees, and the kernels assume:
-// - each operand's row is n contiguous elements of the kernel's dtype or, if strided[o] is false, one element
-//   that is broadcast along the row; pitches are distances between rows in elements;
+// - each operand's row is n contiguous elements of the kernel's dtype (of a mask, n bytes) or, if strided[o]
+//   is false, one element that is broadcast along the row; pitches are distances between rows in elements;
 // - an output is exactly one of the inputs or overlaps none of them;
 // - scale is exact in the compute dtype. No alignment is assumed.
 struct RowBlock {
@@ -27,7 +27,8 @@ struct RowBlock {
   // elements apart: high, low and error of the sum of squares, then of the weights (kSlicePlanes,
   // kWeightedSlicePlanes).
   ptrdiff_t plane;
-  bool masked;  // the weight is 0 or 1, and elements of weight 0 are left out
+  bool whole_slices;  // each row is all of its slice, whose accumulators are 0
+  bool masked;        // of slices: the weight is 0 or 1, and elements of weight 0 are left out
 };
 
 inline constexpr int kSlicePlanes = 3, kWeightedSlicePlanes = 6;
@@ -38,7 +39,7 @@ struct ExactSums {
   uint64_t* limbs;  // of w * d^2, then of w
   bool masked;
   double special, weight_special;  // the sums of the terms that are not finite
-  uint64_t selected;               // with a mask, the number of elements of weight 1
+  uint64_t selected;               // with a mask, the number of elements that it selects
 };
 
 inline constexpr ptrdiff_t kLineBytes = 64;  // a cache line
@@ -61,9 +62,9 @@ struct Segment {
 // packed tile to an operand, with cached stores or, where they are faster, non-temporal stores.
 enum class Direction : uint8_t { kPack, kUnpack, kUnpackNonTemporal };
 
-// Sizes of elements are indexed by log2(bytes) - 1: 2, 4, 8 bytes.
-inline constexpr int kElementSizes = 3;
-inline int element_size_index(int size) { return size / 4; }
+// Sizes of elements are indexed by log2(bytes). Of the bytes of masks only `transpose` has a kernel.
+inline constexpr int kElementSizes = 4;
+inline int element_size_index(int size) { return size == 8 ? 3 : size / 2; }
 
 struct Kernels {
   // out = ((input - target) * scale) * grad_output, by width_of(bytes of a row).
@@ -78,19 +79,20 @@ struct Kernels {
   void (*grad_and_sum[kFloatDTypes][2])(const RowBlock&, RowSum*);
   // The exact sum into limbs; squares of non-finite differences are added to *special instead.
   void (*exact_sum[kFloatDTypes])(const RowBlock&, uint64_t* limbs, double* special);
-  // The same with weights: out = ((input - target) * scale) * (weight * grad_output); [dtype][non-temporal].
-  void (*weighted_grad[kFloatDTypes][2])(const RowBlock&);
+  // The same with weights, or with a mask: out = ((input - target) * scale) * (weight * grad_output);
+  // [dtype][mask][non-temporal].
+  void (*weighted_grad[kFloatDTypes][2][2])(const RowBlock&);
   // The first with a scale for each slice, of the compute dtype, at at[kLossOut], with pitch and stride as
   // for slice_sums; [dtype][non-temporal].
   void (*slice_grad[kFloatDTypes][2])(const RowBlock&);
-  // out = (input - target)^2 * weight.
-  void (*weighted_loss[kFloatDTypes])(const RowBlock&);
+  // out = (input - target)^2 * weight; [dtype][mask].
+  void (*weighted_loss[kFloatDTypes][2])(const RowBlock&);
   // The fast sums of weight * (input - target)^2 and of weight over at most kSumBlock elements.
-  // [dtype][masked].
+  // [dtype][mask].
   void (*weighted_sum[kFloatDTypes][2])(const RowBlock&, WeightedRowSum*);
-  // Both in one sweep, with one grad_output for all elements; [dtype][masked][non-temporal].
+  // Both in one sweep, with one grad_output for all elements; [dtype][mask][non-temporal].
   void (*weighted_grad_and_sum[kFloatDTypes][2][2])(const RowBlock&, WeightedRowSum*);
-  void (*weighted_exact_sum[kFloatDTypes])(const RowBlock&, ExactSums*);
+  void (*weighted_exact_sum[kFloatDTypes][2])(const RowBlock&, ExactSums*);  // [dtype][mask]
   // Adds the fast sums to the accumulators of slices; if strided[kLossOut], each column belongs to another
   // slice, else each row is a part of one; [dtype][weighted].
   void (*slice_sums[kFloatDTypes][2])(const RowBlock&);
@@ -132,7 +134,7 @@ struct Kernels {
   // For each segment, to[i * stride] = from[i].
   void (*store_strided[kElementSizes])(const Segment* segments, size_t count, const void* from, void* to,
                                        ptrdiff_t stride, size_t n);
-  ptrdiff_t max_stride[kElementSizes];  // of load_strided and store_strided
+  ptrdiff_t max_stride[kElementSizes];  // of load_strided and store_strided; 0 if there are none
   // Copies `bytes` bytes for each segment.
   void (*copy_segments)(const Segment* segments, size_t count, const void* from, void* to, size_t bytes,
                         Direction direction);

@@ -108,6 +108,7 @@ struct HalfStorage {
 template <class S>
 struct SinglePart : S {
   static constexpr int kParts = 1;
+  static constexpr bool kInterleaved = false;
 
   template <class D>
   static HWY_INLINE hn::Vec<D> load_part(Index<0>, D d, const typename S::Memory* from) {
@@ -119,6 +120,46 @@ struct SinglePart : S {
     S::store(d, v[0], to);
   }
 };
+
+// A mask beside operands of storage S: bytes, of which those that are not 0 select elements. A loaded vector
+// is true for the elements that the mask leaves out.
+template <class S>
+struct MaskStorage {
+  using Memory = uint8_t;
+  using Compute = typename S::Compute;
+  static constexpr int kParts = S::kParts;
+
+  template <class D>
+  static HWY_INLINE hn::Mask<D> load(D d, const Memory* from) {
+    const hn::RebindToUnsigned<D> du;
+    const auto bytes = hn::LoadU(hn::Rebind<Memory, D>(), from);
+    if constexpr (sizeof(Compute) == 8) {
+      return is_zero(d, hn::PromoteTo(du, hn::PromoteTo(hn::Rebind<uint32_t, D>(), bytes)));
+    } else {
+      return is_zero(d, hn::PromoteTo(du, bytes));
+    }
+  }
+  template <int kPart, class D>
+  static HWY_INLINE hn::Mask<D> load_part(Index<kPart>, D d, const Memory* from) {
+    if constexpr (S::kInterleaved) {
+      const hn::RebindToUnsigned<D> du;
+      const hn::Rebind<uint16_t, D> d16;
+      const auto pairs = hn::BitCast(d16, hn::LoadU(hn::Repartition<Memory, decltype(d16)>(), from));
+      return is_zero(d, hn::And(hn::PromoteTo(du, pairs), hn::Set(du, 0xffu << 8 * kPart)));
+    } else {
+      return load(d, from + kPart * hn::Lanes(d));
+    }
+  }
+
+ private:
+  template <class D>
+  static HWY_INLINE hn::Mask<D> is_zero(D d, hn::Vec<hn::RebindToUnsigned<D>> v) {
+    return hn::RebindMask(d, hn::Eq(v, hn::Zero(hn::RebindToUnsigned<D>())));
+  }
+};
+
+template <class S, bool kMasked>
+using WeightStorage = std::conditional_t<kMasked, MaskStorage<S>, S>;
 
 template <DType kDType>
 using DTypeConstant = std::integral_constant<DType, kDType>;

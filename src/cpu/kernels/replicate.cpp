@@ -124,9 +124,9 @@ void replicate(const void* from_bytes, void* to_bytes, size_t rows, size_t n, si
 }
 
 void fill_replicate(Kernels* kernels) {
-  kernels->replicate[0] = &replicate<uint16_t>;
-  kernels->replicate[1] = &replicate<uint32_t>;
-  kernels->replicate[2] = &replicate<uint64_t>;
+  kernels->replicate[1] = &replicate<uint16_t>;
+  kernels->replicate[2] = &replicate<uint32_t>;
+  kernels->replicate[3] = &replicate<uint64_t>;
 }
 
 }  // namespace mseloss::cpu::HWY_NAMESPACE

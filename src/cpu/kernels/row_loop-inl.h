@@ -60,12 +60,12 @@ class RowInput {
       : from_(strided ? static_cast<const Memory*>(in) : copies->fill(in)), mask_(strided ? ~size_t{0} : 0) {}
 
   template <class D>
-  HWY_INLINE hn::Vec<D> load(D d, size_t i) const {
+  HWY_INLINE auto load(D d, size_t i) const {
     return S::load(d, from_ + (i & mask_));
   }
   // A part of storage vector k of the unrolled iteration that begins at element i.
   template <size_t kPrefetch, class P, class D>
-  HWY_INLINE hn::Vec<D> load_part(P part, D d, size_t i, size_t k) const {
+  HWY_INLINE auto load_part(P part, D d, size_t i, size_t k) const {
     const Memory* at = from_ + (i & mask_) + k * S::kParts * hn::Lanes(d);
     const bool new_line = k * S::kParts * hn::Lanes(d) * sizeof(Memory) % kLineBytes == 0;
     if (kPrefetch != 0 && P::value == 0 && new_line) hwy::Prefetch(at + kPrefetch / sizeof(Memory));
@@ -73,11 +73,11 @@ class RowInput {
   }
   // The tail: `count` elements from element i, padded with zeros.
   template <class D>
-  HWY_INLINE hn::Vec<D> load_tail(D d, size_t i, size_t count) const {
+  HWY_INLINE auto load_tail(D d, size_t i, size_t count) const {
     return S::load(d, Tail(from_ + (i & mask_), count).elements);
   }
   template <class P, class D>
-  HWY_INLINE hn::Vec<D> load_tail_part(P part, D d, size_t i, size_t count) const {
+  HWY_INLINE auto load_tail_part(P part, D d, size_t i, size_t count) const {
     return S::load_part(part, d, Tail(from_ + (i & mask_), count).elements);
   }
 

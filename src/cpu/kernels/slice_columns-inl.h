@@ -51,8 +51,9 @@ class Columns {
   using Sums = std::conditional_t<kWeighted, WeightedSquares<T>, Squares<T, 1>>;
   static constexpr size_t kSlotBytes = kWeighted ? 24576 : 16384;
   static constexpr size_t kMaxSlots = kSlotBytes / (sizeof(Sums) * S::kParts);
-  // Slots of a stream, each of which waits for its own last addition.
-  static constexpr size_t kMinSlots = 8;
+  // Slots of a stream, each of which waits for its own last addition: in memory, and in registers if the
+  // period divides their number.
+  static constexpr size_t kMinSlots = 8, kRegisterSlots = HWY_MAX(1, (kWeighted ? 2 : 4) / S::kParts);
   static constexpr TermCounts kOneTerm{1, 1};
   static constexpr ptrdiff_t kStreamPrefetch =
       kWeighted || sizeof(Memory) < sizeof(T) ? kFarPrefetchBytes : 0;
@@ -225,7 +226,9 @@ class Columns {
   bool run_stream() {
     const Row stream = open_row(0);
     const size_t n = block_.n * block_.rows, all = period();
-    const size_t copies = std::max<size_t>(1, std::min(kMinSlots, kMaxSlots - 1) / all), used = all * copies;
+    const bool in_registers = kRegisterSlots % all == 0;
+    const size_t wanted = in_registers ? kRegisterSlots : std::min(kMinSlots, kMaxSlots - 1);
+    const size_t copies = std::max<size_t>(1, wanted / all), used = all * copies;
     Sums* const edge = slots_ + used * S::kParts;
     // Non-temporal stores write full cache lines only.
     size_t begin = 0, end = n / vector() * vector();
@@ -241,7 +244,18 @@ class Columns {
     };
     const auto add_all = [&](auto magnitudes) MSELOSS_INLINE {
       clear(used + 1);
-      for (size_t i = begin; i < end;) {
+      size_t i = begin;
+      if (in_registers) {
+        Sums own[kRegisterSlots * S::kParts];
+        for (; i + kRegisterSlots * vector() <= end; i += kRegisterSlots * vector()) {
+          unrolled<kRegisterSlots>([&](auto k) MSELOSS_INLINE {
+            add_vector<magnitudes(), kStore == Store::kNonTemporal>(stream, i + k * vector(),
+                                                                    own + k * S::kParts, kStreamPrefetch);
+          });
+        }
+        std::copy_n(own, kRegisterSlots * S::kParts, slots_);
+      }
+      while (i < end) {
         for (size_t k = 0; k < used && i < end; ++k, i += vector()) {
           add_vector<magnitudes(), kStore == Store::kNonTemporal>(stream, i, slots_ + k * S::kParts,
                                                                   kStreamPrefetch);

@@ -39,6 +39,15 @@ HWY_INLINE void add_to_slices(WideV high, WideV low, WideV error, double* at, pt
   hn::StoreU(hn::Add(hn::LoadU(d, at + 2 * plane), more), d, at + 2 * plane);
 }
 
+// The same, or writes them where nothing has been added before.
+HWY_INLINE void put_slices(const RowBlock& block, WideV high, WideV low, WideV error, double* at) {
+  if (!block.whole_slices) return add_to_slices(high, low, error, at, block.plane);
+  const Wide d;
+  hn::StoreU(high, d, at);
+  hn::StoreU(low, d, at + block.plane);
+  hn::StoreU(error, d, at + 2 * block.plane);
+}
+
 #if HWY_TARGET != HWY_SCALAR
 // In each block of 16 bytes, the sum of one of a and that of one of b.
 template <class V>
@@ -189,12 +198,63 @@ class ShortRows {
   HWY_ALIGN Memory padded_[hn::MaxLanes(D())] = {};
 };
 
-constexpr size_t kMaxShortRow = 96;  // elements
+constexpr size_t kMaxShortRow = 192;  // elements
 
 // Whether add_short_rows() can sum these rows: of slices that follow each other.
 template <class S>
 HWY_INLINE bool has_short_rows(const RowBlock& block) {
   return block.n <= kMaxShortRow && block.pitch[kLossOut] == 1;
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// The first rows of add_short_rows(), without weights, of kHalves vectors of float64 each and one after the
+// other in memory: a vector of float32 has two of those. Returns how many rows it has added.
+template <class S, int kHalves>
+size_t add_even_rows(const RowBlock& block) {
+  const hn::ScalableTag<float> d;
+  const hn::Half<decltype(d)> half;
+  constexpr size_t kGroup = hn::MaxLanes(Wide());
+  const size_t group = kGroup * block.n;  // elements
+  const auto relative =
+      SingleSums::error(hn::Set(Wide(), 1.0), block.n, kHalves + 2 + hn::Lanes(Wide()), hn::Zero(Wide()));
+  const auto* x = static_cast<const typename S::Memory*>(block.at[kInput]);
+  const auto* y = static_cast<const typename S::Memory*>(block.at[kTarget]);
+  auto* planes = static_cast<double*>(block.at[kLossOut]);
+  size_t r = 0;
+  for (; r + kGroup <= block.rows; r += kGroup, planes += kGroup, x += group, y += group) {
+    for (size_t i = 0; i < group * sizeof(*x); i += kLineBytes) {
+      hwy::Prefetch(reinterpret_cast<const char*>(x) + kFarPrefetchBytes + i);
+      hwy::Prefetch(reinterpret_cast<const char*>(y) + kFarPrefetchBytes + i);
+    }
+    SingleSums rows[kGroup];
+    unrolled<kGroup>([&](auto k) MSELOSS_INLINE { rows[k] = SingleSums::zero(); });
+    unrolled<kGroup * kHalves / 2>([&](auto k) MSELOSS_INLINE {
+      const size_t at = k * hn::Lanes(d);
+      const auto difference = hn::Sub(S::load(d, x + at), S::load(d, y + at));
+      rows[2 * k / kHalves].add_square(hn::PromoteTo(Wide(), hn::LowerHalf(half, difference)));
+      rows[(2 * k + 1) / kHalves].add_square(hn::PromoteTo(Wide(), hn::UpperHalf(half, difference)));
+    });
+    const auto sum = sum_of_each(rows).high;
+    put_slices(block, sum, hn::Zero(Wide()), hn::Mul(sum, relative), planes);
+  }
+  return r;
+}
+#endif
+
+template <class S>
+HWY_INLINE size_t add_even_rows([[maybe_unused]] const RowBlock& block) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (std::is_same_v<typename S::Compute, float>) {
+    const auto n = static_cast<ptrdiff_t>(block.n);
+    if (!block.strided[kInput] || !block.strided[kTarget]) return 0;
+    if (block.pitch[kInput] != n || block.pitch[kTarget] != n) return 0;
+    const size_t lanes = hn::Lanes(Wide());
+    if (block.n == lanes) return add_even_rows<S, 1>(block);
+    if (block.n == 2 * lanes) return add_even_rows<S, 2>(block);
+    if (block.n == 4 * lanes) return add_even_rows<S, 4>(block);
+  }
+#endif
+  return 0;
 }
 
 // add_rows() for short rows, which take less time than the set-up of its unrolled loop.
@@ -257,7 +317,9 @@ void add_short_rows(const RowBlock& block) {
     });
     return Row{sum_of_each(squares), kWeighted ? sum_of_each(weights) : Sums::zero(), signs};
   };
-  for (size_t first = 0; first < block.rows; first += kGroup) {
+  size_t first = 0;
+  if constexpr (!kWeighted) first = add_even_rows<S>(block);
+  for (; first < block.rows; first += kGroup) {
     const size_t count = HWY_MIN(kGroup, block.rows - first);
     x.prefetch(first, kGroup);
     y.prefetch(first, kGroup);
@@ -270,12 +332,11 @@ void add_short_rows(const RowBlock& block) {
       weight_magnitude = magnitudes.weights.high;
     }
     double* const at = planes + first;
-    add_to_slices(sums.squares.high, sums.squares.low(),
-                  Sums::error(magnitude, n, roundings, weight_magnitude), at, block.plane);
+    put_slices(block, sums.squares.high, sums.squares.low(),
+               Sums::error(magnitude, n, roundings, weight_magnitude), at);
     if constexpr (kWeighted) {
-      add_to_slices(sums.weights.high, sums.weights.low(),
-                    Sums::error(weight_magnitude, n, roundings, weight_magnitude), at + 3 * block.plane,
-                    block.plane);
+      put_slices(block, sums.weights.high, sums.weights.low(),
+                 Sums::error(weight_magnitude, n, roundings, weight_magnitude), at + 3 * block.plane);
     }
   }
 }

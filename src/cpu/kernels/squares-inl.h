@@ -142,7 +142,8 @@ class Squares<double, kAccumulators> {
   WideV high_[kAccumulators], low_[kAccumulators];
 };
 
-// Sets the elements that a mask leaves out to +0. Without a mask no weight equals the dropped value, NaN.
+// For weights 0 and 1 that stand for a mask: sets the elements that it leaves out to +0. Without a mask no
+// weight equals the dropped value, NaN.
 template <class D>
 class MaskedZero {
  public:
@@ -295,20 +296,20 @@ class MaskedSquares {
  public:
   using D = hn::ScalableTag<T>;
 
-  HWY_INLINE MaskedSquares() : selected_(hn::Zero(D())) {}
+  HWY_INLINE MaskedSquares() {}  // not defaulted: that constructor would lack the target's attribute
   template <int k>
-  HWY_INLINE void add(Index<k> index, hn::Vec<D> difference, hn::Vec<D> weight) {
+  HWY_INLINE void add(Index<k> index, hn::Vec<D> difference, hn::Mask<D> dropped) {
     squares_.add(index, difference);
-    selected_ = hn::Add(selected_, weight);  // at most kSumBlock: exact
+    selected_ += hn::Lanes(D()) - hn::CountTrue(D(), dropped);
   }
   HWY_INLINE void finish(size_t n, size_t rows, size_t singles, WeightedRowSum* row) {
     squares_.finish(n, rows, singles, &row->squares);
-    row->weights.high = hn::GetLane(hn::SumOfLanes(D(), selected_));
+    row->weights.high = static_cast<double>(selected_);
   }
 
  private:
   Squares<T> squares_;
-  hn::Vec<D> selected_;
+  uint64_t selected_ = 0;
 };
 
 // The sums of a block with the weights' magnitudes. Their errors bound those of the block's sums if a weight

@@ -224,7 +224,7 @@ HWY_INLINE void transpose_segment(const T* from, ptrdiff_t from_stride, T* to, p
   if (whole >= kBlock) {
     transpose_panels(hn::ScalableTag<T>(), from, from_stride, to, to_stride, rows, whole, next, direction);
     done = whole;
-  } else if (whole > 1 && rows >= 4) {
+  } else if (whole > 1 && whole * sizeof(T) >= 4 && rows >= 4) {
     const hn::FixedTag<T, kBlock> block;
     if (whole * sizeof(T) >= 8) {
       transpose_narrow<8>(block, from, from_stride, to, to_stride, rows, whole);
@@ -253,9 +253,10 @@ void transpose(const Segment* segments, size_t count, const void* from, ptrdiff_
 }
 
 void fill_transpose(Kernels* kernels) {
-  kernels->transpose[0] = &transpose<uint16_t>;
-  kernels->transpose[1] = &transpose<uint32_t>;
-  kernels->transpose[2] = &transpose<uint64_t>;
+  kernels->transpose[0] = &transpose<uint8_t>;
+  kernels->transpose[1] = &transpose<uint16_t>;
+  kernels->transpose[2] = &transpose<uint32_t>;
+  kernels->transpose[3] = &transpose<uint64_t>;
 }
 
 }  // namespace mseloss::cpu::HWY_NAMESPACE

@@ -1,8 +1,9 @@
 // The kernels with a weight for each element, or a mask: gradient, elementwise loss, fast and exact sums.
 // docs/numerics.md has the proofs. One object per dtype, like elementwise.cpp.
 //
-// A mask reaches the kernels as weights 0 and 1 of their dtype. Elements of weight 0 are then dropped: their
-// difference and their results become +0, also where the difference is NaN.
+// A mask reaches the kernels as bytes or, for slices, as weights 0 and 1 (RowBlock::masked). Elements that it
+// leaves out are dropped: their difference and their results become +0, also where the difference is NaN. The
+// weight of the others is 1.
 #include "cpu/kernels/highway_targets.h"  // before Highway
 
 #undef HWY_TARGET_INCLUDE
@@ -50,31 +51,36 @@ struct ScaleRow {
 };
 
 // scale_of(r) is the scale of row `r`.
-template <class S, Store kStore, class F>
+template <class S, Store kStore, bool kMasked, class F>
 HWY_INLINE void scaled_grad(const RowBlock& block, const F& scale_of) {
   const hn::ScalableTag<typename S::Compute> d;
-  const MaskedZero<decltype(d)> drop(block.masked);
-  BroadcastVector<S> g_copies, x_copies, y_copies, w_copies;
+  [[maybe_unused]] const MaskedZero<decltype(d)> drop(block.masked);
+  BroadcastVector<S> g_copies, x_copies, y_copies;
+  BroadcastVector<WeightStorage<S, kMasked>> w_copies;
   for (size_t r = 0; r < block.rows; ++r) {
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
-    const auto w = row_input<S>(block, kWeight, r, &w_copies),
-               g = row_input<S>(block, kGradOutput, r, &g_copies);
+    const auto w = row_input<WeightStorage<S, kMasked>>(block, kWeight, r, &w_copies);
+    const auto g = row_input<S>(block, kGradOutput, r, &g_copies);
     const auto scale = scale_of(r);
     transform_row<S, kStore, Loop::kRow>(
         d, output_row<S>(block, r), block.n, [=](auto, auto load) MSELOSS_INLINE {
-          const auto weight = load(w);
           const auto scaled = hn::Mul(hn::Sub(load(x), load(y)), load(scale));
-          return drop(weight, hn::Mul(scaled, hn::Mul(weight, load(g))));
+          if constexpr (kMasked) {
+            return hn::IfThenZeroElse(load(w), hn::Mul(scaled, load(g)));
+          } else {
+            const auto weight = load(w);
+            return drop(weight, hn::Mul(scaled, hn::Mul(weight, load(g))));
+          }
         });
   }
 }
 
-template <class S, Store kStore>
+template <class S, Store kStore, bool kMasked>
 void weighted_grad(const RowBlock& block) {
   using T = typename S::Compute;
   const hn::ScalableTag<T> d;
   const UniformScale<hn::Vec<decltype(d)>> scale{hn::Set(d, static_cast<T>(block.scale))};
-  scaled_grad<S, kStore>(block, [=](size_t) MSELOSS_INLINE { return scale; });
+  scaled_grad<S, kStore, kMasked>(block, [=](size_t) MSELOSS_INLINE { return scale; });
 }
 
 template <class S, Store kStore>
@@ -88,27 +94,31 @@ void slice_grad(const RowBlock& block) {
     // A single part has no non-temporal stores.
     using Single = std::conditional_t<S::kParts == 1, S, SinglePart<S>>;
     constexpr Store kSingleStore = S::kParts == 1 ? kStore : Store::kCached;
-    scaled_grad<Single, kSingleStore>(block, [&](size_t r) MSELOSS_INLINE { return ScaleRow<T>{row(r)}; });
+    scaled_grad<Single, kSingleStore, false>(block,
+                                             [&](size_t r) MSELOSS_INLINE { return ScaleRow<T>{row(r)}; });
   } else {
-    scaled_grad<S, kStore>(block, [&](size_t r) MSELOSS_INLINE {
+    scaled_grad<S, kStore, false>(block, [&](size_t r) MSELOSS_INLINE {
       return UniformScale<hn::Vec<decltype(d)>>{hn::Set(d, *row(r))};
     });
   }
 }
 
-template <class S>
+template <class S, bool kMasked>
 void weighted_loss(const RowBlock& block) {
   const hn::ScalableTag<typename S::Compute> d;
-  const MaskedZero<decltype(d)> drop(block.masked);
-  BroadcastVector<S> x_copies, y_copies, w_copies;
+  BroadcastVector<S> x_copies, y_copies;
+  BroadcastVector<WeightStorage<S, kMasked>> w_copies;
   for (size_t r = 0; r < block.rows; ++r) {
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
-    const auto w = row_input<S>(block, kWeight, r, &w_copies);
+    const auto w = row_input<WeightStorage<S, kMasked>>(block, kWeight, r, &w_copies);
     transform_row<S, Store::kCached, Loop::kRow>(
         d, output_row<S>(block, r), block.n, [=](auto, auto load) MSELOSS_INLINE {
-          const auto weight = load(w);
-          const auto difference = hn::Sub(load(x), load(y));
-          return drop(weight, hn::Mul(hn::Mul(difference, difference), weight));
+          const auto difference = hn::Sub(load(x), load(y)), square = hn::Mul(difference, difference);
+          if constexpr (kMasked) {
+            return hn::IfThenZeroElse(load(w), square);
+          } else {
+            return hn::Mul(square, load(w));
+          }
         });
   }
 }
@@ -118,8 +128,8 @@ template <class S, Store kStore, bool kMasked>
 void weighted_sum(const RowBlock& block, WeightedRowSum* out) {
   using T = typename S::Compute;
   const hn::ScalableTag<T> d;
-  const MaskedZero<decltype(d)> drop(true);
-  BroadcastVector<S> x_copies, y_copies, w_copies;
+  BroadcastVector<S> x_copies, y_copies;
+  BroadcastVector<WeightStorage<S, kMasked>> w_copies;
   auto scale = hn::Zero(d), g = scale;
   if constexpr (kStore != Store::kNone) {
     BroadcastVector<S> g_copies;
@@ -137,18 +147,18 @@ void weighted_sum(const RowBlock& block, WeightedRowSum* out) {
   }
   for (size_t r = 0; r < block.rows; ++r) {
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
-    const auto w = row_input<S>(block, kWeight, r, &w_copies);
+    const auto w = row_input<WeightStorage<S, kMasked>>(block, kWeight, r, &w_copies);
     void* to = kStore == Store::kNone ? nullptr : output_row<S>(block, r);
     transform_row<S, kStore, Loop::kSum>(
         d, to, block.n, [&, x, y, w]([[maybe_unused]] auto k, auto load) MSELOSS_INLINE {
-          const auto weight = load(w);
-          auto difference = hn::Sub(load(x), load(y));
           if constexpr (kMasked) {
-            difference = drop(weight, difference);
-            squares.add(k, difference, weight);
+            const auto dropped = load(w);
+            const auto difference = hn::IfThenZeroElse(dropped, hn::Sub(load(x), load(y)));
+            squares.add(k, difference, dropped);
             if constexpr (kStore == Store::kNone) return difference;
-            return drop(weight, hn::Mul(hn::Mul(difference, scale), g));  // the weight is 1
+            return hn::IfThenZeroElse(dropped, hn::Mul(hn::Mul(difference, scale), g));
           } else {
+            const auto weight = load(w), difference = hn::Sub(load(x), load(y));
             squares.add(difference, weight);
             if constexpr (kStore == Store::kNone) return difference;
             return hn::Mul(hn::Mul(difference, scale), hn::Mul(weight, g));
@@ -186,21 +196,22 @@ static void add_elements(const double* differences, const double* weights, size_
   }
 }
 
-template <class S>
+template <class S, bool kMasked>
 void weighted_exact_sum(const RowBlock& block, ExactSums* sums) {
   using T = typename S::Compute;
   const hn::Rebind<T, Wide> d;
   const Wide wide;
   const size_t lanes = hn::Lanes(wide);
-  const MaskedZero<decltype(d)> drop(block.masked);
-  BroadcastVector<S> x_copies, y_copies, w_copies;
+  [[maybe_unused]] const MaskedZero<decltype(d)> drop(block.masked);
+  BroadcastVector<S> x_copies, y_copies;
+  BroadcastVector<WeightStorage<S, kMasked>> w_copies;
   FixedPoint squares(sums->limbs), total(sums->limbs + FixedPoint::kLimbs);
   HWY_ALIGN double differences[kExactBlock], weights[kExactBlock], terms[kExactBlock], errors[kExactBlock];
   const size_t parts = (block.n + kExactBlock - 1) / kExactBlock;
   for (size_t part = 0; part < block.rows * parts; ++part) {
     const size_t r = part / parts, first = part % parts * kExactBlock;
     const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
-    const auto w = row_input<S>(block, kWeight, r, &w_copies);
+    const auto w = row_input<WeightStorage<S, kMasked>>(block, kWeight, r, &w_copies);
     const size_t n = HWY_MIN(kExactBlock, block.n - first);
     auto magnitude = hn::Zero(wide), selected = hn::Zero(wide);
     for (size_t i = 0; i < n; i += lanes) {
@@ -208,8 +219,16 @@ void weighted_exact_sum(const RowBlock& block, ExactSums* sums) {
       const auto load = [&](const auto& input) MSELOSS_INLINE {
         return HWY_LIKELY(count == lanes) ? input.load(d, first + i) : input.load_tail(d, first + i, count);
       };
-      const auto narrow_weight = load(w);
-      const auto v = widen(drop(narrow_weight, hn::Sub(load(x), load(y)))), weight = widen(narrow_weight);
+      auto difference = hn::Sub(load(x), load(y)), narrow_weight = hn::Set(d, T{1});
+      if constexpr (kMasked) {
+        const auto dropped = load(w);
+        difference = hn::IfThenZeroElse(dropped, difference);
+        narrow_weight = hn::IfThenZeroElse(dropped, narrow_weight);
+      } else {
+        narrow_weight = load(w);
+        difference = drop(narrow_weight, difference);
+      }
+      const auto v = widen(difference), weight = widen(narrow_weight);
       const auto square = hn::Mul(v, v), term = hn::Mul(square, weight);
       hn::Store(v, wide, differences + i);
       hn::Store(weight, wide, weights + i);
@@ -220,13 +239,13 @@ void weighted_exact_sum(const RowBlock& block, ExactSums* sums) {
         hn::Store(product_error(square, weight, term), wide, errors + i);
       }
     }
-    if (block.masked) sums->selected += static_cast<uint64_t>(sum_of_lanes(selected));
+    if (sums->masked) sums->selected += static_cast<uint64_t>(sum_of_lanes(selected));
     // The square of a float32 and the two parts of its product with a float32 are exact in float64.
     if (std::is_same_v<T, float> && std::isfinite(sum_of_lanes(magnitude))) {
       const size_t padded = (n + lanes - 1) / lanes * lanes;
       add_block(terms, padded, squares);
       add_block(errors, padded, squares);
-      if (!block.masked) add_block(weights, padded, total);
+      if (!sums->masked) add_block(weights, padded, total);
     } else {
       add_elements(differences, weights, n, sums);
     }
@@ -238,19 +257,19 @@ static void fill_weighted(Kernels* kernels, bool native_bfloat16) {
   with_storage<kDType>(native_bfloat16, [&](auto storage) {
     using S = decltype(storage);
     constexpr int i = static_cast<int>(kDType);
-    kernels->weighted_grad[i][0] = &weighted_grad<S, Store::kCached>;
-    kernels->weighted_grad[i][1] = &weighted_grad<S, Store::kNonTemporal>;
     kernels->slice_grad[i][0] = &slice_grad<S, Store::kCached>;
     kernels->slice_grad[i][1] = &slice_grad<S, Store::kNonTemporal>;
-    kernels->weighted_loss[i] = &weighted_loss<S>;
-    const auto set_sums = [&]<bool kMasked>(std::bool_constant<kMasked>) {
+    const auto set = [&]<bool kMasked>(std::bool_constant<kMasked>) {
+      kernels->weighted_grad[i][kMasked][0] = &weighted_grad<S, Store::kCached, kMasked>;
+      kernels->weighted_grad[i][kMasked][1] = &weighted_grad<S, Store::kNonTemporal, kMasked>;
+      kernels->weighted_loss[i][kMasked] = &weighted_loss<S, kMasked>;
       kernels->weighted_sum[i][kMasked] = &weighted_sum<S, Store::kNone, kMasked>;
       kernels->weighted_grad_and_sum[i][kMasked][0] = &weighted_sum<S, Store::kCached, kMasked>;
       kernels->weighted_grad_and_sum[i][kMasked][1] = &weighted_sum<S, Store::kNonTemporal, kMasked>;
+      kernels->weighted_exact_sum[i][kMasked] = &weighted_exact_sum<S, kMasked>;
     };
-    set_sums(std::false_type());
-    set_sums(std::true_type());
-    kernels->weighted_exact_sum[i] = &weighted_exact_sum<S>;
+    set(std::false_type());
+    set(std::true_type());
   });
 }
 

@@ -91,7 +91,6 @@ ptrdiff_t TilePacker::operand_distance(const PackDimension& dimension) const {
 
 // Whether the operand has a small stride along a dimension, and enough elements.
 bool TilePacker::is_strided(const PackDimension& dimension) const {
-  if (size_ == 1) return false;  // no kernel
   const ptrdiff_t stride = operand_stride(dimension);
   return stride > 1 && stride <= kernels_->max_stride[element_size_index(size_)] &&
          dimension.extent >= 2 * size_;
@@ -112,8 +111,7 @@ void TilePacker::choose_kind() {
     if (distance != 0 && (near == 0 || distance < operand_distance(dims_[near]))) near = d;
   }
   const PackDimension& row = dims_[near];
-  if (near != 0 && size_ > 1 && operand_stride(row) == 1 &&
-      row.extent * column.extent >= kMinTransposeElements) {
+  if (near != 0 && operand_stride(row) == 1 && row.extent * column.extent >= kMinTransposeElements) {
     kind_ = Kind::kTranspose;
     row_ = near;
   } else if (is_strided(column)) {

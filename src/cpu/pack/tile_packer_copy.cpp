@@ -79,12 +79,14 @@ void TilePacker::transpose(const char* from, char* to) const {
   const PackDimension i = dims_[pack ? row_ : 0], j = dims_[pack ? 0 : row_];
   const auto rows = static_cast<size_t>(i.extent), columns = static_cast<size_t>(j.extent);
   const int index = element_size_index(size_);
-  if (j.from > 1 && j.from <= kMaxInterleave && i.extent <= j.from && j.extent >= kMinInterleaveElements) {
+  if (size_ > 1 && j.from > 1 && j.from <= kMaxInterleave && i.extent <= j.from &&
+      j.extent >= kMinInterleaveElements) {
     return segments_.for_each([&](ptrdiff_t source, ptrdiff_t sink) {
       kernels_->deinterleave[index](from + source, j.from, to + sink, i.to, rows, columns);
     });
   }
-  if (i.to == j.extent && j.extent > 1 && j.extent <= kMaxInterleave && i.extent >= kMinInterleaveElements) {
+  if (size_ > 1 && i.to == j.extent && j.extent > 1 && j.extent <= kMaxInterleave &&
+      i.extent >= kMinInterleaveElements) {
     return segments_.for_each([&](ptrdiff_t source, ptrdiff_t sink) {
       kernels_->interleave[index](from + source, j.from, to + sink, rows, columns);
     });

@@ -19,7 +19,7 @@ void SweepRunner::in_parts(const RowBlock& block, size_t length, F f) {
       for (int o = 0; o < kOperands; ++o) {
         if (block.at[o] == nullptr) continue;  // its other members are not set
         const ptrdiff_t elements = row * block.pitch[o] + (block.strided[o] ? column : 0);
-        part.at[o] = static_cast<char*>(block.at[o]) + elements * size_;
+        part.at[o] = static_cast<char*>(block.at[o]) + elements * (o == kWeight && masked_ ? 1 : size_);
       }
       f(part);
     }
@@ -28,7 +28,7 @@ void SweepRunner::in_parts(const RowBlock& block, size_t length, F f) {
 
 void SweepRunner::grad(const RowBlock& block, bool non_temporal) {
   if (weighted_) {
-    kernels_.weighted_grad[dtype_][non_temporal](block);
+    kernels_.weighted_grad[dtype_][masked_][non_temporal](block);
   } else if (non_temporal) {
     kernels_.grad_non_temporal[dtype_](block);
   } else {
@@ -38,7 +38,7 @@ void SweepRunner::grad(const RowBlock& block, bool non_temporal) {
 
 void SweepRunner::loss(const RowBlock& block) {
   if (weighted_) {
-    kernels_.weighted_loss[dtype_](block);
+    kernels_.weighted_loss[dtype_][masked_](block);
   } else {
     kernels_.loss[dtype_][width_of(block.n * size_)](block);
   }
@@ -50,9 +50,9 @@ void SweepRunner::fast_sum(const RowBlock& block) {
   const size_t terms = block.n * block.rows;
   if (weighted_) {
     WeightedRowSum sum;
-    (with_grad ? kernels_.weighted_grad_and_sum[dtype_][block.masked][non_temporal_]
-               : kernels_.weighted_sum[dtype_][block.masked])(block, &sum);
-    SumAccess::add_fast(sum_.state, sum, terms, block.masked);
+    (with_grad ? kernels_.weighted_grad_and_sum[dtype_][masked_][non_temporal_]
+               : kernels_.weighted_sum[dtype_][masked_])(block, &sum);
+    SumAccess::add_fast(sum_.state, sum, terms, masked_);
   } else {
     RowSum sum;
     (with_grad ? kernels_.grad_and_sum[dtype_][non_temporal_] : kernels_.sum[dtype_])(block, &sum);
@@ -68,11 +68,11 @@ void SweepRunner::exact_sum(const RowBlock& block, const SumTarget& sum) {
     state.count += terms;
     return;
   }
-  ExactSums sums{sum.limbs, block.masked, 0, 0, 0};
-  kernels_.weighted_exact_sum[dtype_](block, &sums);
+  ExactSums sums{sum.limbs, masked_ || block.masked, 0, 0, 0};
+  kernels_.weighted_exact_sum[dtype_][masked_](block, &sums);
   state.squares.special += sums.special;
   state.weights.special += sums.weight_special;
-  if (block.masked) {
+  if (sums.masked) {
     state.count += sums.selected;
   } else {
     state.weighted += terms;

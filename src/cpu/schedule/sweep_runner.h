@@ -33,6 +33,7 @@ class SweepRunner {
         sweep_(sweep),
         non_temporal_(non_temporal),
         weighted_(has(plan, kWeight)),
+        masked_(weighted_ && kernel_dtype(plan, kWeight) == DType::kBool),
         sum_(sum),
         interrupt_poll_(*poll) {}
 
@@ -62,6 +63,7 @@ class SweepRunner {
   Sweep sweep_;
   bool non_temporal_;
   bool weighted_;
+  bool masked_;  // the weights are the bytes of a mask
   SumTarget sum_;
   InterruptPoll& interrupt_poll_;
 };

@@ -26,8 +26,8 @@ class TileLoop {
     for (int o = 0; o < kOperands; ++o) {
       if (!has(plan, o) || tiling.direct[o]) continue;
       packed_[o] = scratch;
-      scratch += packed_bytes(plan, tiling, plan.dtype);
-      if (plan.dtypes[o] == plan.dtype) continue;
+      scratch += packed_bytes(plan, tiling, kernel_dtype(plan, o));
+      if (!is_converted(plan, o)) continue;
       unconverted_[o] = scratch;
       scratch += packed_bytes(plan, tiling, plan.dtypes[o]);
     }
@@ -38,6 +38,8 @@ class TileLoop {
     sweep_ = sweep;
     slices_ = slices;
     slice_size_ = size;
+    has_whole_slices_ = tiling_.slice_tiles == 1;
+    for (int d = 0; d < tiling_.row_dim; ++d) has_whole_slices_ = has_whole_slices_ && !is_reduced(plan_, d);
   }
 
   void run(int64_t index) {
@@ -146,17 +148,18 @@ class TileLoop {
   // or one element of it.
   template <class F>
   void for_each_block(const int64_t* first, const int64_t* extent, F f) const {
-    const int size = size_of(plan_.dtype), inner = plan_.rank - 1;
+    const int inner = plan_.rank - 1;
     const int row_dim = tiling_.row_dim - 1;  // the dimension of a block's rows; -1 if the tile is one row
     RowBlock block{};
     block.scale = plan_.scale;
-    block.masked = is_masked(plan_);
+    block.masked = plan_.sliced && is_masked(plan_);
     block.n = 1;
     for (int d = tiling_.row_dim; d < plan_.rank; ++d) block.n *= extent[d];
     block.rows = row_dim < 0 ? 1 : extent[row_dim];
     int64_t step[kMaxRank][kOperands] = {};  // bytes from one block to the next along each dimension
     for_each_operand(plan_, [&](int o) {
       const int64_t* strides = kernel_strides(o);
+      const int size = size_of(kernel_dtype(plan_, o));
       int64_t offset = 0;
       for (int d = 0; d < plan_.rank; ++d) offset += first[d] * strides[d];
       block.at[o] = (tiling_.direct[o] ? address_[o] : packed_[o]) + offset * size;
@@ -167,6 +170,7 @@ class TileLoop {
     if (slices_ != nullptr) {
       int64_t strides[kMaxRank];
       block.plane = slice_strides(plan_, tiling_, extent_, strides);
+      block.whole_slices = has_whole_slices_;
       block.at[kLossOut] = slices_;
       block.strided[kLossOut] = strides[inner] != 0;
       if (row_dim >= 0) block.pitch[kLossOut] = strides[row_dim];
@@ -194,9 +198,10 @@ class TileLoop {
   Sweep sweep_;
   void* slices_ = nullptr;
   int64_t slice_size_ = 0;
+  bool has_whole_slices_ = false;
   char* data_[kOperands];
   char* packed_[kOperands] = {};
-  char* unconverted_[kOperands] = {};  // packed tile in the operand's own dtype; null if that is the plan's
+  char* unconverted_[kOperands] = {};  // packed tile in the operand's own dtype; null if that is the kernels'
   char* address_[kOperands] = {};
   const char* held_[kOperands] = {};  // address of the operand's part that packed_ contains
   int64_t held_extent_[kOperands][kMaxRank];
@@ -219,8 +224,8 @@ size_t scratch_bytes(const Plan& plan, const Tiling& tiling) {
   size_t bytes = kLoopBytes;
   for (int o = 0; o < kOperands; ++o) {
     if (!has(plan, o) || tiling.direct[o]) continue;
-    bytes += packed_bytes(plan, tiling, plan.dtype);
-    if (plan.dtypes[o] != plan.dtype) bytes += packed_bytes(plan, tiling, plan.dtypes[o]);
+    bytes += packed_bytes(plan, tiling, kernel_dtype(plan, o));
+    if (is_converted(plan, o)) bytes += packed_bytes(plan, tiling, plan.dtypes[o]);
   }
   return (bytes + 63) / 64 * 64;
 }

@@ -78,20 +78,47 @@ void choose_tile(const Plan& plan, Tiling* tiling) {
   }
 }
 
-// Kernels that sum columns hold their sums for the rows of a block, and add them to the accumulators of the
-// slices once for each block: of a sliced plan whose innermost dimension is not reduced, a tile has many rows
-// of the same slices.
-void add_slice_rows(const Plan& plan, int64_t* tile) {
-  constexpr int64_t kColumnTileBytes = 256 * 1024, kRows = 16;
-  if (is_reduced(plan, plan.rank - 1)) return;
-  for (int d = plan.rank - 1; d-- > 0;) {
-    if (!is_reduced(plan, d)) continue;
-    const int64_t row = product(tile, 0, plan.rank) / tile[d] * size_of(plan.dtype);
-    const int64_t in_lines = kLineBytes / std::gcd(kLineBytes, row);  // rows that end where a cache line does
-    const int64_t rows = std::max({tile[d], kRows, kColumnTileBytes / row / in_lines * in_lines});
-    tile[d] = std::min(plan.extent[d], rows);
-    return;
+// The dimension of the rows of which a sliced plan sums the columns: the innermost one that is reduced, if
+// the columns are not. -1 if there is none.
+int column_rows_dimension(const Plan& plan) {
+  if (!plan.sliced || is_reduced(plan, plan.rank - 1)) return -1;
+  int d = plan.rank - 1;
+  while (d >= 0 && !is_reduced(plan, d)) --d;
+  return d;
+}
+
+// Whether the rows of an input follow each other in memory.
+bool is_stream(const Plan& plan, const int64_t* tile, int o, int rows_dim) {
+  const int64_t* stride = plan.stride[o];
+  int64_t row = 1;
+  for (int d = plan.rank; d-- > rows_dim + 1;) {
+    if (stride[d] != row || tile[d] != plan.extent[d]) return false;
+    row *= plan.extent[d];
   }
+  return stride[rows_dim] == row && plan.dtypes[o] == plan.dtype;
+}
+
+// Kernels that sum columns hold the sums of a row of them, and add them to the accumulators of the slices
+// once for each block: a tile has many rows of the same slices. Fewer if an operand is packed, in a tile for
+// L1.
+void choose_column_tile(const Plan& plan, int64_t* tile) {
+  constexpr int64_t kMaxColumns = 1024, kMinRows = 16, kBytes = 256 * 1024, kPackedBytes = 32 * 1024;
+  const int rows_dim = column_rows_dimension(plan), inner = plan.rank - 1;
+  if (rows_dim < 0) return;
+  if (tile[inner] > kMaxColumns) {
+    const int64_t count = (plan.extent[inner] + kMaxColumns - 1) / kMaxColumns,
+                  line = kLineBytes / size_of(plan.dtype);
+    tile[inner] = ((plan.extent[inner] + count - 1) / count + line - 1) / line * line;
+  }
+  bool packed = false;
+  for (const int o : {kInput, kTarget, kWeight}) {
+    const bool direct = plan.stride[o][inner] == 1 && plan.dtypes[o] == plan.dtype;
+    packed = packed || (has(plan, o) && !direct);
+  }
+  const int64_t row = product(tile, 0, plan.rank) / tile[rows_dim] * size_of(plan.dtype);
+  const int64_t in_lines = kLineBytes / std::gcd(kLineBytes, row);  // rows that end where a cache line does
+  const int64_t rows = (packed ? kPackedBytes : kBytes) / row / in_lines * in_lines;
+  tile[rows_dim] = std::min(plan.extent[rows_dim], std::max({tile[rows_dim], kMinRows, rows}));
 }
 
 // The outermost dimension that a row may begin with: a row is reduced as a whole or not at all.
@@ -108,7 +135,7 @@ int first_contiguous_dimension(const Plan& plan, const Tiling& tiling, int opera
   const int64_t* stride = plan.stride[operand];
   int d = plan.rank - 1;
   const bool unit = stride[d] == 1 || (stride[d] == 0 && operand < kOut);
-  if (!unit || plan.dtypes[operand] != plan.dtype) return plan.rank;
+  if (!unit || is_converted(plan, operand)) return plan.rank;
   while (d > 0 && tiling.tile_extent[d] == plan.extent[d] && stride[d - 1] == stride[d] * plan.extent[d]) --d;
   return d;
 }
@@ -119,6 +146,7 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
   // In units of the time to copy one byte within L1; these and kNearBytes are fitted to rows of 8 to 130
   // bytes on a Zen 5.
   constexpr int64_t kRowCost = 200, kBroadcastCost = 80, kSegmentCost = 40;
+  constexpr int64_t kShortColumnRowBytes = 512;
   constexpr int64_t kNearBytes = 256;  // the largest distance between short rows that are accessed directly
   const int64_t size = size_of(plan.dtype);
   const int outermost = first_row_dimension(plan);
@@ -132,7 +160,7 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
     // Packing reads the cache lines in the operand's order; direct access reads them in the order of the
     // rows.
     if (first[o] == 0 || first[o] == plan.rank || row_bytes(first[o]) >= kLineBytes) return;
-    if (std::abs(plan.stride[o][first[o] - 1]) * size > kNearBytes) first[o] = plan.rank;
+    if (std::abs(plan.stride[o][first[o] - 1]) * size_of(plan.dtypes[o]) > kNearBytes) first[o] = plan.rank;
   });
   const auto cost = [&](int row_dim) {
     int64_t row = kRowCost, copies = 0;
@@ -141,7 +169,7 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
         if (row_dim > 0 && !has_inner_stride(plan, o)) row += kBroadcastCost;
       } else {
         const int64_t segments = has_inner_stride(plan, o) ? product(tiling->tile_extent, 0, first[o]) : 1;
-        copies += segments * kSegmentCost + tiling->tile_numel * size;
+        copies += segments * kSegmentCost + tiling->tile_numel * size_of(kernel_dtype(plan, o));
       }
     });
     return product(tiling->tile_extent, 0, row_dim) * row + copies;
@@ -162,6 +190,13 @@ void choose_rows(const Plan& plan, Tiling* tiling) {
     }
   });
   for_each_operand(plan, [&](int o) { tiling->direct[o] = first[o] <= tiling->row_dim; });
+  // The columns of short rows are summed as a stream: inputs with other rows are packed.
+  const int rows_dim = column_rows_dimension(plan);
+  if (rows_dim >= 0 && rows_dim == tiling->row_dim - 1 && row_bytes(tiling->row_dim) < kShortColumnRowBytes) {
+    for (const int o : {kInput, kTarget, kWeight}) {
+      tiling->direct[o] = tiling->direct[o] && is_stream(plan, tiling->tile_extent, o, rows_dim);
+    }
+  }
   tiling->non_temporal_rows = tiling->non_temporal_rows && tiling->direct[kOut];
   // Rows an odd number of cache lines apart do not compete for the same cache sets.
   const int64_t line = kLineBytes / size, row = tiling->tile_extent[plan.rank - 1];
@@ -182,7 +217,7 @@ void add_unit_dimension(Plan* plan) {
 Tiling make_tiling(const Plan& plan, bool non_temporal) {
   Tiling tiling{};
   choose_tile(plan, &tiling);
-  if (plan.sliced) add_slice_rows(plan, tiling.tile_extent);
+  choose_column_tile(plan, tiling.tile_extent);
   tiling.tile_numel = product(tiling.tile_extent, 0, plan.rank);
   tiling.num_tiles = 1;
   for (int d = 0; d < plan.rank; ++d) {
