@@ -56,7 +56,7 @@ class TileLoop {
 
   // Sums the slice at an index of the last tile exactly; the tile must have all of it.
   void sum_exactly(const int64_t* index, ExactSlice* slice) {
-    int64_t extent[kMaxRank];
+    int64_t extent[kMaxRank] = {};
     for (int d = 0; d < plan_.rank; ++d) extent[d] = is_reduced(plan_, d) ? extent_[d] : 1;
     for_each_block(index, extent, [&](const RowBlock& block) {
       runner_.exact_sum(block, {&slice->state, slice->limbs});
@@ -196,9 +196,9 @@ class TileLoop {
   const Tiling& tiling_;
   SweepRunner& runner_;
   Sweep sweep_;
+  bool has_whole_slices_ = false;
   void* slices_ = nullptr;
   int64_t slice_size_ = 0;
-  bool has_whole_slices_ = false;
   char* data_[kOperands];
   char* packed_[kOperands] = {};
   char* unconverted_[kOperands] = {};  // packed tile in the operand's own dtype; null if that is the kernels'
