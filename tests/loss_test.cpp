@@ -109,6 +109,27 @@ TEST(Loss, SizesAroundVectorsBlocksAndThreads_AreRightOnEveryTarget) {
   });
 }
 
+TEST(Loss, RowsAroundVectorsBesideARowOrAColumn_AreRightOnEveryTarget) {
+  Tally tally;
+  Random random(22);
+  for_each_target([&] {
+    for (DType dtype : kDTypes)
+      for (int64_t n = 1; n <= 210; ++n) {
+        if (too_large(n / 10)) continue;
+        const int64_t rows = random.range(2, 12);
+        const Shape other = random.chance(50)   ? Shape{1, n}
+                            : random.chance(50) ? Shape{rows, 1}
+                                                : Shape{rows, n};
+        Operand x(random, dtype, {rows, n}, Layout::kSliced), y(random, dtype, other, Layout::kDense);
+        const Values values = random.pick(kValues);
+        x.fill(random, values);
+        y.fill(random, values);
+        ASSERT_TRUE(
+            sum_is_right(random, x.view(), y.view(), sum_or_mean(random), random.pick(kDTypes), &tally));
+      }
+  });
+}
+
 TEST(Loss, EveryPairOfSpecialValues_FollowsTheRuleForNaNAndInfinity) {
   Tally tally;
   Random random(22);

@@ -19,10 +19,38 @@
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
+// The sum of short rows, of at least a vector each. The last vector of a row overlaps the one before it: both
+// ends of a row in transform_row() take as long as several vectors.
+template <class S>
+void sum_short_rows(const RowBlock& block, RowSum* out) {
+  using T = typename S::Compute;
+  const hn::ScalableTag<T> d;
+  const size_t lanes = hn::Lanes(d), n = block.n, unrolled_lanes = kSumUnroll * lanes;
+  const auto repeated = hn::FirstN(d, lanes - n % lanes);  // lanes of the last vector, if it is not full
+  BroadcastVector<S> x_copies, y_copies;
+  Squares<T> squares;
+  for (size_t r = 0; r < block.rows; ++r) {
+    const auto x = row_input<S>(block, kInput, r, &x_copies), y = row_input<S>(block, kTarget, r, &y_copies);
+    const auto difference = [&](size_t i) MSELOSS_INLINE { return hn::Sub(x.load(d, i), y.load(d, i)); };
+    size_t i = 0;
+    for (; i + unrolled_lanes <= n; i += unrolled_lanes) {
+      unrolled<kSumUnroll>([&](auto k) MSELOSS_INLINE { squares.add(k, difference(i + k * lanes)); });
+    }
+    for (; i + lanes <= n; i += lanes) squares.add(Index<0>(), difference(i));
+    if (i < n) squares.add(Index<1>(), hn::IfThenZeroElse(repeated, difference(n - lanes)));
+  }
+  squares.finish(n, block.rows, kSumSingles<S, Store::kNone>, out);
+}
+
 // The sum and, if it is stored, the gradient with one grad_output for all elements.
 template <class S, Store kStore>
 void sum(const RowBlock& block, RowSum* out) {
   using T = typename S::Compute;
+  constexpr size_t kMaxShortRow = 192;  // elements
+  if (kStore == Store::kNone && block.rows > 1 && block.n <= kMaxShortRow &&
+      block.n >= hn::Lanes(hn::ScalableTag<T>())) {
+    return sum_short_rows<S>(block, out);
+  }
   const hn::ScalableTag<T> d;
   BroadcastVector<S> x_copies, y_copies;
   auto scale = hn::Zero(d), g = scale;
