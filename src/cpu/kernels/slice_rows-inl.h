@@ -95,17 +95,19 @@ HWY_INLINE V sum_of_each(const V* rows) {
 struct SingleSums {
   WideV high;
 
-  static HWY_INLINE SingleSums zero() { return {hn::Zero(Wide())}; }
+  HWY_INLINE SingleSums() {}  // not defaulted: that constructor would lack the target's attribute
+  HWY_INLINE explicit SingleSums(WideV of) : high(of) {}
+  static HWY_INLINE SingleSums zero() { return SingleSums(hn::Zero(Wide())); }
   HWY_INLINE WideV low() const { return hn::Zero(Wide()); }
   HWY_INLINE void add_square(WideV v) { high = hn::MulAdd(v, v, high); }  // the product is exact
   HWY_INLINE void add_weighted_square(WideV v, WideV w) { high = hn::MulAdd(hn::Mul(v, v), w, high); }
   HWY_INLINE void add_term(WideV v) { high = hn::Add(high, v); }
   static HWY_INLINE SingleSums add(const SingleSums& a, const SingleSums& b) {
-    return {hn::Add(a.high, b.high)};
+    return SingleSums(hn::Add(a.high, b.high));
   }
   template <class F>
   static HWY_INLINE SingleSums combine(const F& f, const SingleSums& a, const SingleSums& b) {
-    return {f(a.high, b.high)};
+    return SingleSums(f(a.high, b.high));
   }
   // The error of a sum of `terms` terms of the magnitudes `of`, each of which passes through `roundings`.
   static HWY_INLINE WideV error(WideV of, size_t, size_t roundings, WideV) {
@@ -117,6 +119,8 @@ struct SingleSums {
 struct PairSums {
   WideV high, low_part;
 
+  HWY_INLINE PairSums() {}
+  HWY_INLINE PairSums(WideV of_high, WideV of_low) : high(of_high), low_part(of_low) {}
   static HWY_INLINE PairSums zero() { return {hn::Zero(Wide()), hn::Zero(Wide())}; }
   HWY_INLINE WideV low() const { return low_part; }
   HWY_INLINE void add_square(WideV v) {
