@@ -226,6 +226,7 @@ class Columns {
   bool run_stream() {
     const Row stream = open_row(0);
     const size_t n = block_.n * block_.rows, all = period();
+    // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a row has elements, so its period is at least 1
     const bool in_registers = kRegisterSlots % all == 0;
     const size_t wanted = in_registers ? kRegisterSlots : std::min(kMinSlots, kMaxSlots - 1);
     const size_t copies = std::max<size_t>(1, wanted / all), used = all * copies;

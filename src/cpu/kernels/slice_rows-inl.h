@@ -280,7 +280,7 @@ void add_short_rows(const RowBlock& block) {
     Sums squares, weights;
     hn::Vec<D> signs;
   };
-  const auto row_sums = [&](size_t r, auto magnitudes) MSELOSS_INLINE {
+  const auto row_sums = [&](size_t r, [[maybe_unused]] auto magnitudes) MSELOSS_INLINE {
     x.begin(r);
     y.begin(r);
     if constexpr (kWeighted) w.begin(r);
