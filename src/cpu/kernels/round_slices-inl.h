@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "cpu/kernels/exact_block-inl.h"
+#include "cpu/kernels/kernels.h"
 #include "numerics/formats.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -127,39 +128,47 @@ HWY_INLINE bool store_rounded_ends(const WideInterval& v, size_t count, typename
   return complete;
 }
 
+// a / b, with NaN where divide() of numerics/rounding_test.h is not valid.
+HWY_INLINE WideInterval checked_quotient(const WideInterval& a, const WideInterval& b) {
+  const Wide d;
+  const auto valid =
+      hn::And(hn::And(is_moderate(a.high), is_moderate(b.high)),
+              hn::Le(hn::Add(hn::Abs(b.low), b.error), hn::Mul(hn::Abs(b.high), hn::Set(d, 0x1p-20))));
+  WideInterval quotient = divide<true>(a, b, hn::Div(hn::Set(d, 1.0), b.high));
+  quotient.high = hn::IfThenElse(valid, quotient.high, hn::Set(d, std::numeric_limits<double>::quiet_NaN()));
+  return quotient;
+}
+
+// Rounds interval_of(planes of a vector of slices) for `count` slices. Returns whether all are decided.
+template <DType kTo, class S, bool kSigned, class F>
+HWY_INLINE bool round_intervals(const double* planes, size_t count, void* out, const F& interval_of) {
+  auto* results = static_cast<typename S::Memory*>(out);
+  bool all = true;
+  for (size_t i = 0; i < count; i += hn::Lanes(Wide())) {
+    all &= store_rounded_ends<kTo, S, kSigned>(interval_of(planes + i), count - i, results + i);
+  }
+  return all;
+}
+
 // The same interval as in PartialSum::finish(), widened by a few units in its last place.
 template <DType kTo, class S, bool kWeighted>
 bool round_slices(const double* planes, ptrdiff_t plane, size_t count, double divisor, void* out) {
   const Wide d;
   const auto zero = hn::Zero(d), one = hn::Set(d, 1.0);
-  auto* results = static_cast<typename S::Memory*>(out);
-  const auto round_all = [&](auto quotient_of) MSELOSS_INLINE {
-    bool all = true;
-    for (size_t i = 0; i < count; i += hn::Lanes(d)) {
-      const WideInterval quotient = quotient_of(planes + i);
-      all &= store_rounded_ends<kTo, S, kWeighted>(quotient, count - i, results + i);
-    }
-    return all;
-  };
   if (divisor != 0) {
     const WideInterval n{hn::Set(d, divisor), zero, zero};
     const auto inverse = hn::Div(one, n.high);
-    return round_all([&](const double* at)
-                         MSELOSS_INLINE { return divide<false>(load_interval(at, plane), n, inverse); });
+    return round_intervals<kTo, S, kWeighted>(planes, count, out, [&](const double* at) MSELOSS_INLINE {
+      return divide<false>(load_interval(at, plane), n, inverse);
+    });
   }
-  return round_all([&](const double* at) MSELOSS_INLINE {
+  return round_intervals<kTo, S, kWeighted>(planes, count, out, [&](const double* at) MSELOSS_INLINE {
     const WideInterval sum = load_interval(at, plane);
+    const double* weights = at + kSlicePlanes * plane;
     if constexpr (kWeighted) {
-      WideInterval weights = load_interval(at + 3 * plane, plane);
-      const auto rest = hn::Add(hn::Abs(weights.low), weights.error);
-      const auto valid = hn::And(hn::And(is_moderate(sum.high), is_moderate(weights.high)),
-                                 hn::Le(rest, hn::Mul(hn::Abs(weights.high), hn::Set(d, 0x1p-20))));
-      WideInterval quotient = divide<true>(sum, weights, hn::Div(one, weights.high));
-      quotient.high =
-          hn::IfThenElse(valid, quotient.high, hn::Set(d, std::numeric_limits<double>::quiet_NaN()));
-      return quotient;
+      return checked_quotient(sum, load_interval(weights, plane));
     } else {
-      const WideInterval n{hn::LoadU(d, at + 3 * plane), zero, zero};
+      const WideInterval n{hn::LoadU(d, weights), zero, zero};
       return divide<false>(sum, n, hn::Div(one, n.high));
     }
   });
@@ -168,23 +177,13 @@ bool round_slices(const double* planes, ptrdiff_t plane, size_t count, double di
 // 2 / sum(w) of each slice, rounded to the compute dtype kTo.
 template <DType kTo, class S>
 bool slice_scales(const double* planes, ptrdiff_t plane, size_t count, bool masked, void* out) {
-  const Wide d;
-  const auto zero = hn::Zero(d);
-  const WideInterval two{hn::Set(d, 2.0), zero, zero};
-  auto* scales = static_cast<typename S::Memory*>(out);
-  bool all = true;
-  for (size_t i = 0; i < count; i += hn::Lanes(d)) {
-    WideInterval weights = load_interval(planes + i, plane);
+  const auto zero = hn::Zero(Wide());
+  const WideInterval two{hn::Set(Wide(), 2.0), zero, zero};
+  return round_intervals<kTo, S, true>(planes, count, out, [&](const double* at) MSELOSS_INLINE {
+    WideInterval weights = load_interval(at, plane);
     if (masked) weights.low = weights.error = zero;  // an exact count
-    const auto rest = hn::Add(hn::Abs(weights.low), weights.error);
-    const auto valid =
-        hn::And(is_moderate(weights.high), hn::Le(rest, hn::Mul(hn::Abs(weights.high), hn::Set(d, 0x1p-20))));
-    WideInterval quotient = divide<true>(two, weights, hn::Div(hn::Set(d, 1.0), weights.high));
-    quotient.high =
-        hn::IfThenElse(valid, quotient.high, hn::Set(d, std::numeric_limits<double>::quiet_NaN()));
-    all &= store_rounded_ends<kTo, S, true>(quotient, count - i, scales + i);
-  }
-  return all;
+    return checked_quotient(two, weights);
+  });
 }
 
 }  // namespace mseloss::cpu::HWY_NAMESPACE

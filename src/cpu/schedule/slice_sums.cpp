@@ -55,13 +55,12 @@ SliceTile::SliceTile(const Plan& plan, const Tiling& tiling, int64_t index) {
   for (int d = 0; d < plan.rank; ++d) count *= strides[d] == 0 ? 1 : extent[d];
 }
 
-bool SliceTile::next(const Plan& plan, int64_t* index) const {
+void SliceTile::next(const Plan& plan, int64_t* index) const {
   for (int d = plan.rank; d-- > 0;) {
     if (strides[d] == 0) continue;
-    if (++index[d] < extent[d]) return true;
+    if (++index[d] < extent[d]) return;
     index[d] = 0;
   }
-  return false;
 }
 
 int64_t SliceTile::loss_offset(const Plan& plan, const int64_t* index) const {
@@ -155,7 +154,7 @@ int64_t finish_slice_tile(const Plan& plan, const SliceTile& tile, char* loss, d
     SumState state;
     const RowSum squares = slice_sum(sums + slice, tile.plane, may_overflow);
     if (weighted) {
-      const RowSum weights = slice_sum(sums + slice + 3 * tile.plane, tile.plane, may_overflow);
+      const RowSum weights = slice_sum(sums + slice + kSlicePlanes * tile.plane, tile.plane, may_overflow);
       SumAccess::add_fast(&state, {squares, weights}, terms, masked);
     } else {
       SumAccess::add_fast(&state, squares, terms);

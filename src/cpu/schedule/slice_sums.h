@@ -22,8 +22,8 @@ size_t slice_bytes(const Plan& plan, const Tiling& tiling);
 // The slices of one slice tile, in row-major order, which is that of the accumulators.
 struct SliceTile {
   SliceTile(const Plan& plan, const Tiling& tiling, int64_t index);
-  // Advances an index within the tile, of which the reduced dimensions stay 0. Returns false after the last.
-  bool next(const Plan& plan, int64_t* index) const;
+  // Advances an index within the tile, of which the reduced dimensions stay 0.
+  void next(const Plan& plan, int64_t* index) const;
   // Of the loss of a slice, in bytes.
   int64_t loss_offset(const Plan& plan, const int64_t* index) const;
 

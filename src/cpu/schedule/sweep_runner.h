@@ -17,8 +17,9 @@ enum class Sweep : uint8_t {
   kCountMask,  // of a dense mask, which is the only operand and the plan's dtype: the number of true elements
   kSliceSums,  // of a sliced plan: the fast sums of all slices, rounded
   kGradAndSliceSums,
-  // Sums and gradient of a sliced mean with weights, whose scale is known only after the sums: the sums of a
-  // few slices first, then their gradient while the operands are in the caches.
+  // Sums and gradient of a sliced mean with weights, whose scale 2 / sum(w) is known only after the sums. The
+  // sums of a few slices come first, then their gradient while the operands are in the caches; if several
+  // threads share a slice, first all sums, then all gradients.
   kSliceSumsThenGrad,
   kSliceGrad,  // the second part of that
 };
