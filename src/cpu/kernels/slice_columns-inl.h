@@ -12,13 +12,15 @@
 #include <new>
 #include <numeric>
 
-#include "cpu/kernels/slice_rows-inl.h"
+#include "cpu/kernels/row_loop-inl.h"
+#include "cpu/kernels/slice_accumulators-inl.h"
+#include "cpu/kernels/squares-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mseloss::cpu::HWY_NAMESPACE {
 
-// The sums of the columns of a block, without weights optionally with its gradient. The sums of a storage
-// vector of columns are a slot. The slots of a row, in L1, are as many as fit there.
+// The sums of the columns of a block, without weights optionally with its gradient. The sums of one storage
+// vector of columns are a slot; as many slots are in use as fit in L1 beside the rows.
 //
 // Rows that follow each other in memory are read as one stream, in which the columns of a vector repeat with
 // a period: for rows of 3 and vectors of 16, after 3 vectors. So no row is too short for vectors.
@@ -203,7 +205,8 @@ class Columns {
   // Vectors of columns after which the columns of a stream repeat.
   HWY_INLINE size_t period() const { return block_.n / std::gcd(block_.n, vector()); }
 
-  // Whether the rows are one stream, long enough for the folding of the slots to be cheap.
+  // Whether the rows follow each other in memory, and are so many that adding the slots to the accumulators
+  // takes little of the time.
   bool is_stream() const {
     const auto follows = [&](int o) {
       return block_.strided[o] && block_.pitch[o] == static_cast<ptrdiff_t>(block_.n);
@@ -240,8 +243,8 @@ class Columns {
     }
     const size_t visits = (end - begin) / (used * vector()) + 1;
     const TermCounts of_slot{visits + copies, visits * copies};
-    const auto fold_edge = [&](size_t i, Fold what) {
-      fold(edge, kOneTerm, i % block_.n, std::min(vector(), n - i), planes_, what);
+    const auto fold_edge = [&](size_t i, size_t count, Fold what) {
+      fold(edge, kOneTerm, i % block_.n, count, planes_, what);
     };
     const auto add_all = [&](auto magnitudes) MSELOSS_INLINE {
       clear(used + 1);
@@ -274,16 +277,17 @@ class Columns {
         const size_t at = begin + k * vector();
         fold(slots_ + k * S::kParts, of_slot, at % block_.n, vector(), planes_, what);
       }
-      if (kStore == Store::kNone && end < n) fold_edge(end, what);
+      if (kStore == Store::kNone && end < n) fold_edge(end, n - end, what);
     };
     add_all(std::false_type());
     finish(used + 1, add_all, fold_all);
     if constexpr (kStore != Store::kNone) {
       const auto add_edges = [&](size_t from, size_t to) {
         for (size_t i = from; i < to; i += vector()) {
+          const size_t count = std::min(vector(), to - i);
           for (int part = 0; part < S::kParts; ++part) new (edge + part) Sums();
-          add_some<false>(stream, i, std::min(vector(), to - i), edge);
-          fold(edge, kOneTerm, i % block_.n, std::min(vector(), to - i), planes_, Fold::kAll);
+          add_some<false>(stream, i, count, edge);
+          fold_edge(i, count, Fold::kAll);
         }
       };
       add_edges(0, begin);
@@ -323,7 +327,8 @@ class Columns {
     }
   }
 
-  // Adds the sums of the slots to the accumulators, with the errors that the weights' magnitudes bound.
+  // Calls fold_all(), which adds the sums of the slots to the accumulators. If a weight is negative, the sums
+  // do not bound their errors: add_all() then sums the magnitudes, from which fold_all() adds the errors.
   template <class Add, class FoldAll>
   HWY_INLINE void finish(size_t slots, const Add& add_all, const FoldAll& fold_all) {
     if constexpr (kWeighted) {

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "cpu/kernels/exact_block-inl.h"
+#include "cpu/kernels/lane_sums-inl.h"
 #include "cpu/kernels/row_loop-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -82,10 +83,10 @@ class Squares<float, kAccumulators> {
 };
 
 // Adds up the lanes of a double-double sum of terms of float64.
-HWY_INLINE void sum_lanes(WideV high_lanes, WideV low_lanes, RowSum* row) {
+HWY_INLINE void sum_lanes(const PairSums& lanes, RowSum* row) {
   HWY_ALIGN double high[hn::MaxLanes(Wide())], low[hn::MaxLanes(Wide())];
-  hn::Store(high_lanes, Wide(), high);
-  hn::Store(low_lanes, Wide(), low);
+  hn::Store(lanes.high, Wide(), high);
+  hn::Store(lanes.low(), Wide(), low);
   row->high = row->low = 0;
   for (size_t i = 0; i < hn::Lanes(Wide()); ++i) {
     row->low += mseloss::two_sum(row->high, high[i], &row->high) + low[i];
@@ -101,27 +102,20 @@ class Squares<double, kAccumulators> {
   static constexpr int kColumnParts = 1;
 
   HWY_INLINE Squares() {
-    unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { high_[k] = low_[k] = hn::Zero(Wide()); });
+    unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { sum_[k] = PairSums::zero(); });
   }
 
   template <int k>
   HWY_INLINE void add(Index<k>, WideV d) {
-    const auto square = hn::Mul(d, d);
-    const auto residual = two_sum(high_[k], square, &high_[k]);
-    low_[k] = hn::Add(low_[k], hn::Add(residual, product_error(d, d, square)));
+    sum_[k].add_square(d);
   }
   HWY_INLINE void merge(const Squares& other) {
-    unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE {
-      const auto residual = two_sum(high_[k], other.high_[k], &high_[k]);
-      low_[k] = hn::Add(low_[k], hn::Add(other.low_[k], residual));
-    });
+    unrolled<kAccumulators>([&](auto k) MSELOSS_INLINE { sum_[k] = PairSums::add(sum_[k], other.sum_[k]); });
   }
   HWY_INLINE void finish(size_t n, size_t rows, size_t singles, RowSum* row) {
-    unrolled<kAccumulators - 1>([&](auto k) MSELOSS_INLINE {
-      const auto residual = two_sum(high_[0], high_[k + 1], &high_[0]);
-      low_[0] = hn::Add(low_[0], hn::Add(low_[k + 1], residual));
-    });
-    sum_lanes(high_[0], low_[0], row);
+    unrolled<kAccumulators - 1>([&](auto k)
+                                    MSELOSS_INLINE { sum_[0] = PairSums::add(sum_[0], sum_[k + 1]); });
+    sum_lanes(sum_[0], row);
     const size_t lanes = hn::Lanes(Wide());
     const size_t in_row = n / (kAccumulators * lanes) + singles;
     const auto additions = static_cast<double>(rows * in_row + kAccumulators + lanes);
@@ -135,11 +129,11 @@ class Squares<double, kAccumulators> {
     const double additions = static_cast<double>(of.additions) + 4;
     const auto relative = hn::Set(Wide(), 4 * additions * additions * kUnit * kUnit * kSlack);
     const auto underflow = hn::Set(Wide(), static_cast<double>(of.terms) * 0x1p-1072);
-    f(Index<0>(), high_[0], low_[0], hn::MulAdd(high_[0], relative, underflow));
+    f(Index<0>(), sum_[0].high, sum_[0].low(), hn::MulAdd(sum_[0].high, relative, underflow));
   }
 
  private:
-  WideV high_[kAccumulators], low_[kAccumulators];
+  PairSums sum_[kAccumulators];
 };
 
 // For weights 0 and 1 that stand for a mask: sets the elements that it leaves out to +0. Without a mask no
@@ -242,23 +236,18 @@ class WeightedSquares<double> {
   using D = Wide;
 
   HWY_INLINE WeightedSquares()
-      : high_(hn::Zero(Wide())), low_(high_), weight_high_(high_), weight_low_(high_), signs_(high_) {}
+      : sum_(PairSums::zero()), weight_(PairSums::zero()), signs_(hn::Zero(Wide())) {}
 
   HWY_INLINE void add(WideV d, WideV w) {
     signs_ = hn::Or(signs_, w);
-    const auto square = hn::Mul(d, d), term = hn::Mul(square, w);
-    const auto term_low = hn::MulAdd(product_error(d, d, square), w, product_error(square, w, term));
-    const auto residual = two_sum(high_, term, &high_);
-    low_ = hn::Add(low_, hn::Add(residual, term_low));
-    weight_low_ = hn::Add(weight_low_, two_sum(weight_high_, w, &weight_high_));
+    sum_.add_weighted_square(d, w);
+    weight_.add_term(w);
   }
   HWY_INLINE bool any_negative() const { return any_sign(Wide(), signs_); }
   HWY_INLINE void merge(const WeightedSquares& other) {
     signs_ = hn::Or(signs_, other.signs_);
-    const auto residual = two_sum(high_, other.high_, &high_);
-    low_ = hn::Add(low_, hn::Add(other.low_, residual));
-    const auto weight_residual = two_sum(weight_high_, other.weight_high_, &weight_high_);
-    weight_low_ = hn::Add(weight_low_, hn::Add(other.weight_low_, weight_residual));
+    sum_ = PairSums::add(sum_, other.sum_);
+    weight_ = PairSums::add(weight_, other.weight_);
   }
 
   HWY_INLINE void finish(size_t n, size_t rows, WeightedRowSum* row) const {
@@ -266,8 +255,8 @@ class WeightedSquares<double> {
     const size_t in_row = n / lanes + 2;
     const auto roundings = static_cast<double>(rows * in_row + lanes + 4);
     const double relative = 8 * roundings * roundings * kUnit * kUnit * kSlack;
-    sum_lanes(high_, low_, &row->squares);
-    sum_lanes(weight_high_, weight_low_, &row->weights);
+    sum_lanes(sum_, &row->squares);
+    sum_lanes(weight_, &row->weights);
     row->squares.error = relative * row->squares.high + underflow(rows * n) * (row->weights.high + 1);
     row->weights.error = relative * row->weights.high;
   }
@@ -276,9 +265,9 @@ class WeightedSquares<double> {
     const double roundings = static_cast<double>(of.additions) + 4;
     const auto relative = hn::Set(Wide(), 8 * roundings * roundings * kUnit * kUnit * kSlack);
     const auto lost =
-        hn::Mul(hn::Set(Wide(), underflow(of.terms)), hn::Add(magnitudes.weight_high_, hn::Set(Wide(), 1.0)));
-    f(Index<0>(), high_, low_, hn::MulAdd(magnitudes.high_, relative, lost), weight_high_, weight_low_,
-      hn::Mul(magnitudes.weight_high_, relative));
+        hn::Mul(hn::Set(Wide(), underflow(of.terms)), hn::Add(magnitudes.weight_.high, hn::Set(Wide(), 1.0)));
+    f(Index<0>(), sum_.high, sum_.low(), hn::MulAdd(magnitudes.sum_.high, relative, lost), weight_.high,
+      weight_.low(), hn::Mul(magnitudes.weight_.high, relative));
   }
 
  private:
@@ -286,7 +275,8 @@ class WeightedSquares<double> {
   // multiplied by a weight.
   static HWY_INLINE double underflow(size_t terms) { return static_cast<double>(terms) * 0x1p-1070; }
 
-  WideV high_, low_, weight_high_, weight_low_, signs_;
+  PairSums sum_, weight_;
+  WideV signs_;
 };
 
 // With a mask: the squares of the differences, of which those that it leaves out are 0, and the number of the
