@@ -78,7 +78,7 @@ struct PairSums {
 #if HWY_TARGET != HWY_SCALAR
 // The sum of two shuffles of the vectors a and b.
 template <class V, class F, class G>
-HWY_INLINE V sum_of_shuffles(const F& one, const G& other, const V& a, const V& b) {
+HWY_INLINE V sum_of_shuffles(const V& a, const V& b, const F& one, const G& other) {
   return V::add(V::combine(one, a, b), V::combine(other, a, b));
 }
 
@@ -86,16 +86,18 @@ HWY_INLINE V sum_of_shuffles(const F& one, const G& other, const V& a, const V& 
 template <class V>
 HWY_INLINE V sum_pairs(const V& a, const V& b) {
   const Wide d;
-  return sum_of_shuffles([=](WideV p, WideV q) MSELOSS_INLINE { return hn::InterleaveLower(d, p, q); },
-                         [=](WideV p, WideV q) MSELOSS_INLINE { return hn::InterleaveUpper(d, p, q); }, a, b);
+  return sum_of_shuffles(
+      a, b, [=](WideV p, WideV q) MSELOSS_INLINE { return hn::InterleaveLower(d, p, q); },
+      [=](WideV p, WideV q) MSELOSS_INLINE { return hn::InterleaveUpper(d, p, q); });
 }
 
 // The sum of the halves of a in the lower half, that of b in the upper.
 template <class V>
 HWY_INLINE V sum_halves(const V& a, const V& b) {
   const Wide d;
-  return sum_of_shuffles([=](WideV p, WideV q) MSELOSS_INLINE { return hn::ConcatLowerLower(d, q, p); },
-                         [=](WideV p, WideV q) MSELOSS_INLINE { return hn::ConcatUpperUpper(d, q, p); }, a, b);
+  return sum_of_shuffles(
+      a, b, [=](WideV p, WideV q) MSELOSS_INLINE { return hn::ConcatLowerLower(d, q, p); },
+      [=](WideV p, WideV q) MSELOSS_INLINE { return hn::ConcatUpperUpper(d, q, p); });
 }
 #endif
 
@@ -117,7 +119,7 @@ HWY_INLINE V sum_of_each(const V* rows) {
     const auto keep = [](WideV p, WideV q) MSELOSS_INLINE { return hn::OddEvenBlocks(q, p); };
     const auto swap = [](WideV p, WideV q)
                           MSELOSS_INLINE { return hn::SwapAdjacentBlocks(hn::OddEvenBlocks(p, q)); };
-    return sum_of_shuffles(keep, swap, a, b);
+    return sum_of_shuffles(a, b, keep, swap);
   }
 #endif
 }
