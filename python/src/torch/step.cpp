@@ -8,57 +8,25 @@
 #include <ATen/SavedTensorHooks.h>
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/Exceptions.h>
-#include <torch/csrc/autograd/custom_function.h>
-#include <torch/csrc/autograd/forward_grad.h>
 #include <torch/csrc/autograd/graph_task.h>
 #include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/autograd/saved_variable.h>
+#include <torch/csrc/dynamo/compiled_autograd.h>
 
-#include <optional>
+#include <mutex>
 
-#include "arrays/dtypes.h"
 #include "module/gil.h"
 #include "torch/core_api.h"
+#include "torch/nodes.h"
+#include "torch/plain_tensors.h"
 
 namespace mseloss::python {
 namespace {
 
-using torch::autograd::AutogradContext;
+using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
 
 const CoreApi* core;
-
-std::optional<DType> dtype_of(const at::Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kFloat:
-      return DType::kFloat32;
-    case at::kHalf:
-      return DType::kFloat16;
-    case at::kBFloat16:
-      return DType::kBFloat16;
-    case at::kDouble:
-      return DType::kFloat64;
-    default:
-      return std::nullopt;
-  }
-}
-
-// The two tests of kernel_reads in mseloss/torch/readable.py, by which forward and backward pass decide.
-// A strided CPU tensor without further dispatch keys: not batched, fake, lazily negated or zero. One whose
-// storage has been freed is left to Python, which names the parameter.
-bool is_plain(const at::Tensor& tensor) {
-  constexpr c10::DispatchKeySet plain({c10::DispatchKey::CPU, c10::DispatchKey::AutogradCPU,
-                                       c10::DispatchKey::AutocastCPU, c10::DispatchKey::ADInplaceOrView});
-  return (tensor.key_set().raw_repr() & ~plain.raw_repr()) == 0 && tensor.dim() <= kMaxRank &&
-         dtype_of(tensor) && tensor.unsafeGetTensorImpl()->storage_initialized();
-}
-
-// Whether a transform, a dispatch mode, a tracer or forward-mode differentiation intercepts operators.
-bool is_intercepted() {
-  constexpr c10::DispatchKeySet usual({c10::DispatchKey::BackendSelect, c10::DispatchKey::ADInplaceOrView});
-  const auto included = c10::impl::tls_local_dispatch_key_set().included_;
-  return (included.raw_repr() & ~usual.raw_repr()) != 0 ||
-         torch::autograd::ForwardADLevel::try_get_by_idx(0) != nullptr;
-}
 
 // The element of a plain 0-dimensional tensor; item() goes through the dispatcher and takes a microsecond.
 double value_of(const at::Tensor& scalar) {
@@ -173,9 +141,10 @@ at::Tensor gradient_of(at::Tensor grad_output, const at::Tensor& x, const at::Te
 
 // The backward pass in Python, for all other cases: higher derivatives, mixed dtypes, unusual tensors.
 // `gradient` is that gradient if it is input's result, else undefined.
-variable_list gradients_from_python(const at::Tensor& grad_output, const variable_list& saved,
-                                    const char* reduction, bool of_input, bool of_target,
+variable_list gradients_from_python(const at::Tensor& grad_output, const at::Tensor& x, const at::Tensor& y,
+                                    Reduction reduction, bool of_input, bool of_target,
                                     const at::Tensor& gradient) {
+  constexpr const char* kNames[] = {"none", "mean", "sum"};
   const pybind11::gil_scoped_acquire held;
   try {
     const auto step = pybind11::module_::import("mseloss.torch.step");
@@ -183,12 +152,12 @@ variable_list gradients_from_python(const at::Tensor& grad_output, const variabl
       return pybind11::reinterpret_steal<pybind11::object>(THPVariable_Wrap(tensor));
     };
     const pybind11::tuple results =
-        step.attr("gradients")(wrap(grad_output), wrap(saved[0]), wrap(saved[1]), reduction,
+        step.attr("gradients")(wrap(grad_output), wrap(x), wrap(y), kNames[static_cast<int>(reduction)],
                                pybind11::make_tuple(of_input, of_target), wrap(gradient));
     const auto unwrap = [](pybind11::handle object) {
       return object.is_none() ? at::Tensor() : THPVariable_Unpack(object.ptr());
     };
-    return {unwrap(results[0]), unwrap(results[1]), {}};
+    return {unwrap(results[0]), unwrap(results[1])};
   } catch (pybind11::error_already_set& error) {
     // As PyTorch's own exception, which crosses the autograd engine without the GIL.
     error.restore();
@@ -198,71 +167,127 @@ variable_list gradients_from_python(const at::Tensor& grad_output, const variabl
   }
 }
 
-struct MseLoss : torch::autograd::Function<MseLoss> {
-  // Lets compiled autograd trace backward(). The traced tensors are not plain, so backward() then calls the
-  // operators only.
-  static constexpr bool is_traceable = true;
+// Multiplies in place. Returns false if grad_output cannot be read, or if the product would not be the exact
+// result: a gradient in a half type has been rounded, possibly to zero.
+bool scale(at::Tensor& gradient, const at::Tensor& grad_output) {
+  if (!is_plain(grad_output) || is_intercepted()) return false;
+  if (value_of(grad_output) == 1) return true;
+  if (gradient.scalar_type() != grad_output.scalar_type() || gradient.element_size() < 4) return false;
+  gradient.mul_(grad_output);
+  return true;
+}
 
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& y,
-                            int64_t mode) {
-    const auto reduction = static_cast<Reduction>(mode);
-    context->save_for_backward({x, y});
-    context->saved_data["reduction"] = mode;
-    // Hooks for saved tensors, checkpointing among them, decide themselves what is kept.
-    if (reduction == Reduction::kNone || !x.requires_grad() ||
-        at::SavedTensorDefaultHooks::get_hooks(/*ignore_is_tracing=*/true)) {
-      return loss(x, y, reduction);
+// The node of a loss. Written out, because a torch::autograd::Function takes two microseconds more.
+class MseLossBackward final : public torch::autograd::Node {
+ public:
+  void save(const at::Tensor& x, const at::Tensor& y, Reduction reduction, at::Tensor gradient) {
+    input_ = SavedVariable(x, /*is_output=*/false);
+    target_ = SavedVariable(y, /*is_output=*/false);
+    reduction_ = reduction;
+    gradient_ = std::move(gradient);
+  }
+
+  variable_list apply(variable_list&& grad_outputs) override {
+    const std::lock_guard lock(mutex_);
+    const at::Tensor& grad_output = grad_outputs[0];
+    if (!grad_output.defined()) return {at::Tensor(), at::Tensor()};
+    const bool of_input = task_should_compute_output(0), of_target = task_should_compute_output(1);
+    const bool first_order = !at::GradMode::is_enabled();
+    // The stored gradient has no history, and a retained graph may need it again: return it only in the last
+    // pass of first-order differentiation.
+    const bool last = first_order && !torch::autograd::get_current_graph_task_keep_graph();
+    at::Tensor gradient = std::move(gradient_), target_gradient;
+    if (gradient.defined() && !(last && of_input && scale(gradient, grad_output))) gradient.reset();
+    if (gradient.defined() && !of_target) return {gradient, target_gradient};
+    const at::Tensor x = input_.unpack(), y = target_.unpack();
+    if (first_order && is_plain(grad_output) && is_plain(x) && is_plain(y) && x.sizes() == y.sizes() &&
+        !is_intercepted()) {
+      if (of_input && !gradient.defined()) gradient = gradient_of(grad_output, x, y, reduction_);
+      if (of_target) target_gradient = gradient_of(grad_output, y, x, reduction_);
+      if (gradient.defined() == of_input && target_gradient.defined() == of_target) {
+        return {gradient, target_gradient};
+      }
     }
-    at::Tensor value = empty_loss(x, y, reduction), gradient = empty_like(x, x.scalar_type());
+    return gradients_from_python(grad_output, x, y, reduction_, of_input, of_target, gradient);
+  }
+
+  void release_variables() override {
+    const std::lock_guard lock(mutex_);
+    input_.reset_data();
+    target_.reset_data();
+    gradient_.reset();
+  }
+
+  std::string name() const override { return "MseLossBackward"; }
+
+  // Compiled autograd keys its cache by the first of these and traces traced() in the second.
+  void compiled_args(torch::dynamo::autograd::CompiledNodeArgs& args) const override {
+    args.collect(input_, false);
+    args.collect(target_, false);
+    args.collect(static_cast<int64_t>(reduction_));
+  }
+  variable_list apply_with_saved(const variable_list& grad_outputs,
+                                 torch::dynamo::autograd::SwapSavedVariables& saved) override {
+    using namespace torch::dynamo::autograd;
+    saved.before(input_);
+    saved.before(target_);
+    PackedArgs arguments;
+    arguments.pack(input_.unpack());
+    arguments.pack(target_.unpack());
+    arguments.pack(static_cast<int64_t>(reduction_));
+    arguments.pack(task_should_compute_output(0));
+    arguments.pack(task_should_compute_output(1));
+    const std::vector<at::TypePtr> schema = {at::TensorType::get(), at::TensorType::get(), at::IntType::get(),
+                                             at::BoolType::get(), at::BoolType::get()};
+    const auto metadata = IValuePacker<std::vector<std::optional<torch::autograd::InputMetadata>>>::pack(
+        get_input_metadata(next_edges()));
+    const auto& compiler = getPyCompilerInterface();
+    const std::string bound = compiler->bind_function(saved.get_py_compiler(), name(), traced, schema,
+                                                      /*is_custom_function=*/true);
+    variable_list results = compiler->call_function(saved.get_py_compiler(), "apply_functional", bound,
+                                                    grad_outputs, std::move(arguments).vec(), metadata);
+    saved.after(input_);
+    saved.after(target_);
+    return results;
+  }
+
+ private:
+  // The traced tensors are not plain, so that only operators are called.
+  static variable_list traced(const variable_list& grad_outputs, const std::vector<c10::IValue>& packed) {
+    torch::dynamo::autograd::PackedArgs arguments(packed);
+    const auto x = arguments.unpack<at::Tensor>(), y = arguments.unpack<at::Tensor>();
+    const auto reduction = static_cast<Reduction>(arguments.unpack<int64_t>());
+    const bool of_input = arguments.unpack<bool>(), of_target = arguments.unpack<bool>();
+    return gradients_from_python(grad_outputs[0], x, y, reduction, of_input, of_target, {});
+  }
+
+  SavedVariable input_, target_;
+  Reduction reduction_ = Reduction::kMean;
+  // With respect to the input, for an upstream gradient of 1; undefined if it was not computed or is
+  // returned.
+  at::Tensor gradient_;
+};
+
+// The loss with its node in the graph.
+at::Tensor differentiable_loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
+  at::Tensor value, gradient;
+  // Hooks for saved tensors, checkpointing among them, decide themselves what is kept.
+  if (reduction == Reduction::kNone || !x.requires_grad() ||
+      at::SavedTensorDefaultHooks::get_hooks(/*ignore_is_tracing=*/true)) {
+    value = loss(x, y, reduction);
+  } else {
+    value = empty_loss(x, y, reduction);
+    gradient = empty_like(x, x.scalar_type());
     run(x.numel(), [&] {
       return core->loss_and_grad(view(x), view(y), reduction, one_of(*dtype_of(x)), mutable_view(value),
                                  mutable_view(gradient), options());
     });
-    context->saved_data["gradient"] = std::move(gradient);
-    return value;
   }
-
-  static variable_list backward(AutogradContext* context, const variable_list& grad_outputs) {
-    const at::Tensor& grad_output = grad_outputs[0];
-    const bool of_input = context->needs_input_grad(0), of_target = context->needs_input_grad(1);
-    const bool first_order = !at::GradMode::is_enabled();
-    at::Tensor gradient, target_gradient;
-    // The stored gradient has no history, and a retained graph may need it again: return it only in the last
-    // pass of first-order differentiation.
-    const bool last = first_order && !torch::autograd::get_current_graph_task_keep_graph();
-    if (const auto stored = context->saved_data.find("gradient"); stored != context->saved_data.end()) {
-      gradient = stored->second.toTensor();
-      context->saved_data.erase(stored);
-      if (!last || !of_input || !scale(gradient, grad_output)) gradient.reset();
-    }
-    if (gradient.defined() && !of_target) return {gradient, {}, {}};
-    constexpr const char* kNames[] = {"none", "mean", "sum"};
-    const int64_t mode = context->saved_data["reduction"].toInt();
-    const auto reduction = static_cast<Reduction>(mode);
-    const variable_list saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &y = saved[1];
-    if (first_order && is_plain(grad_output) && is_plain(x) && is_plain(y) && x.sizes() == y.sizes() &&
-        !is_intercepted()) {
-      if (of_input && !gradient.defined()) gradient = gradient_of(grad_output, x, y, reduction);
-      if (of_target) target_gradient = gradient_of(grad_output, y, x, reduction);
-      if (gradient.defined() == of_input && target_gradient.defined() == of_target) {
-        return {gradient, target_gradient, {}};
-      }
-    }
-    return gradients_from_python(grad_output, saved, kNames[mode], of_input, of_target, gradient);
-  }
-
- private:
-  // Multiplies in place. Returns false if grad_output cannot be read, or if the product would not be the
-  // exact result: a gradient in a half type has been rounded, possibly to zero.
-  static bool scale(at::Tensor& gradient, const at::Tensor& grad_output) {
-    if (!is_plain(grad_output) || is_intercepted()) return false;
-    if (value_of(grad_output) == 1) return true;
-    if (gradient.scalar_type() != grad_output.scalar_type() || gradient.element_size() < 4) return false;
-    gradient.mul_(grad_output);
-    return true;
-  }
-};
+  const auto node = make_node<MseLossBackward>(x, y);
+  node->save(x, y, reduction, std::move(gradient));
+  torch::autograd::set_history(value, node);
+  return value;
+}
 
 // (input, target, reduction) -> the loss, or None if the call is left to Python: for other tensors than two
 // plain ones of the same shape, for another reduction, or if operators are intercepted.
@@ -288,7 +313,7 @@ PyObject* mse_loss(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     Py_RETURN_NONE;
   }
   if (at::GradMode::is_enabled() && (x.requires_grad() || y.requires_grad())) {
-    return THPVariable_Wrap(MseLoss::apply(x, y, static_cast<int64_t>(reduction)));
+    return THPVariable_Wrap(differentiable_loss(x, y, reduction));
   }
   return THPVariable_Wrap(loss(x, y, reduction));
   END_HANDLE_TH_ERRORS

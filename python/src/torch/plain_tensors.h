@@ -1,0 +1,47 @@
+// Which tensors and calls the compiled PyTorch step may handle, and how the library sees such tensors. The
+// two tests are those of kernel_reads in mseloss/torch/readable.py.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/forward_grad.h>
+
+#include <optional>
+
+#include "arrays/dtypes.h"
+
+namespace mseloss::python {
+
+inline std::optional<DType> dtype_of(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kFloat:
+      return DType::kFloat32;
+    case at::kHalf:
+      return DType::kFloat16;
+    case at::kBFloat16:
+      return DType::kBFloat16;
+    case at::kDouble:
+      return DType::kFloat64;
+    default:
+      return std::nullopt;
+  }
+}
+
+// A strided CPU tensor without further dispatch keys: not batched, fake, lazily negated or zero. One whose
+// storage has been freed is left to Python, which names the parameter.
+inline bool is_plain(const at::Tensor& tensor) {
+  constexpr c10::DispatchKeySet plain({c10::DispatchKey::CPU, c10::DispatchKey::AutogradCPU,
+                                       c10::DispatchKey::AutocastCPU, c10::DispatchKey::ADInplaceOrView});
+  return (tensor.key_set().raw_repr() & ~plain.raw_repr()) == 0 && tensor.dim() <= kMaxRank &&
+         dtype_of(tensor) && tensor.unsafeGetTensorImpl()->storage_initialized();
+}
+
+// Whether something other than the keys in `expected` intercepts operators: a transform, a dispatch mode, a
+// tracer or forward-mode differentiation.
+inline bool is_intercepted(c10::DispatchKeySet expected = {}) {
+  constexpr c10::DispatchKeySet usual({c10::DispatchKey::BackendSelect, c10::DispatchKey::ADInplaceOrView});
+  const auto included = c10::impl::tls_local_dispatch_key_set().included_;
+  return (included.raw_repr() & ~(usual | expected).raw_repr()) != 0 ||
+         torch::autograd::ForwardADLevel::try_get_by_idx(0) != nullptr;
+}
+
+}  // namespace mseloss::python
