@@ -26,13 +26,18 @@ inline std::optional<DType> dtype_of(const at::Tensor& tensor) {
   }
 }
 
-// A strided CPU tensor without further dispatch keys: not batched, fake, lazily negated or zero. One whose
-// storage has been freed is left to Python, which names the parameter.
-inline bool is_plain(const at::Tensor& tensor) {
+// Whether a CPU tensor has no further dispatch keys: not batched, fake, lazily negated or zero.
+inline bool has_plain_keys(const at::Tensor& tensor) {
   constexpr c10::DispatchKeySet plain({c10::DispatchKey::CPU, c10::DispatchKey::AutogradCPU,
                                        c10::DispatchKey::AutocastCPU, c10::DispatchKey::ADInplaceOrView});
-  return (tensor.key_set().raw_repr() & ~plain.raw_repr()) == 0 && tensor.dim() <= kMaxRank &&
-         dtype_of(tensor) && tensor.unsafeGetTensorImpl()->storage_initialized();
+  return (tensor.key_set().raw_repr() & ~plain.raw_repr()) == 0;
+}
+
+// Whether the kernels can read a tensor as it is. One whose storage has been freed is left to Python, which
+// names the parameter.
+inline bool is_plain(const at::Tensor& tensor) {
+  return has_plain_keys(tensor) && tensor.dim() <= kMaxRank && dtype_of(tensor) &&
+         tensor.unsafeGetTensorImpl()->storage_initialized();
 }
 
 // Whether something other than the keys in `expected` intercepts operators: a transform, a dispatch mode, a

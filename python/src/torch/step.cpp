@@ -3,10 +3,8 @@
 // that version, which the module's name contains. Without this module EagerStep does the same, about 20
 // microseconds slower.
 #include <ATen/ATen.h>
-#include <ATen/EmptyTensor.h>
 #include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/SavedTensorHooks.h>
-#include <ATen/autocast_mode.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/autograd/graph_task.h>
 #include <torch/csrc/autograd/python_variable.h>
@@ -14,130 +12,20 @@
 #include <torch/csrc/dynamo/compiled_autograd.h>
 
 #include <mutex>
+#include <tuple>
 
 #include "module/gil.h"
+#include "torch/calls.h"
 #include "torch/core_api.h"
 #include "torch/nodes.h"
 #include "torch/plain_tensors.h"
+#include "torch/transforms.h"
 
 namespace mseloss::python {
 namespace {
 
 using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
-
-const CoreApi* core;
-
-// The element of a plain 0-dimensional tensor; item() goes through the dispatcher and takes a microsecond.
-double value_of(const at::Tensor& scalar) {
-  const void* const data = scalar.const_data_ptr();
-  switch (scalar.scalar_type()) {
-    case at::kFloat:
-      return *static_cast<const float*>(data);
-    case at::kHalf:
-      return static_cast<float>(*static_cast<const at::Half*>(data));
-    case at::kBFloat16:
-      return static_cast<float>(*static_cast<const at::BFloat16*>(data));
-    default:
-      return *static_cast<const double*>(data);
-  }
-}
-
-ConstTensor view(const at::Tensor& tensor) {
-  return {tensor.const_data_ptr(), *dtype_of(tensor), tensor.sizes(), tensor.strides()};
-}
-Tensor mutable_view(const at::Tensor& tensor) {
-  return {tensor.mutable_data_ptr(), *dtype_of(tensor), tensor.sizes(), tensor.strides()};
-}
-
-// Autocast on the CPU runs mse_loss in float32: half types give a float32 loss. The kernels widen half types
-// anyway, so the operands need no copy.
-at::ScalarType loss_dtype(const at::Tensor& x, const at::Tensor& y) {
-  const at::ScalarType promoted = at::promote_types(x.scalar_type(), y.scalar_type());
-  const bool half = promoted == at::kHalf || promoted == at::kBFloat16;
-  return half && at::autocast::is_autocast_enabled(at::kCPU) ? at::kFloat : promoted;
-}
-
-at::Tensor empty_like(const at::Tensor& x, at::ScalarType dtype) {
-  int64_t strides[kMaxRank];
-  core->dense_strides(x.sizes(), x.strides(), strides);
-  const at::IntArrayRef dense(strides, static_cast<size_t>(x.dim()));
-  const size_t bytes = static_cast<size_t>(x.numel()) * c10::elementSize(dtype);
-  if (bytes < kMinPooledBytes) return at::detail::empty_strided_cpu(x.sizes(), dense, dtype);
-  Block* block = core->acquire(bytes);
-  TORCH_CHECK_WITH(OutOfMemoryError, block != nullptr, "expected ", bytes,
-                   " bytes for a result, got none from the system");
-  return at::for_blob(block->data, x.sizes())
-      .strides(dense)
-      .deleter([block](void*) { core->release(block); })
-      .options(x.options().dtype(dtype).requires_grad(false))
-      .make_tensor();
-}
-
-at::Tensor empty_loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
-  const at::ScalarType dtype = loss_dtype(x, y);
-  return reduction == Reduction::kNone ? empty_like(x, dtype) : at::detail::empty_cpu({}, dtype);
-}
-
-// A long call ends when a signal handler raises, on the main thread, in forward and backward passes.
-Options options() {
-  Options options = core->torch_options();
-  options.interrupt = core->signals;
-  return options;
-}
-
-void check(const Status& status) {
-  if (status.code() == Code::kInterrupted) {
-    python_error raised;  // takes the exception of the handler across the autograd engine
-    raised.persist();
-    throw raised;
-  }
-  TORCH_CHECK_WITH(OutOfMemoryError, status.code() != Code::kOutOfMemory, status.message());
-  TORCH_CHECK(status.ok(), status.message());
-}
-
-// Runs a call of the library that needs the GIL until then.
-template <class Call>
-void run(int64_t count, Call call) {
-  check(call_core<pybind11::gil_scoped_release>(count, call));
-}
-
-at::Tensor loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
-  at::Tensor value = empty_loss(x, y, reduction);
-  run(x.numel(), [&] { return core->loss(view(x), view(y), reduction, mutable_view(value), options()); });
-  return value;
-}
-
-// Whether `value` is one of the dtype's, so that a float32 upstream gradient can be narrowed without loss.
-bool is_exact(double value, at::ScalarType dtype) {
-  return dtype == at::kBFloat16 ? static_cast<double>(at::BFloat16(static_cast<float>(value))) == value
-                                : static_cast<double>(at::Half(static_cast<float>(value))) == value;
-}
-
-// The gradient with respect to `x`, or an undefined tensor if Python must compute it. All tensors are plain,
-// x and y have the same shape. Called without the GIL.
-at::Tensor gradient_of(at::Tensor grad_output, const at::Tensor& x, const at::Tensor& y,
-                       Reduction reduction) {
-  if (x.scalar_type() != y.scalar_type()) {
-    // loss_and_grad() alone takes two dtypes. It computes the loss again, in the same sweep.
-    const at::ScalarType wide = at::promote_types(x.scalar_type(), y.scalar_type());
-    if (reduction == Reduction::kNone || grad_output.scalar_type() != wide) return {};
-    at::Tensor gradient = empty_like(x, x.scalar_type()), unused_loss = at::detail::empty_cpu({}, wide);
-    check(core->loss_and_grad(view(x), view(y), reduction, view(grad_output), mutable_view(unused_loss),
-                              mutable_view(gradient), options()));
-    return gradient;
-  }
-  if (grad_output.scalar_type() != x.scalar_type()) {  // under autocast
-    if (grad_output.dim() != 0 || x.element_size() != 2 || grad_output.scalar_type() != at::kFloat ||
-        !is_exact(value_of(grad_output), x.scalar_type())) {
-      return {};
-    }
-    grad_output = grad_output.to(x.scalar_type());
-  }
-  at::Tensor gradient = empty_like(x, x.scalar_type());
-  check(core->grad(view(grad_output), view(x), view(y), reduction, mutable_view(gradient), options()));
-  return gradient;
-}
 
 // The backward pass in Python, for all other cases: higher derivatives, mixed dtypes, unusual tensors.
 // `gradient` is that gradient if it is input's result, else undefined.
@@ -268,21 +156,18 @@ class MseLossBackward final : public torch::autograd::Node {
   at::Tensor gradient_;
 };
 
-// The loss with its node in the graph.
+// The loss with its node in the graph. Needs the GIL.
 at::Tensor differentiable_loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
   at::Tensor value, gradient;
-  // Hooks for saved tensors, checkpointing among them, decide themselves what is kept.
-  if (reduction == Reduction::kNone || !x.requires_grad() ||
-      at::SavedTensorDefaultHooks::get_hooks(/*ignore_is_tracing=*/true)) {
-    value = loss(x, y, reduction);
-  } else {
-    value = empty_loss(x, y, reduction);
-    gradient = empty_like(x, x.scalar_type());
-    run(x.numel(), [&] {
-      return core->loss_and_grad(view(x), view(y), reduction, one_of(*dtype_of(x)), mutable_view(value),
-                                 mutable_view(gradient), options());
-    });
-  }
+  call_core<pybind11::gil_scoped_release>(x.numel(), [&] {
+    // Hooks for saved tensors, checkpointing among them, decide themselves what is kept.
+    if (reduction == Reduction::kNone || !x.requires_grad() ||
+        at::SavedTensorDefaultHooks::get_hooks(/*ignore_is_tracing=*/true)) {
+      value = loss_of(x, y, reduction);
+    } else {
+      std::tie(value, gradient) = loss_and_gradient_of(x, y, reduction);
+    }
+  });
   const auto node = make_node<MseLossBackward>(x, y);
   node->save(x, y, reduction, std::move(gradient));
   torch::autograd::set_history(value, node);
@@ -308,14 +193,22 @@ PyObject* mse_loss(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     Py_RETURN_NONE;
   }
   const at::Tensor &x = THPVariable_Unpack(arguments[0]), &y = THPVariable_Unpack(arguments[1]);
-  if (!is_plain(x) || !is_plain(y) || x.sizes() != y.sizes() || is_intercepted() ||
-      at::impl::torch_function_mode_enabled()) {
-    Py_RETURN_NONE;
+  if (at::impl::torch_function_mode_enabled()) Py_RETURN_NONE;
+  if (!is_plain(x) || !is_plain(y) || x.sizes() != y.sizes() || is_intercepted()) {
+    at::Tensor value;
+    {
+      const pybind11::gil_scoped_release released;
+      value = transformed_loss(x, y, reduction);
+    }
+    if (!value.defined()) Py_RETURN_NONE;
+    return THPVariable_Wrap(value);
   }
   if (at::GradMode::is_enabled() && (x.requires_grad() || y.requires_grad())) {
     return THPVariable_Wrap(differentiable_loss(x, y, reduction));
   }
-  return THPVariable_Wrap(loss(x, y, reduction));
+  const at::Tensor value =
+      call_core<pybind11::gil_scoped_release>(x.numel(), [&] { return loss_of(x, y, reduction); });
+  return THPVariable_Wrap(value);
   END_HANDLE_TH_ERRORS
 }
 
@@ -330,7 +223,11 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_torch_step", nullptr, -1, met
 }  // namespace mseloss::python
 
 PyMODINIT_FUNC MSELOSS_TORCH_STEP_INIT() {
+  HANDLE_TH_ERRORS
   using namespace mseloss::python;
   core = static_cast<const CoreApi*>(PyCapsule_Import(kCoreApiCapsule, 0));
-  return core == nullptr ? nullptr : PyModule_Create(&definition);
+  if (core == nullptr) return nullptr;
+  register_transforms();
+  return PyModule_Create(&definition);
+  END_HANDLE_TH_ERRORS
 }

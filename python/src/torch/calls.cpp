@@ -1,0 +1,128 @@
+#include "torch/calls.h"
+
+#include <ATen/EmptyTensor.h>
+#include <ATen/autocast_mode.h>
+#include <torch/csrc/Exceptions.h>
+
+#include "torch/core_api.h"
+#include "torch/plain_tensors.h"
+
+namespace mseloss::python {
+
+const CoreApi* core;
+
+namespace {
+
+ConstTensor view(const at::Tensor& tensor) {
+  return {tensor.const_data_ptr(), *dtype_of(tensor), tensor.sizes(), tensor.strides()};
+}
+Tensor mutable_view(const at::Tensor& tensor) {
+  return {tensor.mutable_data_ptr(), *dtype_of(tensor), tensor.sizes(), tensor.strides()};
+}
+
+// Autocast on the CPU runs mse_loss in float32: half types give a float32 loss. The kernels widen half types
+// anyway, so the operands need no copy.
+at::ScalarType loss_dtype(const at::Tensor& x, const at::Tensor& y) {
+  const at::ScalarType promoted = at::promote_types(x.scalar_type(), y.scalar_type());
+  const bool half = promoted == at::kHalf || promoted == at::kBFloat16;
+  return half && at::autocast::is_autocast_enabled(at::kCPU) ? at::kFloat : promoted;
+}
+
+at::Tensor empty_like(const at::Tensor& x, at::ScalarType dtype) {
+  int64_t strides[kMaxRank];
+  core->dense_strides(x.sizes(), x.strides(), strides);
+  const at::IntArrayRef dense(strides, static_cast<size_t>(x.dim()));
+  const size_t bytes = static_cast<size_t>(x.numel()) * c10::elementSize(dtype);
+  if (bytes < kMinPooledBytes) return at::detail::empty_strided_cpu(x.sizes(), dense, dtype);
+  Block* block = core->acquire(bytes);
+  TORCH_CHECK_WITH(OutOfMemoryError, block != nullptr, "expected ", bytes,
+                   " bytes for a result, got none from the system");
+  return at::for_blob(block->data, x.sizes())
+      .strides(dense)
+      .deleter([block](void*) { core->release(block); })
+      .options(x.options().dtype(dtype).requires_grad(false))
+      .make_tensor();
+}
+
+at::Tensor empty_loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
+  const at::ScalarType dtype = loss_dtype(x, y);
+  return reduction == Reduction::kNone ? empty_like(x, dtype) : at::detail::empty_cpu({}, dtype);
+}
+
+// A long call ends when a signal handler raises, on the main thread, in forward and backward passes.
+Options options() {
+  Options options = core->torch_options();
+  options.interrupt = core->signals;
+  return options;
+}
+
+void check(const Status& status) {
+  if (status.code() == Code::kInterrupted) {
+    python_error raised;  // takes the exception of the handler across the autograd engine
+    raised.persist();
+    throw raised;
+  }
+  TORCH_CHECK_WITH(OutOfMemoryError, status.code() != Code::kOutOfMemory, status.message());
+  TORCH_CHECK(status.ok(), status.message());
+}
+
+// Whether `value` is one of the dtype's, so that a float32 upstream gradient can be narrowed without loss.
+bool is_exact(double value, at::ScalarType dtype) {
+  return dtype == at::kBFloat16 ? static_cast<double>(at::BFloat16(static_cast<float>(value))) == value
+                                : static_cast<double>(at::Half(static_cast<float>(value))) == value;
+}
+
+}  // namespace
+
+double value_of(const at::Tensor& scalar) {
+  const void* const data = scalar.const_data_ptr();
+  switch (scalar.scalar_type()) {
+    case at::kFloat:
+      return *static_cast<const float*>(data);
+    case at::kHalf:
+      return static_cast<float>(*static_cast<const at::Half*>(data));
+    case at::kBFloat16:
+      return static_cast<float>(*static_cast<const at::BFloat16*>(data));
+    default:
+      return *static_cast<const double*>(data);
+  }
+}
+
+at::Tensor loss_of(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
+  at::Tensor value = empty_loss(x, y, reduction);
+  check(core->loss(view(x), view(y), reduction, mutable_view(value), options()));
+  return value;
+}
+
+std::tuple<at::Tensor, at::Tensor> loss_and_gradient_of(const at::Tensor& x, const at::Tensor& y,
+                                                        Reduction reduction) {
+  at::Tensor value = empty_loss(x, y, reduction), gradient = empty_like(x, x.scalar_type());
+  check(core->loss_and_grad(view(x), view(y), reduction, one_of(*dtype_of(x)), mutable_view(value),
+                            mutable_view(gradient), options()));
+  return {std::move(value), std::move(gradient)};
+}
+
+at::Tensor gradient_of(at::Tensor grad_output, const at::Tensor& x, const at::Tensor& y,
+                       Reduction reduction) {
+  if (x.scalar_type() != y.scalar_type()) {
+    // loss_and_grad() alone takes two dtypes. It computes the loss again, in the same sweep.
+    const at::ScalarType wide = at::promote_types(x.scalar_type(), y.scalar_type());
+    if (reduction == Reduction::kNone || grad_output.scalar_type() != wide) return {};
+    at::Tensor gradient = empty_like(x, x.scalar_type()), unused_loss = at::detail::empty_cpu({}, wide);
+    check(core->loss_and_grad(view(x), view(y), reduction, view(grad_output), mutable_view(unused_loss),
+                              mutable_view(gradient), options()));
+    return gradient;
+  }
+  if (grad_output.scalar_type() != x.scalar_type()) {  // under autocast
+    if (grad_output.dim() != 0 || x.element_size() != 2 || grad_output.scalar_type() != at::kFloat ||
+        !is_exact(value_of(grad_output), x.scalar_type())) {
+      return {};
+    }
+    grad_output = grad_output.to(x.scalar_type());
+  }
+  at::Tensor gradient = empty_like(x, x.scalar_type());
+  check(core->grad(view(grad_output), view(x), view(y), reduction, mutable_view(gradient), options()));
+  return gradient;
+}
+
+}  // namespace mseloss::python
