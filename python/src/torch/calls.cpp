@@ -173,9 +173,9 @@ at::Tensor empty_loss(const at::Tensor& x, const at::Tensor& y, const Slices& sl
 at::Tensor loss_of(const at::Tensor& x, const at::Tensor& y, const Slices& slices, Reduction reduction) {
   at::Tensor value = empty_loss(x, y, slices);
   const Tensor out = SlicesView(x, slices, value).write(value);
-  check(slices.weight.defined() ? core->weighted_loss(view(x), view(y), weight_view(slices.weight), reduction,
-                                                      out, options())
-                                : core->loss(view(x), view(y), reduction, out, options()));
+  check(slices.weight.defined()
+            ? core->weighted_loss(view(x), view(y), weight_view(slices.weight), reduction, out, options())
+            : core->loss(view(x), view(y), reduction, out, options()));
   return value;
 }
 
@@ -185,8 +185,7 @@ std::tuple<at::Tensor, at::Tensor> loss_and_gradient_of(const at::Tensor& x, con
   at::Tensor value = empty_loss(x, y, slices), gradient = empty_like(x, x.scalar_type());
   const at::Tensor& factors = grad_output.defined() ? grad_output : value;
   const SlicesView value_view(x, slices, value), factors_view(x, slices, factors);
-  const ConstTensor upstream =
-      grad_output.defined() ? factors_view.read(grad_output) : one_of(*dtype_of(x));
+  const ConstTensor upstream = grad_output.defined() ? factors_view.read(grad_output) : one_of(*dtype_of(x));
   const Tensor out = value_view.write(value), to = mutable_view(gradient);
   check(slices.weight.defined()
             ? core->weighted_loss_and_grad(view(x), view(y), weight_view(slices.weight), reduction, upstream,

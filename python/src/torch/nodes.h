@@ -32,7 +32,7 @@ auto make_node(const Operands&... operands) {
   }
 }
 
-inline const char* name_of(Reduction reduction) {
+inline const char* reduction_name(Reduction reduction) {
   constexpr const char* kNames[] = {"none", "mean", "sum"};
   return kNames[static_cast<int>(reduction)];
 }

@@ -49,7 +49,7 @@ variable_list gradients_from_python(const at::Tensor& grad_output, const at::Ten
       if (slices.summed >> d & 1) dim.append(d);
     }
     return pybind11::make_tuple(wrapped(upstream), wrapped(x), wrapped(y), wrapped(slices.weight),
-                                name_of(reduction), pybind11::tuple(dim),
+                                reduction_name(reduction), pybind11::tuple(dim),
                                 pybind11::make_tuple(true, false, false));
   });
   gradients.resize(2);

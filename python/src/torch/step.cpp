@@ -35,7 +35,7 @@ variable_list gradients_from_python(const at::Tensor& grad_output, const at::Ten
                                     Reduction reduction, bool of_input, bool of_target,
                                     const at::Tensor& gradient) {
   return gradients_in_python("mseloss.torch.step", [&] {
-    return pybind11::make_tuple(wrapped(grad_output), wrapped(x), wrapped(y), name_of(reduction),
+    return pybind11::make_tuple(wrapped(grad_output), wrapped(x), wrapped(y), reduction_name(reduction),
                                 pybind11::make_tuple(of_input, of_target), wrapped(gradient));
   });
 }
@@ -142,7 +142,7 @@ at::Tensor differentiable_loss(const at::Tensor& x, const at::Tensor& y, Reducti
 std::optional<Reduction> reduction_of(PyObject* name) {
   if (PyUnicode_Check(name)) {
     for (const Reduction reduction : {Reduction::kMean, Reduction::kSum, Reduction::kNone}) {
-      if (PyUnicode_CompareWithASCIIString(name, name_of(reduction)) == 0) return reduction;
+      if (PyUnicode_CompareWithASCIIString(name, reduction_name(reduction)) == 0) return reduction;
     }
   }
   return std::nullopt;
@@ -173,9 +173,8 @@ PyObject* mse_loss(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
   const std::optional<Reduction> reduction = reduction_of(arguments[2]);
   if (!reduction) Py_RETURN_NONE;
   const at::Tensor &x = THPVariable_Unpack(arguments[0]), &y = THPVariable_Unpack(arguments[1]);
-  const at::Tensor value = sliced
-                               ? sliced_loss(x, y, *reduction, arguments[3], arguments[4], arguments[5])
-                               : whole_loss(x, y, *reduction);
+  const at::Tensor value = sliced ? sliced_loss(x, y, *reduction, arguments[3], arguments[4], arguments[5])
+                                  : whole_loss(x, y, *reduction);
   if (!value.defined()) Py_RETURN_NONE;
   return THPVariable_Wrap(value);
   END_HANDLE_TH_ERRORS
