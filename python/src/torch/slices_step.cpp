@@ -14,6 +14,8 @@
 #include "torch/calls.h"
 #include "torch/nodes.h"
 #include "torch/plain_tensors.h"
+#include "torch/transform_operators.h"
+#include "torch/transforms.h"
 
 namespace mseloss::python {
 namespace {
@@ -21,14 +23,9 @@ namespace {
 using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
 
-// Numbers in the shape of the loss, with extents of 1 for the dimensions that are summed. Recorded in the
-// graph.
-at::Tensor with_summed_dimensions(at::Tensor numbers, const Slices& slices) {
-  if (slices.keepdim) return numbers;
-  for (int64_t d = 0; slices.summed >> d != 0; ++d) {
-    if (slices.summed >> d & 1) numbers = numbers.unsqueeze(d);
-  }
-  return numbers;
+// Recorded in the graph.
+at::Tensor in_kept_shape(const at::Tensor& numbers, const Slices& slices) {
+  return slices.keepdim ? numbers : with_summed_dimensions(numbers, slices.summed);
 }
 
 bool are_ones(const at::Tensor& numbers) {
@@ -42,7 +39,7 @@ bool are_ones(const at::Tensor& numbers) {
 // The gradient with respect to x in Python, for all other cases.
 variable_list gradients_from_python(const at::Tensor& grad_output, const at::Tensor& x, const at::Tensor& y,
                                     const Slices& slices, Reduction reduction) {
-  const at::Tensor upstream = with_summed_dimensions(grad_output, slices);
+  const at::Tensor upstream = in_kept_shape(grad_output, slices);
   variable_list gradients = gradients_in_python("mseloss.torch.slices.derivatives", [&] {
     pybind11::list dim;
     for (int d = 0; d < x.dim(); ++d) {
@@ -127,7 +124,7 @@ class MseSlicesBackward final : public torch::autograd::Node {
     if (weighted_ || gradient.scalar_type() != grad_output.scalar_type() || gradient.element_size() < 4) {
       return false;
     }
-    gradient.mul_(with_summed_dimensions(grad_output, slices_));
+    gradient.mul_(in_kept_shape(grad_output, slices_));
     return true;
   }
 
@@ -168,42 +165,37 @@ std::optional<uint32_t> dimensions(PyObject* dim, int64_t rank) {
   return valid && found != 0 ? std::optional(found) : std::nullopt;
 }
 
-// Whether a shape broadcasts to another one, without changing that.
-bool broadcasts_to(at::IntArrayRef shape, at::IntArrayRef to) {
-  if (shape.size() > to.size()) return false;
-  const auto last = to.slice(to.size() - shape.size());
-  return std::equal(shape.begin(), shape.end(), last.begin(),
-                    [](int64_t extent, int64_t whole) { return extent == whole || extent == 1; });
-}
-
-bool is_plain_weight(const at::Tensor& weight, const at::Tensor& x) {
-  const bool plain = weight.scalar_type() == at::kBool
-                         ? has_plain_keys(weight) && weight.unsafeGetTensorImpl()->storage_initialized()
-                         : weight.scalar_type() == x.scalar_type() && is_plain(weight);
-  return plain && !weight.requires_grad() && broadcasts_to(weight.sizes(), x.sizes());
-}
-
 }  // namespace
 
 at::Tensor sliced_loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction, PyObject* weight,
                        PyObject* dim, PyObject* keepdim) {
-  if (reduction == Reduction::kNone || is_intercepted() || !is_plain(x) || !is_plain(y) ||
-      x.sizes() != y.sizes() || x.scalar_type() != y.scalar_type() || y.requires_grad() ||
-      !PyBool_Check(keepdim) || at::SavedTensorDefaultHooks::get_hooks(/*ignore_is_tracing=*/true)) {
+  const bool intercepted = is_intercepted();
+  if (reduction == Reduction::kNone || !PyBool_Check(keepdim) || x.dim() == 0 || x.dim() > kMaxRank)
     return {};
-  }
+  if (!intercepted && (!is_plain(x) || !is_plain(y) || x.sizes() != y.sizes())) return {};
   Slices slices;
   slices.keepdim = keepdim == Py_True;
   if (weight != Py_None) {
     if (!THPVariable_CheckExact(weight)) return {};
     slices.weight = THPVariable_Unpack(weight);
-    if (!is_plain_weight(slices.weight, x)) return {};
   }
   const std::optional<uint32_t> summed = dimensions(dim, x.dim());
   if (!summed) return {};
   slices.summed = *summed;
-  at::Tensor value, gradient;
+  if (intercepted) {
+    const pybind11::gil_scoped_release released;
+    return transformed_loss(x, y, slices, reduction);
+  }
   const bool recorded = at::GradMode::is_enabled() && x.requires_grad();
+  if (x.scalar_type() != y.scalar_type() || y.requires_grad() ||
+      at::SavedTensorDefaultHooks::get_hooks(/*ignore_is_tracing=*/true)) {
+    return {};
+  }
+  if (const at::Tensor& w = slices.weight; w.defined()) {
+    if (w.requires_grad() || !is_plain_weight(w, x.scalar_type()) || !broadcasts_to(w.sizes(), x.sizes()))
+      return {};
+  }
+  at::Tensor value, gradient;
   call_core<pybind11::gil_scoped_release>(x.numel(), [&] {
     if (recorded) {
       std::tie(value, gradient) = loss_and_gradient_of(x, y, slices, reduction, {});

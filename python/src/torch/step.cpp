@@ -151,8 +151,11 @@ std::optional<Reduction> reduction_of(PyObject* name) {
 // The loss without weight and dimensions; undefined to leave it to Python.
 at::Tensor whole_loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
   if (!is_plain(x) || !is_plain(y) || x.sizes() != y.sizes() || is_intercepted()) {
+    if (x.dim() > kMaxRank) return {};
+    Slices all;
+    if (reduction != Reduction::kNone) all.summed = (uint32_t{1} << x.dim()) - 1;
     const pybind11::gil_scoped_release released;
-    return transformed_loss(x, y, reduction);
+    return transformed_loss(x, y, all, reduction);
   }
   if (at::GradMode::is_enabled() && (x.requires_grad() || y.requires_grad())) {
     return differentiable_loss(x, y, reduction);
