@@ -164,8 +164,39 @@ Status run_slice_sums(const Plan& plan, const Buffers& buffers, const Options& o
   return run_sweep(grad_plan(plan), buffers, Sweep::kGrad, options, {});
 }
 
+// Whether the slices are the elements, whose loss without a sum has the same bits: it is rounded once, too.
+// In a half type it is rounded twice.
+bool are_elements(const Plan& plan) {
+  const bool wide = plan.dtype == DType::kFloat32 || plan.dtype == DType::kFloat64;
+  return plan.slices == plan.numel && wide && plan.loss_dtype == plan.dtype && !has(plan, kWeight);
+}
+
+Status run_elements(const Plan& slices, const Buffers& buffers, const Options& options) {
+  // The gradient of a loss without a sum is not computed in place.
+  const bool overwrites = is_in_place(buffers) || buffers[kOut] == buffers[kGradOutput];
+  const bool then_grad = slices.op == Op::kLossAndGrad && overwrites;
+  Plan plan = slices;
+  plan.sliced = false;
+  plan.reduction = Reduction::kNone;
+  const bool loss_alone = then_grad || plan.op == Op::kLoss;
+  if (loss_alone) {
+    plan.op = Op::kLoss;
+    plan.operands = 1 << kInput | 1 << kTarget | 1 << kOut;
+    plan.dtypes[kOut] = plan.dtypes[kLossOut];
+    plan.offset[kOut] = plan.offset[kLossOut];
+    std::copy_n(plan.stride[kLossOut], kMaxRank, plan.stride[kOut]);
+  }
+  coalesce(&plan);
+  plan.layout = classify(plan);
+  if (!loss_alone) return run_one(plan, buffers, options);
+  if (Status status = run_one(plan, loss_buffers(buffers), options); !status.ok() || !then_grad)
+    return status;
+  return run_sweep(grad_plan(slices), buffers, Sweep::kGrad, options, {});
+}
+
 Status run_slices(const Plan& plan, const Buffers& buffers, const Options& options) {
   if (plan.slices == 0) return {};
+  if (plan.numel != 0 && are_elements(plan)) return run_elements(plan, buffers, options);
   if (plan.numel == 0) {
     return for_each_slice(plan, [&](const int64_t* offset) {
       char* out = static_cast<char*>(buffers[kLossOut]) + offset[kLossOut] * size_of(plan.loss_dtype);
