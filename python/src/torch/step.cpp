@@ -146,6 +146,7 @@ class MseLossBackward final : public torch::autograd::Node {
     const auto x = arguments.unpack<at::Tensor>(), y = arguments.unpack<at::Tensor>();
     const auto reduction = static_cast<Reduction>(arguments.unpack<int64_t>());
     const bool of_input = arguments.unpack<bool>(), of_target = arguments.unpack<bool>();
+    if (!grad_outputs[0].defined()) return {at::Tensor(), at::Tensor()};
     return gradients_from_python(grad_outputs[0], x, y, reduction, of_input, of_target, {});
   }
 
