@@ -196,11 +196,7 @@ PyObject* mse_loss(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
   const at::Tensor &x = THPVariable_Unpack(arguments[0]), &y = THPVariable_Unpack(arguments[1]);
   if (at::impl::torch_function_mode_enabled()) Py_RETURN_NONE;
   if (!is_plain(x) || !is_plain(y) || x.sizes() != y.sizes() || is_intercepted()) {
-    at::Tensor value;
-    {
-      const pybind11::gil_scoped_release released;
-      value = transformed_loss(x, y, reduction);
-    }
+    const at::Tensor value = transformed_loss(x, y, reduction);
     if (!value.defined()) Py_RETURN_NONE;
     return THPVariable_Wrap(value);
   }

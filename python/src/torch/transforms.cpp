@@ -5,6 +5,7 @@
 #include <ATen/functorch/DynamicLayer.h>
 #include <ATen/functorch/PlumbingHelper.h>
 #include <ATen/functorch/TensorWrapper.h>
+#include <pybind11/pybind11.h>
 #include <torch/library.h>
 
 #include <optional>
@@ -32,31 +33,19 @@ int64_t reduced_dimensions(const Tensor& input, int64_t kept) {
 
 std::tuple<Tensor, Tensor> step_on_cpu(const Tensor& input, const Tensor& target, bool mean, int64_t kept,
                                        bool with_gradient) {
-  if (kept == 0) {
-    if (with_gradient) {
-      static const auto found =
-          find_operator<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, bool, bool, bool)>(
-              "mseloss::mse_loss_step");
-      return found.call(input, target, mean, false, false);
-    }
-    static const auto found =
-        find_operator<Tensor(const Tensor&, const Tensor&, bool, bool)>("mseloss::mse_loss_value");
-    return {found.call(input, target, mean, false), no_token()};
-  }
   if (kept == input.dim()) return {loss_of(input, target, Reduction::kNone), no_token()};
-  const int64_t reduced = reduced_dimensions(input, kept);
-  const auto shape = input.sizes().slice(0, static_cast<size_t>(kept));
-  if (with_gradient) {
+  if (!with_gradient) return {sums_of(input, target, mean, kept), no_token()};
+  if (kept == 0) {
     static const auto found =
-        find_operator<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, bool, bool,
-                                                 int64_t, bool, bool)>("mseloss::slices_step");
-    auto [losses, token] = found.call(input, target, target, false, mean, reduced, false, false);
-    return {losses.view(shape), token};
+        find_operator<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, bool, bool, bool)>(
+            "mseloss::mse_loss_step");
+    return found.call(input, target, mean, false, false);
   }
-  static const auto found =
-      find_operator<Tensor(const Tensor&, const Tensor&, const Tensor&, bool, bool, int64_t, bool)>(
-          "mseloss::slices_value");
-  return {found.call(input, target, target, false, mean, reduced, false).view(shape), no_token()};
+  static const auto found = find_operator<std::tuple<Tensor, Tensor>(
+      const Tensor&, const Tensor&, const Tensor&, bool, bool, int64_t, bool, bool)>("mseloss::slices_step");
+  auto [losses, token] =
+      found.call(input, target, target, false, mean, reduced_dimensions(input, kept), false, false);
+  return {losses.view(input.sizes().slice(0, static_cast<size_t>(kept))), token};
 }
 
 Tensor step_backward_on_cpu(const Tensor& grad_output, const Tensor& input, const Tensor& target,
@@ -184,16 +173,18 @@ Tensor transformed_loss(const Tensor& input, const Tensor& target, Reduction red
   constexpr c10::DispatchKeySet of_levels(
       {c10::DispatchKey::FuncTorchDynamicLayerFrontMode, c10::DispatchKey::FuncTorchDynamicLayerBackMode});
   const auto& levels = functorch::getDynamicLayerStack();
-  if (levels.empty() || is_intercepted(of_levels) || input.sizes() != target.sizes() ||
-      input.scalar_type() != target.scalar_type() || at::autocast::is_autocast_enabled(at::kCPU) ||
-      !are_processed(levels, input.dim())) {
+  if (levels.empty() || is_intercepted(of_levels)) return {};
+  bool of_input = false, of_target = false;
+  // First: the shape of others may be symbolic.
+  if (!is_plain(below_levels(input, &of_input)) || !is_plain(below_levels(target, &of_target))) return {};
+  if (input.sizes() != target.sizes() || input.scalar_type() != target.scalar_type() ||
+      at::autocast::is_autocast_enabled(at::kCPU) || !are_processed(levels, input.dim())) {
     return {};
   }
-  bool of_input = false, of_target = false;
-  if (!is_plain(below_levels(input, &of_input)) || !is_plain(below_levels(target, &of_target))) return {};
   // The sweep computes the gradient of its first operand; the loss is the same in either order.
   const bool swapped = of_target && !of_input;
   const int64_t kept = reduction == Reduction::kNone ? input.dim() : 0;
+  const pybind11::gil_scoped_release released;
   return std::get<0>(transformed_step().call(swapped ? target : input, swapped ? input : target,
                                              reduction == Reduction::kMean, kept,
                                              (of_input || of_target) && at::GradMode::is_enabled()));
