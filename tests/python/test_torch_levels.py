@@ -133,7 +133,9 @@ def test_second_derivatives(how):
 def test_an_empty_batch_and_empty_samples():
     for shape in ((0, 3), (3, 0)):
         x, y = operands(shape, torch.float32)
-        assert vmap(face.mse_loss)(x, y).shape == shape[:1]
+        losses = vmap(face.mse_loss)(x, y)
+        assert losses.shape == shape[:1]
+        assert losses.isnan().all()
         assert vmap(grad(face.mse_loss))(x, y).shape == shape
 
 
@@ -180,3 +182,22 @@ def test_upstream_gradients_may_be_lazily_negated_or_zero(how):
     ones, zeros = torch._neg_view(-torch.ones(3)), torch._efficientzerotensor((3,))
     assert torch.equal(torch.autograd.grad(losses, x, ones, retain_graph=True)[0], want)
     assert not torch.autograd.grad(losses, x, zeros)[0].any()
+
+
+def test_operators_called_by_name_check_their_operands():
+    step, backward = (
+        getattr(torch.ops.mseloss, f"transformed_step{end}") for end in ("", "_backward")
+    )
+    x, token = torch.ones(2, 3), torch.zeros((), dtype=torch.int64)
+    for other in (x[:, :1], x.double(), x.int()):
+        for kept in range(3):
+            with pytest.raises(RuntimeError, match="expected two tensors of one shape"):
+                step(x, other, True, kept, False)
+    with pytest.raises(RuntimeError, match="expected two tensors of one shape"):
+        step(x.int(), x.int(), True, 0, True)
+    with pytest.raises(RuntimeError, match="invalid slice"):
+        step(x, x, True, 3, False)
+    # An upstream gradient of another dtype is converted.
+    for kept in range(3):
+        g = torch.ones(x.shape[:kept], dtype=torch.float64)
+        assert torch.equal(backward(g, x, 0 * x, token, False, kept), 2 * x)

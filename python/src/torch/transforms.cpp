@@ -33,6 +33,10 @@ int64_t reduced_dimensions(const Tensor& input, int64_t kept) {
 
 std::tuple<Tensor, Tensor> step_on_cpu(const Tensor& input, const Tensor& target, bool mean, int64_t kept,
                                        bool with_gradient) {
+  // Always true unless the operator is called by its name.
+  TORCH_CHECK(is_plain(input) && is_plain(target) && input.sizes() == target.sizes() &&
+                  input.scalar_type() == target.scalar_type(),
+              "expected two tensors of one shape and floating-point dtype, with at most 8 dimensions");
   if (kept == input.dim()) return {loss_of(input, target, Reduction::kNone), no_token()};
   if (!with_gradient) return {sums_of(input, target, mean, kept), no_token()};
   if (kept == 0) {
@@ -51,7 +55,8 @@ std::tuple<Tensor, Tensor> step_on_cpu(const Tensor& input, const Tensor& target
 Tensor step_backward_on_cpu(const Tensor& grad_output, const Tensor& input, const Tensor& target,
                             const Tensor& token, bool mean, int64_t kept) {
   // Levels of vmap around the backward pass may have added dimensions to those of the loss.
-  if (!is_plain(grad_output) || !is_plain(input) || !is_plain(target)) {
+  if (!is_plain(grad_output) || !is_plain(input) || !is_plain(target) ||
+      grad_output.scalar_type() != input.scalar_type()) {
     return mse_loss_backward(grad_output, input, target, mean, kept);
   }
   if (kept == 0) {
