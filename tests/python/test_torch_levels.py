@@ -81,6 +81,53 @@ def test_a_batch_dimension_may_be_anywhere_or_missing(how):
     )
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("options", [{}, {"dim": 0}, {"dim": -1, "keepdim": True}], ids=str)
+@pytest.mark.parametrize("kind", ["none", "full", "row", "number", "mask", "one for all"])
+def test_weights_and_dimensions(kind, options, dtype):
+    x, y = operands((6, 5, 4), dtype)
+    full = operands((6, 5, 4), dtype, seed=2)[0].abs()
+    one = {"none": None, "one for all": full[0, 0]}
+    w = {"full": full, "row": full[:, 0], "number": full[:, 0, 0], "mask": full > 0.5}.get(kind)
+    if kind == "none" and not options:
+        return
+
+    def loss(a, b, c):
+        return face.mse_loss(a, b, weight=one.get(kind, c), **options)
+
+    def single(a, b, c):
+        a = a.detach().requires_grad_()
+        value = loss(a, b, c)
+        value.sum().backward()
+        return value.detach(), a.grad
+
+    def total(a, b, c):
+        return loss(a, b, c).sum()
+
+    weights = [None] * 6 if w is None else w
+    losses, gradients = map(torch.stack, zip(*map(single, x, y, weights), strict=True))
+    dims = (0, 0, None if w is None else 0)
+    assert torch.equal(vmap(loss, in_dims=dims)(x, y, w), losses)
+    assert torch.equal(vmap(grad(total), in_dims=dims)(x, y, w), gradients)
+    of_target = vmap(grad(total, argnums=1), in_dims=dims)(x, y, w)
+    torch.testing.assert_close(of_target, -gradients, rtol=0, atol=0)
+    if dtype == torch.float64:
+        hessian = vmap(jacrev(grad(total)), in_dims=dims)(
+            x[:2], y[:2], None if w is None else w[:2]
+        )
+        want = vmap(
+            jacrev(grad(lambda a, b, c: formula(a, b, one.get(kind, c), **options).sum())), dims
+        )(x[:2], y[:2], None if w is None else w[:2])
+        torch.testing.assert_close(hessian, want)
+
+
+def formula(x, y, weight, dim=None, keepdim=False):
+    w = torch.ones((), dtype=x.dtype) if weight is None else weight.to(x.dtype)
+    dims = tuple(range(x.dim())) if dim is None else dim
+    value = (w * (x - y) ** 2).sum(dims, keepdim=keepdim)
+    return value / w.expand(x.shape).sum(dims, keepdim=keepdim)
+
+
 def test_levels_nest():
     x, y = operands((3, 4, 5), torch.float32)
     want = torch.stack([of_samples(a, b, "mean")[1] for a, b in zip(x, y, strict=True)])
@@ -189,15 +236,15 @@ def test_operators_called_by_name_check_their_operands():
         getattr(torch.ops.mseloss, f"transformed_step{end}") for end in ("", "_backward")
     )
     x, token = torch.ones(2, 3), torch.zeros((), dtype=torch.int64)
-    for other in (x[:, :1], x.double(), x.int()):
-        for kept in range(3):
-            with pytest.raises(RuntimeError, match="expected two tensors of one shape"):
-                step(x, other, True, kept, False)
-    with pytest.raises(RuntimeError, match="expected two tensors of one shape"):
-        step(x.int(), x.int(), True, 0, True)
-    with pytest.raises(RuntimeError, match="invalid slice"):
-        step(x, x, True, 3, False)
+    refused = [
+        (x, other, None, how) for other in (x[:, :1], x.double(), x.int()) for how in (0, 2, 3)
+    ]
+    refused += [(x, x, None, 4), (x, x, x, 0), (x, x, x.int(), 3), (x, x, torch.ones(2), 3)]
+    for input, target, weight, summed in (*refused, (x.int(), x.int(), None, 3)):
+        for with_gradient in (False, True):
+            with pytest.raises(RuntimeError, match="expected tensors of one shape"):
+                step(input, target, weight, True, summed, with_gradient)
     # An upstream gradient of another dtype is converted.
-    for kept in range(3):
-        g = torch.ones(x.shape[:kept], dtype=torch.float64)
-        assert torch.equal(backward(g, x, 0 * x, token, False, kept), 2 * x)
+    for summed, shape in ((0, (2, 3)), (2, (2,)), (3, ())):
+        g = torch.ones(shape, dtype=torch.float64)
+        assert torch.equal(backward(g, x, 0 * x, None, token, False, summed), 2 * x)

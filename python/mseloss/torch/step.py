@@ -23,7 +23,7 @@ try:  # the C++ step, if it was built for this version of PyTorch
     compiled_loss = importlib.import_module(f"mseloss.{module_name(torch.__version__)}").mse_loss
 except ImportError:
 
-    def compiled_loss(input, target, reduction):
+    def compiled_loss(*arguments):
         """The loss, or None to leave the call to Python."""
         return None
 
@@ -33,8 +33,8 @@ else:
 
     # A graph that was built under vmap may be traced later.
     @torch.library.register_fake("mseloss::transformed_step_backward", lib=LIBRARY)
-    def _(grad_output, input, target, token, mean, kept):
-        return torch.empty_like(input) if kept == input.dim() else input.new_empty(input.shape)
+    def _(grad_output, input, target, weight, token, mean, summed):
+        return input.new_empty(input.shape) if summed else torch.empty_like(input)
 
 
 _core.set_torch_step(STEP_IS_COMPILED)

@@ -2,6 +2,7 @@
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/core/DimVector.h>
 #include <torch/csrc/Exceptions.h>
 
 #include <vector>
@@ -138,6 +139,74 @@ at::Tensor gradient_of(at::Tensor grad_output, const at::Tensor& x, const at::Te
   at::Tensor gradient = empty_like(x, x.scalar_type());
   check(core->grad(view(grad_output), view(x), view(y), reduction, mutable_view(gradient), options()));
   return gradient;
+}
+
+namespace {
+
+// How the library sees a tensor in the shape of the loss: with an extent of 1 for each dimension that is
+// summed, or without dimensions if the loss is one number.
+class SlicesView {
+ public:
+  SlicesView(const at::Tensor& x, const Slices& slices, const at::Tensor& tensor)
+      : rank_(tensor.numel() == 1 ? 0 : static_cast<size_t>(x.dim())) {
+    int64_t from = 0;
+    for (size_t d = 0; d < rank_; ++d) {
+      const bool summed = slices.summed >> d & 1;
+      extents_[d] = summed ? 1 : x.size(static_cast<int64_t>(d));
+      strides_[d] = summed ? 0 : tensor.stride(from);
+      if (!summed || slices.keepdim) ++from;
+    }
+  }
+  ConstTensor read(const at::Tensor& tensor) const {
+    return {tensor.const_data_ptr(), *dtype_of(tensor), {extents_, rank_}, {strides_, rank_}};
+  }
+  Tensor write(const at::Tensor& tensor) const {
+    return {tensor.mutable_data_ptr(), *dtype_of(tensor), {extents_, rank_}, {strides_, rank_}};
+  }
+
+ private:
+  size_t rank_;
+  int64_t extents_[kMaxRank], strides_[kMaxRank];
+};
+
+ConstTensor weight_view(const at::Tensor& weight) {
+  const DType dtype = weight.scalar_type() == at::kBool ? DType::kBool : *dtype_of(weight);
+  return {weight.const_data_ptr(), dtype, weight.sizes(), weight.strides()};
+}
+
+at::Tensor empty_loss(const at::Tensor& x, const at::Tensor& y, const Slices& slices) {
+  at::DimVector shape;
+  for (int64_t d = 0; d < x.dim(); ++d) {
+    const bool summed = slices.summed >> d & 1;
+    if (!summed || slices.keepdim) shape.push_back(summed ? 1 : x.size(d));
+  }
+  return at::detail::empty_cpu(shape, loss_dtype(x, y));
+}
+
+}  // namespace
+
+at::Tensor loss_of(const at::Tensor& x, const at::Tensor& y, const Slices& slices, Reduction reduction) {
+  at::Tensor value = empty_loss(x, y, slices);
+  const Tensor out = SlicesView(x, slices, value).write(value);
+  check(slices.weight.defined()
+            ? core->weighted_loss(view(x), view(y), weight_view(slices.weight), reduction, out, options())
+            : core->loss(view(x), view(y), reduction, out, options()));
+  return value;
+}
+
+std::tuple<at::Tensor, at::Tensor> loss_and_gradient_of(const at::Tensor& x, const at::Tensor& y,
+                                                        const Slices& slices, Reduction reduction,
+                                                        const at::Tensor& grad_output) {
+  at::Tensor value = empty_loss(x, y, slices), gradient = empty_like(x, x.scalar_type());
+  const at::Tensor& factors = grad_output.defined() ? grad_output : value;
+  const SlicesView value_view(x, slices, value), factors_view(x, slices, factors);
+  const ConstTensor upstream = grad_output.defined() ? factors_view.read(grad_output) : one_of(*dtype_of(x));
+  const Tensor out = value_view.write(value), to = mutable_view(gradient);
+  check(slices.weight.defined()
+            ? core->weighted_loss_and_grad(view(x), view(y), weight_view(slices.weight), reduction, upstream,
+                                           out, to, options())
+            : core->loss_and_grad(view(x), view(y), reduction, upstream, out, to, options()));
+  return {std::move(value), std::move(gradient)};
 }
 
 }  // namespace mseloss::python

@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
 #include <tuple>
 
 #include "mseloss/mseloss.h"
@@ -26,5 +27,17 @@ std::tuple<at::Tensor, at::Tensor> loss_and_gradient_of(const at::Tensor& x, con
                                                         Reduction reduction);
 // The gradient with respect to x, or an undefined tensor if Python must compute it.
 at::Tensor gradient_of(at::Tensor grad_output, const at::Tensor& x, const at::Tensor& y, Reduction reduction);
+
+// A loss with a weight, or over some of the dimensions, of an x that has the broadcast shape.
+struct Slices {
+  at::Tensor weight;     // plain or a plain mask; undefined without weights
+  uint32_t summed = 0;   // one bit for each dimension of x
+  bool keepdim = false;  // whether these dimensions remain with extent 1
+};
+at::Tensor loss_of(const at::Tensor& x, const at::Tensor& y, const Slices& slices, Reduction reduction);
+// `grad_output` has the shape of the loss and the dtype of x; undefined for 1.
+std::tuple<at::Tensor, at::Tensor> loss_and_gradient_of(const at::Tensor& x, const at::Tensor& y,
+                                                        const Slices& slices, Reduction reduction,
+                                                        const at::Tensor& grad_output);
 
 }  // namespace mseloss::python

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/forward_grad.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "arrays/dtypes.h"
@@ -38,6 +39,21 @@ inline bool has_plain_keys(const at::Tensor& tensor) {
 inline bool is_plain(const at::Tensor& tensor) {
   return has_plain_keys(tensor) && tensor.dim() <= kMaxRank && dtype_of(tensor) &&
          tensor.unsafeGetTensorImpl()->storage_initialized();
+}
+
+// Whether a shape broadcasts to another one, without changing that.
+inline bool broadcasts_to(at::IntArrayRef shape, at::IntArrayRef to) {
+  if (shape.size() > to.size()) return false;
+  const auto last = to.slice(to.size() - shape.size());
+  return std::equal(shape.begin(), shape.end(), last.begin(),
+                    [](int64_t extent, int64_t whole) { return extent == whole || extent == 1; });
+}
+
+// Whether the kernels can read a weight of tensors of this dtype, which may be a mask.
+inline bool is_plain_weight(const at::Tensor& weight, at::ScalarType dtype) {
+  if (weight.scalar_type() == dtype) return is_plain(weight);
+  return weight.scalar_type() == at::kBool && has_plain_keys(weight) && weight.dim() <= kMaxRank &&
+         weight.unsafeGetTensorImpl()->storage_initialized();
 }
 
 // Whether something other than the keys in `expected` intercepts operators: a transform, a dispatch mode, a

@@ -12,6 +12,7 @@
 #include <torch/csrc/dynamo/compiled_autograd.h>
 
 #include <mutex>
+#include <optional>
 #include <tuple>
 
 #include "module/gil.h"
@@ -19,6 +20,7 @@
 #include "torch/core_api.h"
 #include "torch/nodes.h"
 #include "torch/plain_tensors.h"
+#include "torch/slices_step.h"
 #include "torch/transforms.h"
 
 namespace mseloss::python {
@@ -32,27 +34,10 @@ using torch::autograd::variable_list;
 variable_list gradients_from_python(const at::Tensor& grad_output, const at::Tensor& x, const at::Tensor& y,
                                     Reduction reduction, bool of_input, bool of_target,
                                     const at::Tensor& gradient) {
-  constexpr const char* kNames[] = {"none", "mean", "sum"};
-  const pybind11::gil_scoped_acquire held;
-  try {
-    const auto step = pybind11::module_::import("mseloss.torch.step");
-    const auto wrap = [](const at::Tensor& tensor) {
-      return pybind11::reinterpret_steal<pybind11::object>(THPVariable_Wrap(tensor));
-    };
-    const pybind11::tuple results =
-        step.attr("gradients")(wrap(grad_output), wrap(x), wrap(y), kNames[static_cast<int>(reduction)],
-                               pybind11::make_tuple(of_input, of_target), wrap(gradient));
-    const auto unwrap = [](pybind11::handle object) {
-      return object.is_none() ? at::Tensor() : THPVariable_Unpack(object.ptr());
-    };
-    return {unwrap(results[0]), unwrap(results[1])};
-  } catch (pybind11::error_already_set& error) {
-    // As PyTorch's own exception, which crosses the autograd engine without the GIL.
-    error.restore();
-    python_error raised;
-    raised.persist();
-    throw raised;
-  }
+  return gradients_in_python("mseloss.torch.step", [&] {
+    return pybind11::make_tuple(wrapped(grad_output), wrapped(x), wrapped(y), reduction_name(reduction),
+                                pybind11::make_tuple(of_input, of_target), wrapped(gradient));
+  });
 }
 
 // Multiplies in place. Returns false if grad_output cannot be read, or if the product would not be the exact
@@ -108,7 +93,7 @@ class MseLossBackward final : public torch::autograd::Node {
 
   std::string name() const override { return "MseLossBackward"; }
 
-  // Compiled autograd keys its cache by the first of these and traces traced() in the second.
+  // Compiled autograd keys its cache by the first of these and traces the backward pass in the second.
   void compiled_args(torch::dynamo::autograd::CompiledNodeArgs& args) const override {
     args.collect(input_, false);
     args.collect(target_, false);
@@ -116,40 +101,20 @@ class MseLossBackward final : public torch::autograd::Node {
   }
   variable_list apply_with_saved(const variable_list& grad_outputs,
                                  torch::dynamo::autograd::SwapSavedVariables& saved) override {
-    using namespace torch::dynamo::autograd;
-    saved.before(input_);
-    saved.before(target_);
-    PackedArgs arguments;
-    arguments.pack(input_.unpack());
-    arguments.pack(target_.unpack());
-    arguments.pack(static_cast<int64_t>(reduction_));
-    arguments.pack(task_should_compute_output(0));
-    arguments.pack(task_should_compute_output(1));
-    const std::vector<at::TypePtr> schema = {at::TensorType::get(), at::TensorType::get(), at::IntType::get(),
-                                             at::BoolType::get(), at::BoolType::get()};
-    const auto metadata = IValuePacker<std::vector<std::optional<torch::autograd::InputMetadata>>>::pack(
-        get_input_metadata(next_edges()));
-    const auto& compiler = getPyCompilerInterface();
-    const std::string bound = compiler->bind_function(saved.get_py_compiler(), name(), traced, schema,
-                                                      /*is_custom_function=*/true);
-    variable_list results = compiler->call_function(saved.get_py_compiler(), "apply_functional", bound,
-                                                    grad_outputs, std::move(arguments).vec(), metadata);
-    saved.after(input_);
-    saved.after(target_);
-    return results;
+    // The traced tensors are not plain, so that only operators are called.
+    const auto backward = [](const variable_list& gradients, const std::vector<c10::IValue>& packed) {
+      if (!gradients[0].defined()) return variable_list(2);
+      return gradients_from_python(gradients[0], packed[0].toTensor(), packed[1].toTensor(),
+                                   static_cast<Reduction>(packed[2].toInt()), packed[3].toInt() != 0,
+                                   packed[4].toInt() != 0, {});
+    };
+    return trace_backward(
+        *this, grad_outputs, &saved, {&input_, &target_},
+        {static_cast<int64_t>(reduction_), task_should_compute_output(0), task_should_compute_output(1)},
+        backward);
   }
 
  private:
-  // The traced tensors are not plain, so that only operators are called.
-  static variable_list traced(const variable_list& grad_outputs, const std::vector<c10::IValue>& packed) {
-    torch::dynamo::autograd::PackedArgs arguments(packed);
-    const auto x = arguments.unpack<at::Tensor>(), y = arguments.unpack<at::Tensor>();
-    const auto reduction = static_cast<Reduction>(arguments.unpack<int64_t>());
-    const bool of_input = arguments.unpack<bool>(), of_target = arguments.unpack<bool>();
-    if (!grad_outputs[0].defined()) return {at::Tensor(), at::Tensor()};
-    return gradients_from_python(grad_outputs[0], x, y, reduction, of_input, of_target, {});
-  }
-
   SavedVariable input_, target_;
   Reduction reduction_ = Reduction::kMean;
   // With respect to the input, for an upstream gradient of 1; undefined if it was not computed or is
@@ -175,36 +140,45 @@ at::Tensor differentiable_loss(const at::Tensor& x, const at::Tensor& y, Reducti
   return value;
 }
 
-// (input, target, reduction) -> the loss, or None if the call is left to Python: for other tensors than two
-// plain ones of the same shape, for another reduction, or if operators are intercepted.
-PyObject* mse_loss(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
-  HANDLE_TH_ERRORS
-  if (count != 3 || !THPVariable_CheckExact(arguments[0]) || !THPVariable_CheckExact(arguments[1]) ||
-      !PyUnicode_Check(arguments[2])) {
-    Py_RETURN_NONE;
+std::optional<Reduction> reduction_of(PyObject* name) {
+  if (PyUnicode_Check(name)) {
+    for (const Reduction reduction : {Reduction::kMean, Reduction::kSum, Reduction::kNone}) {
+      if (PyUnicode_CompareWithASCIIString(name, reduction_name(reduction)) == 0) return reduction;
+    }
   }
-  Reduction reduction;
-  if (PyUnicode_CompareWithASCIIString(arguments[2], "mean") == 0) {
-    reduction = Reduction::kMean;
-  } else if (PyUnicode_CompareWithASCIIString(arguments[2], "sum") == 0) {
-    reduction = Reduction::kSum;
-  } else if (PyUnicode_CompareWithASCIIString(arguments[2], "none") == 0) {
-    reduction = Reduction::kNone;
-  } else {
-    Py_RETURN_NONE;
-  }
-  const at::Tensor &x = THPVariable_Unpack(arguments[0]), &y = THPVariable_Unpack(arguments[1]);
-  if (at::impl::torch_function_mode_enabled()) Py_RETURN_NONE;
+  return std::nullopt;
+}
+
+// The loss without weight and dimensions; undefined to leave it to Python.
+at::Tensor whole_loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
   if (!is_plain(x) || !is_plain(y) || x.sizes() != y.sizes() || is_intercepted()) {
-    const at::Tensor value = transformed_loss(x, y, reduction);
-    if (!value.defined()) Py_RETURN_NONE;
-    return THPVariable_Wrap(value);
+    if (x.dim() > kMaxRank) return {};
+    Slices all;
+    if (reduction != Reduction::kNone) all.summed = (uint32_t{1} << x.dim()) - 1;
+    return transformed_loss(x, y, all, reduction);
   }
   if (at::GradMode::is_enabled() && (x.requires_grad() || y.requires_grad())) {
-    return THPVariable_Wrap(differentiable_loss(x, y, reduction));
+    return differentiable_loss(x, y, reduction);
   }
-  const at::Tensor value =
-      call_core<pybind11::gil_scoped_release>(x.numel(), [&] { return loss_of(x, y, reduction); });
+  return call_core<pybind11::gil_scoped_release>(x.numel(), [&] { return loss_of(x, y, reduction); });
+}
+
+// (input, target, reduction) or (input, target, reduction, weight, dim, keepdim) -> the loss, or None if the
+// call is left to Python: for other tensors or arguments than the compiled step covers, errors among them,
+// and if operators are intercepted.
+PyObject* mse_loss(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+  HANDLE_TH_ERRORS
+  const bool sliced = count == 6;
+  if ((count != 3 && !sliced) || !THPVariable_CheckExact(arguments[0]) ||
+      !THPVariable_CheckExact(arguments[1]) || at::impl::torch_function_mode_enabled()) {
+    Py_RETURN_NONE;
+  }
+  const std::optional<Reduction> reduction = reduction_of(arguments[2]);
+  if (!reduction) Py_RETURN_NONE;
+  const at::Tensor &x = THPVariable_Unpack(arguments[0]), &y = THPVariable_Unpack(arguments[1]);
+  const at::Tensor value = sliced ? sliced_loss(x, y, *reduction, arguments[3], arguments[4], arguments[5])
+                                  : whole_loss(x, y, *reduction);
+  if (!value.defined()) Py_RETURN_NONE;
   return THPVariable_Wrap(value);
   END_HANDLE_TH_ERRORS
 }
