@@ -5,8 +5,6 @@
 #include <ATen/core/DimVector.h>
 #include <torch/csrc/Exceptions.h>
 
-#include <vector>
-
 #include "torch/core_api.h"
 #include "torch/plain_tensors.h"
 
@@ -95,19 +93,6 @@ at::Tensor loss_of(const at::Tensor& x, const at::Tensor& y, Reduction reduction
   at::Tensor value = empty_loss(x, y, reduction);
   check(core->loss(view(x), view(y), reduction, mutable_view(value), options()));
   return value;
-}
-
-at::Tensor sums_of(const at::Tensor& x, const at::Tensor& y, bool mean, int64_t kept) {
-  const Reduction reduction = mean ? Reduction::kMean : Reduction::kSum;
-  if (kept == 0) return loss_of(x, y, reduction);
-  at::Tensor sums = at::detail::empty_cpu(x.sizes().slice(0, static_cast<size_t>(kept)), x.scalar_type());
-  // The library keeps reduced dimensions, with an extent of 1.
-  std::vector<int64_t> extents = sums.sizes().vec(), strides = sums.strides().vec();
-  extents.resize(static_cast<size_t>(x.dim()), 1);
-  strides.resize(static_cast<size_t>(x.dim()), 1);
-  check(core->loss(view(x), view(y), reduction, {sums.mutable_data_ptr(), *dtype_of(sums), extents, strides},
-                   options()));
-  return sums;
 }
 
 std::tuple<at::Tensor, at::Tensor> loss_and_gradient_of(const at::Tensor& x, const at::Tensor& y,

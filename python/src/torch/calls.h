@@ -20,8 +20,6 @@ double value_of(const at::Tensor& scalar);
 
 // Under autocast the loss of half types is float32.
 at::Tensor loss_of(const at::Tensor& x, const at::Tensor& y, Reduction reduction);
-// The sums or means over all but the first `kept` dimensions, in the dtype of x and y.
-at::Tensor sums_of(const at::Tensor& x, const at::Tensor& y, bool mean, int64_t kept);
 // loss_of() and, in the same sweep, the gradient with respect to x for an upstream gradient of 1.
 std::tuple<at::Tensor, at::Tensor> loss_and_gradient_of(const at::Tensor& x, const at::Tensor& y,
                                                         Reduction reduction);
