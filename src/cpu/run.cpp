@@ -164,28 +164,20 @@ Status run_slice_sums(const Plan& plan, const Buffers& buffers, const Options& o
   return run_sweep(grad_plan(plan), buffers, Sweep::kGrad, options, {});
 }
 
-// Whether the slices are the elements, whose loss without a sum has the same bits: it is rounded once, too.
-// In a half type it is rounded twice.
+// Whether the slices are the elements, and their loss without a sum has the same bits, because it is rounded
+// once, too. A loss in a half type is rounded twice.
 bool are_elements(const Plan& plan) {
-  const bool wide = plan.dtype == DType::kFloat32 || plan.dtype == DType::kFloat64;
-  return plan.slices == plan.numel && wide && plan.loss_dtype == plan.dtype && !has(plan, kWeight);
+  return plan.slices == plan.numel && plan.loss_dtype == compute_dtype(plan) && !has(plan, kWeight);
 }
 
 Status run_elements(const Plan& slices, const Buffers& buffers, const Options& options) {
   // The gradient of a loss without a sum is not computed in place.
   const bool overwrites = is_in_place(buffers) || buffers[kOut] == buffers[kGradOutput];
   const bool then_grad = slices.op == Op::kLossAndGrad && overwrites;
-  Plan plan = slices;
+  const bool loss_alone = then_grad || slices.op == Op::kLoss;
+  Plan plan = loss_alone ? loss_plan(slices) : slices;
   plan.sliced = false;
   plan.reduction = Reduction::kNone;
-  const bool loss_alone = then_grad || plan.op == Op::kLoss;
-  if (loss_alone) {
-    plan.op = Op::kLoss;
-    plan.operands = 1 << kInput | 1 << kTarget | 1 << kOut;
-    plan.dtypes[kOut] = plan.dtypes[kLossOut];
-    plan.offset[kOut] = plan.offset[kLossOut];
-    std::copy_n(plan.stride[kLossOut], kMaxRank, plan.stride[kOut]);
-  }
   coalesce(&plan);
   plan.layout = classify(plan);
   if (!loss_alone) return run_one(plan, buffers, options);
