@@ -1,6 +1,7 @@
 // Reduces a plan to the fewest dimensions and orders them.
 #include <algorithm>
 #include <cstdlib>
+#include <numeric>
 
 #include "plan/arguments.h"
 
@@ -25,11 +26,25 @@ void swap_dimensions(Plan* plan, int a, int b) {
   for (auto& strides : plan->stride) std::swap(strides[a], strides[b]);
 }
 
-// A sum along a short innermost dimension costs more than transposing the operands and summing columns:
-// returns the longest dimension that is not reduced, if `inner` is that short, else `inner`.
+// Sums along a short innermost dimension, or of few short rows, cost more than transposing the operands and
+// summing the columns along another dimension: returns the longest dimension that is not reduced, if the
+// slices along `inner` are that short, else `inner`.
 int columns_for_short_slices(const Plan& plan, int inner) {
-  constexpr int64_t kShort = 4, kColumns = 32;  // elements
-  if (plan.extent[inner] > kShort) return inner;
+  constexpr int64_t kShort = 4, kColumns = 32, kVector = 16;  // elements
+  const int64_t extent = plan.extent[inner];
+  bool is_short = extent <= kShort;
+  if (!is_reduced(plan, inner)) {
+    // Rows that follow each other take four times the vectors after which their columns repeat, at least
+    // (Columns::is_stream()).
+    const int64_t stream = extent <= kVector ? 4 * kVector * (extent / std::gcd(extent, kVector)) : 0;
+    int64_t elements = extent;
+    for (int d = 0; d < plan.rank; ++d) {
+      if (is_reduced(plan, d)) elements *= std::min(plan.extent[d], stream + 1);
+      elements = std::min(elements, stream);
+    }
+    is_short = elements < stream;
+  }
+  if (!is_short) return inner;
   int longest = inner;
   for (int d = 0; d < plan.rank; ++d) {
     if (is_reduced(plan, d) || plan.extent[d] < kColumns) continue;
@@ -51,7 +66,7 @@ void choose_innermost(Plan* plan) {
   for (int d = 0; d < rank; ++d) {
     if (votes[d] > votes[best]) best = d;
   }
-  if (plan->sliced && is_reduced(*plan, best)) best = columns_for_short_slices(*plan, best);
+  if (plan->sliced) best = columns_for_short_slices(*plan, best);
   for (int d = best; d + 1 < rank; ++d) swap_dimensions(plan, d, d + 1);
 }
 
