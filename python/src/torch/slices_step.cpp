@@ -73,15 +73,15 @@ class MseSlicesBackward final : public torch::autograd::Node {
     if (!grad_output.defined() || !task_should_compute_output(0)) return {at::Tensor(), at::Tensor()};
     const bool first_order = !at::GradMode::is_enabled();
     const bool readable = first_order && is_plain(grad_output) && !is_intercepted();
+    const at::Tensor x = input_.unpack(), y = target_.unpack();
+    Slices slices = slices_;
+    if (weighted_) slices.weight = weight_.unpack();
     at::Tensor gradient = std::move(gradient_);
     // As in MseLossBackward: only the last pass of first order may take the gradient away.
     if (gradient.defined() && readable && !torch::autograd::get_current_graph_task_keep_graph() &&
         scale(gradient, grad_output)) {
       return {gradient, at::Tensor()};
     }
-    const at::Tensor x = input_.unpack(), y = target_.unpack();
-    Slices slices = slices_;
-    if (weighted_) slices.weight = weight_.unpack();
     if (readable && is_plain(x) && is_plain(y) && grad_output.scalar_type() == x.scalar_type()) {
       return {std::get<1>(loss_and_gradient_of(x, y, slices, reduction_, grad_output)), at::Tensor()};
     }

@@ -24,7 +24,7 @@ Weight unpacked(const SavedVariable& weight) {
 }
 
 // The node of transformed_step_backward, which is linear in each operand but the weight.
-class StepBackwardBackward final : public torch::autograd::Node {
+class MseLossStepBackwardBackward final : public torch::autograd::Node {
  public:
   void save(const Tensor& grad_output, const Tensor& input, const Tensor& target, const Weight& weight,
             bool mean, int64_t summed) {
@@ -69,7 +69,7 @@ class StepBackwardBackward final : public torch::autograd::Node {
 };
 
 // The node of transformed_step.
-class StepNode final : public torch::autograd::Node {
+class MseLossStepBackward final : public torch::autograd::Node {
  public:
   void save(const Tensor& input, const Tensor& target, const Weight& weight, const Tensor& token, bool mean,
             int64_t summed) {
@@ -124,7 +124,7 @@ std::tuple<Tensor, Tensor> step_with_graph(c10::DispatchKeySet keys, const Tenso
                                             summed, with_gradient);
   }
   if (is_recorded({&input, &target})) {
-    const auto node = make_node<StepNode>(input, target);
+    const auto node = make_node<MseLossStepBackward>(input, target);
     node->save(input, target, weight, std::get<1>(results), mean, summed);
     torch::autograd::set_history(std::get<0>(results), node);
   }
@@ -146,7 +146,7 @@ Tensor step_backward_with_graph(c10::DispatchKeySet keys, const Tensor& grad_out
                                                       target, weight, token, mean, summed);
   }
   if (is_recorded({&grad_output, &input, &target})) {
-    const auto node = make_node<StepBackwardBackward>(grad_output, input, target);
+    const auto node = make_node<MseLossStepBackwardBackward>(grad_output, input, target);
     node->save(grad_output, input, target, weight, mean, summed);
     torch::autograd::set_history(gradient, node);
   }

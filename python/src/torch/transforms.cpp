@@ -1,5 +1,6 @@
 #include "torch/transforms.h"
 
+#include <ATen/SavedTensorHooks.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/functorch/BatchedTensorImpl.h>
 #include <ATen/functorch/DynamicLayer.h>
@@ -225,10 +226,13 @@ Tensor transformed_loss(const Tensor& input, const Tensor& target, const Slices&
   }
   // The sweep computes the gradient of its first operand; the loss is the same in either order.
   const bool swapped = of_target && !of_input;
+  // As in the eager step, hooks for saved tensors decide themselves what is kept.
+  const bool keeps = (of_input || of_target) && at::GradMode::is_enabled() &&
+                     !at::SavedTensorDefaultHooks::get_hooks(/*ignore_is_tracing=*/true);
   const pybind11::gil_scoped_release released;
-  Tensor loss = std::get<0>(transformed_step().call(swapped ? target : input, swapped ? input : target,
-                                                    weight, reduction == Reduction::kMean, slices.summed,
-                                                    (of_input || of_target) && at::GradMode::is_enabled()));
+  Tensor loss =
+      std::get<0>(transformed_step().call(swapped ? target : input, swapped ? input : target, weight,
+                                          reduction == Reduction::kMean, slices.summed, keeps));
   return slices.keepdim ? with_summed_dimensions(std::move(loss), slices.summed) : loss;
 }
 
