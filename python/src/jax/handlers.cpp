@@ -11,10 +11,13 @@
 
 #include "arrays/dtypes.h"
 #include "arrays/result_array.h"
+#include "backend.h"
+#include "cpu/small_call.h"
 #include "jax/handler.h"
 #include "module/grad_part.h"
 #include "mseloss/mseloss.h"
 #include "numerics/formats.h"
+#include "numerics/scale.h"
 #include "numerics/sum_access.h"
 
 namespace mseloss::python {
@@ -41,6 +44,29 @@ bool is_one(const In& array) {
     if (std::memcmp(element + i * size_of(dtype), one_of(dtype).data, size) != 0) return false;
   }
   return true;
+}
+
+// The number of elements of a call without a weight whose operands have the shape of `like`, else 0. Such a
+// call, the usual one, needs no Call.
+int64_t dense_count(const Inputs& in, const Out& like) {
+  const int64_t rank = like.rank;
+  if (in.weight != nullptr || in.input.rank != rank || in.target.rank != rank) return 0;
+  for (int64_t i = 0; i < rank; ++i) {
+    if (in.input.dims[i] != like.dims[i] || in.target.dims[i] != like.dims[i]) return 0;
+  }
+  return count_of(like);
+}
+
+// Runs such a call. Nothing is checked: XLA's buffers are valid and do not overlap. `loss` is the address of
+// a sum or mean. grad_output is one element unless it is `elementwise`.
+Status run_dense(Op op, Reduction reduction, DType dtype, int64_t numel, const Buffers& buffers, void* loss,
+                 double scale, bool elementwise = false) {
+  if (numel <= cpu::kFewElements && host_backend == &cpu::kBackend &&
+      cpu::run_small({op, reduction, dtype, dtype, loss},
+                     cpu::dense_row(buffers, numel, !elementwise, scale))) {
+    return {};
+  }
+  return run(make_dense_plan(op, reduction, dtype, numel, !elementwise, scale), buffers, {});
 }
 
 // Calls add(&sum, block, mode) for `count` blocks from `first` on and finish(&sum), with fast sums and, if
@@ -71,8 +97,13 @@ void fill_empty(const Out& out, Reduction reduction) {
 }
 
 Status loss(const Inputs& in, Out& out, Reduction reduction) {
-  prefer_huge_pages(out);
   const bool sums = reduction != Reduction::kNone;
+  const int64_t numel = dense_count(in, sums ? in.input : out);
+  prefer_huge_pages(out);
+  if (numel != 0 && (!sums || out.rank == 0)) {
+    return run_dense(Op::kLoss, reduction, dtype_of(out), numel,
+                     {nullptr, in.input.data, in.target.data, out.data, nullptr}, out.data, 2);
+  }
   const Call call(in, sums, Operand(out, sums));
   if (sums && call.empty()) fill_empty(out, reduction);
   const int64_t parts = call.blocks_per_slice();
@@ -152,9 +183,16 @@ Status grad(const In& grad_output, const Inputs& in, Out& out, const Slices& sli
   prefer_huge_pages(out);
   const bool mean = reduction == Reduction::kMean, weighted = in.weight != nullptr;
   if (weighted && mean) return weighted_mean_grad(grad_output, in, out, slices);
+  const int64_t count = mean ? parts * slices.elements(shape_of(out)) : 0;
+  const int64_t numel = dense_count(in, out), g_numel = count_of(grad_output);
+  if (numel != 0 && (g_numel == 1 || g_numel == numel)) {
+    const DType dtype = dtype_of(out);
+    return run_dense(Op::kGrad, reduction, dtype, numel,
+                     {grad_output.data, in.input.data, in.target.data, out.data, nullptr}, nullptr,
+                     mean ? mean_scale(dtype, count) : 2, g_numel != 1);
+  }
   const Call call(in, false, {}, out, Operand(grad_output, reduction != Reduction::kNone));
   if (weighted) return grad_of_blocks(call, 2, 0, call.count());
-  const int64_t count = mean ? parts * slices.elements(shape_of(out)) : 0;
   return call.each_block([&](int64_t i) {
     return grad_part(call.grad_output(i), call.input(i), call.target(i), count, call.gradient(i));
   });
@@ -181,13 +219,20 @@ Status loss_and_grad(const Inputs& in, Out& value, Out& gradient, int64_t kept, 
   const auto reduction = static_cast<Reduction>(reduction_code);
   const DType dtype = dtype_of(in.input);
   const ConstTensor one = one_of(dtype);
-  const Call call(in, true, Operand(value, true), gradient);
+  const int64_t numel = dense_count(in, gradient);
+  const bool sums = reduction != Reduction::kNone;
+  if (numel != 0 && (!sums || value.rank == 0)) {
+    return run_dense(Op::kLossAndGrad, reduction, dtype, numel,
+                     {one.data, in.input.data, in.target.data, gradient.data, value.data}, value.data,
+                     reduction == Reduction::kMean ? mean_scale(dtype, numel) : 2);
+  }
+  const Call call(in, sums, Operand(value, sums), gradient);
   if (call.blocks_per_slice() > 1) {
     xla::Buffer unit{sizeof unit, nullptr, in.input.dtype, const_cast<void*>(one.data), 0, nullptr};
     const Status status = loss(in, value, reduction);
     return status.ok() ? grad(unit, in, gradient, {rank, kept}, 1, reduction) : status;
   }
-  if (call.empty()) fill_empty(value, reduction);
+  if (sums && call.empty()) fill_empty(value, reduction);
   return call.each_block([&](int64_t i) {
     return call.weighted() ? mseloss::loss_and_grad(call.input(i), call.target(i), call.weight(i), reduction,
                                                     one, call.loss(i), call.gradient(i))
