@@ -1,43 +1,16 @@
 #include "cpu/small_call.h"
 
-#include "numerics/float_environment.h"
 #include "numerics/rounding_test.h"
 
 namespace mseloss::cpu {
-namespace {
 
-bool finish(const SmallCall& call, const RowSum& row, size_t count) {
+bool finish_small(const SmallCall& call, const RowSum& sum, size_t count) {
   SumState state;
   state.count = state.fast_terms = count;
-  add_row(&state.squares, row);
+  add_row(&state.squares, sum);
   double value;
   if (!finish_sum<true>(state, nullptr, call.reduction, call.loss_dtype, nullptr, &value)) return false;
   store_exact(value, call.loss_dtype, call.loss);
-  return true;
-}
-
-}  // namespace
-
-bool run_small(const SmallCall& call, const RowBlock& row) {
-  const FloatEnvironment environment;
-  const Kernels& table = kernels();
-  const auto dtype = static_cast<int>(call.dtype);
-  if (call.op != Op::kGrad && call.reduction != Reduction::kNone) {
-    RowSum sum;
-    (call.op == Op::kLoss ? table.sum[dtype] : table.grad_and_sum[dtype][0])(row, &sum);
-    return finish(call, sum, row.n);
-  }
-  const int width = width_of(row.n * static_cast<size_t>(size_of(call.dtype)));
-  if (call.op == Op::kLoss) {
-    table.loss[dtype][width](row);
-    return true;
-  }
-  table.grad[dtype][width](row);
-  if (call.op == Op::kLossAndGrad) {
-    RowBlock loss = row;
-    loss.at[kOut] = row.at[kLossOut];
-    table.loss[dtype][width](loss);
-  }
   return true;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/kernels/kernels.h"
+#include "numerics/float_environment.h"
 #include "plan/parts.h"
 
 namespace mseloss::cpu {
@@ -18,9 +19,31 @@ struct SmallCall {
   void* loss;
 };
 
-// One or two kernel calls: the set-up of a sweep would take several times as long. Returns false if the fast
-// sum leaves the rounding undecided; the loss is then not written.
-bool run_small(const SmallCall& call, const RowBlock& row);
+// Returns false if the sum leaves the rounding undecided; the loss is then not written.
+bool finish_small(const SmallCall& call, const RowSum& sum, size_t count);
+
+// One or two kernel calls: the set-up of a sweep would take several times as long. Inline, because half of
+// the time of a call between other work is that of instructions that are not in the cache. Returns false if
+// the fast sum leaves the rounding undecided; the loss is then not written.
+inline bool run_small(const SmallCall& call, const RowBlock& row) {
+  const FloatEnvironment environment;
+  const Kernels& table = kernels();
+  const auto dtype = static_cast<int>(call.dtype);
+  if (call.op != Op::kGrad && call.reduction != Reduction::kNone) {
+    RowSum sum;
+    (call.op == Op::kLoss ? table.sum[dtype] : table.grad_and_sum[dtype][0])(row, &sum);
+    return finish_small(call, sum, row.n);
+  }
+  const int width = width_of(row.n * static_cast<size_t>(size_of(call.dtype)));
+  if (call.op != Op::kLoss) table.grad[dtype][width](row);
+  if (call.op == Op::kLoss) table.loss[dtype][width](row);
+  if (call.op == Op::kLossAndGrad) {
+    RowBlock loss = row;
+    loss.at[kOut] = row.at[kLossOut];
+    table.loss[dtype][width](loss);
+  }
+  return true;
+}
 
 // The row of `numel` elements at `buffers`, without a plan.
 inline RowBlock dense_row(const Buffers& buffers, int64_t numel, bool broadcast_grad_output, double scale) {

@@ -11,8 +11,7 @@
 
 #include "arrays/dtypes.h"
 #include "arrays/result_array.h"
-#include "backend.h"
-#include "cpu/small_call.h"
+#include "jax/dense.h"
 #include "jax/handler.h"
 #include "module/grad_part.h"
 #include "mseloss/mseloss.h"
@@ -46,29 +45,6 @@ bool is_one(const In& array) {
   return true;
 }
 
-// The number of elements of a call without a weight whose operands have the shape of `like`, else 0. Such a
-// call, the usual one, needs no Call.
-int64_t dense_count(const Inputs& in, const Out& like) {
-  const int64_t rank = like.rank;
-  if (in.weight != nullptr || in.input.rank != rank || in.target.rank != rank) return 0;
-  for (int64_t i = 0; i < rank; ++i) {
-    if (in.input.dims[i] != like.dims[i] || in.target.dims[i] != like.dims[i]) return 0;
-  }
-  return count_of(like);
-}
-
-// Runs such a call. Nothing is checked: XLA's buffers are valid and do not overlap. `loss` is the address of
-// a sum or mean. grad_output is one element unless it is `elementwise`.
-Status run_dense(Op op, Reduction reduction, DType dtype, int64_t numel, const Buffers& buffers, void* loss,
-                 double scale, bool elementwise = false) {
-  if (numel <= cpu::kFewElements && host_backend == &cpu::kBackend &&
-      cpu::run_small({op, reduction, dtype, dtype, loss},
-                     cpu::dense_row(buffers, numel, !elementwise, scale))) {
-    return {};
-  }
-  return run(make_dense_plan(op, reduction, dtype, numel, !elementwise, scale), buffers, {});
-}
-
 // Calls add(&sum, block, mode) for `count` blocks from `first` on and finish(&sum), with fast sums and, if
 // finish() returns false, with exact ones.
 template <class Add, class Finish>
@@ -96,14 +72,9 @@ void fill_empty(const Out& out, Reduction reduction) {
   }
 }
 
-Status loss(const Inputs& in, Out& out, Reduction reduction) {
+// Not inline, nor are the others for any shapes: a Call takes several KiB of the stack.
+[[gnu::noinline]] Status loss_of_blocks(const Inputs& in, Out& out, Reduction reduction) {
   const bool sums = reduction != Reduction::kNone;
-  const int64_t numel = dense_count(in, sums ? in.input : out);
-  prefer_huge_pages(out);
-  if (numel != 0 && (!sums || out.rank == 0)) {
-    return run_dense(Op::kLoss, reduction, dtype_of(out), numel,
-                     {nullptr, in.input.data, in.target.data, out.data, nullptr}, out.data, 2);
-  }
   const Call call(in, sums, Operand(out, sums));
   if (sums && call.empty()) fill_empty(out, reduction);
   const int64_t parts = call.blocks_per_slice();
@@ -118,6 +89,15 @@ Status loss(const Inputs& in, Out& out, Reduction reduction) {
     return call.weighted() ? mseloss::loss(call.input(i), call.target(i), call.weight(i), reduction, value)
                            : mseloss::loss(call.input(i), call.target(i), reduction, value);
   });
+}
+
+Status loss(const Inputs& in, Out& out, Reduction reduction) {
+  prefer_huge_pages(out);
+  const bool sums = reduction != Reduction::kNone;
+  const int64_t numel = dense_count(in, sums ? in.input : out);
+  if (numel == 0 || (sums && out.rank != 0)) return loss_of_blocks(in, out, reduction);
+  return run_dense(Op::kLoss, reduction, dtype_of(out), numel,
+                   {nullptr, in.input.data, in.target.data, out.data, nullptr}, out.data, 2);
 }
 
 Status loss_of(const Inputs& in, Out& out, int64_t reduction) {
@@ -177,25 +157,30 @@ Status weighted_mean_grad(const In& grad_output, const Inputs& in, Out& out, con
   });
 }
 
+// A `count` of 0 means a scale of 2, else it is 2 / count.
+[[gnu::noinline]] Status grad_of_blocks(const In& grad_output, const Inputs& in, Out& out, int64_t count,
+                                        Reduction reduction) {
+  const Call call(in, false, {}, out, Operand(grad_output, reduction != Reduction::kNone));
+  if (call.weighted()) return grad_of_blocks(call, 2, 0, call.count());
+  return call.each_block([&](int64_t i) {
+    return grad_part(call.grad_output(i), call.input(i), call.target(i), count, call.gradient(i));
+  });
+}
+
 // `parts` is the number of devices that hold a part of the arrays, by which a mean divides too.
 Status grad(const In& grad_output, const Inputs& in, Out& out, const Slices& slices, int64_t parts,
             Reduction reduction) {
   prefer_huge_pages(out);
-  const bool mean = reduction == Reduction::kMean, weighted = in.weight != nullptr;
-  if (weighted && mean) return weighted_mean_grad(grad_output, in, out, slices);
+  const bool mean = reduction == Reduction::kMean;
+  if (in.weight != nullptr && mean) return weighted_mean_grad(grad_output, in, out, slices);
   const int64_t count = mean ? parts * slices.elements(shape_of(out)) : 0;
   const int64_t numel = dense_count(in, out), g_numel = count_of(grad_output);
-  if (numel != 0 && (g_numel == 1 || g_numel == numel)) {
-    const DType dtype = dtype_of(out);
-    return run_dense(Op::kGrad, reduction, dtype, numel,
-                     {grad_output.data, in.input.data, in.target.data, out.data, nullptr}, nullptr,
-                     mean ? mean_scale(dtype, count) : 2, g_numel != 1);
+  if (numel == 0 || (g_numel != 1 && g_numel != numel)) {
+    return grad_of_blocks(grad_output, in, out, count, reduction);
   }
-  const Call call(in, false, {}, out, Operand(grad_output, reduction != Reduction::kNone));
-  if (weighted) return grad_of_blocks(call, 2, 0, call.count());
-  return call.each_block([&](int64_t i) {
-    return grad_part(call.grad_output(i), call.input(i), call.target(i), count, call.gradient(i));
-  });
+  return run_dense(Op::kGrad, reduction, dtype_of(out), numel,
+                   {grad_output.data, in.input.data, in.target.data, out.data, nullptr}, nullptr,
+                   mean ? mean_scale(dtype_of(out), count) : 2, g_numel != 1);
 }
 
 // The attributes of the gradient's handlers are sorted by name, as XLA passes them.
@@ -213,24 +198,15 @@ Status finish_grad(const In& stored, const In& grad_output, const Inputs& in, Ou
   return {};
 }
 
-Status loss_and_grad(const Inputs& in, Out& value, Out& gradient, int64_t kept, int64_t rank,
-                     int64_t reduction_code) {
-  prefer_huge_pages(gradient);
-  const auto reduction = static_cast<Reduction>(reduction_code);
-  const DType dtype = dtype_of(in.input);
-  const ConstTensor one = one_of(dtype);
-  const int64_t numel = dense_count(in, gradient);
+[[gnu::noinline]] Status loss_and_grad_of_blocks(const Inputs& in, Out& value, Out& gradient,
+                                                 const Slices& slices, Reduction reduction) {
   const bool sums = reduction != Reduction::kNone;
-  if (numel != 0 && (!sums || value.rank == 0)) {
-    return run_dense(Op::kLossAndGrad, reduction, dtype, numel,
-                     {one.data, in.input.data, in.target.data, gradient.data, value.data}, value.data,
-                     reduction == Reduction::kMean ? mean_scale(dtype, numel) : 2);
-  }
+  const ConstTensor one = one_of(dtype_of(in.input));
   const Call call(in, sums, Operand(value, sums), gradient);
   if (call.blocks_per_slice() > 1) {
     xla::Buffer unit{sizeof unit, nullptr, in.input.dtype, const_cast<void*>(one.data), 0, nullptr};
     const Status status = loss(in, value, reduction);
-    return status.ok() ? grad(unit, in, gradient, {rank, kept}, 1, reduction) : status;
+    return status.ok() ? grad(unit, in, gradient, slices, 1, reduction) : status;
   }
   if (sums && call.empty()) fill_empty(value, reduction);
   return call.each_block([&](int64_t i) {
@@ -239,6 +215,20 @@ Status loss_and_grad(const Inputs& in, Out& value, Out& gradient, int64_t kept, 
                            : mseloss::loss_and_grad(call.input(i), call.target(i), reduction, one,
                                                     call.loss(i), call.gradient(i));
   });
+}
+
+Status loss_and_grad(const Inputs& in, Out& value, Out& gradient, int64_t kept, int64_t rank,
+                     int64_t reduction_code) {
+  prefer_huge_pages(gradient);
+  const auto reduction = static_cast<Reduction>(reduction_code);
+  const int64_t numel = dense_count(in, gradient);
+  if (numel == 0 || (reduction != Reduction::kNone && value.rank != 0)) {
+    return loss_and_grad_of_blocks(in, value, gradient, {rank, kept}, reduction);
+  }
+  const DType dtype = dtype_of(gradient);
+  return run_dense(Op::kLossAndGrad, reduction, dtype, numel,
+                   {one_of(dtype).data, in.input.data, in.target.data, gradient.data, value.data}, value.data,
+                   reduction == Reduction::kMean ? mean_scale(dtype, numel) : 2);
 }
 
 std::span<int32_t> digits_in(const xla::Buffer& words) {
