@@ -37,7 +37,7 @@ import mseloss.torch as face
 from mseloss.torch import private
 builtins.getattr = find
 assert {name.rpartition(".")[2] for name in private.MISSING} == set(hidden), private.MISSING
-face._compiled_loss = lambda input, target, reduction: None  # the step in Python
+face._compiled_loss = lambda *arguments: None  # the step in Python
 
 def check(x, y, how):
     results = []

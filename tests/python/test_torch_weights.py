@@ -14,7 +14,10 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch.library import opcheck  # noqa: E402
 
 SHAPE = (4, 3, 2)
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+pytestmark = [
+    pytest.mark.usefixtures("torch_step"),
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated"),
+]
 KINDS = ("none", "full", "sample", "inner", "mask")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 OPTIONS = [{}, {"dim": 0}, {"dim": (-1, 1)}, {"dim": 2, "keepdim": True}]

@@ -92,8 +92,9 @@ def mse_loss(
     if averaged:
         raise ValueError(f"averaged: expected False without a group, got {averaged}")
     sliced = weight is not None or dim is not None or keepdim
-    if size_average is reduce is None and not sliced and not _is_compiling():
-        loss = _compiled_loss(input, target, reduction)
+    if size_average is reduce is None and not _is_compiling():
+        options = (weight, dim, keepdim) if sliced else ()
+        loss = _compiled_loss(input, target, reduction, *options)
         if loss is not None:
             return loss
     arguments = (size_average, reduce, reduction, weight)

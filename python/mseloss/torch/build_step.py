@@ -30,6 +30,7 @@ def command(torch_folder, version, output):
     system = [
         torch_folder / "include",
         torch_folder / "include/torch/csrc/api/include",
+        SOURCE / "torch/stand_in",
         sysconfig.get_path("include"),
     ]
     # No rpath: importing torch has already loaded these libraries when the module is imported.
@@ -40,7 +41,7 @@ def command(torch_folder, version, output):
         f"-DMSELOSS_TORCH_STEP_INIT=PyInit_{module_name(version)}",
         *(f"-I{folder}" for folder in includes),
         *(f"-isystem{folder}" for folder in system),
-        str(SOURCE / "step.cpp"),
+        *map(str, sorted(SOURCE.glob("*.cpp"))),
         *("-o", str(output)),
         *map(str, libraries),
     ]

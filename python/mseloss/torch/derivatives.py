@@ -224,7 +224,8 @@ class LossBackward(private.SingleLevelFunction):
             scaled = _scaled_difference(grad_output, of_input, of_target, count)
             result = scaled if result is None else result + scaled
         shape = torch.broadcast_shapes(grad_output.shape, input.shape, target.shape)
-        return result.expand(shape).to(dtype)
+        # Views of the gradient need a tangent with the gradient's strides.
+        return result.expand(shape).to(dtype).contiguous()
 
 
 def _register(name, operator, function, replacement, last):

@@ -22,7 +22,7 @@ try:  # the C++ step, if it was built for this version of PyTorch
     compiled_loss = importlib.import_module(f"mseloss.{module_name(torch.__version__)}").mse_loss
 except ImportError:
 
-    def compiled_loss(input, target, reduction):
+    def compiled_loss(*arguments):
         """The loss, or None to leave the call to Python."""
         return None
 

@@ -127,8 +127,18 @@ void add_dlpack_export(nb::module_& m) {
 }
 
 void add_core_api(nb::module_& m) {
-  static constexpr CoreApi api{mseloss::grad, mseloss::loss, mseloss::loss_and_grad, acquire,
-                               release,       torch_options, dense_strides,          &kSignals};
+  static constexpr CoreApi api{
+      .grad = mseloss::grad,
+      .loss = mseloss::loss,
+      .loss_and_grad = mseloss::loss_and_grad,
+      .weighted_loss = mseloss::loss,
+      .weighted_loss_and_grad = mseloss::loss_and_grad,
+      .acquire = acquire,
+      .release = release,
+      .torch_options = torch_options,
+      .dense_strides = dense_strides,
+      .signals = &kSignals,
+  };
   m.attr("_native") = nb::capsule(&api, kCoreApiCapsule);
 }
 

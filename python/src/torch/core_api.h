@@ -19,6 +19,12 @@ struct CoreApi {
   Status (*loss_and_grad)(const ConstTensor& input, const ConstTensor& target, Reduction reduction,
                           const ConstTensor& grad_output, const Tensor& loss, const Tensor& grad_input,
                           const Options& options);
+  Status (*weighted_loss)(const ConstTensor& input, const ConstTensor& target, const ConstTensor& weight,
+                          Reduction reduction, const Tensor& out, const Options& options);
+  Status (*weighted_loss_and_grad)(const ConstTensor& input, const ConstTensor& target,
+                                   const ConstTensor& weight, Reduction reduction,
+                                   const ConstTensor& grad_output, const Tensor& loss,
+                                   const Tensor& grad_input, const Options& options);
   decltype(&python::acquire) acquire;
   decltype(&python::release) release;
   decltype(&python::torch_options) torch_options;

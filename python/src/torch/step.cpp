@@ -3,294 +3,183 @@
 // that version, which the module's name contains. Without this module EagerStep does the same, about 20
 // microseconds slower.
 #include <ATen/ATen.h>
-#include <ATen/EmptyTensor.h>
 #include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/SavedTensorHooks.h>
-#include <ATen/autocast_mode.h>
 #include <torch/csrc/Exceptions.h>
-#include <torch/csrc/autograd/custom_function.h>
-#include <torch/csrc/autograd/forward_grad.h>
 #include <torch/csrc/autograd/graph_task.h>
 #include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/autograd/saved_variable.h>
+#include <torch/csrc/dynamo/compiled_autograd.h>
 
+#include <mutex>
 #include <optional>
+#include <tuple>
 
-#include "arrays/dtypes.h"
 #include "module/gil.h"
+#include "torch/calls.h"
 #include "torch/core_api.h"
+#include "torch/nodes.h"
+#include "torch/plain_tensors.h"
+#include "torch/slices_step.h"
+#include "torch/transforms.h"
 
 namespace mseloss::python {
 namespace {
 
-using torch::autograd::AutogradContext;
+using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
-
-const CoreApi* core;
-
-std::optional<DType> dtype_of(const at::Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kFloat:
-      return DType::kFloat32;
-    case at::kHalf:
-      return DType::kFloat16;
-    case at::kBFloat16:
-      return DType::kBFloat16;
-    case at::kDouble:
-      return DType::kFloat64;
-    default:
-      return std::nullopt;
-  }
-}
-
-// The two tests of kernel_reads in mseloss/torch/readable.py, by which forward and backward pass decide.
-// A strided CPU tensor without further dispatch keys: not batched, fake, lazily negated or zero. One whose
-// storage has been freed is left to Python, which names the parameter.
-bool is_plain(const at::Tensor& tensor) {
-  constexpr c10::DispatchKeySet plain({c10::DispatchKey::CPU, c10::DispatchKey::AutogradCPU,
-                                       c10::DispatchKey::AutocastCPU, c10::DispatchKey::ADInplaceOrView});
-  return (tensor.key_set().raw_repr() & ~plain.raw_repr()) == 0 && tensor.dim() <= kMaxRank &&
-         dtype_of(tensor) && tensor.unsafeGetTensorImpl()->storage_initialized();
-}
-
-// Whether a transform, a dispatch mode, a tracer or forward-mode differentiation intercepts operators.
-bool is_intercepted() {
-  constexpr c10::DispatchKeySet usual({c10::DispatchKey::BackendSelect, c10::DispatchKey::ADInplaceOrView});
-  const auto included = c10::impl::tls_local_dispatch_key_set().included_;
-  return (included.raw_repr() & ~usual.raw_repr()) != 0 ||
-         torch::autograd::ForwardADLevel::try_get_by_idx(0) != nullptr;
-}
-
-// The element of a plain 0-dimensional tensor; item() goes through the dispatcher and takes a microsecond.
-double value_of(const at::Tensor& scalar) {
-  const void* const data = scalar.const_data_ptr();
-  switch (scalar.scalar_type()) {
-    case at::kFloat:
-      return *static_cast<const float*>(data);
-    case at::kHalf:
-      return static_cast<float>(*static_cast<const at::Half*>(data));
-    case at::kBFloat16:
-      return static_cast<float>(*static_cast<const at::BFloat16*>(data));
-    default:
-      return *static_cast<const double*>(data);
-  }
-}
-
-ConstTensor view(const at::Tensor& tensor) {
-  return {tensor.const_data_ptr(), *dtype_of(tensor), tensor.sizes(), tensor.strides()};
-}
-Tensor mutable_view(const at::Tensor& tensor) {
-  return {tensor.mutable_data_ptr(), *dtype_of(tensor), tensor.sizes(), tensor.strides()};
-}
-
-// Autocast on the CPU runs mse_loss in float32: half types give a float32 loss. The kernels widen half types
-// anyway, so the operands need no copy.
-at::ScalarType loss_dtype(const at::Tensor& x, const at::Tensor& y) {
-  const at::ScalarType promoted = at::promote_types(x.scalar_type(), y.scalar_type());
-  const bool half = promoted == at::kHalf || promoted == at::kBFloat16;
-  return half && at::autocast::is_autocast_enabled(at::kCPU) ? at::kFloat : promoted;
-}
-
-at::Tensor empty_like(const at::Tensor& x, at::ScalarType dtype) {
-  int64_t strides[kMaxRank];
-  core->dense_strides(x.sizes(), x.strides(), strides);
-  const at::IntArrayRef dense(strides, static_cast<size_t>(x.dim()));
-  const size_t bytes = static_cast<size_t>(x.numel()) * c10::elementSize(dtype);
-  if (bytes < kMinPooledBytes) return at::detail::empty_strided_cpu(x.sizes(), dense, dtype);
-  Block* block = core->acquire(bytes);
-  TORCH_CHECK_WITH(OutOfMemoryError, block != nullptr, "expected ", bytes,
-                   " bytes for a result, got none from the system");
-  return at::for_blob(block->data, x.sizes())
-      .strides(dense)
-      .deleter([block](void*) { core->release(block); })
-      .options(x.options().dtype(dtype).requires_grad(false))
-      .make_tensor();
-}
-
-at::Tensor empty_loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
-  const at::ScalarType dtype = loss_dtype(x, y);
-  return reduction == Reduction::kNone ? empty_like(x, dtype) : at::detail::empty_cpu({}, dtype);
-}
-
-// A long call ends when a signal handler raises, on the main thread, in forward and backward passes.
-Options options() {
-  Options options = core->torch_options();
-  options.interrupt = core->signals;
-  return options;
-}
-
-void check(const Status& status) {
-  if (status.code() == Code::kInterrupted) {
-    python_error raised;  // takes the exception of the handler across the autograd engine
-    raised.persist();
-    throw raised;
-  }
-  TORCH_CHECK_WITH(OutOfMemoryError, status.code() != Code::kOutOfMemory, status.message());
-  TORCH_CHECK(status.ok(), status.message());
-}
-
-// Runs a call of the library that needs the GIL until then.
-template <class Call>
-void run(int64_t count, Call call) {
-  check(call_core<pybind11::gil_scoped_release>(count, call));
-}
-
-at::Tensor loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
-  at::Tensor value = empty_loss(x, y, reduction);
-  run(x.numel(), [&] { return core->loss(view(x), view(y), reduction, mutable_view(value), options()); });
-  return value;
-}
-
-// Whether `value` is one of the dtype's, so that a float32 upstream gradient can be narrowed without loss.
-bool is_exact(double value, at::ScalarType dtype) {
-  return dtype == at::kBFloat16 ? static_cast<double>(at::BFloat16(static_cast<float>(value))) == value
-                                : static_cast<double>(at::Half(static_cast<float>(value))) == value;
-}
-
-// The gradient with respect to `x`, or an undefined tensor if Python must compute it. All tensors are plain,
-// x and y have the same shape. Called without the GIL.
-at::Tensor gradient_of(at::Tensor grad_output, const at::Tensor& x, const at::Tensor& y,
-                       Reduction reduction) {
-  if (x.scalar_type() != y.scalar_type()) {
-    // loss_and_grad() alone takes two dtypes. It computes the loss again, in the same sweep.
-    const at::ScalarType wide = at::promote_types(x.scalar_type(), y.scalar_type());
-    if (reduction == Reduction::kNone || grad_output.scalar_type() != wide) return {};
-    at::Tensor gradient = empty_like(x, x.scalar_type()), unused_loss = at::detail::empty_cpu({}, wide);
-    check(core->loss_and_grad(view(x), view(y), reduction, view(grad_output), mutable_view(unused_loss),
-                              mutable_view(gradient), options()));
-    return gradient;
-  }
-  if (grad_output.scalar_type() != x.scalar_type()) {  // under autocast
-    if (grad_output.dim() != 0 || x.element_size() != 2 || grad_output.scalar_type() != at::kFloat ||
-        !is_exact(value_of(grad_output), x.scalar_type())) {
-      return {};
-    }
-    grad_output = grad_output.to(x.scalar_type());
-  }
-  at::Tensor gradient = empty_like(x, x.scalar_type());
-  check(core->grad(view(grad_output), view(x), view(y), reduction, mutable_view(gradient), options()));
-  return gradient;
-}
 
 // The backward pass in Python, for all other cases: higher derivatives, mixed dtypes, unusual tensors.
 // `gradient` is that gradient if it is input's result, else undefined.
-variable_list gradients_from_python(const at::Tensor& grad_output, const variable_list& saved,
-                                    const char* reduction, bool of_input, bool of_target,
+variable_list gradients_from_python(const at::Tensor& grad_output, const at::Tensor& x, const at::Tensor& y,
+                                    Reduction reduction, bool of_input, bool of_target,
                                     const at::Tensor& gradient) {
-  const pybind11::gil_scoped_acquire held;
-  try {
-    const auto step = pybind11::module_::import("mseloss.torch.step");
-    const auto wrap = [](const at::Tensor& tensor) {
-      return pybind11::reinterpret_steal<pybind11::object>(THPVariable_Wrap(tensor));
-    };
-    const pybind11::tuple results =
-        step.attr("gradients")(wrap(grad_output), wrap(saved[0]), wrap(saved[1]), reduction,
-                               pybind11::make_tuple(of_input, of_target), wrap(gradient));
-    const auto unwrap = [](pybind11::handle object) {
-      return object.is_none() ? at::Tensor() : THPVariable_Unpack(object.ptr());
-    };
-    return {unwrap(results[0]), unwrap(results[1]), {}};
-  } catch (pybind11::error_already_set& error) {
-    // As PyTorch's own exception, which crosses the autograd engine without the GIL.
-    error.restore();
-    python_error raised;
-    raised.persist();
-    throw raised;
-  }
+  return gradients_in_python("mseloss.torch.step", [&] {
+    return pybind11::make_tuple(wrapped(grad_output), wrapped(x), wrapped(y), reduction_name(reduction),
+                                pybind11::make_tuple(of_input, of_target), wrapped(gradient));
+  });
 }
 
-struct MseLoss : torch::autograd::Function<MseLoss> {
-  // Lets compiled autograd trace backward(). The traced tensors are not plain, so backward() then calls the
-  // operators only.
-  static constexpr bool is_traceable = true;
+// Multiplies in place. Returns false if grad_output cannot be read, or if the product would not be the exact
+// result: a gradient in a half type has been rounded, possibly to zero.
+bool scale(at::Tensor& gradient, const at::Tensor& grad_output) {
+  if (!is_plain(grad_output) || is_intercepted()) return false;
+  if (value_of(grad_output) == 1) return true;
+  if (gradient.scalar_type() != grad_output.scalar_type() || gradient.element_size() < 4) return false;
+  gradient.mul_(grad_output);
+  return true;
+}
 
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& y,
-                            int64_t mode) {
-    const auto reduction = static_cast<Reduction>(mode);
-    context->save_for_backward({x, y});
-    context->saved_data["reduction"] = mode;
-    // Hooks for saved tensors, checkpointing among them, decide themselves what is kept.
-    if (reduction == Reduction::kNone || !x.requires_grad() ||
-        at::SavedTensorDefaultHooks::get_hooks(/*ignore_is_tracing=*/true)) {
-      return loss(x, y, reduction);
-    }
-    at::Tensor value = empty_loss(x, y, reduction), gradient = empty_like(x, x.scalar_type());
-    run(x.numel(), [&] {
-      return core->loss_and_grad(view(x), view(y), reduction, one_of(*dtype_of(x)), mutable_view(value),
-                                 mutable_view(gradient), options());
-    });
-    context->saved_data["gradient"] = std::move(gradient);
-    return value;
+// The node of a loss. Written out, because a torch::autograd::Function takes two microseconds more.
+class MseLossBackward final : public torch::autograd::Node {
+ public:
+  void save(const at::Tensor& x, const at::Tensor& y, Reduction reduction, at::Tensor gradient) {
+    input_ = SavedVariable(x, /*is_output=*/false);
+    target_ = SavedVariable(y, /*is_output=*/false);
+    reduction_ = reduction;
+    gradient_ = std::move(gradient);
   }
 
-  static variable_list backward(AutogradContext* context, const variable_list& grad_outputs) {
+  variable_list apply(variable_list&& grad_outputs) override {
+    const std::lock_guard lock(mutex_);
     const at::Tensor& grad_output = grad_outputs[0];
-    const bool of_input = context->needs_input_grad(0), of_target = context->needs_input_grad(1);
+    if (!grad_output.defined()) return {at::Tensor(), at::Tensor()};
+    const bool of_input = task_should_compute_output(0), of_target = task_should_compute_output(1);
     const bool first_order = !at::GradMode::is_enabled();
-    at::Tensor gradient, target_gradient;
     // The stored gradient has no history, and a retained graph may need it again: return it only in the last
     // pass of first-order differentiation.
     const bool last = first_order && !torch::autograd::get_current_graph_task_keep_graph();
-    if (const auto stored = context->saved_data.find("gradient"); stored != context->saved_data.end()) {
-      gradient = stored->second.toTensor();
-      context->saved_data.erase(stored);
-      if (!last || !of_input || !scale(gradient, grad_output)) gradient.reset();
-    }
-    if (gradient.defined() && !of_target) return {gradient, {}, {}};
-    constexpr const char* kNames[] = {"none", "mean", "sum"};
-    const int64_t mode = context->saved_data["reduction"].toInt();
-    const auto reduction = static_cast<Reduction>(mode);
-    const variable_list saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &y = saved[1];
+    at::Tensor gradient = std::move(gradient_), target_gradient;
+    if (gradient.defined() && !(last && of_input && scale(gradient, grad_output))) gradient.reset();
+    if (gradient.defined() && !of_target) return {gradient, target_gradient};
+    const at::Tensor x = input_.unpack(), y = target_.unpack();
     if (first_order && is_plain(grad_output) && is_plain(x) && is_plain(y) && x.sizes() == y.sizes() &&
         !is_intercepted()) {
-      if (of_input && !gradient.defined()) gradient = gradient_of(grad_output, x, y, reduction);
-      if (of_target) target_gradient = gradient_of(grad_output, y, x, reduction);
+      if (of_input && !gradient.defined()) gradient = gradient_of(grad_output, x, y, reduction_);
+      if (of_target) target_gradient = gradient_of(grad_output, y, x, reduction_);
       if (gradient.defined() == of_input && target_gradient.defined() == of_target) {
-        return {gradient, target_gradient, {}};
+        return {gradient, target_gradient};
       }
     }
-    return gradients_from_python(grad_output, saved, kNames[mode], of_input, of_target, gradient);
+    return gradients_from_python(grad_output, x, y, reduction_, of_input, of_target, gradient);
+  }
+
+  void release_variables() override {
+    const std::lock_guard lock(mutex_);
+    input_.reset_data();
+    target_.reset_data();
+    gradient_.reset();
+  }
+
+  std::string name() const override { return "MseLossBackward"; }
+
+  // Compiled autograd keys its cache by the first of these and traces the backward pass in the second.
+  void compiled_args(torch::dynamo::autograd::CompiledNodeArgs& args) const override {
+    args.collect(input_, false);
+    args.collect(target_, false);
+    args.collect(static_cast<int64_t>(reduction_));
+  }
+  variable_list apply_with_saved(const variable_list& grad_outputs,
+                                 torch::dynamo::autograd::SwapSavedVariables& saved) override {
+    // The traced tensors are not plain, so that only operators are called.
+    const auto backward = [](const variable_list& gradients, const std::vector<c10::IValue>& packed) {
+      return gradients_from_python(gradients[0], packed[0].toTensor(), packed[1].toTensor(),
+                                   static_cast<Reduction>(packed[2].toInt()), packed[3].toInt() != 0,
+                                   packed[4].toInt() != 0, {});
+    };
+    return trace_backward(
+        *this, grad_outputs, &saved, {&input_, &target_},
+        {static_cast<int64_t>(reduction_), task_should_compute_output(0), task_should_compute_output(1)},
+        backward);
   }
 
  private:
-  // Multiplies in place. Returns false if grad_output cannot be read, or if the product would not be the
-  // exact result: a gradient in a half type has been rounded, possibly to zero.
-  static bool scale(at::Tensor& gradient, const at::Tensor& grad_output) {
-    if (!is_plain(grad_output) || is_intercepted()) return false;
-    if (value_of(grad_output) == 1) return true;
-    if (gradient.scalar_type() != grad_output.scalar_type() || gradient.element_size() < 4) return false;
-    gradient.mul_(grad_output);
-    return true;
-  }
+  SavedVariable input_, target_;
+  Reduction reduction_ = Reduction::kMean;
+  // With respect to the input, for an upstream gradient of 1; undefined if it was not computed or is
+  // returned.
+  at::Tensor gradient_;
 };
 
-// (input, target, reduction) -> the loss, or None if the call is left to Python: for other tensors than two
-// plain ones of the same shape, for another reduction, or if operators are intercepted.
-PyObject* mse_loss(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
-  HANDLE_TH_ERRORS
-  if (count != 3 || !THPVariable_CheckExact(arguments[0]) || !THPVariable_CheckExact(arguments[1]) ||
-      !PyUnicode_Check(arguments[2])) {
-    Py_RETURN_NONE;
+// The loss with its node in the graph. Needs the GIL.
+at::Tensor differentiable_loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
+  at::Tensor value, gradient;
+  call_core<pybind11::gil_scoped_release>(x.numel(), [&] {
+    // Hooks for saved tensors, checkpointing among them, decide themselves what is kept.
+    if (reduction == Reduction::kNone || !x.requires_grad() ||
+        at::SavedTensorDefaultHooks::get_hooks(/*ignore_is_tracing=*/true)) {
+      value = loss_of(x, y, reduction);
+    } else {
+      std::tie(value, gradient) = loss_and_gradient_of(x, y, reduction);
+    }
+  });
+  const auto node = make_node<MseLossBackward>(x, y);
+  node->save(x, y, reduction, std::move(gradient));
+  torch::autograd::set_history(value, node);
+  return value;
+}
+
+std::optional<Reduction> reduction_of(PyObject* name) {
+  if (PyUnicode_Check(name)) {
+    for (const Reduction reduction : {Reduction::kMean, Reduction::kSum, Reduction::kNone}) {
+      if (PyUnicode_CompareWithASCIIString(name, reduction_name(reduction)) == 0) return reduction;
+    }
   }
-  Reduction reduction;
-  if (PyUnicode_CompareWithASCIIString(arguments[2], "mean") == 0) {
-    reduction = Reduction::kMean;
-  } else if (PyUnicode_CompareWithASCIIString(arguments[2], "sum") == 0) {
-    reduction = Reduction::kSum;
-  } else if (PyUnicode_CompareWithASCIIString(arguments[2], "none") == 0) {
-    reduction = Reduction::kNone;
-  } else {
-    Py_RETURN_NONE;
-  }
-  const at::Tensor &x = THPVariable_Unpack(arguments[0]), &y = THPVariable_Unpack(arguments[1]);
-  if (!is_plain(x) || !is_plain(y) || x.sizes() != y.sizes() || is_intercepted() ||
-      at::impl::torch_function_mode_enabled()) {
-    Py_RETURN_NONE;
+  return std::nullopt;
+}
+
+// The loss without weight and dimensions; undefined to leave it to Python.
+at::Tensor whole_loss(const at::Tensor& x, const at::Tensor& y, Reduction reduction) {
+  if (!is_plain(x) || !is_plain(y) || x.sizes() != y.sizes() || is_intercepted()) {
+    if (x.dim() > kMaxRank) return {};
+    Slices all;
+    if (reduction != Reduction::kNone) all.summed = (uint32_t{1} << x.dim()) - 1;
+    const pybind11::gil_scoped_release released;
+    return transformed_loss(x, y, all, reduction);
   }
   if (at::GradMode::is_enabled() && (x.requires_grad() || y.requires_grad())) {
-    return THPVariable_Wrap(MseLoss::apply(x, y, static_cast<int64_t>(reduction)));
+    return differentiable_loss(x, y, reduction);
   }
-  return THPVariable_Wrap(loss(x, y, reduction));
+  return call_core<pybind11::gil_scoped_release>(x.numel(), [&] { return loss_of(x, y, reduction); });
+}
+
+// (input, target, reduction) or (input, target, reduction, weight, dim, keepdim) -> the loss, or None if the
+// call is left to Python: for other tensors or arguments than the compiled step covers, errors among them,
+// and if operators are intercepted.
+PyObject* mse_loss(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+  HANDLE_TH_ERRORS
+  const bool sliced = count == 6;
+  if ((count != 3 && !sliced) || !THPVariable_CheckExact(arguments[0]) ||
+      !THPVariable_CheckExact(arguments[1]) || at::impl::torch_function_mode_enabled()) {
+    Py_RETURN_NONE;
+  }
+  const std::optional<Reduction> reduction = reduction_of(arguments[2]);
+  if (!reduction) Py_RETURN_NONE;
+  const at::Tensor &x = THPVariable_Unpack(arguments[0]), &y = THPVariable_Unpack(arguments[1]);
+  const at::Tensor value = sliced ? sliced_loss(x, y, *reduction, arguments[3], arguments[4], arguments[5])
+                                  : whole_loss(x, y, *reduction);
+  if (!value.defined()) Py_RETURN_NONE;
+  return THPVariable_Wrap(value);
   END_HANDLE_TH_ERRORS
 }
 
@@ -305,7 +194,11 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_torch_step", nullptr, -1, met
 }  // namespace mseloss::python
 
 PyMODINIT_FUNC MSELOSS_TORCH_STEP_INIT() {
+  HANDLE_TH_ERRORS
   using namespace mseloss::python;
   core = static_cast<const CoreApi*>(PyCapsule_Import(kCoreApiCapsule, 0));
-  return core == nullptr ? nullptr : PyModule_Create(&definition);
+  if (core == nullptr) return nullptr;
+  register_transforms();
+  return PyModule_Create(&definition);
+  END_HANDLE_TH_ERRORS
 }

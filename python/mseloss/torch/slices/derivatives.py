@@ -12,6 +12,7 @@ from mseloss.torch.slices import step_operators
 from mseloss.torch.slices.formula import (
     difference,
     divisor,
+    gradient_scale,
     is_mask,
     shape_of,
     sums,
@@ -167,7 +168,7 @@ class LossBackward(private.SingleLevelFunction):
         d = difference(x, y, w)
         v = wide(gradient_output)
         total = divisor(w, shape, dim, d) if reduction == "mean" else 1
-        v = v * (2 / total)
+        v = v * gradient_scale(w, total)
         of_g = of_x = of_y = of_w = None
         if needs[0]:
             of_g = reduce_to(times(v * d, w).expand(shape), g)
@@ -203,7 +204,7 @@ class LossBackward(private.SingleLevelFunction):
             if reduction == "mean":
                 of_total = sums(wide(tw).expand(shape), dim)
                 result = result - times(d * wide(g), w) * (of_total / total)
-        return (result * (2 / total)).expand(shape).to(dtype).clone()
+        return (result * gradient_scale(w, total)).expand(shape).to(dtype).clone()
 
 
 register("slices_loss", loss, Loss, 3, step_operators.loss)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import torch
 
+from mseloss.torch import operators
 from mseloss.torch.operators import promoted
 
 
@@ -57,6 +58,12 @@ def divisor(weight, shape, dim, like):
     return sums(total.to(like.dtype), dim)
 
 
+def gradient_scale(weight, total):
+    """2 / total, where `total` is the divisor of the mean. Slices without elements, whose count is 0, have no
+    gradient to scale."""
+    return operators.scale(total) if weight is None else 2 / total
+
+
 def formula(input, target, weight, reduction, dim):
     dtype = promoted(input, target)
     d = input.to(dtype) - target.to(dtype)
@@ -74,7 +81,7 @@ def gradient_formula(grad_output, input, target, weight, reduction, dim):
     d = difference(input, target, weight)
     scale = 2
     if reduction == "mean":
-        scale = 2 / divisor(weight, shape_of(input, target, weight), dim, d)
+        scale = gradient_scale(weight, divisor(weight, shape_of(input, target, weight), dim, d))
     gradient = (d * scale) * times(wide(grad_output), weight)
     if is_mask(weight):
         gradient = torch.where(weight, gradient, 0)

@@ -1,0 +1,41 @@
+// The library's functions on PyTorch's tensors, for the compiled step: plain tensors (plain_tensors.h), of
+// which x and y have the same shape. They need no GIL, and should not be called with it for large tensors.
+// Results have the memory order of x. A failure is PyTorch's exception.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <tuple>
+
+#include "mseloss/mseloss.h"
+
+namespace mseloss::python {
+
+struct CoreApi;
+extern const CoreApi* core;  // set before the first call
+
+// The element of a 0-dimensional tensor; item() goes through the dispatcher and takes a microsecond.
+double value_of(const at::Tensor& scalar);
+
+// Under autocast the loss of half types is float32.
+at::Tensor loss_of(const at::Tensor& x, const at::Tensor& y, Reduction reduction);
+// And, in the same sweep, the gradient with respect to x for an upstream gradient of 1.
+std::tuple<at::Tensor, at::Tensor> loss_and_gradient_of(const at::Tensor& x, const at::Tensor& y,
+                                                        Reduction reduction);
+// The gradient with respect to x, or an undefined tensor if Python must compute it.
+at::Tensor gradient_of(at::Tensor grad_output, const at::Tensor& x, const at::Tensor& y, Reduction reduction);
+
+// A loss with a weight, or over some of the dimensions, of an x that has the broadcast shape.
+struct Slices {
+  at::Tensor weight;     // plain or a plain mask; undefined without weights
+  uint32_t summed = 0;   // one bit for each dimension of x
+  bool keepdim = false;  // whether these dimensions remain with extent 1
+};
+at::Tensor loss_of(const at::Tensor& x, const at::Tensor& y, const Slices& slices, Reduction reduction);
+// `grad_output` has the shape of the loss and the dtype of x; undefined for 1.
+std::tuple<at::Tensor, at::Tensor> loss_and_gradient_of(const at::Tensor& x, const at::Tensor& y,
+                                                        const Slices& slices, Reduction reduction,
+                                                        const at::Tensor& grad_output);
+
+}  // namespace mseloss::python
