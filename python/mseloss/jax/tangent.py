@@ -170,7 +170,7 @@ def _is_one(cotangent):
     """Whether it is 1 everywhere; False if that is not known, or if the host would wait for a device."""
     if isinstance(cotangent, jax.core.Tracer):
         # Under jit, the cotangent is a literal if the loss is the function's result or is added to others.
-        literal = cotangent.full_lower()
+        literal = getattr(cotangent, "full_lower", lambda: cotangent)()
         return not isinstance(literal, (jax.core.Tracer, jax.Array)) and bool(np.all(literal == 1))
     devices = cotangent.devices() if isinstance(cotangent, jax.Array) else ()
     return all(d.platform == "cpu" for d in devices) and bool((cotangent == 1).all())
