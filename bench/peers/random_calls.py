@@ -1,11 +1,12 @@
 """Times random calls as people make them, in turns with PyTorch's own loss, with NumPy's expressions, or with
 JAX's under jit.
 
-random_calls.py [COUNT] [--against torch|numpy|jax] [--seed N] [--turns N] [--worst N]
+random_calls.py [COUNT] [--against torch|weights|numpy|jax] [--seed N] [--turns N] [--worst N]
 
 A call has 16 to 2 M elements in 1 to 4 dimensions; each operand is dense, transposed, channels last, every
 second element, expanded or begins at an offset (for JAX all are dense). Each is timed N times, short calls as
-often as 2 ms allow. The worst cases are printed with what explains them.
+often as 2 ms allow. The worst cases are printed with what explains them. "weights": losses with a weight, a
+mask or over one dimension, against PyTorch's expressions.
 """
 
 import argparse
@@ -125,6 +126,68 @@ class Call:
         return mseloss.explain(1.0, self.x.detach(), self.y, "sum")
 
 
+class WeightedCall(Call):
+    """A mean or sum with a weight for each element or sample, with a mask, or over one dimension."""
+
+    def prepare(self):
+        super().prepare()
+        choose = random.Random(-self.seed)
+        self.how = choose.choice(["mean", "sum"])
+        shape, dtype = self.x.shape, self.x.dtype
+        self.kind = choose.choice(["weight", "sample", "mask", "dim"])
+        if self.kind == "sample":
+            shape = (shape[0], *(1,) * (len(shape) - 1))
+        weight = operand("dense", list(shape), torch.float32, self.seed + 2).abs()
+        self.dim = choose.randrange(len(shape)) if self.kind == "dim" else None
+        self.weight = {"mask": weight < 1, "dim": None}.get(self.kind, weight.to(dtype))
+        with torch.no_grad():
+            self.upstream = torch.ones_like(self.ours_of(self.x, self.y))
+        self.contenders = (self.theirs_of, self.ours_of)
+
+    def run(self, contender):
+        return super().run(lambda x, y, reduction: contender(x, y))
+
+    def theirs_of(self, x, y):
+        if self.kind == "weight":
+            return F.mse_loss(x, y, weight=self.weight, reduction=self.how)
+        squares = (x - y) ** 2
+        if self.kind == "dim":
+            return getattr(squares, self.how)(self.dim)
+        total = (squares * self.weight).sum()
+        return total if self.how == "sum" else total / self.weight.expand(x.shape).sum()
+
+    def ours_of(self, x, y):
+        return ours.mse_loss(x, y, reduction=self.how, weight=self.weight, dim=self.dim)
+
+    def is_right(self) -> bool:
+        value, slope = self.run(self.ours_of)
+        x, y = self.x.detach().double(), self.y.double()
+        dims = tuple(range(x.dim())) if self.dim is None else (self.dim,)
+        w = (torch.ones(()) if self.weight is None else self.weight).double().expand(x.shape)
+        divisor = w.sum(dims, keepdim=True) if self.how == "mean" else 1
+        exact = (w * (x - y) ** 2 / divisor).sum(dims)
+        tolerance = 1e-6 if self.dtype == "f32" else 2e-2
+        exact = exact.to(value.dtype).double()
+        right = torch.allclose(value.double(), exact, rtol=tolerance, atol=1e-6, equal_nan=True)
+        if self.step:
+            gradient = w * (x - y) * (2 / divisor)
+            right &= torch.allclose(
+                slope.double(), gradient, rtol=tolerance, atol=1e-6, equal_nan=True
+            )
+        return right
+
+    def __str__(self):
+        return (
+            super()
+            .__str__()
+            .replace(
+                self.how,
+                f"{self.how} with {self.kind}{'' if self.dim is None else f' {self.dim}'}",
+                1,
+            )
+        )
+
+
 class NumPyCall(Call):
     """The loss, or the loss and its gradient, of NumPy arrays."""
 
@@ -195,7 +258,7 @@ class JAXCall(Call):
         return value, slope if slope is None else slope.block_until_ready()
 
 
-CALLS = {"torch": Call, "numpy": NumPyCall, "jax": JAXCall}
+CALLS = {"torch": Call, "weights": WeightedCall, "numpy": NumPyCall, "jax": JAXCall}
 
 
 def main() -> int:
@@ -216,7 +279,7 @@ def main() -> int:
             continue
         call.measure(arguments.turns)
         call.text, call.why = str(call), call.explanation()
-        call.x = call.y = call.upstream = call.a = call.b = call.contenders = None
+        call.x = call.y = call.weight = call.upstream = call.a = call.b = call.contenders = None
         calls.append(call)
     calls.sort(key=lambda call: call.ratio)
     for call in calls[: arguments.worst]:

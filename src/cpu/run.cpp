@@ -165,8 +165,31 @@ Status run_slice_sums(const Plan& plan, const Buffers& buffers, const Options& o
   return run_sweep(grad_plan(plan), buffers, Sweep::kGrad, options, {});
 }
 
+// Whether the slices are the elements, and their loss without a sum has the same bits, because it is rounded
+// once, too. A loss in a half type is rounded twice.
+bool are_elements(const Plan& plan) {
+  return plan.slices == plan.numel && plan.loss_dtype == compute_dtype(plan) && !has(plan, kWeight);
+}
+
+Status run_elements(const Plan& slices, const Buffers& buffers, const Options& options) {
+  // The gradient of a loss without a sum is not computed in place.
+  const bool overwrites = is_in_place(buffers) || buffers[kOut] == buffers[kGradOutput];
+  const bool then_grad = slices.op == Op::kLossAndGrad && overwrites;
+  const bool loss_alone = then_grad || slices.op == Op::kLoss;
+  Plan plan = loss_alone ? loss_plan(slices) : slices;
+  plan.sliced = false;
+  plan.reduction = Reduction::kNone;
+  coalesce(&plan);
+  plan.layout = classify(plan);
+  if (!loss_alone) return run_one(plan, buffers, options);
+  if (Status status = run_one(plan, loss_buffers(buffers), options); !status.ok() || !then_grad)
+    return status;
+  return run_sweep(grad_plan(slices), buffers, Sweep::kGrad, options, {});
+}
+
 Status run_slices(const Plan& plan, const Buffers& buffers, const Options& options) {
   if (plan.slices == 0) return {};
+  if (plan.numel != 0 && are_elements(plan)) return run_elements(plan, buffers, options);
   if (plan.numel == 0) {
     return for_each_slice(plan, [&](const int64_t* offset) {
       char* out = static_cast<char*>(buffers[kLossOut]) + offset[kLossOut] * size_of(plan.loss_dtype);

@@ -107,6 +107,24 @@ def test_ctrl_c_ends_a_step_of_pytorch(torch_step):
     assert mseloss.torch.mse_loss(x[:3], y[:3]) == 4
 
 
+@pytest.mark.parametrize("samples", [0, 4])
+def test_ctrl_c_ends_a_call_under_transforms_of_pytorch(samples):
+    """A call below a level of grad, and below one of vmap."""
+    torch = pytest.importorskip("torch")
+    x, y = (torch.tensor([a, 2.0, 3.0, 4.0]).expand(1 << 40, 4) for a in (1.0, 5.0))
+
+    def call(a, b):
+        if samples:
+            return torch.func.vmap(mseloss.torch.mse_loss, in_dims=1)(a, b)
+        return torch.func.grad(lambda s: s * mseloss.torch.mse_loss(a, b))(torch.ones(()))
+
+    sent = later(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        call(x, y)
+    assert time.perf_counter() - sent[0] < 1
+    assert call(x[:3], y[:3]).mean() == 4
+
+
 def test_a_handler_ends_a_backward_pass_of_pytorch(torch_step):
     """A retained graph makes each backward pass compute its gradient anew: 256 MiB in one call."""
     torch = pytest.importorskip("torch")

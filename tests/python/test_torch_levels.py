@@ -180,5 +180,71 @@ def test_second_derivatives(how):
 def test_an_empty_batch_and_empty_samples():
     for shape in ((0, 3), (3, 0)):
         x, y = operands(shape, torch.float32)
-        assert vmap(face.mse_loss)(x, y).shape == shape[:1]
+        losses = vmap(face.mse_loss)(x, y)
+        assert losses.shape == shape[:1]
+        assert losses.isnan().all()
         assert vmap(grad(face.mse_loss))(x, y).shape == shape
+
+
+@pytest.mark.parametrize("how", ["none", "mean", "sum"])
+def test_a_backward_pass_may_be_traced(how):
+    """Fake tensors run through a graph that was built before; the trace has the real pass's results."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    x, y = operands((3, 4, 2), torch.float32)
+    x = x.movedim(-1, 1).requires_grad_()
+    y = y.movedim(-1, 1)
+    losses = vmap(lambda a, b: face.mse_loss(a, b, reduction=how))(x, y)
+    one = torch.ones_like(losses)
+
+    def backward(g):
+        return torch.autograd.grad(losses, x, g, retain_graph=True)[0]
+
+    want = backward(one)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        fake = backward(torch.ones(losses.shape))
+    assert (fake.shape, fake.dtype, fake.stride()) == (want.shape, want.dtype, want.stride())
+    for mode in ("real", "fake", "symbolic"):
+        traced = make_fx(backward, tracing_mode=mode, _allow_non_fake_inputs=True)(one)
+        assert torch.equal(traced(one), want)
+
+
+def test_fake_tensors_of_symbolic_shapes_are_left_to_python(monkeypatch):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    monkeypatch.undo()
+    x = FakeTensorMode(shape_env=ShapeEnv()).from_tensor(torch.ones(3, 4))
+    assert vmap(face.mse_loss)(x, x).shape == x.shape[:1]
+    assert vmap(grad(face.mse_loss))(x, x).shape == x.shape
+
+
+@pytest.mark.parametrize("how", ["mean", "sum"])
+def test_upstream_gradients_may_be_lazily_negated_or_zero(how):
+    x, y = operands((3, 4), torch.float32)
+    x.requires_grad_()
+    want = of_samples(x, y, how)[1]
+    losses = vmap(lambda a, b: face.mse_loss(a, b, reduction=how))(x, y)
+    ones, zeros = torch._neg_view(-torch.ones(3)), torch._efficientzerotensor((3,))
+    assert torch.equal(torch.autograd.grad(losses, x, ones, retain_graph=True)[0], want)
+    assert not torch.autograd.grad(losses, x, zeros)[0].any()
+
+
+def test_operators_called_by_name_check_their_operands():
+    step, backward = (
+        getattr(torch.ops.mseloss, f"transformed_step{end}") for end in ("", "_backward")
+    )
+    x, token = torch.ones(2, 3), torch.zeros((), dtype=torch.int64)
+    refused = [
+        (x, other, None, how) for other in (x[:, :1], x.double(), x.int()) for how in (0, 2, 3)
+    ]
+    refused += [(x, x, None, 4), (x, x, x, 0), (x, x, x.int(), 3), (x, x, torch.ones(2), 3)]
+    for input, target, weight, summed in (*refused, (x.int(), x.int(), None, 3)):
+        for with_gradient in (False, True):
+            with pytest.raises(RuntimeError, match="expected tensors of one shape"):
+                step(input, target, weight, True, summed, with_gradient)
+    # An upstream gradient of another dtype is converted.
+    for summed, shape in ((0, (2, 3)), (2, (2,)), (3, ())):
+        g = torch.ones(shape, dtype=torch.float64)
+        assert torch.equal(backward(g, x, 0 * x, None, token, False, summed), 2 * x)

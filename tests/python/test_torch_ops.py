@@ -156,6 +156,48 @@ def test_compiled_autograd(backend):
             torch.testing.assert_close((x.grad, y.grad), want)
 
 
+@pytest.mark.parametrize("options", [{}, {"dim": 0}])
+def test_compiled_autograd_passes_a_gradient_that_is_not_there(options):
+    """An absent upstream gradient is an absent gradient of the operands, as in PyTorch's own nodes."""
+
+    class First(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, a, b):
+            ctx.set_materialize_grads(False)
+            return a.clone(), b.clone()
+
+        @staticmethod
+        def backward(ctx, of_a, of_b):
+            return of_a, of_b
+
+    torch._dynamo.reset()
+    x, y = pair((3,), (3,), torch.float64)
+    other = torch.ones(3, requires_grad=True)
+    _, passed = First.apply(face.mse_loss(x, y.detach(), **options), other)
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+        passed.sum().backward()
+    assert x.grad is None
+    assert torch.equal(other.grad, torch.ones(3))
+
+
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr")  # by linearize()
+@pytest.mark.parametrize("how", REDUCTIONS)
+def test_forward_mode_may_be_traced(how):
+    """PyTorch's linearize() traces the tangent; the kernels run below a dispatch mode."""
+    x, y = pair((2, 3), (2, 3), torch.float64, requires_grad=False)
+    tangent = torch.randn_like(x)
+
+    def loss(a):
+        return face.mse_loss(a, y, reduction=how)
+
+    value, linear = torch.func.linearize(loss, x)
+    want = torch.func.jvp(loss, (x,), (tangent,))
+    torch.testing.assert_close((value, linear(tangent)), want)
+    gradient, linear = torch.func.linearize(torch.func.grad(lambda a: loss(a).sum()), x)
+    want = torch.func.jvp(torch.func.grad(lambda a: loss(a).sum()), (x,), (tangent,))
+    torch.testing.assert_close((gradient, linear(tangent)), want)
+
+
 def test_export():
     class Model(torch.nn.Module):
         def forward(self, x, y):

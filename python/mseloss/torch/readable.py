@@ -1,8 +1,8 @@
 """Tests for tensors that the kernels can read and that the custom operators accept; PyTorch handles others.
 
 The forward pass asks about its operands, the backward pass about `grad_output` and the saved operands. The
-compiled step (python/src/torch/step.cpp) has the same two tests as `kernel_reads`: is_plain and
-is_intercepted.
+compiled step has the same two tests as `kernel_reads`: is_plain and is_intercepted
+(python/src/torch/plain_tensors.h).
 """
 
 from __future__ import annotations

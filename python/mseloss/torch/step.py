@@ -8,6 +8,7 @@ import torch
 
 from mseloss import _core
 from mseloss.torch import derivatives
+from mseloss.torch.operators import LIBRARY
 from mseloss.torch.private import (
     DisableTorchFunction,
     SingleLevelFunction,
@@ -29,6 +30,13 @@ except ImportError:
     STEP_IS_COMPILED = False
 else:
     STEP_IS_COMPILED = True
+
+    # A graph that was built under vmap may be traced later.
+    @torch.library.register_fake("mseloss::transformed_step_backward", lib=LIBRARY)
+    def _(grad_output, input, target, weight, token, mean, summed):
+        return input.new_empty(input.shape) if summed else torch.empty_like(input)
+
+
 _core.set_torch_step(STEP_IS_COMPILED)
 
 

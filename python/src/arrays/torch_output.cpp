@@ -18,9 +18,16 @@ struct Torch {
         forward_ad(torch.attr("autograd").attr("forward_ad").inc_ref()),
         increment_version(torch.attr("autograd").attr("graph").attr("increment_version").inc_ref()),
         requires_grad(PyUnicode_InternFromString("requires_grad")),
-        is_inference(PyUnicode_InternFromString("is_inference")) {}
+        is_inference(PyUnicode_InternFromString("is_inference")) {
+    const nb::handle native = torch.attr("_C");
+    constexpr const char* kIsExcluded = "_dispatch_tls_is_dispatch_key_excluded";
+    if (!nb::hasattr(native, kIsExcluded) || !nb::hasattr(native, "DispatchKey")) return;
+    is_key_excluded = native.attr(kIsExcluded).inc_ref();
+    view_key = native.attr("DispatchKey").attr("ADInplaceOrView").inc_ref();
+  }
   nb::handle tensor_type, is_grad_enabled, is_inference_mode_enabled, forward_ad, increment_version;
   nb::handle requires_grad, is_inference;  // attributes of a tensor
+  nb::handle is_key_excluded, view_key;    // private; may be absent
 };
 
 // Null unless `object` is a PyTorch tensor. Does not import PyTorch.
@@ -35,6 +42,8 @@ const Torch* torch_of(PyObject* object) {
 bool is_dual(const Torch& torch, nb::handle tensor) {
   const nb::object level = torch.forward_ad.attr("_current_level");
   if (nb::cast<int>(level) < 0) return false;
+  // Below a dispatch mode, as in a trace, tensors have no tangents, and unpack_dual() fails.
+  if (torch.is_key_excluded.is_valid() && torch.is_key_excluded(torch.view_key).is(Py_True)) return false;
   return !torch.forward_ad.attr("unpack_dual")(tensor).attr("tangent").is_none();
 }
 

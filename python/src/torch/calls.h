@@ -20,7 +20,7 @@ double value_of(const at::Tensor& scalar);
 
 // Under autocast the loss of half types is float32.
 at::Tensor loss_of(const at::Tensor& x, const at::Tensor& y, Reduction reduction);
-// And, in the same sweep, the gradient with respect to x for an upstream gradient of 1.
+// loss_of() and, in the same sweep, the gradient with respect to x for an upstream gradient of 1.
 std::tuple<at::Tensor, at::Tensor> loss_and_gradient_of(const at::Tensor& x, const at::Tensor& y,
                                                         Reduction reduction);
 // The gradient with respect to x, or an undefined tensor if Python must compute it.

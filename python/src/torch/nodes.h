@@ -26,7 +26,9 @@ auto make_node(const Operands&... operands) {
     return node;
   };
   if constexpr (std::is_same_v<Pointer, std::shared_ptr<torch::autograd::Node>>) {
-    return connect(std::make_shared<N>());
+    // PyTorch's deleter: a long chain of nodes is freed without recursion. Later releases lack the name, and
+    // intrusive pointers do the same.
+    return connect(std::shared_ptr<N>(new N, [](N* node) { deleteNode(node); }));
   } else {
     return connect(c10::make_intrusive<N>());
   }

@@ -107,6 +107,7 @@ class MseSlicesBackward final : public torch::autograd::Node {
   variable_list apply_with_saved(const variable_list& grad_outputs,
                                  torch::dynamo::autograd::SwapSavedVariables& saved) override {
     const auto backward = [](const variable_list& gradients, const std::vector<c10::IValue>& packed) {
+      if (!gradients[0].defined()) return variable_list(2);
       const auto option = [&](size_t i) { return packed[3 + i].toInt(); };
       const Slices slices{option(1) != 0 ? packed[2].toTensor() : at::Tensor(),
                           static_cast<uint32_t>(option(2)), option(3) != 0};
@@ -182,10 +183,7 @@ at::Tensor sliced_loss(const at::Tensor& x, const at::Tensor& y, Reduction reduc
   const std::optional<uint32_t> summed = dimensions(dim, x.dim());
   if (!summed) return {};
   slices.summed = *summed;
-  if (intercepted) {
-    const pybind11::gil_scoped_release released;
-    return transformed_loss(x, y, slices, reduction);
-  }
+  if (intercepted) return transformed_loss(x, y, slices, reduction);
   const bool recorded = at::GradMode::is_enabled() && x.requires_grad();
   if (x.scalar_type() != y.scalar_type() || y.requires_grad() ||
       at::SavedTensorDefaultHooks::get_hooks(/*ignore_is_tracing=*/true)) {

@@ -103,6 +103,7 @@ class MseLossBackward final : public torch::autograd::Node {
                                  torch::dynamo::autograd::SwapSavedVariables& saved) override {
     // The traced tensors are not plain, so that only operators are called.
     const auto backward = [](const variable_list& gradients, const std::vector<c10::IValue>& packed) {
+      if (!gradients[0].defined()) return variable_list(2);
       return gradients_from_python(gradients[0], packed[0].toTensor(), packed[1].toTensor(),
                                    static_cast<Reduction>(packed[2].toInt()), packed[3].toInt() != 0,
                                    packed[4].toInt() != 0, {});
@@ -154,7 +155,6 @@ at::Tensor whole_loss(const at::Tensor& x, const at::Tensor& y, Reduction reduct
     if (x.dim() > kMaxRank) return {};
     Slices all;
     if (reduction != Reduction::kNone) all.summed = (uint32_t{1} << x.dim()) - 1;
-    const pybind11::gil_scoped_release released;
     return transformed_loss(x, y, all, reduction);
   }
   if (at::GradMode::is_enabled() && (x.requires_grad() || y.requires_grad())) {

@@ -5,6 +5,7 @@
 #include <ATen/functorch/DynamicLayer.h>
 #include <ATen/functorch/PlumbingHelper.h>
 #include <ATen/functorch/TensorWrapper.h>
+#include <pybind11/pybind11.h>
 #include <torch/library.h>
 
 #include <initializer_list>
@@ -26,43 +27,43 @@ Tensor no_token() { return at::zeros({}, at::kLong); }
 
 // The kernels, below all levels.
 
+bool are_accepted(const Tensor& input, const Tensor& target, const Weight& weight) {
+  return is_plain(input) && is_plain(target) && input.sizes() == target.sizes() &&
+         input.scalar_type() == target.scalar_type() &&
+         (!weight ||
+          (is_plain_weight(*weight, input.scalar_type()) && broadcasts_to(weight->sizes(), input.sizes())));
+}
+
 std::tuple<Tensor, Tensor> step_on_cpu(const Tensor& input, const Tensor& target, const Weight& weight,
                                        bool mean, int64_t summed, bool with_gradient) {
+  // Always true unless the operator is called by its name.
+  TORCH_CHECK(are_accepted(input, target, weight) && summed >> input.dim() == 0 && (summed != 0 || !weight),
+              "expected tensors of one shape and floating-point dtype, with at most 8 dimensions");
+  if (summed == 0) return {loss_of(input, target, Reduction::kNone), no_token()};
+  if (!with_gradient) {
+    const Slices slices{weight.value_or(Tensor()), static_cast<uint32_t>(summed)};
+    return {loss_of(input, target, slices, mean ? Reduction::kMean : Reduction::kSum), no_token()};
+  }
   const at::DimVector dimensions = dimensions_of(summed);
   if (!weight && dimensions.size() == static_cast<size_t>(input.dim())) {
-    if (with_gradient) {
-      static const auto found =
-          find_operator<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, bool, bool, bool)>(
-              "mseloss::mse_loss_step");
-      return found.call(input, target, mean, false, false);
-    }
     static const auto found =
-        find_operator<Tensor(const Tensor&, const Tensor&, bool, bool)>("mseloss::mse_loss_value");
-    return {found.call(input, target, mean, false), no_token()};
+        find_operator<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, bool, bool, bool)>(
+            "mseloss::mse_loss_step");
+    return found.call(input, target, mean, false, false);
   }
-  if (dimensions.empty()) return {loss_of(input, target, Reduction::kNone), no_token()};
   const Tensor& w = weight ? *weight : target;  // any tensor if there is none
-  Tensor losses, token;
-  if (with_gradient) {
-    static const auto found =
-        find_operator<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, bool, bool,
-                                                 int64_t, bool, bool)>("mseloss::slices_step");
-    std::tie(losses, token) =
-        found.call(input, target, w, weight.has_value(), mean, summed, /*wide=*/false, false);
-  } else {
-    static const auto found =
-        find_operator<Tensor(const Tensor&, const Tensor&, const Tensor&, bool, bool, int64_t, bool)>(
-            "mseloss::slices_value");
-    losses = found.call(input, target, w, weight.has_value(), mean, summed, /*wide=*/false);
-    token = no_token();
-  }
+  static const auto found = find_operator<std::tuple<Tensor, Tensor>(
+      const Tensor&, const Tensor&, const Tensor&, bool, bool, int64_t, bool, bool)>("mseloss::slices_step");
+  auto [losses, token] =
+      found.call(input, target, w, weight.has_value(), mean, summed, /*wide=*/false, false);
   return {losses.squeeze(dimensions), token};
 }
 
 Tensor step_backward_on_cpu(const Tensor& grad_output, const Tensor& input, const Tensor& target,
                             const Weight& weight, const Tensor& token, bool mean, int64_t summed) {
   // Levels of vmap around the backward pass may have added dimensions to those of the loss.
-  if (!is_plain(grad_output) || !is_plain(input) || !is_plain(target)) {
+  if (!is_plain(grad_output) || !is_plain(input) || !is_plain(target) ||
+      grad_output.scalar_type() != input.scalar_type()) {
     return general_step_backward(grad_output, input, target, weight, mean, summed);
   }
   const at::DimVector dimensions = dimensions_of(summed);
@@ -224,6 +225,7 @@ Tensor transformed_loss(const Tensor& input, const Tensor& target, const Slices&
   }
   // The sweep computes the gradient of its first operand; the loss is the same in either order.
   const bool swapped = of_target && !of_input;
+  const pybind11::gil_scoped_release released;
   Tensor loss = std::get<0>(transformed_step().call(swapped ? target : input, swapped ? input : target,
                                                     weight, reduction == Reduction::kMean, slices.summed,
                                                     (of_input || of_target) && at::GradMode::is_enabled()));

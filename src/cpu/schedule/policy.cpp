@@ -8,6 +8,7 @@ namespace mseloss::cpu {
 
 int thread_count(const Plan& plan, const Options& options) {
   constexpr int64_t kBytesPerThread = 256 * 1024;  // takes less time than starting a second thread
+  constexpr int64_t kBytesPerSlice = 64;           // take as much time as the rounding of its sum
   static_assert(kOperands * size_of(DType::kFloat64) <= 64);
   if (plan.numel < kBytesPerThread / 64) return 1;
   int64_t bytes = 0;
@@ -15,6 +16,7 @@ int thread_count(const Plan& plan, const Options& options) {
   bytes = std::max<int64_t>(bytes, 1);
   const int64_t most = options.threads > 0 ? options.threads : max_threads();
   if (plan.numel > INT64_MAX / bytes) return static_cast<int>(most);
+  if (plan.sliced) bytes += kBytesPerSlice * plan.slices / plan.numel;
   return static_cast<int>(std::clamp<int64_t>(plan.numel * bytes / kBytesPerThread, 1, most));
 }
 
