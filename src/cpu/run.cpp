@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "backend.h"
+#include "cpu/small_call.h"
 #include "cpu/sweep.h"
 #include "numerics/formats.h"
 #include "plan/arguments.h"
@@ -203,6 +204,7 @@ Status run_slices(const Plan& plan, const Buffers& buffers, const Options& optio
 }
 
 Status run_plan(const Plan& plan, const Buffers& buffers, const Options& options) {
+  if (is_small(plan, buffers, options) && run_small(plan, buffers)) return {};
   return plan.sliced ? run_slices(plan, buffers, options) : run_one(plan, buffers, options);
 }
 

@@ -171,6 +171,12 @@ Status make_loss_and_grad_plan(const ConstTensor& input, const ConstTensor& targ
                                const ConstTensor& grad_output, const Tensor& loss, const Tensor& out,
                                Plan* plan, const Names& names = kNames, const ConstTensor* weight = nullptr);
 
+// The plan of dense operands of one dtype and one shape of `numel` > 0 elements, without a weight, whose loss
+// is 0-dimensional if it is a sum. grad_output, if the operator has one, has that shape or is one element.
+// Checks nothing: for callers whose operands are valid and do not overlap.
+Plan make_dense_plan(Op op, Reduction reduction, DType dtype, int64_t numel, bool broadcast_grad_output,
+                     double scale);
+
 // The checks that need addresses: null pointers, and outputs that overlap another operand without being
 // exactly its view.
 Status check_buffers(const Plan& plan, const Buffers& buffers, const Names& names = kNames);

@@ -1,6 +1,7 @@
 """mseloss.jax: the reference's bits under grad, jit, vmap and shard_map."""
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -119,14 +120,73 @@ def test_jacobian_and_vmap_of_broadcast_operands():
     np.testing.assert_array_equal(mapped, (x[:, None, :] - y[:, None]) ** 2)
 
 
-def test_training_step_sweeps_once():
-    text = jax.jit(jax.value_and_grad(face.mse_loss)).lower(np.ones(8), np.ones(8)).as_text()
-    assert text.count("@mseloss_loss_and_grad") == 1
-    assert "@mseloss_loss(" not in text
-    assert (
-        "@mseloss_loss_and_grad"
-        not in jax.jit(face.mse_loss).lower(np.ones(8), np.ones(8)).as_text()
+def handlers_of(function, *operands):
+    """The handlers that the compiled function calls."""
+    compiled = jax.jit(function).lower(*operands).compile().as_text()
+    return re.findall(r'custom_call_target="mseloss_(\w+)"', compiled)
+
+
+def step(reduction):
+    """The loss and the gradient for a cotangent of 1."""
+
+    def both(x, y):
+        value, back = jax.vjp(lambda a: face.mse_loss(a, y, reduction), x)
+        return value, back(jnp.ones_like(value))[0]
+
+    return both
+
+
+# Around 4096 elements, up to which the handlers call a kernel without a plan.
+@pytest.mark.parametrize("n", [1, 2, 31, 1000, 4096, 4097, 20_000])
+def test_training_step_is_one_call(dtype, reduction, n):
+    x, y = normal(1, n, dtype), normal(2, n, dtype)
+    assert handlers_of(step(reduction), x, y) == ["loss_and_grad"]
+    value, gradient = jax.jit(step(reduction))(x, y)
+    expected = reference.loss_and_grad(x, y, reduction)
+    assert same_bits(value, np.asarray(expected[0]))
+    assert same_bits(gradient, expected[1])
+    assert same_bits(jax.jit(face.mse_loss, static_argnums=2)(x, y, reduction), value)
+
+
+def test_gradient_that_nothing_uses_is_not_computed():
+    x, y = normal(1, 64), normal(2, 64)
+    assert handlers_of(face.mse_loss, x, y) == ["loss"]
+    weighted = jax.value_and_grad(lambda a: (face.mse_loss(a, y, "none") * y).sum())
+    assert handlers_of(weighted, x) == ["loss", "grad"]
+    value, gradient = jax.jit(weighted)(x)
+    np.testing.assert_allclose(value, ((x - y) ** 2 * y).sum(), rtol=1e-5)
+    assert same_bits(gradient, (x - y) * 2 * y)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_cotangent_that_is_one_scalar_is_not_broadcast(dtype, known, monkeypatch):
+    if not known:  # JAX versions whose traces do not tell
+        monkeypatch.setattr(face.tangent, "_broadcast_scalar", lambda array: array)
+    x, y = normal(1, (8, 16), dtype), normal(2, (8, 16), dtype)
+    mean = jax.grad(lambda a: face.mse_loss(a, y, "none").mean())
+    text = jax.jit(mean).lower(x).as_text()
+    assert ("stablehlo.broadcast_in_dim" in text) != known
+    total = jax.value_and_grad(lambda a: face.mse_loss(a, y, "none").sum())
+    assert handlers_of(total, x) == (["loss_and_grad"] if known else ["loss", "grad"])
+    one_over_n = np.asarray(1 / x.size, dtype)
+    expected = reference.loss_and_grad(
+        x, y, "none", grad_output=np.broadcast_to(one_over_n, x.shape)
     )
+    assert same_bits(jax.jit(mean)(x), expected[1])
+    mapped = jax.vmap(jax.jit(jax.grad(lambda a, s: face.mse_loss(a, y[0], "none").sum() * s)))
+    scales = np.arange(8).astype(dtype)
+    for row, scale, gradient in zip(x, scales, mapped(x, scales), strict=True):
+        full = np.broadcast_to(scale, row.shape)
+        assert same_bits(gradient, reference.loss_and_grad(row, y[0], "none", grad_output=full)[1])
+
+
+def test_undecided_sums_of_few_elements_are_exact():
+    """1 + 2^-24 lies between two float32; an element that a float64 sum loses decides."""
+    tie, above = np.float32([1, 2**-12]), np.float32([1, 2**-12, 2**-30])
+    for transform in (jax.jit, lambda f: jax.jit(lambda x: jax.value_and_grad(f)(x)[0])):
+        loss = transform(lambda x: face.mse_loss(x, jnp.zeros_like(x), "sum"))
+        assert loss(tie) == 1
+        assert loss(above) == np.float32(1 + 2**-23)
 
 
 def flags_of_memory_at(address):

@@ -9,6 +9,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -133,9 +134,14 @@ def _transpose(cotangent, *operands, names, spec):
 
 def _input_gradient(stored, cotangent, x, y, w, scale, kinds, spec):
     shape = gradient_shape(cotangent, x, y, w, spec)
-    whole = stored is not None and stored.shape == shape
-    if whole and _is_one(cotangent):
-        return stored  # outside jit; finish_grad would copy it
+    elementwise = spec.reduction == "none"
+    scalar = _broadcast_scalar(cotangent) if elementwise else cotangent
+    if stored is not None and stored.shape == shape and _is_one(scalar):
+        return stored
+    if elementwise:
+        stored = None  # computing from the operands takes as long as scaling it
+        if scalar.ndim == 0:
+            cotangent = scalar.astype(cotangent.dtype).reshape((1,) * cotangent.ndim)
     reduces = any(kinds[name].shape != shape for name in ("tx", "ty") if name in kinds)
     if x.dtype.itemsize == 2 and reduces:
         # Sum over the broadcast dimensions in float32, and round once to the operand's dtype.
@@ -144,10 +150,28 @@ def _input_gradient(stored, cotangent, x, y, w, scale, kinds, spec):
     return gradient(stored, cotangent, x, y, w, scale, spec)
 
 
+def _broadcast_scalar(array):
+    """The scalar whose broadcast, perhaps converted, `array` is, if jit's trace tells so; else `array`."""
+    operand = _operand_of(array, jax.lax.convert_element_type_p)
+    scalar = _operand_of(array if operand is None else operand, jax.lax.broadcast_in_dim_p)
+    return array if scalar is None or scalar.ndim > 0 else scalar
+
+
+def _operand_of(array, primitive):
+    """The first operand if `array` is the primitive's result, else None."""
+    # Not part of JAX's interface: without these attributes the handlers read the broadcast.
+    equation = getattr(array, "parent", None)
+    if getattr(equation, "primitive", None) is not primitive:
+        return None
+    return next(iter(getattr(equation, "in_tracers", ())), None)
+
+
 def _is_one(cotangent):
     """Whether it is 1 everywhere; False if that is not known, or if the host would wait for a device."""
     if isinstance(cotangent, jax.core.Tracer):
-        return False
+        # Under jit, the cotangent is a literal if the loss is the function's result or is added to others.
+        literal = getattr(cotangent, "full_lower", lambda: cotangent)()
+        return not isinstance(literal, (jax.core.Tracer, jax.Array)) and bool(np.all(literal == 1))
     devices = cotangent.devices() if isinstance(cotangent, jax.Array) else ()
     return all(d.platform == "cpu" for d in devices) and bool((cotangent == 1).all())
 

@@ -6,31 +6,6 @@
 
 namespace mseloss::python {
 
-DType dtype_of(const xla::Buffer& buffer) {
-  switch (buffer.dtype) {
-    case xla::Type::kBool:
-      return DType::kBool;
-    case xla::Type::kF16:
-      return DType::kFloat16;
-    case xla::Type::kBF16:
-      return DType::kBFloat16;
-    case xla::Type::kF64:
-      return DType::kFloat64;
-    default:
-      return DType::kFloat32;
-  }
-}
-
-std::span<const int64_t> shape_of(const xla::Buffer& buffer) {
-  return {buffer.dims, static_cast<size_t>(buffer.rank)};
-}
-
-int64_t count_of(const xla::Buffer& buffer) { return element_count(shape_of(buffer)); }
-
-size_t bytes_of(const xla::Buffer& buffer) {
-  return static_cast<size_t>(count_of(buffer)) * size_of(dtype_of(buffer));
-}
-
 Blocks::Blocks(std::span<const Operand> operands, int loss) : operands_(operands), loss_(loss) {
   int64_t rank = 0;
   for (const Operand& operand : operands_) {

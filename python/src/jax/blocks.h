@@ -9,10 +9,34 @@
 
 namespace mseloss::python {
 
-DType dtype_of(const xla::Buffer& buffer);
-std::span<const int64_t> shape_of(const xla::Buffer& buffer);
-int64_t count_of(const xla::Buffer& buffer);
-size_t bytes_of(const xla::Buffer& buffer);
+inline DType dtype_of(const xla::Buffer& buffer) {
+  switch (buffer.dtype) {
+    case xla::Type::kBool:
+      return DType::kBool;
+    case xla::Type::kF16:
+      return DType::kFloat16;
+    case xla::Type::kBF16:
+      return DType::kBFloat16;
+    case xla::Type::kF64:
+      return DType::kFloat64;
+    default:
+      return DType::kFloat32;
+  }
+}
+
+inline std::span<const int64_t> shape_of(const xla::Buffer& buffer) {
+  return {buffer.dims, static_cast<size_t>(buffer.rank)};
+}
+
+inline int64_t count_of(const xla::Buffer& buffer) {
+  uint64_t count = 1;  // may wrap around before an extent of 0; otherwise the elements fit in memory
+  for (const int64_t extent : shape_of(buffer)) count *= static_cast<uint64_t>(extent);
+  return static_cast<int64_t>(count);
+}
+
+inline size_t bytes_of(const xla::Buffer& buffer) {
+  return static_cast<size_t>(count_of(buffer)) * size_of(dtype_of(buffer));
+}
 
 // One operand of a call: a dense row-major array.
 struct Operand {

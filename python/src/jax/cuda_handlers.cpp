@@ -80,8 +80,9 @@ class DeviceCall {
   Status loss_and_grad(const Inputs& in, Out& value, Out& gradient, int64_t, int64_t,
                        int64_t reduction_code) const {
     const auto reduction = static_cast<Reduction>(reduction_code);
-    const Call call(in, true, Operand(value, true), gradient);
-    if (call.empty()) return fill_empty(value, reduction);
+    const bool sums = reduction != Reduction::kNone;
+    const Call call(in, sums, Operand(value, sums), gradient);
+    if (sums && call.empty()) return fill_empty(value, reduction);
     if (call.blocks_per_slice() > 1) return too_many_dimensions();
     Scratch one(frame_);
     ConstTensor unit = one_of(dtype_of(in.input));

@@ -11,10 +11,12 @@
 
 #include "arrays/dtypes.h"
 #include "arrays/result_array.h"
+#include "jax/dense.h"
 #include "jax/handler.h"
 #include "module/grad_part.h"
 #include "mseloss/mseloss.h"
 #include "numerics/formats.h"
+#include "numerics/scale.h"
 #include "numerics/sum_access.h"
 
 namespace mseloss::python {
@@ -70,8 +72,8 @@ void fill_empty(const Out& out, Reduction reduction) {
   }
 }
 
-Status loss(const Inputs& in, Out& out, Reduction reduction) {
-  prefer_huge_pages(out);
+// Not inline, nor are the others for any shapes: a Call takes several KiB of the stack.
+[[gnu::noinline]] Status loss_of_blocks(const Inputs& in, Out& out, Reduction reduction) {
   const bool sums = reduction != Reduction::kNone;
   const Call call(in, sums, Operand(out, sums));
   if (sums && call.empty()) fill_empty(out, reduction);
@@ -87,6 +89,15 @@ Status loss(const Inputs& in, Out& out, Reduction reduction) {
     return call.weighted() ? mseloss::loss(call.input(i), call.target(i), call.weight(i), reduction, value)
                            : mseloss::loss(call.input(i), call.target(i), reduction, value);
   });
+}
+
+Status loss(const Inputs& in, Out& out, Reduction reduction) {
+  prefer_huge_pages(out);
+  const bool sums = reduction != Reduction::kNone;
+  const int64_t numel = dense_count(in, sums ? in.input : out);
+  if (numel == 0 || (sums && out.rank != 0)) return loss_of_blocks(in, out, reduction);
+  return run_dense(Op::kLoss, reduction, dtype_of(out), numel,
+                   {nullptr, in.input.data, in.target.data, out.data, nullptr}, out.data, 2);
 }
 
 Status loss_of(const Inputs& in, Out& out, int64_t reduction) {
@@ -146,18 +157,30 @@ Status weighted_mean_grad(const In& grad_output, const Inputs& in, Out& out, con
   });
 }
 
+// A `count` of 0 means a scale of 2, else it is 2 / count.
+[[gnu::noinline]] Status grad_of_blocks(const In& grad_output, const Inputs& in, Out& out, int64_t count,
+                                        Reduction reduction) {
+  const Call call(in, false, {}, out, Operand(grad_output, reduction != Reduction::kNone));
+  if (call.weighted()) return grad_of_blocks(call, 2, 0, call.count());
+  return call.each_block([&](int64_t i) {
+    return grad_part(call.grad_output(i), call.input(i), call.target(i), count, call.gradient(i));
+  });
+}
+
 // `parts` is the number of devices that hold a part of the arrays, by which a mean divides too.
 Status grad(const In& grad_output, const Inputs& in, Out& out, const Slices& slices, int64_t parts,
             Reduction reduction) {
   prefer_huge_pages(out);
-  const bool mean = reduction == Reduction::kMean, weighted = in.weight != nullptr;
-  if (weighted && mean) return weighted_mean_grad(grad_output, in, out, slices);
-  const Call call(in, false, {}, out, Operand(grad_output, reduction != Reduction::kNone));
-  if (weighted) return grad_of_blocks(call, 2, 0, call.count());
+  const bool mean = reduction == Reduction::kMean;
+  if (in.weight != nullptr && mean) return weighted_mean_grad(grad_output, in, out, slices);
   const int64_t count = mean ? parts * slices.elements(shape_of(out)) : 0;
-  return call.each_block([&](int64_t i) {
-    return grad_part(call.grad_output(i), call.input(i), call.target(i), count, call.gradient(i));
-  });
+  const int64_t numel = dense_count(in, out), g_numel = count_of(grad_output);
+  if (numel == 0 || (g_numel != 1 && g_numel != numel)) {
+    return grad_of_blocks(grad_output, in, out, count, reduction);
+  }
+  return run_dense(Op::kGrad, reduction, dtype_of(out), numel,
+                   {grad_output.data, in.input.data, in.target.data, out.data, nullptr}, nullptr,
+                   mean ? mean_scale(dtype_of(out), count) : 2, g_numel != 1);
 }
 
 // The attributes of the gradient's handlers are sorted by name, as XLA passes them.
@@ -175,25 +198,37 @@ Status finish_grad(const In& stored, const In& grad_output, const Inputs& in, Ou
   return {};
 }
 
-Status loss_and_grad(const Inputs& in, Out& value, Out& gradient, int64_t kept, int64_t rank,
-                     int64_t reduction_code) {
-  prefer_huge_pages(gradient);
-  const auto reduction = static_cast<Reduction>(reduction_code);
-  const DType dtype = dtype_of(in.input);
-  const ConstTensor one = one_of(dtype);
-  const Call call(in, true, Operand(value, true), gradient);
+[[gnu::noinline]] Status loss_and_grad_of_blocks(const Inputs& in, Out& value, Out& gradient,
+                                                 const Slices& slices, Reduction reduction) {
+  const bool sums = reduction != Reduction::kNone;
+  const ConstTensor one = one_of(dtype_of(in.input));
+  const Call call(in, sums, Operand(value, sums), gradient);
   if (call.blocks_per_slice() > 1) {
     xla::Buffer unit{sizeof unit, nullptr, in.input.dtype, const_cast<void*>(one.data), 0, nullptr};
     const Status status = loss(in, value, reduction);
-    return status.ok() ? grad(unit, in, gradient, {rank, kept}, 1, reduction) : status;
+    return status.ok() ? grad(unit, in, gradient, slices, 1, reduction) : status;
   }
-  if (call.empty()) fill_empty(value, reduction);
+  if (sums && call.empty()) fill_empty(value, reduction);
   return call.each_block([&](int64_t i) {
     return call.weighted() ? mseloss::loss_and_grad(call.input(i), call.target(i), call.weight(i), reduction,
                                                     one, call.loss(i), call.gradient(i))
                            : mseloss::loss_and_grad(call.input(i), call.target(i), reduction, one,
                                                     call.loss(i), call.gradient(i));
   });
+}
+
+Status loss_and_grad(const Inputs& in, Out& value, Out& gradient, int64_t kept, int64_t rank,
+                     int64_t reduction_code) {
+  prefer_huge_pages(gradient);
+  const auto reduction = static_cast<Reduction>(reduction_code);
+  const int64_t numel = dense_count(in, gradient);
+  if (numel == 0 || (reduction != Reduction::kNone && value.rank != 0)) {
+    return loss_and_grad_of_blocks(in, value, gradient, {rank, kept}, reduction);
+  }
+  const DType dtype = dtype_of(gradient);
+  return run_dense(Op::kLossAndGrad, reduction, dtype, numel,
+                   {one_of(dtype).data, in.input.data, in.target.data, gradient.data, value.data}, value.data,
+                   reduction == Reduction::kMean ? mean_scale(dtype, numel) : 2);
 }
 
 std::span<int32_t> digits_in(const xla::Buffer& words) {
