@@ -1,6 +1,7 @@
 #include "torch/slice_kernels.h"
 
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <utility>
 
@@ -44,8 +45,27 @@ struct Operands {
   }
 };
 
+template <size_t kSize>
+bool are_all(const void* elements, int64_t count, const void* value) {
+  const char* at = static_cast<const char*>(elements);
+  for (const char* const end = at + count * kSize; at != end; at += kSize) {
+    if (std::memcmp(at, value, kSize) != 0) return false;
+  }
+  return true;
+}
+
 // Whether all elements of `g` are 1.
 bool is_one(const ConstTensor& g) {
+  int64_t dense = 1;  // the stride of the next dimension in row-major order; 0 if they are in another
+  for (size_t d = g.shape.size(); d-- > 0;) {
+    if (g.shape[d] != 1 && g.strides[d] != dense) dense = 0;
+    dense *= g.shape[d];
+  }
+  if (dense != 0) {
+    const void* const one = one_of(g.dtype).data;
+    if (size_of(g.dtype) == 2) return are_all<2>(g.data, dense, one);
+    return size_of(g.dtype) == 4 ? are_all<4>(g.data, dense, one) : are_all<8>(g.data, dense, one);
+  }
   int64_t index[kMaxRank] = {}, offset = 0;
   for (;;) {
     if (load(g.dtype, static_cast<const char*>(g.data) + offset * size_of(g.dtype)) != 1) return false;
