@@ -17,7 +17,8 @@ std::string explain(const Plan& given, const Options& options) {
   for (int d = 0; d < plan.rank; ++d) text += (d == 0 ? "" : ", ") + std::to_string(plan.extent[d]);
   text += ")";
   if (plan.layout != Layout::kDense) {
-    const Tiling tiling = make_tiling(plan, uses_non_temporal_stores(plan, options));
+    const Tiling tiling =
+        make_tiling(plan, uses_non_temporal_stores(plan, options), thread_count(plan, options));
     text += " in tiles of (";
     for (int d = 0; d < plan.rank; ++d) text += (d == 0 ? "" : ", ") + std::to_string(tiling.tile_extent[d]);
     text += ")";

@@ -247,7 +247,7 @@ Status run_job(const Plan& plan, const Buffers& buffers, Sweep sweep, const Opti
     job.unit = unit_log2(plan);
     job.units = ((plan.numel - 1) >> job.unit) + 1;
   } else {
-    job.tiling = make_tiling(plan, job.non_temporal);
+    job.tiling = make_tiling(plan, job.non_temporal, job.threads);
     job.units = job.tiling.num_tiles;
     job.scratch_each = scratch_bytes(plan, job.tiling);
   }

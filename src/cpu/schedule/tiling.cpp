@@ -78,6 +78,19 @@ void choose_tile(const Plan& plan, Tiling* tiling) {
   }
 }
 
+// Divides the outermost dimensions until there is a tile for each thread. The tiles of slices are divided
+// among threads in other ways.
+void share_tiles(const Plan& plan, int threads, int64_t* tile) {
+  if (plan.sliced) return;
+  int64_t tiles = 1;
+  for (int d = 0; d < plan.rank; ++d) tiles *= (plan.extent[d] + tile[d] - 1) / tile[d];
+  for (int d = 0; d + 1 < plan.rank && tiles < threads; ++d) {
+    const int64_t wanted = (threads + tiles - 1) / tiles, parts = std::min(tile[d], wanted);
+    tile[d] = (tile[d] + parts - 1) / parts;
+    tiles *= parts;
+  }
+}
+
 // The dimension of the rows of which a sliced plan sums the columns: the innermost one that is reduced, if
 // the columns are not. -1 if there is none.
 int column_rows_dimension(const Plan& plan) {
@@ -214,9 +227,10 @@ void add_unit_dimension(Plan* plan) {
   for (auto& strides : plan->stride) strides[0] = 0;
 }
 
-Tiling make_tiling(const Plan& plan, bool non_temporal) {
+Tiling make_tiling(const Plan& plan, bool non_temporal, int threads) {
   Tiling tiling{};
   choose_tile(plan, &tiling);
+  share_tiles(plan, threads, tiling.tile_extent);
   choose_column_tile(plan, tiling.tile_extent);
   tiling.tile_numel = product(tiling.tile_extent, 0, plan.rank);
   tiling.num_tiles = 1;

@@ -39,6 +39,6 @@ inline bool needs_dimension(const Plan& plan) { return plan.rank == 0 && plan.la
 void add_unit_dimension(Plan* plan);
 
 // The plan's rank is at least 1. The loss of a sliced plan is no operand here.
-Tiling make_tiling(const Plan& plan, bool non_temporal);
+Tiling make_tiling(const Plan& plan, bool non_temporal, int threads);
 
 }  // namespace mseloss::cpu
