@@ -111,6 +111,11 @@ def test_weights_and_dimensions(kind, options, dtype):
     assert torch.equal(vmap(grad(total), in_dims=dims)(x, y, w), gradients)
     of_target = vmap(grad(total, argnums=1), in_dims=dims)(x, y, w)
     torch.testing.assert_close(of_target, -gradients, rtol=0, atol=0)
+    both = vmap(grad(total, argnums=(0, 1)), in_dims=dims)(x, y, w)
+    assert torch.equal(both[0], gradients)
+    assert torch.equal(both[1], of_target)
+    if kind == "mask":
+        assert not torch.signbit(both[1][~w]).any()
     if dtype == torch.float64:
         hessian = vmap(jacrev(grad(total)), in_dims=dims)(
             x[:2], y[:2], None if w is None else w[:2]

@@ -23,6 +23,11 @@ Weight unpacked(const SavedVariable& weight) {
   return tensor.defined() ? Weight(std::move(tensor)) : std::nullopt;
 }
 
+// A mask's gradients are +0 where it is false.
+Tensor negated(const Tensor& gradient, const Weight& weight) {
+  return weight && weight->scalar_type() == at::kBool ? at::rsub(gradient, 0) : -gradient;
+}
+
 // The node of transformed_step_backward, which is linear in each operand but the weight.
 class MseLossStepBackwardBackward final : public torch::autograd::Node {
  public:
@@ -50,7 +55,7 @@ class MseLossStepBackwardBackward final : public torch::autograd::Node {
     if (task_should_compute_output(1) || task_should_compute_output(2)) {
       const Tensor scaled = general_step_backward(g, h, at::zeros_like(h), w, mean_, summed_);
       if (task_should_compute_output(1)) results[1] = scaled;
-      if (task_should_compute_output(2)) results[2] = -scaled;
+      if (task_should_compute_output(2)) results[2] = negated(scaled, w);
     }
     return results;
   }
@@ -85,11 +90,11 @@ class MseLossStepBackward final : public torch::autograd::Node {
     const std::lock_guard lock(mutex_);
     variable_list results(2);
     if (!grad_outputs[0].defined()) return results;
-    const Tensor gradient =
-        transformed_step_backward().call(grad_outputs[0], input_.unpack(), target_.unpack(),
-                                         unpacked(weight_), token_.unpack(), mean_, summed_);
+    const Weight weight = unpacked(weight_);
+    const Tensor gradient = transformed_step_backward().call(
+        grad_outputs[0], input_.unpack(), target_.unpack(), weight, token_.unpack(), mean_, summed_);
     if (task_should_compute_output(0)) results[0] = gradient;
-    if (task_should_compute_output(1)) results[1] = -gradient;
+    if (task_should_compute_output(1)) results[1] = negated(gradient, weight);
     return results;
   }
 
