@@ -81,13 +81,19 @@ Status set_scale(Plan* plan, const Buffers& buffers, const Options& options) {
                  });
 }
 
+// Whether the gradient overwrites an operand, grad_output included, whose memory it may have if the slices
+// are elements.
+bool overwrites(const Buffers& buffers) {
+  return is_in_place(buffers) || buffers[kOut] == buffers[kGradOutput];
+}
+
 // A plan that is not sliced, with its scale.
 Status run_whole(const Plan& plan, const Buffers& buffers, const Options& options) {
   if (!has_sum(plan)) {
     const Sweep sweep = plan.op == Op::kGrad   ? Sweep::kGrad
                         : plan.op == Op::kLoss ? Sweep::kLoss
                                                : Sweep::kGradAndLoss;
-    if (needs_two_sweeps(plan)) {
+    if (needs_two_sweeps(plan) || (plan.op == Op::kLossAndGrad && overwrites(buffers))) {
       const Buffers loss = loss_buffers(buffers);
       if (Status status = run_sweep(loss_plan(plan), loss, Sweep::kLoss, options, {}); !status.ok()) {
         return status;
@@ -134,9 +140,7 @@ Status run_each_slice(const Plan& plan, const Buffers& buffers, const Options& o
 bool is_one_sweep(const Plan& plan, const Buffers& buffers) {
   constexpr int64_t kLongSlice = 1 << 17;  // elements
   const bool rows = is_reduced(plan, plan.rank - 1);
-  // Slices of one element may have grad_output's memory, too.
-  const bool overwrites = is_in_place(buffers) || buffers[kOut] == buffers[kGradOutput];
-  return !overwrites && (!rows || plan.numel / plan.slices < kLongSlice);
+  return !overwrites(buffers) && (!rows || plan.numel / plan.slices < kLongSlice);
 }
 
 // All slices in one sweep; then those that the fast sums leave undecided.
@@ -172,19 +176,13 @@ bool are_elements(const Plan& plan) {
 }
 
 Status run_elements(const Plan& slices, const Buffers& buffers, const Options& options) {
-  // The gradient of a loss without a sum is not computed in place.
-  const bool overwrites = is_in_place(buffers) || buffers[kOut] == buffers[kGradOutput];
-  const bool then_grad = slices.op == Op::kLossAndGrad && overwrites;
-  const bool loss_alone = then_grad || slices.op == Op::kLoss;
+  const bool loss_alone = slices.op == Op::kLoss;
   Plan plan = loss_alone ? loss_plan(slices) : slices;
   plan.sliced = false;
   plan.reduction = Reduction::kNone;
   coalesce(&plan);
   plan.layout = classify(plan);
-  if (!loss_alone) return run_one(plan, buffers, options);
-  if (Status status = run_one(plan, loss_buffers(buffers), options); !status.ok() || !then_grad)
-    return status;
-  return run_sweep(grad_plan(slices), buffers, Sweep::kGrad, options, {});
+  return run_one(plan, loss_alone ? loss_buffers(buffers) : buffers, options);
 }
 
 Status run_slices(const Plan& plan, const Buffers& buffers, const Options& options) {

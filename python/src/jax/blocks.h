@@ -28,11 +28,7 @@ inline std::span<const int64_t> shape_of(const xla::Buffer& buffer) {
   return {buffer.dims, static_cast<size_t>(buffer.rank)};
 }
 
-inline int64_t count_of(const xla::Buffer& buffer) {
-  uint64_t count = 1;  // may wrap around before an extent of 0; otherwise the elements fit in memory
-  for (const int64_t extent : shape_of(buffer)) count *= static_cast<uint64_t>(extent);
-  return static_cast<int64_t>(count);
-}
+inline int64_t count_of(const xla::Buffer& buffer) { return element_count(shape_of(buffer)); }
 
 inline size_t bytes_of(const xla::Buffer& buffer) {
   return static_cast<size_t>(count_of(buffer)) * size_of(dtype_of(buffer));

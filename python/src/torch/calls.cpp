@@ -128,6 +128,14 @@ at::Tensor gradient_of(at::Tensor grad_output, const at::Tensor& x, const at::Te
 
 namespace {
 
+bool are_ones(const at::Tensor& numbers) {
+  bool repeated = numbers.numel() != 0;  // one number in memory, as in the gradient of a sum
+  for (int64_t d = 0; d < numbers.dim(); ++d) {
+    repeated = repeated && (numbers.size(d) == 1 || numbers.stride(d) == 0);
+  }
+  return repeated ? value_of(numbers) == 1 : numbers.eq(1).all().item<bool>();
+}
+
 // How the library sees a tensor in the shape of the loss: with an extent of 1 for each dimension that is
 // summed, or without dimensions if the loss is one number.
 class SlicesView {
@@ -192,6 +200,15 @@ std::tuple<at::Tensor, at::Tensor> loss_and_gradient_of(const at::Tensor& x, con
                                            out, to, options())
             : core->loss_and_grad(view(x), view(y), reduction, upstream, out, to, options()));
   return {std::move(value), std::move(gradient)};
+}
+
+bool scale(at::Tensor& gradient, const at::Tensor& grad_output, const Slices& slices, bool weighted) {
+  if (are_ones(grad_output)) return true;
+  if (weighted || gradient.scalar_type() != grad_output.scalar_type() || gradient.element_size() < 4) {
+    return false;
+  }
+  gradient.mul_(slices.keepdim ? grad_output : with_summed_dimensions(grad_output, slices.summed));
+  return true;
 }
 
 }  // namespace mseloss::python

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#include <ATen/core/DimVector.h>
 
 #include <cstdint>
 #include <tuple>
@@ -32,10 +33,30 @@ struct Slices {
   uint32_t summed = 0;   // one bit for each dimension of x
   bool keepdim = false;  // whether these dimensions remain with extent 1
 };
+// The dimensions that are summed.
+inline at::DimVector dimensions_of(int64_t summed) {
+  at::DimVector dimensions;
+  for (int64_t d = 0; summed >> d != 0; ++d) {
+    if (summed >> d & 1) dimensions.push_back(d);
+  }
+  return dimensions;
+}
+
+// Numbers in the shape of the loss with extents of 1 for the dimensions that are summed.
+inline at::Tensor with_summed_dimensions(at::Tensor numbers, int64_t summed) {
+  for (const int64_t d : dimensions_of(summed)) numbers = numbers.unsqueeze(d);
+  return numbers;
+}
+
 at::Tensor loss_of(const at::Tensor& x, const at::Tensor& y, const Slices& slices, Reduction reduction);
 // `grad_output` has the shape of the loss and the dtype of x; undefined for 1.
 std::tuple<at::Tensor, at::Tensor> loss_and_gradient_of(const at::Tensor& x, const at::Tensor& y,
                                                         const Slices& slices, Reduction reduction,
                                                         const at::Tensor& grad_output);
+
+// Multiplies a gradient for an upstream gradient of 1 by another one, in place. Returns false if the products
+// would not be the exact result: a gradient in a half type has been rounded, possibly to zero, and one with
+// weights is a product with fl(weight * grad_output).
+bool scale(at::Tensor& gradient, const at::Tensor& grad_output, const Slices& slices, bool weighted);
 
 }  // namespace mseloss::python

@@ -1,6 +1,7 @@
 #include "torch/nodes.h"
 
 #include <torch/csrc/Exceptions.h>
+#include <torch/csrc/autograd/graph_task.h>
 #include <torch/csrc/autograd/python_variable.h>
 
 #include <optional>
@@ -9,6 +10,10 @@
 namespace mseloss::python {
 
 using torch::autograd::variable_list;
+
+bool is_last_pass() {
+  return !at::GradMode::is_enabled() && !torch::autograd::get_current_graph_task_keep_graph();
+}
 
 pybind11::object wrapped(const at::Tensor& tensor) {
   return pybind11::reinterpret_steal<pybind11::object>(THPVariable_Wrap(tensor));

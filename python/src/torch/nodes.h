@@ -39,6 +39,10 @@ inline const char* reduction_name(Reduction reduction) {
   return kNames[static_cast<int>(reduction)];
 }
 
+// Whether the backward pass that runs may take away a gradient that the forward pass has stored: that has no
+// history for higher derivatives, and a retained graph may need it again.
+bool is_last_pass();
+
 // A tensor as Python's object, None if it is undefined. Needs the GIL.
 pybind11::object wrapped(const at::Tensor& tensor);
 

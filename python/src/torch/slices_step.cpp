@@ -1,8 +1,7 @@
-// EagerSlices of mseloss/torch/slices/step.py without the interpreter.
+// What EagerSlices of mseloss/torch/slices/step.py does in Python.
 #include "torch/slices_step.h"
 
 #include <ATen/SavedTensorHooks.h>
-#include <torch/csrc/autograd/graph_task.h>
 #include <torch/csrc/autograd/python_variable.h>
 
 #include <algorithm>
@@ -14,7 +13,6 @@
 #include "torch/calls.h"
 #include "torch/nodes.h"
 #include "torch/plain_tensors.h"
-#include "torch/transform_operators.h"
 #include "torch/transforms.h"
 
 namespace mseloss::python {
@@ -23,28 +21,14 @@ namespace {
 using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
 
-// Recorded in the graph.
-at::Tensor in_kept_shape(const at::Tensor& numbers, const Slices& slices) {
-  return slices.keepdim ? numbers : with_summed_dimensions(numbers, slices.summed);
-}
-
-bool are_ones(const at::Tensor& numbers) {
-  bool repeated = numbers.numel() != 0;  // one number in memory, as in the gradient of a sum
-  for (int64_t d = 0; d < numbers.dim(); ++d) {
-    repeated = repeated && (numbers.size(d) == 1 || numbers.stride(d) == 0);
-  }
-  return repeated ? value_of(numbers) == 1 : numbers.eq(1).all().item<bool>();
-}
-
 // The gradient with respect to x in Python, for all other cases.
 variable_list gradients_from_python(const at::Tensor& grad_output, const at::Tensor& x, const at::Tensor& y,
                                     const Slices& slices, Reduction reduction) {
-  const at::Tensor upstream = in_kept_shape(grad_output, slices);
+  const at::Tensor upstream =
+      slices.keepdim ? grad_output : with_summed_dimensions(grad_output, slices.summed);
   variable_list gradients = gradients_in_python("mseloss.torch.slices.derivatives", [&] {
     pybind11::list dim;
-    for (int d = 0; d < x.dim(); ++d) {
-      if (slices.summed >> d & 1) dim.append(d);
-    }
+    for (const int64_t d : dimensions_of(slices.summed)) dim.append(d);
     return pybind11::make_tuple(wrapped(upstream), wrapped(x), wrapped(y), wrapped(slices.weight),
                                 reduction_name(reduction), pybind11::tuple(dim),
                                 pybind11::make_tuple(true, false, false));
@@ -71,15 +55,13 @@ class MseSlicesBackward final : public torch::autograd::Node {
     const std::lock_guard lock(mutex_);
     const at::Tensor& grad_output = grad_outputs[0];
     if (!grad_output.defined() || !task_should_compute_output(0)) return {at::Tensor(), at::Tensor()};
-    const bool first_order = !at::GradMode::is_enabled();
-    const bool readable = first_order && is_plain(grad_output) && !is_intercepted();
+    const bool readable = !at::GradMode::is_enabled() && is_plain(grad_output) && !is_intercepted();
     const at::Tensor x = input_.unpack(), y = target_.unpack();
     Slices slices = slices_;
     if (weighted_) slices.weight = weight_.unpack();
     at::Tensor gradient = std::move(gradient_);
-    // As in MseLossBackward: only the last pass of first order may take the gradient away.
-    if (gradient.defined() && readable && !torch::autograd::get_current_graph_task_keep_graph() &&
-        scale(gradient, grad_output)) {
+    if (gradient.defined() && readable && is_last_pass() &&
+        scale(gradient, grad_output, slices, weighted_)) {
       return {gradient, at::Tensor()};
     }
     if (readable && is_plain(x) && is_plain(y) && grad_output.scalar_type() == x.scalar_type()) {
@@ -118,17 +100,6 @@ class MseSlicesBackward final : public torch::autograd::Node {
   }
 
  private:
-  // Multiplies in place. Returns false if the products would not be the exact result: a gradient in a half
-  // type has been rounded, and one with weights is a product with fl(weight * grad_output).
-  bool scale(at::Tensor& gradient, const at::Tensor& grad_output) const {
-    if (are_ones(grad_output)) return true;
-    if (weighted_ || gradient.scalar_type() != grad_output.scalar_type() || gradient.element_size() < 4) {
-      return false;
-    }
-    gradient.mul_(in_kept_shape(grad_output, slices_));
-    return true;
-  }
-
   std::vector<int64_t> options() const {
     return {static_cast<int64_t>(reduction_), weighted_, static_cast<int64_t>(slices_.summed),
             slices_.keepdim};

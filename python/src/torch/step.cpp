@@ -6,7 +6,6 @@
 #include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/SavedTensorHooks.h>
 #include <torch/csrc/Exceptions.h>
-#include <torch/csrc/autograd/graph_task.h>
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/autograd/saved_variable.h>
 #include <torch/csrc/dynamo/compiled_autograd.h>
@@ -40,17 +39,7 @@ variable_list gradients_from_python(const at::Tensor& grad_output, const at::Ten
   });
 }
 
-// Multiplies in place. Returns false if grad_output cannot be read, or if the product would not be the exact
-// result: a gradient in a half type has been rounded, possibly to zero.
-bool scale(at::Tensor& gradient, const at::Tensor& grad_output) {
-  if (!is_plain(grad_output) || is_intercepted()) return false;
-  if (value_of(grad_output) == 1) return true;
-  if (gradient.scalar_type() != grad_output.scalar_type() || gradient.element_size() < 4) return false;
-  gradient.mul_(grad_output);
-  return true;
-}
-
-// The node of a loss. Written out, because a torch::autograd::Function takes two microseconds more.
+// The node of a loss in the graph. Not a torch::autograd::Function, whose bookkeeping takes 1.6 us a step.
 class MseLossBackward final : public torch::autograd::Node {
  public:
   void save(const at::Tensor& x, const at::Tensor& y, Reduction reduction, at::Tensor gradient) {
@@ -66,11 +55,9 @@ class MseLossBackward final : public torch::autograd::Node {
     if (!grad_output.defined()) return {at::Tensor(), at::Tensor()};
     const bool of_input = task_should_compute_output(0), of_target = task_should_compute_output(1);
     const bool first_order = !at::GradMode::is_enabled();
-    // The stored gradient has no history, and a retained graph may need it again: return it only in the last
-    // pass of first-order differentiation.
-    const bool last = first_order && !torch::autograd::get_current_graph_task_keep_graph();
     at::Tensor gradient = std::move(gradient_), target_gradient;
-    if (gradient.defined() && !(last && of_input && scale(gradient, grad_output))) gradient.reset();
+    const bool usable = of_input && is_last_pass() && is_plain(grad_output) && !is_intercepted();
+    if (gradient.defined() && !(usable && scale(gradient, grad_output, {}, false))) gradient.reset();
     if (gradient.defined() && !of_target) return {gradient, target_gradient};
     const at::Tensor x = input_.unpack(), y = target_.unpack();
     if (first_order && is_plain(grad_output) && is_plain(x) && is_plain(y) && x.sizes() == y.sizes() &&

@@ -16,38 +16,52 @@ using at::Tensor;
 using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
 
-SavedVariable saved(const Tensor& tensor) { return {tensor, /*is_output=*/false}; }
-SavedVariable saved(const Weight& weight) { return {weight, /*is_output=*/false}; }
-Weight unpacked(const SavedVariable& weight) {
-  Tensor tensor = weight.unpack();
-  return tensor.defined() ? Weight(std::move(tensor)) : std::nullopt;
-}
-
 // A mask's gradients are +0 where it is false.
 Tensor negated(const Tensor& gradient, const Weight& weight) {
   return weight && weight->scalar_type() == at::kBool ? at::rsub(gradient, 0) : -gradient;
 }
 
-// The node of transformed_step_backward, which is linear in each operand but the weight.
-class MseLossStepBackwardBackward final : public torch::autograd::Node {
+// A node that saves the operands of a loss and one more tensor.
+class LossNode : public torch::autograd::Node {
  public:
-  void save(const Tensor& grad_output, const Tensor& input, const Tensor& target, const Weight& weight,
-            bool mean, int64_t summed) {
-    grad_output_ = saved(grad_output);
-    input_ = saved(input);
-    target_ = saved(target);
-    weight_ = saved(weight);
+  void save(const Tensor& input, const Tensor& target, const Weight& weight, const Tensor& other, bool mean,
+            int64_t summed) {
+    input_ = {input, /*is_output=*/false};
+    target_ = {target, /*is_output=*/false};
+    weight_ = {weight, /*is_output=*/false};
+    other_ = {other, /*is_output=*/false};
     mean_ = mean;
     summed_ = summed;
   }
+
+  void release_variables() override {
+    const std::lock_guard lock(mutex_);
+    for (SavedVariable* variable : {&input_, &target_, &weight_, &other_}) variable->reset_data();
+  }
+
+ protected:
+  Weight weight() const {
+    Tensor tensor = weight_.unpack();
+    return tensor.defined() ? Weight(std::move(tensor)) : std::nullopt;
+  }
+
+  SavedVariable input_, target_, weight_, other_;
+  bool mean_ = false;
+  int64_t summed_ = 0;
+};
+
+// The node of transformed_step_backward, which is linear in each operand but the weight. The other tensor is
+// grad_output.
+class MseLossStepBackwardBackward final : public LossNode {
+ public:
 
   variable_list apply(variable_list&& gradient_outputs) override {
     const std::lock_guard lock(mutex_);
     variable_list results(3);
     const Tensor& h = gradient_outputs[0];
     if (!h.defined()) return results;
-    const Tensor g = grad_output_.unpack(), x = input_.unpack(), y = target_.unpack();
-    const Weight w = unpacked(weight_);
+    const Tensor g = other_.unpack(), x = input_.unpack(), y = target_.unpack();
+    const Weight w = weight();
     if (task_should_compute_output(0)) {
       const Tensor products = general_step_backward(at::ones_like(g), x, y, w, mean_, summed_) * h;
       results[0] = summed_ == 0 ? products : products.sum(dimensions_of(summed_));
@@ -60,55 +74,25 @@ class MseLossStepBackwardBackward final : public torch::autograd::Node {
     return results;
   }
 
-  void release_variables() override {
-    const std::lock_guard lock(mutex_);
-    for (SavedVariable* variable : {&grad_output_, &input_, &target_, &weight_}) variable->reset_data();
-  }
-
   std::string name() const override { return "MseLossStepBackwardBackward"; }
-
- private:
-  SavedVariable grad_output_, input_, target_, weight_;
-  bool mean_ = false;
-  int64_t summed_ = 0;
 };
 
-// The node of transformed_step.
-class MseLossStepBackward final : public torch::autograd::Node {
+// The node of transformed_step. The other tensor is the token.
+class MseLossStepBackward final : public LossNode {
  public:
-  void save(const Tensor& input, const Tensor& target, const Weight& weight, const Tensor& token, bool mean,
-            int64_t summed) {
-    input_ = saved(input);
-    target_ = saved(target);
-    weight_ = saved(weight);
-    token_ = saved(token);
-    mean_ = mean;
-    summed_ = summed;
-  }
-
   variable_list apply(variable_list&& grad_outputs) override {
     const std::lock_guard lock(mutex_);
     variable_list results(2);
     if (!grad_outputs[0].defined()) return results;
-    const Weight weight = unpacked(weight_);
+    const Weight w = weight();
     const Tensor gradient = transformed_step_backward().call(
-        grad_outputs[0], input_.unpack(), target_.unpack(), weight, token_.unpack(), mean_, summed_);
+        grad_outputs[0], input_.unpack(), target_.unpack(), w, other_.unpack(), mean_, summed_);
     if (task_should_compute_output(0)) results[0] = gradient;
-    if (task_should_compute_output(1)) results[1] = negated(gradient, weight);
+    if (task_should_compute_output(1)) results[1] = negated(gradient, w);
     return results;
   }
 
-  void release_variables() override {
-    const std::lock_guard lock(mutex_);
-    for (SavedVariable* variable : {&input_, &target_, &weight_, &token_}) variable->reset_data();
-  }
-
   std::string name() const override { return "MseLossStepBackward"; }
-
- private:
-  SavedVariable input_, target_, weight_, token_;
-  bool mean_ = false;
-  int64_t summed_ = 0;
 };
 
 bool is_recorded(std::initializer_list<const Tensor*> operands) {
@@ -152,7 +136,7 @@ Tensor step_backward_with_graph(c10::DispatchKeySet keys, const Tensor& grad_out
   }
   if (is_recorded({&grad_output, &input, &target})) {
     const auto node = make_node<MseLossStepBackwardBackward>(grad_output, input, target);
-    node->save(grad_output, input, target, weight, mean, summed);
+    node->save(input, target, weight, grad_output, mean, summed);
     torch::autograd::set_history(gradient, node);
   }
   return gradient;

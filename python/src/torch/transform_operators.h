@@ -16,11 +16,12 @@
 #pragma once
 
 #include <ATen/ATen.h>
-#include <ATen/core/DimVector.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <optional>
 #include <tuple>
+
+#include "torch/calls.h"
 
 namespace mseloss::python {
 
@@ -52,21 +53,6 @@ std::tuple<at::Tensor, at::Tensor> step_with_graph(c10::DispatchKeySet keys, con
 at::Tensor step_backward_with_graph(c10::DispatchKeySet keys, const at::Tensor& grad_output,
                                     const at::Tensor& input, const at::Tensor& target, const Weight& weight,
                                     const at::Tensor& token, bool mean, int64_t summed);
-
-// The dimensions that are summed.
-inline at::DimVector dimensions_of(int64_t summed) {
-  at::DimVector dimensions;
-  for (int64_t d = 0; summed >> d != 0; ++d) {
-    if (summed >> d & 1) dimensions.push_back(d);
-  }
-  return dimensions;
-}
-
-// Numbers in the shape of the loss with extents of 1 for the dimensions that are summed.
-inline at::Tensor with_summed_dimensions(at::Tensor numbers, int64_t summed) {
-  for (const int64_t d : dimensions_of(summed)) numbers = numbers.unsqueeze(d);
-  return numbers;
-}
 
 // transformed_step_backward by the general operators, which have derivatives of any order in reverse and in
 // forward mode.

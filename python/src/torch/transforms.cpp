@@ -37,7 +37,7 @@ bool are_accepted(const Tensor& input, const Tensor& target, const Weight& weigh
 
 std::tuple<Tensor, Tensor> step_on_cpu(const Tensor& input, const Tensor& target, const Weight& weight,
                                        bool mean, int64_t summed, bool with_gradient) {
-  // Always true unless the operator is called by its name.
+  // transformed_loss() has checked this; callers of torch.ops.mseloss.transformed_step have not.
   TORCH_CHECK(are_accepted(input, target, weight) && summed >> input.dim() == 0 && (summed != 0 || !weight),
               "expected tensors of one shape and floating-point dtype, with at most 8 dimensions");
   if (summed == 0) return {loss_of(input, target, Reduction::kNone), no_token()};

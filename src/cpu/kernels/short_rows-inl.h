@@ -73,8 +73,9 @@ HWY_INLINE bool has_short_rows(const RowBlock& block) {
 }
 
 #if HWY_TARGET != HWY_SCALAR
-// The first rows of add_short_rows(), without weights, of kHalves vectors of float64 each and one after the
-// other in memory: a vector of float32 has two of those. Returns how many rows it has added.
+// add_short_rows(), without weights, for rows that lie one after the other in memory and have the length of
+// kHalves vectors of float64; a vector of float32 is two of those. Leaves the last rows, fewer than a vector
+// has lanes, and returns how many it has added.
 template <class S, int kHalves>
 size_t add_even_rows(const RowBlock& block) {
   const hn::ScalableTag<float> d;

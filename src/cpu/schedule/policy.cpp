@@ -15,8 +15,8 @@ int thread_count(const Plan& plan, const Options& options) {
   for_each_operand(plan, [&](int o) { bytes += size_of(plan.dtypes[o]); });
   bytes = std::max<int64_t>(bytes, 1);
   const int64_t most = options.threads > 0 ? options.threads : max_threads();
+  if (plan.sliced) bytes += kBytesPerSlice / (plan.numel / plan.slices);
   if (plan.numel > INT64_MAX / bytes) return static_cast<int>(most);
-  if (plan.sliced) bytes += kBytesPerSlice * plan.slices / plan.numel;
   return static_cast<int>(std::clamp<int64_t>(plan.numel * bytes / kBytesPerThread, 1, most));
 }
 
