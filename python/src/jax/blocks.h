@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "arrays/result_array.h"
 #include "jax/xla_ffi.h"
 #include "mseloss/mseloss.h"
 

@@ -60,8 +60,7 @@ class MseSlicesBackward final : public torch::autograd::Node {
     Slices slices = slices_;
     if (weighted_) slices.weight = weight_.unpack();
     at::Tensor gradient = std::move(gradient_);
-    if (gradient.defined() && readable && is_last_pass() &&
-        scale(gradient, grad_output, slices, weighted_)) {
+    if (gradient.defined() && readable && is_last_pass() && scale(gradient, grad_output, slices, weighted_)) {
       return {gradient, at::Tensor()};
     }
     if (readable && is_plain(x) && is_plain(y) && grad_output.scalar_type() == x.scalar_type()) {

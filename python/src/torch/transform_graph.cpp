@@ -54,7 +54,6 @@ class LossNode : public torch::autograd::Node {
 // grad_output.
 class MseLossStepBackwardBackward final : public LossNode {
  public:
-
   variable_list apply(variable_list&& gradient_outputs) override {
     const std::lock_guard lock(mutex_);
     variable_list results(3);
